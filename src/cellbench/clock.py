@@ -1,0 +1,155 @@
+"""The event loop's clock: real time, scaled time, or virtual time that jumps to what is due next.
+
+Engine, drivers and emulators only ever use the running loop's time, so that the same code runs a
+test in real time on hardware and in seconds on the simulated bench. The virtual loop is an ordinary
+selector event loop whose selector, asked to wait, moves the clock instead.
+
+Virtual time is kept in whole nanoseconds from 0. It stands still while a *hold* is taken (work in a
+thread that the loop cannot see, a person who is being asked); it never runs backwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import selectors
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Executor
+from typing import Any, TypeVar, cast
+
+from cellbench.errors import CellbenchError
+
+T = TypeVar("T")
+
+#: Iterations of the loop without any passing of time after which a program counts as stuck. A
+#: simulated instant holds a few dozen: bytes handed over, tasks woken.
+BUSY_LOOP_ITERATIONS = 200_000
+#: While held, the real selector is asked this often whether the hold has ended.
+_HOLD_POLL_S = 0.05
+_NS = 1_000_000_000
+
+
+class VirtualTimeError(CellbenchError):
+    """Virtual time cannot go on: a deadlock, or a program that never waits."""
+
+
+class _TimeSelector(selectors.BaseSelector):
+    """A selector that lets virtual time pass where a real one would sleep."""
+
+    def __init__(self, speed: float | None) -> None:
+        self._real = selectors.DefaultSelector()
+        self._speed = speed
+        self._idle_iterations = 0
+        self.now_ns = 0
+        self.holds = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = self._real.select(0)
+        if ready or (timeout is not None and timeout <= 0):
+            self._count_iteration()
+            return ready
+        self._idle_iterations = 0
+        if self.holds:
+            return self._real.select(_HOLD_POLL_S)
+        if timeout is None:
+            raise VirtualTimeError(
+                "virtual time is deadlocked: every task waits and no timer is set"
+            )
+        if self._speed is not None:
+            return self._pass_scaled(timeout, self._speed)
+        # One nanosecond more than asked: a float deadline must never be missed by rounding.
+        self.now_ns += int(timeout * _NS) + 1
+        return []
+
+    def _pass_scaled(self, timeout: float, speed: float) -> list[tuple[selectors.SelectorKey, int]]:
+        started = time.perf_counter()
+        ready = self._real.select(timeout / speed)
+        elapsed = (time.perf_counter() - started) * speed
+        self.now_ns += int((min(elapsed, timeout) if ready else timeout) * _NS) + 1
+        return ready
+
+    def _count_iteration(self) -> None:
+        self._idle_iterations += 1
+        if self._idle_iterations > BUSY_LOOP_ITERATIONS:
+            raise VirtualTimeError(
+                f"virtual time stands still: {BUSY_LOOP_ITERATIONS} turns of the event loop "
+                "without anything that waits (a busy loop?)"
+            )
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._real.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.modify(fileobj, events, data)
+
+    def get_map(self) -> Any:
+        return self._real.get_map()
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in virtual time.
+
+    Args:
+        speed: None jumps from one due thing to the next; a number is how many virtual seconds
+            pass in one real second (1 for real time, 60 for a minute in a second).
+    """
+
+    def __init__(self, speed: float | None = None) -> None:
+        self._time = _TimeSelector(speed)
+        super().__init__(self._time)
+        # asyncio treats timers within one clock resolution as due; below a microsecond a float
+        # of some thousand hours cannot tell two instants apart, and a sleep never becomes due.
+        self._clock_resolution = 1e-6
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._time.now_ns / _NS
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep virtual time still while something happens that the loop cannot see."""
+        self._time.holds += 1
+        try:
+            yield
+        finally:
+            self._time.holds -= 1
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Run ``func`` in a thread; virtual time stands still until it is done."""
+        future = cast("asyncio.Future[T]", super().run_in_executor(executor, func, *args))
+        self._time.holds += 1
+        future.add_done_callback(self._release)
+        return future
+
+    def _release(self, _: asyncio.Future[T]) -> None:
+        self._time.holds -= 1
+
+
+async def unseen(work: Awaitable[T]) -> T:
+    """Await something that the loop cannot see coming (a thread, a person); time stands still."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, VirtualLoop):
+        return await work
+    with loop.hold():
+        return await work
+
+
+def run(main: Coroutine[Any, Any, T], *, virtual: bool = False, speed: float | None = None) -> T:
+    """Run a coroutine to its end, in real time or (``virtual``) on a `VirtualLoop`."""
+    factory = (lambda: VirtualLoop(speed)) if virtual else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
+async def sleep_until(deadline_s: float) -> None:
+    """Sleep to an absolute loop time: periodic work does not drift by what each round takes."""
+    await asyncio.sleep(max(0.0, deadline_s - asyncio.get_running_loop().time()))

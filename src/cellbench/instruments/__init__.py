@@ -1,0 +1,1 @@
+"""What instruments are to the rest of cellbench: roles, techniques, readings, capabilities."""

@@ -1,0 +1,87 @@
+"""What an instrument can do, as its driver declares it; planning checks protocols against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ImpedanceBand:
+    """Frequencies that spectra can span, and the modes in which they can be taken."""
+
+    frequency_min_Hz: float
+    frequency_max_Hz: float
+    potentiostatic: bool = True
+    galvanostatic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReactionTime:
+    """How long after a crossing an output is off: sample + transport + decision + command."""
+
+    sample_s: float
+    transport_s: float
+    command_s: float
+
+    @property
+    def total_s(self) -> float:
+        """The whole, the host's decision (well under a millisecond) included."""
+        return self.sample_s + self.transport_s + 0.001 + self.command_s
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelCapabilities:
+    """A potentiostat's or cycler's channel.
+
+    Attributes:
+        on_device: What the instrument ends by itself, without the host: any of ``duration``,
+            ``voltage``, ``current``.
+        bounded_without_host: Whether a technique, once started, ends by itself in a state that is
+            safe for the cell when the host dies.
+    """
+
+    model: str
+    voltage_min_V: float
+    voltage_max_V: float
+    current_max_A: float
+    current_min_A: float
+    interval_min_s: float
+    techniques: frozenset[str]
+    impedance: ImpedanceBand | None
+    on_device: frozenset[str]
+    bounded_without_host: bool
+    reaction: ReactionTime
+    voltage_noise_V: float
+    unverified: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class PressCapabilities:
+    """A force actuator. ``heartbeat_s`` is None when it does not notice a silent host."""
+
+    model: str
+    force_min_N: float
+    force_max_N: float
+    rate_max_N_per_s: float
+    heartbeat_s: float | None
+    reaction: ReactionTime
+
+
+@dataclass(frozen=True, slots=True)
+class GaugeCapabilities:
+    """A force gauge."""
+
+    model: str
+    force_max_N: float
+    resolution_N: float
+    interval_min_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChamberCapabilities:
+    """A temperature chamber or heater."""
+
+    model: str
+    temperature_min_K: float
+    temperature_max_K: float
+    rate_max_K_per_s: float

@@ -1,0 +1,126 @@
+"""Roles: what a protocol may ask of a bench. A driver is how one instrument does it.
+
+Each role is an interface of a handful of coroutines. ``connect`` identifies the instrument, reads
+what it is doing and leaves nothing energised; ``quiet`` brings it to the state that is safe while
+nobody watches and reads it back; ``close`` gives the connection up.
+
+Every coroutine may raise `cellbench.errors.InstrumentError` (a refusal, nonsense on the wire) or
+its subclass `cellbench.errors.InstrumentTimeout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, runtime_checkable
+
+from cellbench.instruments.capabilities import (
+    ChamberCapabilities,
+    ChannelCapabilities,
+    GaugeCapabilities,
+    PressCapabilities,
+)
+from cellbench.instruments.readings import (
+    Answer,
+    Block,
+    ChamberState,
+    Ending,
+    GaugeReading,
+    Identity,
+    Outcome,
+    PressState,
+)
+from cellbench.instruments.techniques import ElectricalLimits, Technique
+
+
+class Instrument(Protocol):
+    """What every instrument has."""
+
+    name: str
+
+    async def connect(self) -> Identity:
+        """Identify the instrument and take it over; energises nothing."""
+
+    async def quiet(self) -> Outcome:
+        """Bring it to its quiet state and read that back; works from any state."""
+
+    async def close(self) -> None:
+        """Give up the connection."""
+
+
+class Running(Protocol):
+    """A technique under way: iterate over its blocks to the end, then ask how it ended."""
+
+    ending: Ending | None
+
+    def __aiter__(self) -> AsyncIterator[Block]:
+        """Yield blocks as they arrive, until the instrument says that the technique is over."""
+
+
+@runtime_checkable
+class Channel(Instrument, Protocol):
+    """A potentiostat or cycler channel.
+
+    ``run`` starts a technique, with cut-offs and limits programmed into the instrument first. On
+    leaving the context early the technique is aborted and the cell is at open circuit, read back.
+    """
+
+    capabilities: ChannelCapabilities
+
+    def run(
+        self, technique: Technique, limits: ElectricalLimits
+    ) -> AbstractAsyncContextManager[Running]:
+        """Start ``technique``; the context manager owns it."""
+
+
+@runtime_checkable
+class Press(Instrument, Protocol):
+    """A force actuator with its own loop: it keeps a force until told otherwise.
+
+    Its quiet state holds the force that was last measured; ``release`` takes the force away.
+    """
+
+    capabilities: PressCapabilities
+
+    async def ramp_to(self, force_N: float, rate_N_per_s: float, force_max_N: float) -> None:
+        """Approach a force and keep it; trip on the device above ``force_max_N``."""
+
+    async def release(self, rate_N_per_s: float) -> None:
+        """Ramp the force to zero and stay there."""
+
+    async def read(self) -> PressState:
+        """Look at it. Reading (or `heartbeat`) often enough also tells it that the host lives."""
+
+    async def heartbeat(self) -> None:
+        """Tell it that the host lives, where it wants to know."""
+
+
+@runtime_checkable
+class Gauge(Instrument, Protocol):
+    """A force gauge in line with the stack."""
+
+    capabilities: GaugeCapabilities
+
+    async def read(self) -> GaugeReading:
+        """Read the force."""
+
+
+@runtime_checkable
+class Chamber(Instrument, Protocol):
+    """A temperature chamber or heater with its own loop. Its quiet state holds."""
+
+    capabilities: ChamberCapabilities
+
+    async def set_temperature(self, temperature_K: float) -> None:
+        """Give it a set point."""
+
+    async def read(self) -> ChamberState:
+        """Look at it."""
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """A person who is asked to do something and confirms."""
+
+    async def ask(self, prompt: str, choices: Sequence[str] = ()) -> Answer:
+        """Show ``prompt`` and wait for the answer."""

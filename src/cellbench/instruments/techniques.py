@@ -1,0 +1,117 @@
+"""Techniques: what a channel can be asked to do with a cell, as data.
+
+One family of small frozen models. A protocol step resolves to one of them, the planner checks it,
+the engine hands it to a driver, the journal records it, a report prints it. All numbers are at the
+terminals and in SI units; positive current is oxidation at the working electrode.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CutOff(_Data):
+    """A crossing that ends a technique as intended, programmed into the instrument where it can.
+
+    ``current`` is compared by magnitude (a taper current has no sign); ``voltage`` as it stands.
+    """
+
+    quantity: Literal["voltage", "current"]
+    above: bool
+    value: float
+    after_s: NonNegativeFloat = 0.0
+
+    def crossed(self, elapsed_s: float, voltage_V: float, current_A: float) -> bool:
+        """Whether one row of readings is past this cut-off."""
+        if elapsed_s < self.after_s:
+            return False
+        value = voltage_V if self.quantity == "voltage" else abs(current_A)
+        return value >= self.value if self.above else value <= self.value
+
+
+class ElectricalLimits(_Data):
+    """What must never be exceeded at the terminals; a trip, not an end that was wished for."""
+
+    voltage_min_V: float
+    voltage_max_V: float
+    current_max_A: PositiveFloat
+
+
+class Rest(_Data):
+    """Open circuit; the voltage is watched."""
+
+    technique: Literal["rest"] = "rest"
+    duration_s: PositiveFloat
+    interval_s: PositiveFloat = 1.0
+    cut_offs: tuple[CutOff, ...] = ()
+
+
+class ConstantCurrent(_Data):
+    """A constant current (chronopotentiometry)."""
+
+    technique: Literal["constant current"] = "constant current"
+    current_A: float
+    duration_s: PositiveFloat
+    interval_s: PositiveFloat = 1.0
+    cut_offs: tuple[CutOff, ...] = ()
+
+
+class ConstantVoltage(_Data):
+    """A constant voltage (chronoamperometry). ``current_range_A`` is the largest expected."""
+
+    technique: Literal["constant voltage"] = "constant voltage"
+    voltage_V: float
+    duration_s: PositiveFloat
+    interval_s: PositiveFloat = 1.0
+    current_range_A: PositiveFloat | None = None
+    cut_offs: tuple[CutOff, ...] = ()
+
+
+class Sweep(_Data):
+    """A linear voltage sweep from one voltage to another."""
+
+    technique: Literal["sweep"] = "sweep"
+    start_V: float
+    end_V: float
+    rate_V_per_s: PositiveFloat
+    step_V: PositiveFloat = 1e-3
+    current_range_A: PositiveFloat | None = None
+    cut_offs: tuple[CutOff, ...] = ()
+
+    @property
+    def duration_s(self) -> float:
+        """Time from the first to the last voltage."""
+        return abs(self.end_V - self.start_V) / self.rate_V_per_s
+
+
+class Impedance(_Data):
+    """An impedance spectrum, from the highest to the lowest frequency.
+
+    Potentiostatic with ``amplitude_V`` around ``bias_V`` (None: around the open-circuit voltage,
+    measured just before), galvanostatic with ``amplitude_A`` around ``bias_A``.
+    """
+
+    technique: Literal["impedance"] = "impedance"
+    frequency_max_Hz: PositiveFloat
+    frequency_min_Hz: PositiveFloat
+    points_per_decade: PositiveInt = 10
+    amplitude_V: PositiveFloat | None = None
+    bias_V: float | None = None
+    amplitude_A: PositiveFloat | None = None
+    bias_A: float = 0.0
+
+    @property
+    def galvanostatic(self) -> bool:
+        """Whether the current is the controlled quantity."""
+        return self.amplitude_A is not None
+
+
+Technique = Annotated[
+    Rest | ConstantCurrent | ConstantVoltage | Sweep | Impedance, Field(discriminator="technique")
+]

@@ -1,0 +1,115 @@
+"""A byte stream to one instrument: the interface, and the buffer that every transport shares.
+
+Drivers are written against `Stream` alone. Memory pipes, TCP, serial ports and VISA sessions only
+differ in how bytes get in (`feed`) and out (`_send`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+
+from cellbench.errors import TransportClosed, TransportTimeout
+
+
+class Stream(ABC):
+    """A connection on which bytes travel both ways, in order.
+
+    One task reads at a time. A read that times out takes nothing from the buffer, so that a late
+    answer can be drained.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._waiter: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+
+    async def write(self, data: bytes) -> None:
+        """Send all of ``data``.
+
+        Raises:
+            TransportClosed: The connection is gone.
+        """
+        if self._failure is not None:
+            raise TransportClosed(str(self._failure))
+        await self._send(data)
+
+    async def read_until(self, terminator: bytes, timeout_s: float) -> bytes:
+        """Return the bytes up to and including ``terminator``.
+
+        Raises:
+            TransportTimeout: It did not arrive within ``timeout_s``; nothing was taken.
+            TransportClosed: The connection is gone.
+        """
+        searched = 0
+        while (at := self._buffer.find(terminator, searched)) < 0:
+            searched = max(0, len(self._buffer) - len(terminator) + 1)
+            timeout_s = await self._more(timeout_s)
+        return self._take(at + len(terminator))
+
+    async def read_exactly(self, count: int, timeout_s: float) -> bytes:
+        """Return the next ``count`` bytes; errors as `read_until`."""
+        while len(self._buffer) < count:
+            timeout_s = await self._more(timeout_s)
+        return self._take(count)
+
+    async def drain(self, silence_s: float) -> bytes:
+        """Discard (and return) what arrives until the line has been silent for ``silence_s``."""
+        while True:
+            try:
+                seen = len(self._buffer)
+                while len(self._buffer) == seen:
+                    await self._more(silence_s)
+            except TransportTimeout:
+                return self._take(len(self._buffer))
+
+    async def close(self) -> None:
+        """Close the connection; reading and writing fail from now on."""
+        self.fail(TransportClosed("closed"))
+
+    @abstractmethod
+    async def _send(self, data: bytes) -> None:
+        """Hand ``data`` to the other end."""
+
+    def feed(self, data: bytes) -> None:
+        """Take in bytes that arrived (called on the loop)."""
+        self._buffer += data
+        self._wake()
+
+    def fail(self, failure: Exception) -> None:
+        """Take note that the connection is gone; what had arrived can still be read."""
+        self._failure = self._failure or failure
+        self._wake()
+
+    def _take(self, count: int) -> bytes:
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _more(self, timeout_s: float) -> float:
+        """Wait until more has arrived; return what is left of the timeout."""
+        if self._failure is not None:
+            raise TransportClosed(str(self._failure))
+        if self._waiter is not None:
+            raise RuntimeError("two tasks read from one stream")
+        # A bare future and timer: this is awaited once per sample, and asyncio.timeout costs
+        # several times as much.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        self._waiter = loop.create_future()
+        timer = loop.call_at(deadline, _expire, self._waiter)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+        return deadline - loop.time()
+
+
+def _expire(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(TransportTimeout("no answer in time"))
