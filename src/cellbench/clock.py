@@ -58,15 +58,14 @@ class _TimeSelector(selectors.BaseSelector):
             )
         if self._speed is not None:
             return self._pass_scaled(timeout, self._speed)
-        # One nanosecond more than asked: a float deadline must never be missed by rounding.
-        self.now_ns += int(timeout * _NS) + 1
+        self.now_ns += round(timeout * _NS)
         return []
 
     def _pass_scaled(self, timeout: float, speed: float) -> list[tuple[selectors.SelectorKey, int]]:
         started = time.perf_counter()
         ready = self._real.select(timeout / speed)
         elapsed = (time.perf_counter() - started) * speed
-        self.now_ns += int((min(elapsed, timeout) if ready else timeout) * _NS) + 1
+        self.now_ns += round((min(elapsed, timeout) if ready else timeout) * _NS)
         return ready
 
     def _count_iteration(self) -> None:
@@ -132,6 +131,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _release(self, _: asyncio.Future[T]) -> None:
         self._time.holds -= 1
+
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """Join the default executor's threads, which the loop cannot see either."""
+        with self.hold():
+            await super().shutdown_default_executor(*args, **kwargs)
 
 
 async def unseen(work: Awaitable[T]) -> T:

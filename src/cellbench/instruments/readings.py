@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntFlag, StrEnum
 
 
@@ -102,11 +102,3 @@ class ChamberState:
     set_point_K: float
     alarm: str = ""
     flags: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a person answered to a prompt."""
-
-    text: str
-    values: Mapping[str, float] = field(default_factory=dict)

@@ -21,7 +21,6 @@ from cellbench.instruments.capabilities import (
     PressCapabilities,
 )
 from cellbench.instruments.readings import (
-    Answer,
     Block,
     ChamberState,
     Ending,
@@ -122,5 +121,5 @@ class Chamber(Instrument, Protocol):
 class Operator(Protocol):
     """A person who is asked to do something and confirms."""
 
-    async def ask(self, prompt: str, choices: Sequence[str] = ()) -> Answer:
-        """Show ``prompt`` and wait for the answer."""
+    async def ask(self, prompt: str, choices: Sequence[str] = ()) -> str:
+        """Show ``prompt`` and wait for the answer, one of ``choices`` where there are any."""

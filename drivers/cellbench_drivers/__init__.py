@@ -1,0 +1,1 @@
+"""Drivers: one module per instrument family, each speaking that family's own wire protocol."""

@@ -1,0 +1,158 @@
+"""A script under way on a PalmSens instrument: its lines, turned into blocks and an ending."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+
+from cellbench.errors import InstrumentError
+from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
+from cellbench.instruments.techniques import CutOff, ElectricalLimits, Rest, Technique
+from cellbench_drivers.methodscript import VOLTAGE, decode_package
+from cellbench_drivers.palmsens_link import Link
+from cellbench_drivers.palmsens_scripts import Script
+
+#: A line or two can be hit by noise; more in a row are not our protocol.
+_GARBLED_MAX = 3
+#: A gap of more intervals than this between two rows has swallowed at least one.
+_GAP_INTERVALS = 1.5
+#: A loop that ends by itself earlier than this part of its length was ended by something.
+_WHOLE = 0.98
+_ABORTED = Ending(EndingKind.ABORTED, "ended by the host", on_device=False)
+
+
+class ScriptRun:
+    """Blocks of one technique, a row each; ``ending`` is there once they are exhausted.
+
+    Attributes:
+        ending: How it ended, None while it runs.
+        open_circuit_V: Voltage before a spectrum, nan until it is known.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        lock: asyncio.Lock,
+        script: Script,
+        technique: Technique,
+        limits: ElectricalLimits,
+    ) -> None:
+        self.ending: Ending | None = None
+        self.open_circuit_V = math.nan
+        self._link = link
+        self._lock = lock
+        self._script = script
+        self._technique = technique
+        self._limits = limits
+        self._at_rest = isinstance(technique, Rest)
+        self._now = asyncio.get_running_loop().time
+        self._pending: Ending | None = None
+        self._in_loop = False
+        self._rows = 0
+        self._garbled = 0
+        self._flags_next = 0
+        self._zero_s = math.nan
+        self._last_s = 0.0
+        self._gap_s = _GAP_INTERVALS * script.interval_s
+
+    def __aiter__(self) -> AsyncIterator[Block]:
+        """Iterate over the blocks."""
+        return self
+
+    async def __anext__(self) -> Block:
+        """Wait for the next row."""
+        async with self._lock:
+            while self.ending is None:
+                line = await self._link.line(self._script.timeout_s(self._rows))
+                if not line.startswith("P"):
+                    await self._note(line)
+                elif (block := self._row(line)) is not None:
+                    return block
+        raise StopAsyncIteration
+
+    def patience_s(self) -> float:
+        """How long the sample under way may still take."""
+        return self._script.timeout_s(self._rows)
+
+    def end(self) -> None:
+        """Take note that the host has ended it."""
+        self.ending = self.ending or _ABORTED
+
+    def _row(self, line: str) -> Block | None:
+        try:
+            if self._in_loop:
+                return self._block(*decode_package(line, self._script.layout))
+            self.open_circuit_V = decode_package(line, (VOLTAGE,))[0][0]
+        except ValueError as error:
+            self._count_garbled(error)
+        return None
+
+    def _block(self, values: list[float], flags: int) -> Block:
+        elapsed_s = values.pop()
+        flags |= self._flags_next
+        if elapsed_s - self._last_s > self._gap_s and self._rows:
+            flags |= Flag.MISSING
+        if not self._rows:
+            self._zero_s = self._now() - elapsed_s
+        self._rows += 1
+        self._garbled = self._flags_next = 0
+        self._last_s = elapsed_s
+        columns = {name: (value,) for name, value in zip(self._script.columns, values, strict=True)}
+        if self._at_rest:
+            # The cell relay is open: no current flows, by construction.
+            columns["current_A"] = (0.0,)
+        return Block((self._zero_s + elapsed_s,), columns, (flags,))
+
+    def _count_garbled(self, error: ValueError) -> None:
+        self._garbled += 1
+        self._flags_next = Flag.MISSING
+        if self._garbled > _GARBLED_MAX:
+            raise InstrumentError(self._link.name, str(error)) from error
+
+    async def _note(self, line: str) -> None:
+        """Take in a line that is no package."""
+        if line.startswith("M"):
+            self._in_loop = True
+        elif line.startswith("T"):
+            self._pending = self._pending or self._told(line[1:])
+        elif line.startswith("Z"):
+            self._pending = _ABORTED
+        elif not line:
+            self.ending = self._pending or self._finished()
+        elif line.startswith("!"):
+            raise await self._link.refusal("e", line, self._script.text)
+
+    def _told(self, text: str) -> Ending | None:
+        """The ending that a ``send_string`` of our scripts announces."""
+        verb, _, what = text.partition(" ")
+        cut_offs = () if self._technique.technique == "impedance" else self._technique.cut_offs
+        if verb == "CUT" and what.isdecimal() and int(what) < len(cut_offs):
+            return Ending(EndingKind.CUT_OFF, _crossed(cut_offs[int(what)]))
+        if verb == "TRIP":
+            return Ending(EndingKind.TRIPPED, f"{what}, limits are {self._limits_text()}")
+        return None
+
+    def _limits_text(self) -> str:
+        limits = self._limits
+        voltages = f"{limits.voltage_min_V:g} V to {limits.voltage_max_V:g} V"
+        return f"{voltages}, {limits.current_max_A:g} A"
+
+    def _finished(self) -> Ending:
+        """The ending of a script that ended without a word: complete only if it is."""
+        script = self._script
+        if script.duration_s is None:
+            whole = self._rows + self._garbled >= script.rows
+            progress = f"{self._rows} of {script.rows} points"
+        else:
+            whole = self._last_s >= _WHOLE * script.duration_s - 2 * script.interval_s
+            progress = f"{self._last_s:.6g} s of {script.duration_s:.6g} s"
+        if whole and self._in_loop:
+            return Ending(EndingKind.COMPLETED)
+        return Ending(EndingKind.ABORTED, f"the instrument ended after {progress}, saying nothing")
+
+
+def _crossed(cut_off: CutOff) -> str:
+    unit = "V" if cut_off.quantity == "voltage" else "A"
+    side = "at or above" if cut_off.above else "at or below"
+    return f"{cut_off.quantity} {side} {cut_off.value:g} {unit}"

@@ -1,0 +1,379 @@
+"""MethodSCRIPT programs out of techniques: each bounds itself, whatever becomes of the host.
+
+Every program measures before it closes the cell, has its own end, carries the technique's cut-offs
+and the electrical limits in its loop, and opens the cell when it is finished:
+
+* a cut-off sends ``CUT <its index>`` and breaks the loop;
+* a limit sends ``TRIP <which>`` and aborts.
+
+The working electrode goes to the positive electrode of the cell. Source: MethodSCRIPT manual 1.8.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cellbench.instruments.techniques import (
+    ConstantCurrent,
+    ConstantVoltage,
+    CutOff,
+    ElectricalLimits,
+    Impedance,
+    Rest,
+    Sweep,
+    Technique,
+)
+from cellbench_drivers.methodscript import (
+    CURRENT,
+    FREQUENCY,
+    IMPEDANCE_IMAG,
+    IMPEDANCE_REAL,
+    TIME,
+    VOLTAGE,
+    Layout,
+    literal,
+)
+from cellbench_drivers.palmsens_models import Model
+
+#: The one line that opens the cell.
+CELL_OFF = "cell_off\n"
+
+POTENTIOSTAT, GALVANOSTAT = 3, 6
+_BANDWIDTH_SPECTRUM_HZ = 1e6
+#: Low-pass of the measuring path, in samples: well above what the interval resolves.
+_BANDWIDTH_INTERVALS = 10.0
+_SET_UP_S = 2.0
+_MARGIN_S = 5.0
+#: A point of a spectrum takes a few periods; each change of range takes them again.
+_PERIODS_PER_POINT = 40.0
+#: A set value equal to a limit is allowed; this much accuracy of the instrument is not a trip.
+_CURRENT_ACCURACY = 0.02
+_VOLTAGE_ACCURACY_V = 5e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A program and what it will print.
+
+    Attributes:
+        text: Lines, each ended by a line feed.
+        layout: Variable types of one package; time is the last.
+        columns: Names of the values before the time.
+        duration_s: When the loop ends by itself, None where the number of points decides.
+        rows: How many packages the loop prints if nothing ends it.
+        timeout_s: How long the given row (from 0) may take to arrive.
+    """
+
+    text: str
+    layout: Layout
+    columns: tuple[str, ...]
+    duration_s: float | None
+    interval_s: float
+    rows: int
+    timeout_s: Callable[[int], float] = field(repr=False)
+
+
+def script_for(technique: Technique, limits: ElectricalLimits, model: Model) -> Script:
+    """Write the program of a technique.
+
+    Raises:
+        ValueError: A number cannot be written, or is beyond instrument or limits.
+    """
+    match technique:
+        case Rest():
+            return _rest(technique, limits, model)
+        case ConstantCurrent():
+            return _constant_current(technique, limits, model)
+        case ConstantVoltage():
+            return _constant_voltage(technique, limits, model)
+        case Sweep():
+            return _sweep(technique, limits, model)
+        case Impedance():
+            return _impedance(technique, limits, model)
+
+
+def _rest(technique: Rest, limits: ElectricalLimits, model: Model) -> Script:
+    interval_s, duration_s = technique.interval_s, technique.duration_s
+    head = [*_declare("p", "t"), *_mode(POTENTIOSTAT, interval_s), *_voltage_range(limits, model)]
+    loop = f"meas_loop_ocp p {literal(interval_s)} {literal(duration_s)}"
+    body = [*_package("p", "t"), *_cut_offs(technique.cut_offs, ("voltage",))]
+    body += _voltage_trips(limits.voltage_min_V, limits.voltage_max_V)
+    text = _program([*head, "cell_off", "timer_start"], loop, body)
+    return _timed(text, (VOLTAGE, TIME), ("voltage_V",), duration_s, interval_s)
+
+
+def _constant_current(technique: ConstantCurrent, limits: ElectricalLimits, model: Model) -> Script:
+    current_A = technique.current_A
+    _check("current", abs(current_A), 0.0, min(limits.current_max_A, model.current_max_A))
+    head = [
+        *_declare("p", "c", "t"),
+        *_mode(GALVANOSTAT, technique.interval_s),
+        *_voltage_range(limits, model),
+        *_galvanostat_range(model.range_for(current_A)),
+        *_measure_open_circuit(limits),
+        "cell_on ocp(p)",
+        "timer_start",
+    ]
+    loop = f"meas_loop_cp p c {literal(current_A)} {_pace(technique)}"
+    current_max_A = max(limits.current_max_A, abs(current_A) * (1 + _CURRENT_ACCURACY))
+    trips = limits.model_copy(update={"current_max_A": current_max_A})
+    return _dc(_program(head, loop, _dc_body(technique.cut_offs, trips)), technique)
+
+
+def _constant_voltage(technique: ConstantVoltage, limits: ElectricalLimits, model: Model) -> Script:
+    voltage_V = technique.voltage_V
+    head = _potentiostat_head((voltage_V,), technique.interval_s, technique, limits, model)
+    loop = f"meas_loop_ca p c {literal(voltage_V)} {_pace(technique)}"
+    body = _dc_body(technique.cut_offs, _around(limits, voltage_V))
+    return _dc(_program(head, loop, body), technique)
+
+
+def _sweep(technique: Sweep, limits: ElectricalLimits, model: Model) -> Script:
+    ends = (technique.start_V, technique.end_V)
+    interval_s = technique.step_V / technique.rate_V_per_s
+    head = _potentiostat_head(ends, interval_s, technique, limits, model)
+    numbers = (*ends, technique.step_V, technique.rate_V_per_s)
+    loop = " ".join(["meas_loop_lsv p c", *map(literal, numbers)])
+    text = _program(head, loop, _dc_body(technique.cut_offs, _around(limits, *ends)))
+    layout = (VOLTAGE, CURRENT, TIME)
+    return _timed(text, layout, ("voltage_V", "current_A"), technique.duration_s, interval_s)
+
+
+def _impedance(technique: Impedance, limits: ElectricalLimits, model: Model) -> Script:
+    _check("frequency", technique.frequency_max_Hz, 0.0, model.frequency_max_Hz)
+    head = [*_declare("p", "f", "zr", "zi", "t")]
+    if technique.galvanostatic:
+        head += _galvanostatic_head(technique, limits, model)
+    else:
+        head += _potentiostatic_head(technique, limits, model)
+    frequencies = frequencies_Hz(technique)
+    loop = _spectrum_loop(technique, len(frequencies))
+    text = _program([*head, "cell_on", "timer_start"], loop, _package("f", "zr", "zi", "t"))
+    return Script(
+        text=text,
+        layout=(FREQUENCY, IMPEDANCE_REAL, IMPEDANCE_IMAG, TIME),
+        columns=("frequency_Hz", "impedance_real_ohm", "impedance_imag_ohm"),
+        duration_s=None,
+        interval_s=math.inf,
+        rows=len(frequencies),
+        timeout_s=lambda row: (
+            _SET_UP_S + _MARGIN_S + _PERIODS_PER_POINT / frequencies[min(row, len(frequencies) - 1)]
+        ),
+    )
+
+
+def frequencies_Hz(technique: Impedance) -> list[float]:
+    """Frequencies of a spectrum, from the highest to the lowest, evenly in their logarithm."""
+    highest, lowest = technique.frequency_max_Hz, technique.frequency_min_Hz
+    decades = math.log10(highest / lowest)
+    points = max(1, round(decades * technique.points_per_decade)) + 1
+    return [highest * (lowest / highest) ** (point / (points - 1)) for point in range(points)]
+
+
+def _spectrum_loop(technique: Impedance, points: int) -> str:
+    span = f"{literal(technique.frequency_max_Hz)} {literal(technique.frequency_min_Hz)} {points}i"
+    if technique.amplitude_A is not None:
+        amplitude, bias = literal(technique.amplitude_A), literal(technique.bias_A)
+        return f"meas_loop_geis f zr zi {amplitude} {span} {bias}"
+    amplitude = literal(technique.amplitude_V or 0.0)
+    bias = "p" if technique.bias_V is None else literal(technique.bias_V)
+    return f"meas_loop_eis f zr zi {amplitude} {span} {bias}"
+
+
+def _potentiostatic_head(technique: Impedance, limits: ElectricalLimits, model: Model) -> list[str]:
+    if technique.amplitude_V is None:
+        raise ValueError("a spectrum needs an amplitude")
+    lines = _mode_with_bandwidth(POTENTIOSTAT, _BANDWIDTH_SPECTRUM_HZ)
+    lines += _window(limits, model)
+    top_A = model.range_for(min(limits.current_max_A, model.current_max_A))
+    lines += _potentiostat_range(min(model.spectrum_range_min(), top_A), top_A)
+    lines += [*_voltage_range(limits, model), *_measure_open_circuit(limits, printed=True)]
+    if technique.bias_V is None:
+        return [*lines, "set_e p"]
+    _check_voltage(technique.bias_V, limits, model)
+    return [*lines, f"set_e {literal(technique.bias_V)}"]
+
+
+def _galvanostatic_head(technique: Impedance, limits: ElectricalLimits, model: Model) -> list[str]:
+    expected_A = abs(technique.bias_A) + math.sqrt(2) * (technique.amplitude_A or 0.0)
+    _check("current", expected_A, 0.0, min(limits.current_max_A, model.current_max_A))
+    return [
+        *_mode_with_bandwidth(GALVANOSTAT, _BANDWIDTH_SPECTRUM_HZ),
+        *_voltage_range(limits, model),
+        *_galvanostat_range(model.range_for(expected_A)),
+        *_measure_open_circuit(limits, printed=True),
+        f"set_i {literal(technique.bias_A)}",
+    ]
+
+
+def _potentiostat_head(
+    voltages_V: tuple[float, ...],
+    interval_s: float,
+    technique: ConstantVoltage | Sweep,
+    limits: ElectricalLimits,
+    model: Model,
+) -> list[str]:
+    for voltage_V in voltages_V:
+        _check_voltage(voltage_V, limits, model)
+    top_A = model.range_for(technique.current_range_A or limits.current_max_A)
+    return [
+        *_declare("p", "c", "t"),
+        *_mode(POTENTIOSTAT, interval_s),
+        *_window(limits, model),
+        *_potentiostat_range(min(model.spectrum_range_min(), top_A), top_A),
+        *_voltage_range(limits, model),
+        *_measure_open_circuit(limits),
+        f"set_e {literal(voltages_V[0])}",
+        "cell_on",
+        "timer_start",
+    ]
+
+
+def _program(head: Sequence[str], loop: str, body: Sequence[str]) -> str:
+    lines = [*head, loop, *_indent(body), "endloop", "on_finished:", *_indent(["cell_off"])]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _indent(lines: Sequence[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
+def _declare(*names: str) -> list[str]:
+    return [f"var {name}" for name in names]
+
+
+def _mode(mode: int, interval_s: float) -> list[str]:
+    return _mode_with_bandwidth(mode, _BANDWIDTH_INTERVALS / interval_s)
+
+
+def _mode_with_bandwidth(mode: int, bandwidth_Hz: float) -> list[str]:
+    bandwidth = literal(min(bandwidth_Hz, _BANDWIDTH_SPECTRUM_HZ))
+    return ["set_pgstat_chan 0", f"set_pgstat_mode {mode}", f"set_max_bandwidth {bandwidth}"]
+
+
+def _voltage_range(limits: ElectricalLimits, model: Model) -> list[str]:
+    window_V = max(abs(limits.voltage_min_V), abs(limits.voltage_max_V))
+    top_V = min(window_V, max(-model.voltage_min_V, model.voltage_max_V))
+    return [
+        f"set_range ab {literal(top_V)}",
+        f"set_autoranging ab {literal(top_V / 10)} {literal(top_V)}",
+    ]
+
+
+def _potentiostat_range(low_A: float, top_A: float) -> list[str]:
+    return [
+        f"set_range ba {literal(top_A)}",
+        f"set_autoranging ba {literal(low_A)} {literal(top_A)}",
+    ]
+
+
+def _galvanostat_range(top_A: float) -> list[str]:
+    top = literal(top_A)
+    return [f"set_range db {top}", f"set_autoranging db {top} {top}"]
+
+
+def _window(limits: ElectricalLimits, model: Model) -> list[str]:
+    """Bound what may be applied at all, by the limits as far as the instrument reaches."""
+    lowest_V = max(limits.voltage_min_V, model.voltage_min_V)
+    highest_V = min(limits.voltage_max_V, model.voltage_max_V)
+    return [f"set_range_minmax da {literal(lowest_V)} {literal(highest_V)}"]
+
+
+def _measure_open_circuit(limits: ElectricalLimits, *, printed: bool = False) -> list[str]:
+    """Measure the open cell into ``p``; outside the limits it is never closed."""
+    lines = ["cell_off", "meas 100m p ab"]
+    if printed:
+        lines += ["pck_start", "pck_add p", "pck_end"]
+    return [*lines, *_voltage_trips(limits.voltage_min_V, limits.voltage_max_V)]
+
+
+def _package(*names: str) -> list[str]:
+    return ["timer_get t", "pck_start", *(f"pck_add {name}" for name in names), "pck_end"]
+
+
+def _dc_body(cut_offs: Sequence[CutOff], limits: ElectricalLimits) -> list[str]:
+    # Cut-offs first: a charge to exactly the limit then ends as it was meant to.
+    return [
+        *_package("p", "c", "t"),
+        *_cut_offs(cut_offs, ("voltage", "current")),
+        *_voltage_trips(limits.voltage_min_V, limits.voltage_max_V),
+        *_if("c", ">=", limits.current_max_A, _trip("current max")),
+        *_if("c", "<=", -limits.current_max_A, _trip("current max")),
+    ]
+
+
+def _voltage_trips(voltage_min_V: float, voltage_max_V: float) -> list[str]:
+    return [
+        *_if("p", ">=", voltage_max_V, _trip("voltage max")),
+        *_if("p", "<=", voltage_min_V, _trip("voltage min")),
+    ]
+
+
+def _trip(which: str) -> list[str]:
+    return [f'send_string "TRIP {which}"', "abort"]
+
+
+def _cut_offs(cut_offs: Sequence[CutOff], measured: tuple[str, ...]) -> list[str]:
+    lines: list[str] = []
+    for index, cut_off in enumerate(cut_offs):
+        if cut_off.quantity in measured:
+            lines += _cut_off(cut_off, [f'send_string "CUT {index}"', "breakloop"])
+    return lines
+
+
+def _cut_off(cut_off: CutOff, then: list[str]) -> list[str]:
+    value = cut_off.value
+    if cut_off.quantity == "voltage":
+        lines = _if("p", ">=" if cut_off.above else "<=", value, then)
+    elif cut_off.above:
+        lines = [*_if("c", ">=", value, then), *_if("c", "<=", -value, then)]
+    else:
+        lines = _if("c", "<=", value, _if("c", ">=", -value, then))
+    return _if("t", ">=", cut_off.after_s, lines) if cut_off.after_s else lines
+
+
+def _if(variable: str, comparison: str, value: float, then: Sequence[str]) -> list[str]:
+    return [f"if {variable} {comparison} {literal(value)}", *_indent(then), "endif"]
+
+
+def _pace(technique: ConstantCurrent | ConstantVoltage) -> str:
+    return f"{literal(technique.interval_s)} {literal(technique.duration_s)}"
+
+
+def _around(limits: ElectricalLimits, *voltages_V: float) -> ElectricalLimits:
+    """Let a voltage that is set right at a limit be no trip."""
+    lowest_V = min(voltages_V) - _VOLTAGE_ACCURACY_V
+    highest_V = max(voltages_V) + _VOLTAGE_ACCURACY_V
+    return limits.model_copy(
+        update={
+            "voltage_min_V": min(limits.voltage_min_V, lowest_V),
+            "voltage_max_V": max(limits.voltage_max_V, highest_V),
+        }
+    )
+
+
+def _dc(text: str, technique: ConstantCurrent | ConstantVoltage) -> Script:
+    columns = ("voltage_V", "current_A")
+    layout = (VOLTAGE, CURRENT, TIME)
+    return _timed(text, layout, columns, technique.duration_s, technique.interval_s)
+
+
+def _timed(
+    text: str, layout: Layout, columns: tuple[str, ...], duration_s: float, interval_s: float
+) -> Script:
+    timeout_s = interval_s + _SET_UP_S + _MARGIN_S
+    rows = round(duration_s / interval_s)
+    return Script(text, layout, columns, duration_s, interval_s, rows, lambda _row: timeout_s)
+
+
+def _check_voltage(voltage_V: float, limits: ElectricalLimits, model: Model) -> None:
+    lowest_V = max(limits.voltage_min_V, model.voltage_min_V)
+    highest_V = min(limits.voltage_max_V, model.voltage_max_V)
+    _check("voltage", voltage_V, lowest_V, highest_V)
+
+
+def _check(what: str, value: float, lowest: float, highest: float) -> None:
+    if not lowest <= value <= highest * (1 + 1e-9):
+        raise ValueError(f"{what} {value:g} is outside {lowest:g} to {highest:g}")

@@ -1,0 +1,14 @@
+"""Emulators of instruments: what a manual says, on the wire, acting on the simulated world."""
+
+from cellbench_sim.emulators.device import Emulator, Timebase, Wire
+from cellbench_sim.emulators.palmsens import PalmSensEmulator
+
+__all__ = [
+    "Emulator",
+    "EurothermEmulator",
+    "LoadstarEmulator",
+    "PalmSensEmulator",
+    "PlcPressEmulator",
+    "Timebase",
+    "Wire",
+]

@@ -1,0 +1,304 @@
+"""The analogue half of an emulated potentiostat: control, compliance, ranges, noise, accuracy.
+
+It holds a set point on the cell's terminals, within what its output stage can deliver, and reads
+them through ranges of finite resolution. Noise and accuracy come from a generator of its own and
+never touch the cell.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+import random
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellbench_sim.emulators.profiles import Profile, Range
+from cellbench_sim.emulators.refusal import Refusal
+
+GALVANOSTAT = 6
+OK, OVERLOAD, UNDERLOAD = 0, 2, 4
+#: A range can be read this far beyond its nominal full scale; below the other it is too coarse.
+_HEADROOM, _COARSE = 1.1, 0.01
+#: Gain error of an instrument, one standard deviation, and scatter of one impedance point.
+_GAIN_ERROR, _POINT_SCATTER = 5e-4, 7e-4
+#: Lag of the impedance channel at the end of its band, in rad; averaging over a point's periods.
+_PHASE_LAG, _EIS_AVERAGING = math.radians(0.3), 0.1
+
+
+class Cell(Protocol):
+    """What a potentiostat sees of the world; positive current oxidises the working electrode."""
+
+    def advance_to(self, time_s: float) -> None:
+        """Let the cell live until ``time_s``."""
+
+    def open_circuit(self) -> None:
+        """Leave the terminals open."""
+
+    def apply_current(self, current_A: float) -> None:
+        """Drive a current through the terminals."""
+
+    def apply_voltage(self, voltage_V: float) -> None:
+        """Hold a voltage at the terminals."""
+
+    def terminals(self) -> tuple[float, float]:
+        """Return voltage in V and current in A."""
+
+    def impedance(self, frequency_Hz: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Return the impedance in ohm at each frequency, at the present state."""
+
+
+@dataclass
+class Reading:
+    """A measured value with what its metadata say."""
+
+    value: float
+    status: int
+    range_index: int
+
+    @property
+    def metadata(self) -> str:
+        """The metadata tokens that follow the value in a package."""
+        return f",1{self.status:X},2{self.range_index:02X}"
+
+
+class Ranges:
+    """The ranges of one quantity: one fixed, or a window in which the instrument chooses."""
+
+    def __init__(self, ranges: Sequence[Range]) -> None:
+        self._all = sorted(ranges, key=lambda entry: entry.full_scale)
+        self._full_scales = [entry.full_scale for entry in self._all]
+        self.reset()
+
+    def reset(self) -> None:
+        """Fix the largest range."""
+        self._low = self._high = len(self._all) - 1
+
+    def fix(self, expected: float) -> None:
+        """Use the smallest range that covers ``expected``, or the largest one."""
+        self._low = self._high = self._covering(expected)
+
+    def auto(self, smallest: float, largest: float) -> None:
+        """Choose for each reading among the ranges that cover ``smallest`` to ``largest``."""
+        self._low, self._high = self._covering(smallest), self._covering(largest)
+
+    def choose(self, magnitude: float) -> Range:
+        """Return the range in which ``magnitude`` would be read."""
+        index = bisect_left(self._full_scales, magnitude, self._low, self._high)
+        return self._all[index]
+
+    def is_coarse(self, used: Range, magnitude: float) -> bool:
+        """Whether a smaller range should have been used, and exists."""
+        return magnitude < _COARSE * used.full_scale and used is not self._all[0]
+
+    @property
+    def largest(self) -> float:
+        """Full scale of the largest range there is."""
+        return self._full_scales[-1]
+
+    @property
+    def largest_chosen(self) -> float:
+        """Full scale of the largest range that may be used now."""
+        return self._full_scales[self._high]
+
+    def _covering(self, magnitude: float) -> int:
+        # A decimal literal may land one ulp above the range that it names.
+        at = bisect_left(self._full_scales, abs(magnitude) * (1 - 1e-9))
+        return min(at, len(self._all) - 1)
+
+
+class FrontEnd:
+    """Output stage and converters of one potentiostat.
+
+    Args:
+        cell: What its leads are clipped to.
+        profile: What the instrument can do.
+        rng: The generator of its noise.
+    """
+
+    def __init__(self, cell: Cell, profile: Profile, rng: random.Random) -> None:
+        self.profile = profile
+        self._cell = cell
+        self._rng = rng
+        self._gain_error = 1.0 + rng.gauss(0.0, _GAIN_ERROR)
+        self.currents = Ranges(profile.current_ranges)
+        self.potentials = Ranges(profile.potential_ranges)
+        steps = 2**profile.converter_bits
+        self._relative_step = 2 * _HEADROOM / steps
+        self._window_step_V = (profile.potential_max_V - profile.potential_min_V) / steps
+        self.cell_is_on = False
+        self.mode = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all settings, as at the start of a script; the cell's switch stays as it is."""
+        self._lowest_V, self._highest_V = self.profile.potential_min_V, self.profile.potential_max_V
+        self.currents.reset()
+        self.potentials.reset()
+        if not self.cell_is_on:
+            self.mode, self._set_point, self._limited = 0, 0.0, False
+
+    @property
+    def galvanostat(self) -> bool:
+        """Whether current is controlled."""
+        return self.mode == GALVANOSTAT
+
+    def set_mode(self, mode: int) -> None:
+        """Change what is controlled; this opens the cell.
+
+        Raises:
+            Refusal: The instrument has no such mode.
+        """
+        if mode not in self.profile.modes:
+            raise Refusal(0x0021)
+        self.switch_off()
+        self.mode, self._set_point = mode, 0.0
+        self._lowest_V, self._highest_V = self.profile.potential_min_V, self.profile.potential_max_V
+
+    def limit_potential(self, lowest_V: float, highest_V: float) -> None:
+        """Refuse set points outside the two from now on."""
+        self.check_potential(lowest_V)
+        self.check_potential(highest_V)
+        self._lowest_V, self._highest_V = lowest_V, highest_V
+
+    def check_potential(self, potential_V: float) -> None:
+        """Raise Refusal unless ``potential_V`` can be applied."""
+        slack = 1e-9
+        if not self._lowest_V - slack <= potential_V <= self._highest_V + slack:
+            raise Refusal(0x000F)
+
+    def check_current(self, current_A: float) -> None:
+        """Raise Refusal unless ``current_A`` can be applied in the present range."""
+        largest = min(self.profile.current_max_A, self.currents.largest_chosen * _HEADROOM)
+        if not abs(current_A) <= largest * (1 + 1e-9):
+            raise Refusal(0x4205)
+
+    def set_potential(self, potential_V: float) -> None:
+        """Set what a potentiostat holds."""
+        self.check_potential(potential_V)
+        self._set(potential_V)
+
+    def set_current(self, current_A: float) -> None:
+        """Set what a galvanostat drives."""
+        self.check_current(current_A)
+        self._set(current_A)
+
+    def switch_on(self) -> None:
+        """Close the cell's switch at the present set point."""
+        self.cell_is_on = True
+        self._drive()
+
+    def switch_off(self) -> None:
+        """Open the cell's switch."""
+        self.cell_is_on = self._limited = False
+        self._cell.open_circuit()
+
+    def regulate(self) -> tuple[float, float]:
+        """Return what the terminals show once the output stage has done what it can."""
+        voltage_V, current_A = self._cell.terminals()
+        if not self.cell_is_on or not self._must_change(voltage_V, current_A):
+            return voltage_V, current_A
+        if self._limited:
+            self._drive()
+        else:
+            self._limit(voltage_V, current_A)
+        return self._cell.terminals()
+
+    def sample(self) -> tuple[Reading, Reading]:
+        """Read voltage and current at the terminals."""
+        voltage_V, current_A = self.regulate()
+        return self._read_voltage(voltage_V), self._read_current(current_A)
+
+    def impedance(self, frequency_Hz: float, amplitude: float) -> tuple[complex, Reading, Reading]:
+        """Measure one impedance point, in ohm, at the present d.c. state.
+
+        Args:
+            frequency_Hz: Frequency of the excitation.
+            amplitude: Its amplitude in V, or in A for a galvanostat.
+
+        Returns:
+            The impedance, and the readings whose metadata belong to it (voltage, current).
+        """
+        voltage, current = self.sample()
+        ideal = complex(self._cell.impedance(np.array([frequency_Hz]))[0])
+        if not cmath.isfinite(ideal) or ideal == 0:
+            return complex(math.nan, math.nan), voltage, current
+        scatter = min(1.0, self._scatter(abs(ideal), amplitude, current.value))
+        lag = -_PHASE_LAG * frequency_Hz / self.profile.frequency_max_Hz
+        error = complex(self._rng.gauss(0.0, scatter), self._rng.gauss(0.0, scatter))
+        measured = ideal * self._gain_error * cmath.exp(1j * lag) * (1.0 + error)
+        return measured, voltage, current
+
+    def _scatter(self, modulus_ohm: float, amplitude: float, current_A: float) -> float:
+        if self.galvanostat:
+            noise_fraction = self.profile.potential_noise_V / (amplitude * modulus_ohm)
+        else:
+            response_A = amplitude / modulus_ohm
+            used = self.currents.choose(abs(current_A) + response_A)
+            noise_fraction = self.profile.current_noise * used.full_scale / response_A
+        return math.hypot(_POINT_SCATTER, _EIS_AVERAGING * noise_fraction)
+
+    def _set(self, set_point: float) -> None:
+        self._set_point = set_point
+        if self.cell_is_on:
+            self._drive()
+
+    def _drive(self) -> None:
+        self._limited = False
+        if self.galvanostat:
+            self._cell.apply_current(self._set_point)
+        else:
+            self._cell.apply_voltage(self._set_point)
+
+    def _must_change(self, voltage_V: float, current_A: float) -> bool:
+        """Whether the output stage has to enter or to leave its limit."""
+        if self.galvanostat:
+            if self._limited:
+                return abs(current_A) > abs(self._set_point)
+            return abs(voltage_V) > self._output_limit_V(voltage_V)
+        if self._limited:
+            return (voltage_V - self._set_point) * current_A > 0
+        return abs(current_A) > self.profile.current_max_A
+
+    def _limit(self, voltage_V: float, current_A: float) -> None:
+        self._limited = True
+        if self.galvanostat:
+            self._cell.apply_voltage(math.copysign(self._output_limit_V(voltage_V), voltage_V))
+        else:
+            self._cell.apply_current(math.copysign(self.profile.current_max_A, current_A))
+
+    def _output_limit_V(self, direction: float) -> float:
+        return self.profile.potential_max_V if direction >= 0 else -self.profile.potential_min_V
+
+    def _read_voltage(self, voltage_V: float) -> Reading:
+        magnitude = abs(voltage_V)
+        used = self.potentials.choose(magnitude)
+        if used.full_scale == self.potentials.largest:
+            step, noise, largest = self._window_step_V, 1.0, self._output_limit_V(voltage_V)
+        else:
+            step, largest = self._relative_step * used.full_scale, _HEADROOM * used.full_scale
+            noise = max(0.1, used.full_scale / self.potentials.largest)
+        status = OVERLOAD if self._limited or magnitude > largest else OK
+        measured = voltage_V + self._rng.gauss(0.0, noise * self.profile.potential_noise_V)
+        measured = min(max(measured, -largest), largest)
+        return Reading(round(measured / step) * step, status, used.index)
+
+    def _read_current(self, current_A: float) -> Reading:
+        magnitude = abs(current_A)
+        used = self.currents.choose(abs(self._set_point) if self.galvanostat else magnitude)
+        step, largest = self._relative_step * used.full_scale, _HEADROOM * used.full_scale
+        measured = current_A + self._rng.gauss(0.0, self.profile.current_noise * used.full_scale)
+        measured = min(max(measured, -largest), largest)
+        index = used.index + (self.profile.galvanostat_offset if self.galvanostat else 0)
+        return Reading(round(measured / step) * step, self._status(used, magnitude), index)
+
+    def _status(self, used: Range, magnitude: float) -> int:
+        if self._limited or magnitude > _HEADROOM * used.full_scale:
+            return OVERLOAD
+        coarse = not self.galvanostat and self.currents.is_coarse(used, magnitude)
+        return UNDERLOAD if coarse else OK

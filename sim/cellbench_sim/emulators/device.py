@@ -1,0 +1,145 @@
+"""What all emulators share: a clock, one wire to one host, and a fault that nobody can overlook.
+
+An emulator is driven by calls alone: bytes that arrive (`Emulator.receive`) and timers that fall
+due. It has no task of its own, answers at the instant at which it is asked, and keeps running
+without a host, as an instrument does whose cable was pulled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from cellbench.errors import TransportClosed
+from cellbench.transport.stream import Stream
+
+Sink = Callable[[bytes], None]
+
+
+class Timebase:
+    """The bench's time: seconds since it was switched on, on the running loop's clock."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._origin_s = 0.0
+
+    @property
+    def running(self) -> bool:
+        """Whether the bench is switched on."""
+        return self._loop is not None
+
+    def start(self) -> None:
+        """Switch on: time 0 is now, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._origin_s = self._loop.time()
+
+    def stop(self) -> None:
+        """Switch off; time cannot be asked for any more."""
+        self._loop = None
+
+    def now(self) -> float:
+        """Seconds since the bench was switched on."""
+        return self._on().time() - self._origin_s
+
+    def call_at(self, time_s: float, action: Callable[..., object], *args: Any) -> asyncio.Handle:
+        """Call ``action`` when the bench's time reaches ``time_s``."""
+        return self._on().call_at(self._origin_s + time_s, action, *args)
+
+    def _on(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise RuntimeError("the simulated bench is not switched on")
+        return self._loop
+
+
+class Wire(Stream):
+    """The host's end of the wire to an emulator: what is written here is received there at once."""
+
+    def __init__(self, device: Emulator) -> None:
+        super().__init__()
+        self._device: Emulator | None = device
+
+    async def _send(self, data: bytes) -> None:
+        if self._device is not None:
+            self._device.receive(data)
+
+    async def close(self) -> None:
+        """Pull the cable; the device goes on with what it is doing."""
+        device, self._device = self._device, None
+        if device is not None:
+            device.detach(self.feed)
+        await super().close()
+
+
+class Emulator(ABC):
+    """One instrument: bytes in, bytes out, and timers, on the bench's time.
+
+    Args:
+        name: The instrument's name on the bench.
+        timebase: The bench's clock.
+    """
+
+    def __init__(self, name: str, timebase: Timebase) -> None:
+        self.name = name
+        self._timebase = timebase
+        self._sink: Sink | None = None
+        self._unplug: Callable[[], None] | None = None
+        self._fault: Exception | None = None
+        self._faulted = asyncio.Event()
+
+    def connect(self) -> Stream:
+        """Plug in a new host; the one before it finds its connection closed."""
+        wire = Wire(self)
+        self.attach(
+            wire.feed, lambda: wire.fail(TransportClosed(f"{self.name}: another host took over"))
+        )
+        return wire
+
+    def attach(self, sink: Sink, unplug: Callable[[], None]) -> None:
+        """Send to ``sink`` from now on; ``unplug`` is called when another host takes over."""
+        if self._unplug is not None:
+            self._unplug()
+        self._sink, self._unplug = sink, unplug
+        self._on_attach()
+
+    def detach(self, sink: Sink) -> None:
+        """Forget ``sink``, if it is still the one in use."""
+        if self._sink == sink:
+            self._sink = self._unplug = None
+
+    def receive(self, data: bytes) -> None:
+        """Take in bytes from the host, at the present time."""
+        if self._timebase.running:
+            self._guarded(self._receive, data)
+
+    async def watch(self) -> None:
+        """Wait for ever; raise what went wrong inside the emulator, should anything."""
+        await self._faulted.wait()
+        if self._fault is not None:
+            raise self._fault
+
+    @abstractmethod
+    def _receive(self, data: bytes) -> None:
+        """Act on bytes from the host."""
+
+    def _on_attach(self) -> None:  # noqa: B027 (most instruments do not notice a new host)
+        """Forget half a message of the host before."""
+
+    def _send(self, data: bytes) -> None:
+        """Send to whoever is plugged in; without a host the bytes are lost, as on a real port."""
+        if self._sink is not None:
+            self._sink(data)
+
+    def _call_at(self, time_s: float, action: Callable[[], None]) -> asyncio.Handle:
+        return self._timebase.call_at(time_s, self._guarded, action)
+
+    def _guarded(self, action: Callable[..., None], *args: Any) -> None:
+        """Run ``action``: what it raises is the bench's to know, never the host's."""
+        if self._fault is not None or not self._timebase.running:
+            return
+        try:
+            action(*args)
+        except Exception as fault:  # noqa: BLE001 (raised again by watch, in the bench's task group)
+            self._fault = fault
+            self._faulted.set()

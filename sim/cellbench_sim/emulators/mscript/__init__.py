@@ -1,0 +1,7 @@
+"""MethodSCRIPT, as an instrument runs it: parsed, compiled to closures once, then executed."""
+
+from cellbench_sim.emulators.mscript.compiler import compile_script
+from cellbench_sim.emulators.mscript.machine import Machine, Program
+from cellbench_sim.emulators.mscript.values import ScriptError
+
+__all__ = ["Machine", "Program", "ScriptError", "compile_script"]

@@ -1,0 +1,134 @@
+"""A cell: two electrodes, the separator between them, and the electronic path beside the ions.
+
+Terminal voltage = working minus counter potential, plus the drop over everything ionic in series; the shunt
+lies across all of it. A step under a steady demand is solved at its end: every relaxing part is
+`voltage + resistance * current` there, exactly, so that no step is too long for a fast part.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellbench_sim.physics.electrode import Electrode
+from cellbench_sim.physics.lithium import Lithium
+from cellbench_sim.physics.pellet import Pellet
+from cellbench_sim.physics.polarisation import AddedPolarisation
+from cellbench_sim.physics.shorts import Shunt
+from cellbench_sim.physics.state import Stateful
+from cellbench_sim.physics.steel import Steel
+from cellbench_sim.presets.schema import CellPreset, LithiumElectrode, SteelElectrode
+
+Demand = Literal["open", "current", "voltage"]
+
+
+class Cell(Stateful):
+    """The electrical whole. Positive current is oxidation at the working electrode."""
+
+    def __init__(self, preset: CellPreset, seed: int) -> None:
+        self.name = preset.name
+        self.pellet = Pellet(preset.electrolyte, preset.pellet)
+        self.area_m2 = self.pellet.area_m2
+        self.working = _electrode(preset.working, self.area_m2)
+        self.counter = _electrode(preset.counter, self.area_m2)
+        self.polarisation = AddedPolarisation(preset.added_resistance, self.area_m2)
+        self.shunt = Shunt(preset.shorts, seed, self.area_m2) if preset.shorts else None
+        self._arcs = (self.pellet.boundary, self.working.arc, self.counter.arc)
+        self._demand: Demand = "open"
+        self._demanded = 0.0
+        self._shunt_S = 0.0
+        self._ionic_A = 0.0
+        self.voltage_V = self.working.potential_V - self.counter.potential_V
+        self.current_A = 0.0
+
+    @property
+    def thickness_m(self) -> float:
+        """Thickness of both electrodes, up to a constant."""
+        return self.working.thickness_m + self.counter.thickness_m
+
+    @property
+    def restless(self) -> bool:
+        """Whether the coming minute may change the cell, so that the grid should be fine."""
+        return self._demand != "open" or (self.shunt is not None and self.shunt.restless)
+
+    def demand(self, kind: Demand, value: float) -> None:
+        """Set what is imposed on the terminals from now on: nothing, a current (A) or a voltage (V)."""
+        self._demand, self._demanded = kind, value
+        for arc in self._arcs:
+            arc.disturb()
+        self.voltage_V, self.current_A, self._ionic_A = self._solve(0.0)
+
+    def refresh(self, pressure_Pa: float, temperature_K: float) -> None:
+        """Take up the present stack pressure and temperature."""
+        self.pellet.refresh(pressure_Pa, temperature_K)
+        self.working.refresh(pressure_Pa, temperature_K)
+        self.counter.refresh(pressure_Pa, temperature_K)
+        self.polarisation.refresh(pressure_Pa)
+        if self.shunt is not None:
+            self.shunt.refresh(pressure_Pa, temperature_K)
+        self._set_shunt()
+
+    def terminals_after(self, duration_s: float) -> tuple[float, float]:
+        """Return voltage and current (V, A) a while after the last step, changing nothing."""
+        if duration_s == 0.0:
+            return self.voltage_V, self.current_A
+        voltage_V, current_A, _ = self._solve(duration_s)
+        return voltage_V, current_A
+
+    def advance(self, time_s: float, duration_s: float) -> None:
+        """Advance everything by a step that ends at `time_s`, under the present demand."""
+        self.voltage_V, self.current_A, ionic_A = self._solve(duration_s)
+        self._ionic_A = ionic_A
+        for arc in self._arcs:
+            arc.relax(duration_s, ionic_A)
+        self.polarisation.relax(duration_s, ionic_A)
+        density = ionic_A / self.area_m2
+        self.working.advance(duration_s, density)
+        self.counter.advance(duration_s, -density)
+        if self.shunt is not None:
+            plating = self.counter if density > 0.0 else self.working
+            through_A = ionic_A + self.shunt.soft_S * self.voltage_V
+            local = abs(through_A) / (self.area_m2 * plating.plating_contact)
+            self.shunt.advance(time_s, duration_s, local, plating.plated_C_per_m2)
+            self._set_shunt()
+
+    def impedance(self, frequency_Hz: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Return the small-signal impedance (Ohm) about the present state."""
+        omega = 2.0 * np.pi * frequency_Hz
+        ionic = self.pellet.impedance(omega) + self.polarisation.impedance(omega)
+        ionic += self.working.arc.impedance(omega) + self.counter.arc.impedance(omega)
+        result: NDArray[np.complex128] = ionic / (1.0 + self._shunt_S * ionic)
+        return result
+
+    def _set_shunt(self) -> None:
+        self._shunt_S = self.pellet.electronic_conductance_S
+        if self.shunt is not None:
+            self._shunt_S += self.shunt.conductance_S(self._ionic_Ohm())
+
+    def _ionic_Ohm(self) -> float:
+        arcs = sum(arc.resistance_Ohm for arc in self._arcs)
+        return self.pellet.bulk_Ohm + arcs + self.polarisation.resistance_Ohm
+
+    def _solve(self, duration_s: float) -> tuple[float, float, float]:
+        """Return voltage, current and ionic current (V, A, A) at the end of a step."""
+        offset_V, resistance_Ohm = self.polarisation.response(duration_s, self._ionic_A)
+        offset_V += self.working.potential_V - self.counter.potential_V
+        resistance_Ohm += self.pellet.bulk_Ohm
+        for arc in self._arcs:
+            voltage_V, part_Ohm = arc.response(duration_s)
+            offset_V += voltage_V
+            resistance_Ohm += part_Ohm
+        if self._demand == "voltage":
+            voltage_V = self._demanded
+            ionic_A = (voltage_V - offset_V) / resistance_Ohm
+            return voltage_V, ionic_A + self._shunt_S * voltage_V, ionic_A
+        ionic_A = (self._demanded - self._shunt_S * offset_V) / (
+            1.0 + self._shunt_S * resistance_Ohm
+        )
+        return offset_V + resistance_Ohm * ionic_A, self._demanded, ionic_A
+
+
+def _electrode(parameters: LithiumElectrode | SteelElectrode, area_m2: float) -> Electrode:
+    if isinstance(parameters, LithiumElectrode):
+        return Lithium(parameters, area_m2)
+    return Steel(parameters, area_m2)

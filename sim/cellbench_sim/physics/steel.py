@@ -1,0 +1,34 @@
+"""A blocking electrode: steel pressed onto the separator, a constant-phase element in all but name."""
+
+import math
+
+from cellbench_sim.physics.arc import Arc
+from cellbench_sim.physics.relaxation import relaxation_times
+from cellbench_sim.physics.state import Stateful
+from cellbench_sim.presets.schema import SteelElectrode
+
+_SHORTEST_TIME_S = 1e-8
+
+
+class Steel(Stateful):
+    """The arc's own time constant is hours, so that any spectrum sees only its straight flank."""
+
+    potential_V = 0.0
+    thickness_m = 0.0
+    plating_contact = 1.0
+    plated_C_per_m2 = 0.0
+
+    def __init__(self, parameters: SteelElectrode, area_m2: float) -> None:
+        leak = parameters.leak_resistance_Ohm_m2
+        alpha = parameters.exponent
+        time_constant_s = (leak * parameters.constant_phase_F_per_m2) ** (1.0 / alpha)
+        flank = math.log(_SHORTEST_TIME_S / time_constant_s)
+        self.arc = Arc(relaxation_times(alpha, log_shortest=flank))
+        self.arc.resistance_Ohm = leak / area_m2
+        self.arc.time_constant_s = time_constant_s
+
+    def refresh(self, pressure_Pa: float, temperature_K: float) -> None:
+        """Nothing changes: the powder was pressed onto the steel at fabrication pressure."""
+
+    def advance(self, duration_s: float, current_A_per_m2: float) -> None:
+        """Nothing changes: the electrode neither gives nor takes ions."""

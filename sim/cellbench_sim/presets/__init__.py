@@ -1,0 +1,57 @@
+"""The simulated cells that ship with the bench: one YAML file each, read and validated here."""
+
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+from ruamel.yaml import YAML
+
+from cellbench_sim.presets.schema import CellPreset
+
+__all__ = ["CellPreset", "load_preset", "preset_names"]
+
+_REFERENCE = "material"
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names that `load_preset` knows, in alphabetical order."""
+    files = (file.name for file in _folder().iterdir())
+    return tuple(sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml")))
+
+
+def load_preset(name: str) -> CellPreset:
+    """Read the preset called `name`.
+
+    Raises:
+        LookupError: if there is no such preset.
+        pydantic.ValidationError: if the file says something it may not, or leaves something out.
+    """
+    if name not in preset_names():
+        raise LookupError(f"no simulated cell is called {name!r}; there are {preset_names()}")
+    content = _resolve(_read(f"{name}.yaml"))
+    return CellPreset.model_validate({"name": name, **_mapping(content, f"{name}.yaml")})
+
+
+def _folder() -> Traversable:
+    return resources.files(__name__)
+
+
+def _read(path: str) -> object:
+    text = _folder().joinpath(path).read_text(encoding="utf-8")
+    content: object = YAML(typ="safe").load(text)
+    return content
+
+
+def _resolve(node: object) -> object:
+    """Replace each `material: file` by what the file says; keys beside it have the last word."""
+    if not isinstance(node, dict):
+        return node
+    own = {key: _resolve(value) for key, value in node.items() if key != _REFERENCE}
+    if _REFERENCE not in node:
+        return own
+    return _mapping(_read(str(node[_REFERENCE])), str(node[_REFERENCE])) | own
+
+
+def _mapping(content: object, path: str) -> dict[str, object]:
+    if not isinstance(content, dict):
+        raise TypeError(f"{path} holds no mapping")
+    return content

@@ -1,0 +1,198 @@
+"""The one physical thing behind the emulators: cell, fixture, press and chamber on one time grid."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellbench_sim.physics.cell import Cell, Demand
+from cellbench_sim.physics.chamber import Chamber, ChamberSettings
+from cellbench_sim.physics.fixture import SERVO_PRESS, Fixture
+from cellbench_sim.physics.press import Press
+from cellbench_sim.physics.state import Stateful
+from cellbench_sim.presets.schema import CellPreset
+
+_TICKS_PER_S = 10
+_FINE, _NORMAL, _QUIET = 1, 10, 600
+_NOTICEABLE_PRESSURE = 1e-4
+_NOTICEABLE_PRESSURE_PA = 10.0
+_NOTICEABLE_K = 1e-3
+_OPEN_LEADS_OHM = 1e12
+
+
+class World(Stateful):
+    """Cell, fixture, press and chamber as one physical system on an absolute internal grid.
+
+    State is committed at the nodes of the grid and at commands only; looking in between evaluates and
+    commits nothing, so how often the world is looked at changes nothing. The grid is 1 s, 0.1 s while the
+    press moves, 60 s while the cell rests at open circuit and nothing else is going on.
+
+    The world knows the cell's truth (`cell`, a preset) and never what a card says about it. Commands act at
+    the current time. `polarity` -1 and `connected` False are wiring faults: reversed leads, a broken wire.
+    """
+
+    def __init__(
+        self,
+        cell: CellPreset,
+        *,
+        seed: int,
+        fixture: Fixture = SERVO_PRESS,
+        chamber: ChamberSettings | None = None,
+    ) -> None:
+        self.time_s = 0.0
+        self._committed_s = 0.0
+        self._next_tick = _FINE
+        self._next_node_s = _FINE / _TICKS_PER_S
+        self._demand: Demand = "open"
+        self._demanded = 0.0
+        self._polarity = 1
+        self._connected = True
+        self.cell = Cell(cell, seed)
+        self.chamber = Chamber(chamber or ChamberSettings(), seed, self._settle)
+        self.press = Press(fixture, self._settle)
+        self._fresh_thickness_m = self.cell.thickness_m
+        self._start_temperature_K = self.chamber.stack_temperature_K
+        self._felt_pressure_Pa = -1.0
+        self._felt_temperature_K = 0.0
+        self._pass_on_conditions()
+
+    def advance_to(self, time_s: float) -> None:
+        """Go to an absolute time.
+
+        Raises:
+            ValueError: if the time lies in the past.
+        """
+        if time_s < self.time_s:
+            raise ValueError(f"time runs forward: {time_s} s lies before {self.time_s} s")
+        while self._next_node_s <= time_s:
+            self._commit(self._next_node_s)
+            self._plan_node(self._next_tick, self._stride())
+        self.time_s = time_s
+
+    def open_circuit(self) -> None:
+        """Let no current flow."""
+        self._impose("open", 0.0)
+
+    def apply_current(self, current_A: float) -> None:
+        """Impose a current; positive is oxidation at the electrode on the instrument's working lead."""
+        self._impose("current", current_A)
+
+    def apply_voltage(self, voltage_V: float) -> None:
+        """Impose a voltage of the working against the counter lead."""
+        self._impose("voltage", voltage_V)
+
+    def terminals(self) -> tuple[float, float]:
+        """Return voltage and current (V, A) at the instrument's leads, now."""
+        if not self._connected:
+            return self._open_leads()
+        voltage_V, current_A = self.cell.terminals_after(self.time_s - self._committed_s)
+        return self._polarity * voltage_V, self._polarity * current_A
+
+    def impedance(self, frequency_Hz: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Return the small-signal impedance (Ohm) at the leads, at the present state and bias."""
+        if not self._connected:
+            return np.full(frequency_Hz.shape, _OPEN_LEADS_OHM, dtype=np.complex128)
+        return self.cell.impedance(frequency_Hz)
+
+    def force_N(self) -> float:
+        """Return the force on the stack."""
+        return self.press.force_N
+
+    def stack_pressure_Pa(self) -> float:
+        """Return the force over the area of the separator."""
+        return self.press.force_N / self.cell.area_m2
+
+    @property
+    def cell_temperature_K(self) -> float:
+        """Temperature of the stack, which lags the air."""
+        return self.chamber.stack_temperature_K
+
+    @property
+    def air_temperature_K(self) -> float:
+        """Temperature of the air in the chamber."""
+        return self.chamber.air_temperature_K
+
+    @property
+    def polarity(self) -> int:
+        """1 as wired by the book, -1 with the leads reversed."""
+        return self._polarity
+
+    @polarity.setter
+    def polarity(self, sign: int) -> None:
+        if sign not in {1, -1}:
+            raise ValueError(f"the polarity is 1 or -1, not {sign}")
+        self._settle()
+        self._polarity = sign
+        self._pass_on_demand()
+
+    @property
+    def connected(self) -> bool:
+        """Whether both leads reach the cell."""
+        return self._connected
+
+    @connected.setter
+    def connected(self, connected: bool) -> None:
+        self._settle()
+        self._connected = connected
+        self._pass_on_demand()
+
+    def _impose(self, demand: Demand, value: float) -> None:
+        self._settle()
+        self._demand, self._demanded = demand, value
+        self._pass_on_demand()
+
+    def _pass_on_demand(self) -> None:
+        if self._connected:
+            self.cell.demand(self._demand, self._polarity * self._demanded)
+        else:
+            self.cell.demand("open", 0.0)
+
+    def _open_leads(self) -> tuple[float, float]:
+        """A broken wire is a stray resistance far beyond any instrument's reach."""
+        if self._demand == "voltage":
+            return self._demanded, self._demanded / _OPEN_LEADS_OHM
+        return self._demanded * _OPEN_LEADS_OHM, self._demanded
+
+    def _settle(self) -> None:
+        """Commit the state up to now, because a command is about to change its course."""
+        if self.time_s > self._committed_s:
+            self._commit(self.time_s)
+        self._plan_node(math.floor(self.time_s * _TICKS_PER_S), _FINE)
+
+    def _commit(self, time_s: float) -> None:
+        duration_s = time_s - self._committed_s
+        self._committed_s = time_s
+        self.cell.advance(time_s, duration_s)
+        self.chamber.advance(time_s, duration_s)
+        self.press.advance(
+            duration_s,
+            self.cell.thickness_m - self._fresh_thickness_m,
+            self.chamber.stack_temperature_K - self._start_temperature_K,
+        )
+        self._pass_on_conditions()
+
+    def _pass_on_conditions(self) -> None:
+        """Let the cell take up pressure and temperature where they have changed noticeably."""
+        pressure_Pa = self.press.force_N / self.cell.area_m2
+        temperature_K = self.chamber.stack_temperature_K
+        noticeable_Pa = _NOTICEABLE_PRESSURE * pressure_Pa + _NOTICEABLE_PRESSURE_PA
+        if (
+            abs(pressure_Pa - self._felt_pressure_Pa) > noticeable_Pa
+            or abs(temperature_K - self._felt_temperature_K) > _NOTICEABLE_K
+        ):
+            self._felt_pressure_Pa, self._felt_temperature_K = pressure_Pa, temperature_K
+            self.cell.refresh(pressure_Pa, temperature_K)
+
+    def _plan_node(self, tick: int, stride: int) -> None:
+        """Choose the first multiple of `stride` after `tick` that lies after the committed time."""
+        tick = (tick // stride + 1) * stride
+        while tick / _TICKS_PER_S <= self._committed_s:
+            tick += stride
+        self._next_tick, self._next_node_s = tick, tick / _TICKS_PER_S
+
+    def _stride(self) -> int:
+        if self.press.moving:
+            return _FINE
+        if self.cell.restless or self.chamber.changing:
+            return _NORMAL
+        return _QUIET

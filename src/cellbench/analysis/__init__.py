@@ -1,0 +1,71 @@
+"""What the data of a run mean: analyses by name, each a pure function from a dataset to JSON.
+
+An analysis is a module with `analyse(dataset, **options) -> dict` and, for people,
+`describe(result) -> list[str]`. It is found through the entry points "cellbench.analyses", so that
+a laboratory can add its own. The datasets are plain tables: any data can be put into one.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from cellbench.analysis.dataset import (
+    Dataset,
+    Geometry,
+    Result,
+    Samples,
+    Series,
+    Spectrum,
+    StepData,
+)
+
+__all__ = [
+    "Dataset",
+    "Geometry",
+    "Result",
+    "Samples",
+    "Series",
+    "Spectrum",
+    "StepData",
+    "analyse",
+    "available",
+    "describe",
+]
+
+GROUP = "cellbench.analyses"
+
+
+def available() -> list[str]:
+    """Names of the analyses that are installed."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def analyse(name: str, dataset: Dataset, **options: Any) -> Result:
+    """Run an analysis by the name that a protocol gives it ("ccd", "interface resistance").
+
+    Raises:
+        LookupError: if no analysis of this name is installed.
+        ValueError: if the data do not hold what it needs.
+    """
+    return _load(name)(dataset, **options)
+
+
+def describe(name: str, result: Mapping[str, Any]) -> list[str]:
+    """The lines in which an analysis tells people its result; none if it has no words of its own.
+
+    Raises:
+        LookupError: if no analysis of this name is installed.
+    """
+    module = sys.modules[_load(name).__module__]
+    lines: Callable[[Mapping[str, Any]], list[str]] | None = getattr(module, "describe", None)
+    return lines(result) if lines else []
+
+
+def _load(name: str) -> Callable[..., Result]:
+    wanted = name.strip().replace(" ", "_")
+    found = list(entry_points(group=GROUP, name=wanted))
+    if not found:
+        raise LookupError(f"No analysis {name!r}: there are {', '.join(available()) or 'none'}.")
+    loaded: Callable[..., Result] = found[0].load()
+    return loaded

@@ -1,0 +1,91 @@
+"""A finished (or running) run's file as the `Dataset` that analyses, report and export look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cellbench.analysis.dataset import Dataset, Geometry, Samples, Series, Spectrum, StepData
+from cellbench.cell import CellCard
+from cellbench.store import JournalEntry, RunReader
+
+
+def geometry(card: CellCard) -> Geometry:
+    """What analyses need of a card's sizes."""
+    return Geometry(
+        area_m2=card.area_m2,
+        layout=card.kind,
+        electrolyte=card.electrolyte.name,
+        electrolyte_thickness_m=card.electrolyte.thickness_m,
+        electrolyte_area_m2=card.electrolyte_area_m2,
+    )
+
+
+def environment(reader: RunReader) -> dict[str, Any]:
+    """What was kept of the run's surroundings: versions, roles, identities, seed."""
+    content: dict[str, Any] = json.loads(reader.documents["environment"])
+    return content
+
+
+def stored_dataset(reader: RunReader, card: CellCard) -> Dataset:
+    """Return a run's data, seen through a cell card (the run's own, or a corrected one)."""
+    roles: Mapping[str, str] = environment(reader)["roles"]
+    paths = {step_id: path for step_id, (path, _) in reader.steps.items()}
+    return Dataset(
+        geometry=geometry(card),
+        steps=_steps(reader),
+        samples=_samples(reader, roles, card.stack_area_m2),
+        spectra=tuple(
+            Spectrum(
+                time_s=stored.time_s,
+                step=paths.get(stored.step, ""),
+                frequency_Hz=stored.frequency_Hz,
+                impedance_ohm=stored.impedance_ohm,
+                temperature_K=stored.temperature_K,
+                stack_pressure_Pa=stored.stack_pressure_Pa,
+                bias_V=stored.bias_V,
+            )
+            for stored in reader.spectra()
+        ),
+        cell_name=card.cell,
+    )
+
+
+def _samples(reader: RunReader, roles: Mapping[str, str], stack_area_m2: float) -> Samples:
+    channel = reader.samples(roles.get("channel", ""))
+    force = reader.samples(roles.get("gauge") or roles.get("press", ""))
+    chamber = reader.samples(roles.get("chamber", ""))
+    return Samples(
+        time_s=channel["time_s"],
+        voltage_V=channel["voltage_V"],
+        current_A=channel["current_A"],
+        stack_pressure=Series(force["time_s"], force["force_N"] / stack_area_m2),
+        temperature=Series(chamber["time_s"], chamber["temperature_K"]),
+    )
+
+
+def _steps(reader: RunReader) -> tuple[StepData, ...]:
+    started: dict[str, JournalEntry] = {}
+    steps = []
+    for entry in reader.journal:
+        if entry.kind == "step started":
+            started[entry.step] = entry
+        elif entry.kind == "step ended" and entry.step in started:
+            steps.append(_step(started.pop(entry.step), entry.time_s, entry.data["ending"]))
+    end_s = reader.journal[-1].time_s if reader.journal else np.nan
+    steps += [_step(entry, end_s, "not ended") for entry in started.values()]
+    return tuple(sorted(steps, key=lambda step: step.start_s))
+
+
+def _step(entry: JournalEntry, end_s: float, ending: str) -> StepData:
+    return StepData(
+        path=entry.step,
+        kind=entry.data["verb"],
+        start_s=entry.time_s,
+        end_s=end_s,
+        settings=entry.data["settings"],
+        ending=ending,
+    )

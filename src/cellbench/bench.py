@@ -1,0 +1,182 @@
+"""The bench: which instruments there are, which plays which role, and how they are reached.
+
+A bench file (or the simulated bench's own description) names instruments with their drivers and
+addresses; `connected` opens them, identifies them and hands over a `Bench` of roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cellbench.errors import CellbenchError, InputError, InstrumentError
+from cellbench.instruments.readings import Identity
+from cellbench.instruments.registry import Driver, load_driver
+from cellbench.instruments.roles import Chamber, Channel, Gauge, Instrument, Operator, Press
+from cellbench.transport import Stream, pipe
+
+ROLES = ("channel", "press", "gauge", "chamber")
+
+
+class InstrumentEntry(BaseModel):
+    """One instrument of a bench file; keys beyond driver and port are the driver's own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    driver: str
+    port: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the driver makes of."""
+        return dict(self.model_extra or {})
+
+
+class Fixture(BaseModel):
+    """What holds the stack."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    die: str
+    kind: str = "servo"
+    at_most: str = Field(alias="at most")
+
+
+class BenchFile(BaseModel):
+    """A bench as it is written down."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bench: str
+    instruments: dict[str, InstrumentEntry]
+    fixture: Fixture | None = None
+
+
+@dataclass
+class Bench:
+    """The instruments of a bench by role; None where there is none."""
+
+    name: str
+    simulated: bool
+    channel: Channel | None = None
+    press: Press | None = None
+    gauge: Gauge | None = None
+    chamber: Chamber | None = None
+    operator: Operator | None = None
+    fixture: Fixture | None = None
+    identities: dict[str, Identity] = field(default_factory=dict)
+
+    def instruments(self) -> list[Instrument]:
+        """All instruments, the channel first: it is the one that energises the cell."""
+        found: list[Instrument | None] = [self.channel, self.press, self.gauge, self.chamber]
+        return [instrument for instrument in found if instrument is not None]
+
+
+class SimulatedBench(Protocol):
+    """A bench without hardware, found by entry point (group ``cellbench.benches``)."""
+
+    operator: Operator
+
+    def description(self) -> dict[str, Any]:
+        """Return what a bench file would say."""
+
+    def connect(self, name: str) -> Stream:
+        """Return a new connection to the emulator of an instrument."""
+
+    async def __aenter__(self) -> Self:
+        """Start the emulators on the running loop."""
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Stop them."""
+
+
+def simulated_bench(cell: str, seed: int) -> SimulatedBench:
+    """Build the simulated bench around a simulated cell.
+
+    Raises:
+        InputError: No simulated bench is installed, or it has no such cell.
+    """
+    for point in entry_points(group="cellbench.benches", name="simulated"):
+        try:
+            bench: SimulatedBench = point.load()(cell=cell, seed=seed)
+        except LookupError as error:
+            raise InputError(str(error.args[0])) from error
+        return bench
+    raise InputError("the simulated bench is not installed: reinstall cellbench")
+
+
+def parse_bench(content: Mapping[str, Any], origin: str) -> BenchFile:
+    """Validate a bench's description.
+
+    Raises:
+        InputError: With what is wrong and where it comes from.
+    """
+    try:
+        return BenchFile.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ": ".join(str(part) for part in first["loc"])
+        raise InputError(f"{origin}: {where}: {first['msg']}") from error
+
+
+def declared(file: BenchFile, *, simulated: bool, beside: Path | None = None) -> Bench:
+    """Return a bench as its file declares it, to plan with: nothing is connected.
+
+    Raises:
+        InputError: A driver or one of its options is unknown, or two instruments play one role.
+    """
+    bench = Bench(file.bench, simulated, fixture=file.fixture)
+    for name, entry in file.instruments.items():
+        driver = load_driver(entry.driver, beside)
+        nowhere, _ = pipe()
+        _cast(bench, driver.role, driver(name, nowhere, entry.options))
+    return bench
+
+
+def _cast(bench: Bench, role: str, instrument: Instrument) -> None:
+    """Give an instrument its role."""
+    if getattr(bench, role) is not None:
+        raise InputError(
+            f"{bench.name}: {instrument.name} is a second {role}; a bench has one of each"
+        )
+    setattr(bench, role, instrument)
+
+
+@asynccontextmanager
+async def connected(
+    file: BenchFile,
+    open_stream: Callable[[str, InstrumentEntry, Driver], Awaitable[Stream]],
+    *,
+    simulated: bool,
+    operator: Operator | None = None,
+    beside: Path | None = None,
+) -> AsyncIterator[Bench]:
+    """Open and identify every instrument; close them all at the end.
+
+    Raises:
+        InstrumentError: One cannot be reached or is not what the file says.
+        InputError: Two instruments play one role.
+    """
+    bench = Bench(file.bench, simulated, fixture=file.fixture, operator=operator)
+    async with AsyncExitStack() as stack:
+        for name, entry in file.instruments.items():
+            driver = load_driver(entry.driver, beside)
+            try:
+                stream = await open_stream(name, entry, driver)
+                instrument = driver(name, stream, entry.options)
+                stack.push_async_callback(instrument.close)
+                bench.identities[name] = await instrument.connect()
+            except (InputError, InstrumentError):
+                raise
+            except CellbenchError as error:
+                raise InstrumentError(
+                    name, f"cannot be reached at {entry.port}: {error}"
+                ) from error
+            _cast(bench, driver.role, instrument)
+        yield bench

@@ -1,0 +1,413 @@
+"""The cell card: what the technician believes about a cell, and the conversions that follow from it.
+
+A protocol speaks of mA/cm2, C-rates, stack pressures and potentials against lithium; instruments
+know amperes, newtons and volts at their terminals. The card turns the first into the second, and
+refuses what it cannot settle. Positive current is oxidation at the working electrode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from cellbench.errors import InputError
+from cellbench.quantities import (
+    DIMENSIONS,
+    LITHIUM,
+    TERMINALS,
+    Exponents,
+    Interval,
+    Quantity,
+    convert,
+    describe,
+    format_quantity,
+    parse,
+    parse_bounds,
+    parse_interval,
+    parse_quantity,
+)
+
+#: Potentials of usual counter electrodes against Li+/Li. In/InLi: the two-phase plateau at 25 degC
+#: (Santhosha et al., Batteries & Supercaps 2019, 2, 524).
+COUNTER_POTENTIALS_V = {"Li": 0.0, "In/InLi": 0.62}
+
+_TEXT = {"type": ["string", "number"]}
+
+
+def _si(*dimensions: str) -> Callable[[Any], float]:
+    def to_si(value: Any) -> float:
+        return value if isinstance(value, float) else parse(str(value), *dimensions)
+
+    return to_si
+
+
+def _positive_si(*dimensions: str) -> Callable[[Any], float]:
+    def to_si(value: Any) -> float:
+        result = _si(*dimensions)(value)
+        if result <= 0:
+            raise ValueError(f"{value} is not above zero")
+        return result
+
+    return to_si
+
+
+def _interval(*dimensions: str) -> Callable[[Any], Interval]:
+    return lambda value: (
+        value if isinstance(value, Interval) else parse_interval(str(value), *dimensions)
+    )
+
+
+def _potentials(value: Any) -> tuple[Quantity | None, Quantity | None]:
+    if isinstance(value, tuple):
+        return value
+    low, high = parse_bounds(str(value))
+    for each in (low, high):
+        if each is not None:
+            convert(each, "voltage")
+    return low, high
+
+
+def _quantity(value: Any) -> Quantity:
+    return value if isinstance(value, Quantity) else parse_quantity(str(value))
+
+
+def _described(text: str) -> WithJsonSchema:
+    return WithJsonSchema({**_TEXT, "description": text})
+
+
+Length: TypeAlias = Annotated[
+    float, BeforeValidator(_positive_si("length")), _described('A length like "10 mm"')
+]
+Area: TypeAlias = Annotated[
+    float, BeforeValidator(_positive_si("area")), _described('An area like "0.785 cm2"')
+]
+Pressure: TypeAlias = Annotated[
+    float, BeforeValidator(_positive_si("pressure")), _described('A pressure like "300 MPa"')
+]
+Loading: TypeAlias = Annotated[
+    float,
+    BeforeValidator(_positive_si("loading")),
+    _described('Active material per area like "6.2 mg/cm2"'),
+]
+SpecificRate: TypeAlias = Annotated[
+    float,
+    BeforeValidator(_positive_si("specific current")),
+    _described('What 1C is, like "180 mA/g"'),
+]
+Charge: TypeAlias = Annotated[
+    float, BeforeValidator(_positive_si("charge")), _described('A charge like "2 mAh"')
+]
+Potential: TypeAlias = Annotated[
+    float, BeforeValidator(_si("voltage")), _described('A potential like "0.62 V vs Li+/Li"')
+]
+PotentialInterval: TypeAlias = Annotated[
+    tuple[Quantity | None, Quantity | None],
+    BeforeValidator(_potentials),
+    _described('An interval like "-2 V to 2 V" or "2.5 V to 4.9 V vs Li+/Li"'),
+]
+PressureInterval: TypeAlias = Annotated[
+    Interval,
+    BeforeValidator(_interval("pressure")),
+    _described('An interval like "at most 35 MPa"'),
+]
+TemperatureInterval: TypeAlias = Annotated[
+    Interval,
+    BeforeValidator(_interval("temperature")),
+    _described('An interval like "10 degC to 60 degC"'),
+]
+CurrentLimit: TypeAlias = Annotated[
+    Quantity,
+    BeforeValidator(_quantity),
+    _described('A magnitude like "10 mA/cm2", "5 mA" or "3C"'),
+]
+
+
+class CardError(InputError):
+    """The card cannot settle what is asked of it; the message gives the reason."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, arbitrary_types_allowed=True
+    )
+
+
+class _Electrode(_Part):
+    diameter_m: Length | None = Field(None, alias="diameter")
+    area_given_m2: Area | None = Field(None, alias="area")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> _Electrode:
+        if self.diameter_m is not None and self.area_given_m2 is not None:
+            raise ValueError("give either the diameter or the area, not both")
+        return self
+
+    @property
+    def area_m2(self) -> float | None:
+        """Its area, as given or from the diameter."""
+        return self.area_given_m2 or disc_area_m2(self.diameter_m)
+
+
+class Working(_Electrode):
+    """The working electrode; ``active`` and ``loading`` are of the active material alone."""
+
+    material: str | None = None
+    active: str | None = None
+    loading_kg_per_m2: Loading | None = Field(None, alias="loading")
+    one_c_A_per_kg: SpecificRate | None = Field(None, alias="1C")
+
+    @model_validator(mode="after")
+    def _named_and_sized(self) -> Working:
+        if (self.material is None) == (self.active is None):
+            raise ValueError('name the working electrode: either "material" or "active"')
+        if self.area_m2 is None:
+            raise ValueError('the working electrode needs a "diameter" or an "area"')
+        return self
+
+
+class Counter(_Electrode):
+    """The counter electrode and its potential against Li+/Li."""
+
+    material: str
+    potential_given_V: Potential | None = Field(None, alias="potential")
+
+    @property
+    def potential_V(self) -> float | None:
+        """Its potential against Li+/Li, None where it has none (a blocking electrode)."""
+        if self.potential_given_V is not None:
+            return self.potential_given_V
+        return COUNTER_POTENTIALS_V.get(self.material)
+
+
+class Electrolyte(_Part):
+    """The separator pellet. ``fabrication_pressure_Pa`` is what it was pressed with."""
+
+    name: str | None = None
+    thickness_m: Length = Field(alias="thickness")
+    diameter_m: Length = Field(alias="diameter")
+    fabrication_pressure_Pa: Pressure | None = Field(None, alias="fabrication pressure")
+
+
+class Stack(_Part):
+    """The area that the stack pressure refers to, where it is not the electrolyte's."""
+
+    diameter_m: Length = Field(alias="diameter")
+
+
+class CardLimits(_Part):
+    """What the cell must never see. Give ``voltage`` (at the terminals) or ``potential``."""
+
+    voltage: PotentialInterval | None = None
+    potential: PotentialInterval | None = None
+    current: CurrentLimit
+    stack_pressure: PressureInterval = Field(Interval(None, None), alias="stack pressure")
+    temperature: TemperatureInterval = Interval(None, None)
+
+    @model_validator(mode="after")
+    def _one_window(self) -> CardLimits:
+        window = self.voltage or self.potential
+        if window is None or (self.voltage and self.potential):
+            raise ValueError('limits need either a "voltage" or a "potential" interval')
+        if None in window:
+            raise ValueError('the window needs both ends, like "-2 V to 2 V"')
+        return self
+
+
+class CellCard(_Part):
+    """One cell, as the technician declares it. All attributes are in SI units."""
+
+    cell: str
+    layout: str = Field(description="From working to counter electrode: Li | LYC | Li")
+    kind_given: Literal["symmetric", "blocking", "half", "full"] | None = Field(None, alias="kind")
+    working: Working
+    counter: Counter
+    electrolyte: Electrolyte
+    stack: Stack | None = None
+    limits: CardLimits
+    die_m: Length | None = Field(None, alias="die", description="Inner diameter of the die")
+    nominal_capacity_given_C: Charge | None = Field(None, alias="nominal capacity")
+    charge_current: Literal["positive", "negative"] = Field("positive", alias="charge current")
+    simulate: str | None = Field(None, description="Preset of the simulated bench")
+
+    # --- Geometry -------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> Literal["symmetric", "blocking", "half", "full"]:
+        """As given, else from the electrodes."""
+        if self.kind_given is not None:
+            return self.kind_given
+        if self.counter.potential_V is None:
+            return "blocking"
+        if self.working.material == self.counter.material:
+            return "symmetric"
+        return "full" if self.working.active else "half"
+
+    @property
+    def area_m2(self) -> float:
+        """Area of the working electrode: current densities refer to it."""
+        area = self.working.area_m2
+        if area is None:
+            raise CardError(f"the card of {self.cell} gives the working electrode no area")
+        return area
+
+    @property
+    def electrolyte_area_m2(self) -> float:
+        """Area of the pellet: conductivities refer to it."""
+        return math.pi / 4 * self.electrolyte.diameter_m**2
+
+    @property
+    def stack_area_m2(self) -> float:
+        """Area that stack pressures refer to: of ``stack``, else of the electrolyte."""
+        diameter = self.stack.diameter_m if self.stack else self.electrolyte.diameter_m
+        return math.pi / 4 * diameter**2
+
+    @property
+    def active_mass_kg(self) -> float | None:
+        """Mass of active material, None where the card gives no loading."""
+        loading = self.working.loading_kg_per_m2
+        return None if loading is None else loading * self.area_m2
+
+    # --- Charge and current ---------------------------------------------------------------------
+
+    @property
+    def one_c_A(self) -> float:
+        """The current of 1C.
+
+        Raises:
+            CardError: The card does not settle it.
+        """
+        if self.nominal_capacity_given_C is not None:
+            return self.nominal_capacity_given_C / 3600
+        rate, mass = self.working.one_c_A_per_kg, self.active_mass_kg
+        if rate is not None and mass is not None:
+            return rate * mass
+        if self.kind in {"symmetric", "blocking"}:
+            raise CardError(
+                f"{self.cell} ({self.layout}) is a {self.kind} cell without a capacity that a "
+                'C-rate could refer to: give a current like "0.5 mA/cm2"'
+            )
+        raise CardError(
+            f"the card of {self.cell} does not say what 1C is: it needs working loading and 1C "
+            '("1C: 180 mA/g"), or a nominal capacity'
+        )
+
+    @property
+    def nominal_capacity_C(self) -> float:
+        """What the cell holds at one hour's rate. Raises CardError like `one_c_A`."""
+        return self.one_c_A * 3600
+
+    def current_A(self, quantity: Quantity) -> float:
+        """Amperes of a current, a current density, a C-rate or a specific current.
+
+        Raises:
+            CardError: The card does not settle it.
+            QuantityError: It is of another dimension.
+        """
+        convert(quantity, "current density", "current", "C-rate", "specific current")
+        return quantity.value * self._per(quantity.exponents, "current")
+
+    def charge_C(self, quantity: Quantity) -> float:
+        """Coulombs of a charge, an areal or a specific capacity. Raises like `current_A`."""
+        convert(quantity, "areal capacity", "charge", "specific capacity")
+        return quantity.value * self._per(quantity.exponents, "charge")
+
+    def _per(self, exponents: Exponents, absolute: str) -> float:
+        if exponents == DIMENSIONS[absolute].exponents:
+            return 1.0
+        if exponents in {
+            DIMENSIONS["current density"].exponents,
+            DIMENSIONS["areal capacity"].exponents,
+        }:
+            return self.area_m2
+        if exponents == DIMENSIONS["C-rate"].exponents:
+            return self.one_c_A
+        if self.active_mass_kg is None:
+            raise CardError(f"the card of {self.cell} gives no loading of active material")
+        return self.active_mass_kg
+
+    # --- Voltage --------------------------------------------------------------------------------
+
+    def voltage_V(self, quantity: Quantity) -> float:
+        """Volts at the terminals of a potential or a plain voltage.
+
+        Raises:
+            CardError: The reference is missing where it matters, or the card does not know it.
+            QuantityError: It is no voltage.
+        """
+        value = convert(quantity, "voltage")
+        counter_V = self.counter.potential_V
+        if quantity.reference == TERMINALS:
+            return value
+        if quantity.reference == LITHIUM:
+            return value - self._known_counter_V(quantity)
+        if counter_V and self.kind != "symmetric":
+            raise self._no_reference(quantity, counter_V)
+        return value
+
+    def _known_counter_V(self, quantity: Quantity) -> float:
+        if self.counter.potential_V is None:
+            raise CardError(
+                f'"{describe(quantity)}": the counter electrode of {self.cell}, '
+                f"{self.counter.material}, has no potential on the card; write "
+                f'"{quantity.value:g} V at the terminals", or add counter potential to the card'
+            )
+        return self.counter.potential_V
+
+    def _no_reference(self, quantity: Quantity, counter_V: float) -> CardError:
+        written = describe(quantity)
+        return CardError(
+            f'"{written}" has no reference. The counter electrode of {self.cell} is '
+            f"{self.counter.material} ({counter_V:g} V vs Li+/Li): this could be {written} at the "
+            f"terminals, or {quantity.value - counter_V:.4g} V. Write "
+            f'"{written} vs Li+/Li" or "{written} at the terminals".'
+        )
+
+    @property
+    def voltage_window_V(self) -> tuple[float, float]:
+        """The limits at the terminals. Raises like `voltage_V`."""
+        low, high = self.limits.voltage or self.limits.potential or (None, None)
+        if low is None or high is None:
+            raise CardError(f"the card of {self.cell} has no voltage window")
+        return self.voltage_V(low), self.voltage_V(high)
+
+    @property
+    def current_max_A(self) -> float:
+        """The limit of the current's magnitude. Raises like `current_A`."""
+        return abs(self.current_A(self.limits.current))
+
+    # --- Force ----------------------------------------------------------------------------------
+
+    def force_N(self, pressure_Pa: float) -> float:
+        """Force on the stack that gives a stack pressure."""
+        return pressure_Pa * self.stack_area_m2
+
+    def pressure_Pa(self, force_N: float) -> float:
+        """Stack pressure that a force gives."""
+        return force_N / self.stack_area_m2
+
+    def check_complete(self) -> None:
+        """Settle every limit once.
+
+        Raises:
+            CardError: One cannot be settled.
+            QuantityError: One is of another dimension.
+        """
+        if self.current_max_A == 0:
+            raise CardError(f"the card of {self.cell} allows no current at all")
+        low, high = self.voltage_window_V
+        if low >= high:
+            raise CardError(f"the voltage window of {self.cell} is empty")
+
+    def describe_area(self) -> str:
+        """One line that names both areas, for reports."""
+        current = format_quantity(self.area_m2, "area")
+        stack = format_quantity(self.stack_area_m2, "area")
+        return f"current on {current} (working electrode), stack pressure on {stack}"
+
+
+def disc_area_m2(diameter_m: float | None) -> float | None:
+    """Area of a disc."""
+    return None if diameter_m is None else math.pi / 4 * diameter_m**2

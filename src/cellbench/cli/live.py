@@ -1,0 +1,163 @@
+"""How a run looks while it runs: a live view on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cellbench.engine import Conductor, Status
+from cellbench.store import JournalEntry
+
+_BARS = "▁▂▃▄▅▆▇█"
+_MESSAGES_SHOWN = 6
+_SPARKLINE_WIDTH = 24
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the live view: what it is called, and how its SI value is shown."""
+
+    name: str
+    label: str
+    unit: str
+    scale: float
+    offset: float = 0.0
+
+
+_ROWS = (
+    _Row("voltage_V", "voltage", "V", 1.0),
+    _Row("current_A", "current", "mA", 1e3),
+    _Row("stack_pressure_Pa", "stack pressure", "MPa", 1e-6),
+    _Row("temperature_K", "temperature", "°C", 1.0, -273.15),
+)
+
+
+def sparkline(values: list[float]) -> str:
+    """Draw values as a line of bars; a flat signal is a flat line."""
+    shown = [value for value in values if value == value][-_SPARKLINE_WIDTH:]  # noqa: PLR0124
+    if not shown:
+        return ""
+    low, span = min(shown), max(shown) - min(shown)
+    if span <= 1e-9 * max(abs(low), 1e-30):
+        return _BARS[3] * len(shown)
+    return "".join(_BARS[min(7, int(8 * (value - low) / span))] for value in shown)
+
+
+def clock_text(seconds: float) -> str:
+    """Write a time as 1 d 02:03:04, leaving out days that are not there."""
+    whole = timedelta(seconds=round(seconds))
+    hours, rest = divmod(whole.seconds, 3600)
+    text = f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"
+    return f"{whole.days} d {text}" if whole.days else text
+
+
+class LiveView:
+    """The view of one run, redrawn by rich as often as it likes.
+
+    Args:
+        conductor: Whose status to show.
+        banner: First line: simulated or not, cell, run.
+    """
+
+    def __init__(self, conductor: Conductor, banner: Text) -> None:
+        self._conductor = conductor
+        self._banner = banner
+
+    def __rich__(self) -> RenderableType:
+        status = self._conductor.status
+        return Group(
+            self._banner,
+            self._progress(status),
+            self._step(status),
+            Text(),
+            self._readings(status),
+            *self._messages(status),
+        )
+
+    def _progress(self, status: Status) -> RenderableType:
+        line = Table.grid(padding=(0, 3))
+        bar: RenderableType = Text()
+        if status.planned_end_s:
+            done = min(1.0, status.time_s / status.planned_end_s)
+            bar = ProgressBar(total=1.0, completed=done, width=30)
+            ends = f"ends at {clock_text(status.planned_end_s)} of test time at the latest"
+        else:
+            ends = "end unknown"
+        line.add_row(
+            Text(self._conductor.program.name, style="bold"), clock_text(status.time_s), ends, bar
+        )
+        return line
+
+    def _step(self, status: Status) -> Text:
+        number = status.steps_done + 1
+        of = f"/{status.steps_planned}" if status.steps_planned else ""
+        elapsed = max(0.0, status.time_s - status.step_started_s)
+        text = f"step {number}{of}  {status.step_what}, {clock_text(elapsed)}"
+        if status.step_duration_s:
+            text += f" of {clock_text(status.step_duration_s)}"
+        return Text(text)
+
+    def _readings(self, status: Status) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for row in _ROWS:
+            latest = status.latest.get(row.name)
+            if latest is None:
+                continue
+            age_s = status.time_s - latest.time_s
+            table.add_row(
+                row.label,
+                Text(f"{latest.value * row.scale + row.offset:.4g} {row.unit}", justify="right"),
+                Text(sparkline(list(latest.recent)), style="cyan"),
+                Text(self._limits(row), style="dim"),
+                Text(f"{age_s:.0f} s ago" if age_s >= 1 else "", style="dim"),
+            )
+        return table
+
+    def _limits(self, row: _Row) -> str:
+        limits = self._conductor.program.limits
+        match row.name:
+            case "voltage_V":
+                return f"limits {limits.voltage_min_V:g} to {limits.voltage_max_V:g} V"
+            case "current_A":
+                return f"limit {limits.current_max_A * 1e3:.4g} mA"
+            case "stack_pressure_Pa" if limits.pressure_max_Pa is not None:
+                return f"at most {limits.pressure_max_Pa / 1e6:g} MPa"
+            case _:
+                return ""
+
+    def _messages(self, status: Status) -> Iterator[Text]:
+        for time_s, text in list(status.messages)[-_MESSAGES_SHOWN:]:
+            yield Text(f"{clock_text(time_s)}  {text}", style="dim")
+
+
+@contextmanager
+def watching(conductor: Conductor, banner: Text, console: Console) -> Iterator[None]:
+    """Show a run on ``console`` while the context lasts."""
+    if console.is_terminal:
+        with Live(LiveView(conductor, banner), console=console, refresh_per_second=6):
+            yield
+        return
+    console.print(banner, soft_wrap=True)
+    conductor.journal.listeners.append(_plain(console))
+    yield
+
+
+def _plain(console: Console) -> Callable[[JournalEntry], None]:
+    def show(entry: JournalEntry) -> None:
+        text = entry.text
+        if entry.kind == "step started":
+            text = f"{entry.step}: {entry.data['what']}"
+        if text:
+            console.print(
+                f"{clock_text(entry.time_s)}  {text}", markup=False, highlight=False, soft_wrap=True
+            )
+
+    return show

@@ -1,0 +1,264 @@
+"""Press, gauge and chamber: standing orders that their own loops keep, sampled all the time.
+
+A step sets an order; it stays in force through the steps that follow. Each instrument has one
+polling task; a reading is recorded, checked against the limits and shown, whatever step is running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from cellbench.bench import Bench
+from cellbench.clock import sleep_until
+from cellbench.engine.limits import LimitWatch
+from cellbench.engine.recorder import Recorder
+from cellbench.engine.trips import SafeState, StepFailed, Trip
+from cellbench.errors import InstrumentError
+from cellbench.instruments.readings import ChamberState, GaugeReading, PressState
+from cellbench.instruments.roles import Chamber, Press
+from cellbench.protocol.program import PressStep, Settle, TemperatureStep
+
+#: How often press, gauge and chamber are read, and while a step waits for one of them.
+INTERVAL_S = 5.0
+ATTENTIVE_INTERVAL_S = 1.0
+#: Readings missed running after which an instrument counts as lost.
+LOST_AFTER = 3
+#: Two instruments that measure one force may differ by this fraction, plus this much of full scale.
+DISAGREEMENT_FRACTION = 0.05
+DISAGREEMENT_OF_FULL_SCALE = 0.02
+DISAGREEMENT_READINGS = 3
+_SETTLE_ROWS_KEPT = 4000
+#: Ramp of a press whose protocol names none: full force in this time.
+_DEFAULT_RAMP_S = 60.0
+
+R = TypeVar("R")
+
+
+class Environment:
+    """The standing orders of one run and what is measured of them.
+
+    Args:
+        bench: Its press, gauge and chamber, where it has them.
+        stack_area_m2: Area that turns force into stack pressure.
+        watch: The limits that hold at all times.
+        recorder: Where readings go.
+    """
+
+    def __init__(
+        self, bench: Bench, stack_area_m2: float, watch: LimitWatch, recorder: Recorder
+    ) -> None:
+        self._bench = bench
+        self._area_m2 = stack_area_m2
+        self._watch = watch
+        self._recorder = recorder
+        self._interval_s = INTERVAL_S
+        self._press_force_N: float | None = None
+        self._disagreements = 0
+        self._pressing = False
+        self._recent: dict[str, deque[tuple[float, float]]] = {
+            "stack_pressure_Pa": deque(maxlen=_SETTLE_ROWS_KEPT),
+            "temperature_K": deque(maxlen=_SETTLE_ROWS_KEPT),
+        }
+
+    # --- Watching -------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Poll every instrument until cancelled; raises `Trip` when a limit is crossed."""
+        bench = self._bench
+        async with asyncio.TaskGroup() as group:
+            if bench.press is not None:
+                group.create_task(self._poll(bench.press.name, bench.press.read, self._take_press))
+            if bench.gauge is not None:
+                group.create_task(self._poll(bench.gauge.name, bench.gauge.read, self._take_gauge))
+            if bench.chamber is not None:
+                group.create_task(
+                    self._poll(bench.chamber.name, bench.chamber.read, self._take_chamber)
+                )
+
+    async def _poll(
+        self, name: str, read: Callable[[], Awaitable[R]], take: Callable[[R], None]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        missed = 0
+        while True:
+            try:
+                take(await read())
+                missed = 0
+            except InstrumentError as error:
+                missed += 1
+                if missed == 1:
+                    await self._recorder.journal.enter("warning", text=f"no reading: {error}")
+                if missed >= LOST_AFTER:
+                    raise self._lost(name, error) from error
+            # Absolute deadlines, so that sampling does not drift; slots missed are left out.
+            due_s = max(due_s + self._interval_s, loop.time())
+            await sleep_until(due_s)
+
+    def _lost(self, name: str, error: InstrumentError) -> Trip:
+        target = SafeState.QUIET
+        gauge = self._bench.gauge
+        if self._pressing and gauge is not None and name == gauge.name:
+            target = SafeState.RELEASED
+        return Trip(name, f"silent for {LOST_AFTER} readings running ({error})", target)
+
+    def _take_press(self, state: PressState) -> None:
+        press = self._bench.press
+        assert press is not None  # noqa: S101 (it is the one that was read)
+        self._recorder.slow(press.name, state.time_s, force_N=state.force_N, flags=state.flags)
+        self._press_force_N = state.force_N
+        if self._bench.gauge is None:
+            self._pressure(state.time_s, state.force_N)
+        if state.alarm:
+            raise Trip(press.name, state.alarm, SafeState.RELEASED)
+
+    def _take_gauge(self, reading: GaugeReading) -> None:
+        gauge = self._bench.gauge
+        assert gauge is not None  # noqa: S101 (it is the one that was read)
+        self._recorder.slow(
+            gauge.name, reading.time_s, force_N=reading.force_N, flags=reading.flags
+        )
+        self._pressure(reading.time_s, reading.force_N)
+        self._compare(reading.force_N, gauge.capabilities.force_max_N)
+
+    def _take_chamber(self, state: ChamberState) -> None:
+        chamber = self._bench.chamber
+        assert chamber is not None  # noqa: S101 (it is the one that was read)
+        self._recorder.slow(
+            chamber.name, state.time_s, temperature_K=state.temperature_K, flags=state.flags
+        )
+        self._note("temperature_K", state.time_s, state.temperature_K)
+        self._watch.temperature(state.temperature_K)
+        if state.alarm:
+            raise Trip(chamber.name, state.alarm)
+
+    def _pressure(self, loop_time_s: float, force_N: float) -> None:
+        pressure_Pa = force_N / self._area_m2
+        self._note("stack_pressure_Pa", loop_time_s, pressure_Pa)
+        self._watch.pressure(pressure_Pa)
+
+    def _note(self, name: str, loop_time_s: float, value: float) -> None:
+        time_s = self._recorder.journal.since_start(loop_time_s)
+        self._recorder.status.reading(name, time_s, value)
+        self._recent[name].append((time_s, value))
+
+    def _compare(self, gauge_N: float, full_scale_N: float) -> None:
+        """Two instruments see one force: that they agree is part of trusting either."""
+        if self._press_force_N is None or self._interval_s < INTERVAL_S:
+            return  # while the force moves, two readings apart in time differ
+        allowed_N = DISAGREEMENT_FRACTION * abs(gauge_N) + DISAGREEMENT_OF_FULL_SCALE * full_scale_N
+        if abs(self._press_force_N - gauge_N) <= allowed_N:
+            self._disagreements = 0
+            return
+        self._disagreements += 1
+        if self._disagreements >= DISAGREEMENT_READINGS:
+            raise Trip(
+                "stack pressure",
+                f"the press reads {self._press_force_N:.0f} N and the gauge {gauge_N:.0f} N; "
+                "one of them is wrong",
+            )
+
+    # --- Orders ---------------------------------------------------------------------------------
+
+    async def press(self, step: PressStep) -> dict[str, float]:
+        """Carry out a press step; returns what it came to.
+
+        Raises:
+            StepFailed: The pressure did not settle in time.
+        """
+        press = self._bench.press
+        assert press is not None  # noqa: S101 (checked before the run)
+        rate_N_per_s = step.rate_N_per_s or press.capabilities.force_max_N / _DEFAULT_RAMP_S
+        self._interval_s = ATTENTIVE_INTERVAL_S
+        try:
+            match step.kind:
+                case "to":
+                    await self._approach(press, step, rate_N_per_s)
+                case "hold":
+                    await press.quiet()
+                case "release":
+                    self._watch.pressed = False
+                    await press.release(rate_N_per_s)
+                    await self._unloaded(press)
+                    self._pressing = False
+        finally:
+            self._interval_s = INTERVAL_S
+        pressure_Pa = self._recorder.status.value("stack_pressure_Pa")
+        return {} if pressure_Pa is None else {"stack_pressure_Pa": pressure_Pa}
+
+    async def _approach(self, press: Press, step: PressStep, rate_N_per_s: float) -> None:
+        assert step.force_N is not None  # noqa: S101 (every "to" has one)
+        assert step.pressure_Pa is not None  # noqa: S101
+        self._pressing = True
+        self._watch.pressed = False
+        await press.ramp_to(step.force_N, rate_N_per_s, self._force_max_N(press))
+        if step.settle is not None:
+            await self._settle("stack_pressure_Pa", step.pressure_Pa, step.settle)
+        self._watch.pressed = True
+
+    def _force_max_N(self, press: Press) -> float:
+        """Where the press itself is to trip: the tightest limit that is known."""
+        limit_Pa = self._watch.limits.pressure_max_Pa
+        most_N = press.capabilities.force_max_N
+        return most_N if limit_Pa is None else min(most_N, limit_Pa * self._area_m2)
+
+    async def _unloaded(self, press: Press) -> None:
+        """Wait until the force is gone, as far as the press can tell."""
+        deadline_s = asyncio.get_running_loop().time() + 10 * _DEFAULT_RAMP_S
+        threshold_N = max(0.005 * press.capabilities.force_max_N, 1.0)
+        while (await press.read()).force_N > threshold_N:
+            if asyncio.get_running_loop().time() > deadline_s:
+                raise StepFailed(f"{press.name}: the force does not go away")
+            await asyncio.sleep(ATTENTIVE_INTERVAL_S)
+
+    async def temperature(self, step: TemperatureStep) -> dict[str, float]:
+        """Give the chamber its set point, and wait for it where the step says so.
+
+        Raises:
+            StepFailed: The temperature did not settle in time.
+        """
+        chamber: Chamber | None = self._bench.chamber
+        assert chamber is not None  # noqa: S101 (checked before the run)
+        await chamber.set_temperature(step.temperature_K)
+        if step.settle is not None:
+            await self._settle("temperature_K", step.temperature_K, step.settle)
+        temperature_K = self._recorder.status.value("temperature_K")
+        return {} if temperature_K is None else {"temperature_K": temperature_K}
+
+    async def _settle(self, name: str, target: float, settle: Settle) -> None:
+        journal = self._recorder.journal
+        started_s = journal.now_s
+        while not self._settled(name, target, settle, started_s):
+            if journal.now_s - started_s > settle.timeout_s:
+                raise StepFailed(
+                    _unsettled(name, target, self._recorder.status.value(name), settle)
+                )
+            await sleep_until(asyncio.get_running_loop().time() + self._interval_s)
+
+    def _settled(self, name: str, target: float, settle: Settle, since_s: float) -> bool:
+        now_s = self._recorder.journal.now_s
+        if now_s - since_s < settle.for_s:
+            return False
+        rows = [row for row in self._recent[name] if row[0] >= now_s - settle.for_s]
+        if len(rows) < 2 or any(abs(value - target) > settle.within for _, value in rows):
+            return False
+        if settle.slope is None:
+            return True
+        slope = statistics.linear_regression(*zip(*rows, strict=True)).slope
+        return abs(slope) <= settle.slope
+
+
+def _unsettled(name: str, target: float, value: float | None, settle: Settle) -> str:
+    if name == "temperature_K":
+        what, unit, scale, zero = "temperature", "°C", 1.0, 273.15
+    else:
+        what, unit, scale, zero = "stack pressure", "MPa", 1e6, 0.0
+    measured = "unknown" if value is None else f"{(value - zero) / scale:.4g} {unit}"
+    return (
+        f"{what} did not settle at {(target - zero) / scale:.4g} {unit} within "
+        f"{settle.timeout_s / 60:.3g} min (it is {measured})"
+    )

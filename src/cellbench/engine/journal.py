@@ -1,0 +1,57 @@
+"""The journal as the engine writes it: numbered entries, durable before what they announce."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from cellbench.store import JournalEntry, RunWriter
+
+Listener = Callable[[JournalEntry], None]
+
+
+class Journal:
+    """Enters what was decided, with the time since the start of the run.
+
+    Args:
+        writer: The run's file.
+        started: UTC of the run's start; an entry's UTC follows from it by the loop's clock, so that
+            steps of the computer's clock never reach it.
+    """
+
+    def __init__(self, writer: RunWriter, started: datetime) -> None:
+        self._writer = writer
+        self._started = started
+        self._loop = asyncio.get_running_loop()
+        self._start_s = self._loop.time()
+        self._seq = 0
+        self.listeners: list[Listener] = []
+
+    @property
+    def now_s(self) -> float:
+        """Time since the start of the run."""
+        return self._loop.time() - self._start_s
+
+    def since_start(self, loop_time_s: float) -> float:
+        """A loop time as time since the start of the run."""
+        return loop_time_s - self._start_s
+
+    async def enter(self, kind: str, *, step: str = "", text: str = "", **data: Any) -> None:
+        """Enter one fact; returns when it is durable."""
+        time_s = round(self.now_s, 9)
+        entry = JournalEntry(
+            seq=self._seq,
+            time_s=time_s,
+            utc=self._started + timedelta(seconds=time_s),
+            kind=kind,
+            step=step,
+            text=text,
+            data=data,
+        )
+        self._seq += 1
+        # Listeners first: what a person must know does not wait for, or fail with, the disk.
+        for listener in self.listeners:
+            listener(entry)
+        await self._writer.add_entries([entry])

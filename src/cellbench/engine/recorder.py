@@ -1,0 +1,150 @@
+"""From raw readings to kept samples: charge is integrated, gaps are flagged, rules choose rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import count
+
+from cellbench.engine.journal import Journal
+from cellbench.engine.status import Status
+from cellbench.instruments.readings import Flag
+from cellbench.protocol.program import Recording
+from cellbench.store import RunWriter, SampleRow
+
+#: A row later than so many sampling intervals means that rows before it are missing.
+GAP_INTERVALS = 1.5
+#: With log spacing, kept rows per decade of the step's time.
+ROWS_PER_DECADE = 50
+
+
+class Recorder:
+    """Hands samples to the run's file, step by step, and counts what is missing."""
+
+    def __init__(self, writer: RunWriter, journal: Journal, status: Status) -> None:
+        self.writer = writer
+        self.journal = journal
+        self.status = status
+        self.missing = 0
+        self._step_ids = count(1)
+        self.step_id = 0
+
+    def enter_step(self, path: str, kind: str) -> int:
+        """Give the step a number; samples refer to it until the next one."""
+        self.step_id = next(self._step_ids)
+        self.writer.add_step(self.step_id, path, kind)
+        return self.step_id
+
+    def slow(
+        self,
+        source: str,
+        loop_time_s: float,
+        *,
+        force_N: float | None = None,
+        temperature_K: float | None = None,
+        flags: int = 0,
+    ) -> None:
+        """Keep one reading of a press, gauge or chamber."""
+        time_s = self.journal.since_start(loop_time_s)
+        self.writer.add_samples(
+            [(time_s, source, self.step_id, None, None, None, force_N, temperature_K, flags)]
+        )
+
+
+class ChannelRecording:
+    """The rows of one technique on the channel.
+
+    Args:
+        recorder: Where kept rows go.
+        source: The channel's name.
+        interval_s: How often the instrument was told to sample.
+        rule: Which rows are kept.
+    """
+
+    def __init__(self, recorder: Recorder, source: str, interval_s: float, rule: Recording) -> None:
+        self._recorder = recorder
+        self._source = source
+        self._gap_s = GAP_INTERVALS * interval_s
+        self._interval_s = interval_s
+        self._rule = rule
+        self._keeps_all = rule.dV_V is None and rule.dI_A is None and rule.dP_Pa is None
+        self._keeps_all &= rule.spacing == "linear" and (rule.every_s or 0.0) <= interval_s
+        self._start_s: float | None = None
+        self._last: SampleRow | None = None
+        self._kept: SampleRow | None = None
+        self._kept_pressure: float | None = None
+        self.charge_C = 0.0
+        self.rows = 0
+
+    def take(self, time_s: float, voltage_V: float, current_A: float, flags: int) -> float:
+        """Take one raw row at a time since the start of the run; return the charge so far."""
+        last = self._last
+        if last is None:
+            self._start_s = time_s
+        else:
+            elapsed_s = time_s - last[0]
+            before_A = last[4] if last[4] is not None else current_A
+            if not math.isnan(current_A) and not math.isnan(before_A):
+                self.charge_C += 0.5 * (before_A + current_A) * elapsed_s
+            if elapsed_s > self._gap_s:
+                flags |= Flag.MISSING
+                self._recorder.missing += round(elapsed_s / self._interval_s) - 1
+        step_id = self._recorder.step_id
+        row: SampleRow = (
+            time_s, self._source, step_id, voltage_V, current_A, self.charge_C, None, None, flags,
+        )  # fmt: skip
+        self._last = row
+        self.rows += 1
+        if self._keeps_all or self._is_kept(row):
+            self._keep(row)
+        return self.charge_C
+
+    def finish(self, flags: int = 0) -> None:
+        """Keep the last row in any case: the edges of a step are always recorded."""
+        if self._last is not None and self._last is not self._kept:
+            self._keep((*self._last[:8], self._last[8] | flags))
+
+    def _keep(self, row: SampleRow) -> None:
+        self._kept = row
+        self._recorder.writer.add_samples((row,))
+
+    def _is_kept(self, row: SampleRow) -> bool:
+        kept = self._kept
+        if kept is None or row[8] & ~Flag.LATE:
+            return True
+        rule = self._rule
+        return (
+            row[0] - kept[0] >= self._spacing_s(row[0]) - 1e-6
+            or _changed(row[3], kept[3], rule.dV_V)
+            or _changed(row[4], kept[4], rule.dI_A)
+            or self._pressure_changed()
+        )
+
+    def _spacing_s(self, time_s: float) -> float:
+        rule = self._rule
+        if rule.spacing == "linear" or self._start_s is None:
+            return math.inf if rule.every_s is None else rule.every_s
+        factor: float = 10 ** (1 / ROWS_PER_DECADE) - 1
+        return min(max(time_s - self._start_s, self._interval_s) * factor, rule.every_s or math.inf)
+
+    def _pressure_changed(self) -> bool:
+        if self._rule.dP_Pa is None:
+            return False
+        pressure_Pa = self._recorder.status.value("stack_pressure_Pa")
+        if not _changed(pressure_Pa, self._kept_pressure, self._rule.dP_Pa):
+            return False
+        self._kept_pressure = pressure_Pa
+        return True
+
+
+def _changed(value: float | None, kept: float | None, delta: float | None) -> bool:
+    if delta is None or value is None:
+        return False
+    return kept is None or abs(value - kept) >= delta
+
+
+def blob(values: Sequence[float]) -> bytes:
+    """Pack floats as the spectrum table keeps them: little-endian doubles."""
+    import numpy as np  # noqa: PLC0415 (not needed by runs without spectra)
+
+    return np.asarray(values, dtype="<f8").tobytes()

@@ -1,0 +1,169 @@
+"""From what a user names (a protocol, a cell, a bench) to a program that can run on that bench."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cellbench import __version__
+from cellbench.bench import (
+    ROLES,
+    Bench,
+    BenchFile,
+    InstrumentEntry,
+    SimulatedBench,
+    connected,
+    declared,
+    parse_bench,
+    simulated_bench,
+)
+from cellbench.cell import CellCard
+from cellbench.errors import InputError
+from cellbench.instruments.registry import Driver
+from cellbench.instruments.roles import Operator
+from cellbench.protocol import Program, load_card, load_mapping, load_protocol
+from cellbench.transport import Stream
+
+#: Packages whose versions are kept with each run: those that can change what is measured or meant.
+_PACKAGES = ("numpy", "scipy", "pint", "pydantic", "pymodbus", "pyserial", "pyvisa", "pyvisa-py")
+
+
+@dataclass(frozen=True)
+class Session:
+    """A program, and the bench that it is to run on.
+
+    Attributes:
+        simulator: The simulated bench, None with a bench file.
+        beside: Directory of the bench file, where driver files are looked for.
+    """
+
+    program: Program
+    card_text: str
+    file: BenchFile
+    bench_text: str
+    simulator: SimulatedBench | None
+    seed: int | None
+    beside: Path | None = None
+
+    @property
+    def card(self) -> CellCard:
+        """The cell card that the program was resolved with."""
+        return self.program.card
+
+    def declared(self) -> Bench:
+        """The bench as its file declares it: capabilities, nothing connected."""
+        return declared(self.file, simulated=self.simulator is not None, beside=self.beside)
+
+    @asynccontextmanager
+    async def bench(self, operator: Operator | None) -> AsyncIterator[Bench]:
+        """Connect the instruments; ``operator`` answers prompts where the bench has nobody."""
+        async with AsyncExitStack() as stack:
+            if self.simulator is not None:
+                await stack.enter_async_context(self.simulator)
+                operator = operator or self.simulator.operator
+            yield await stack.enter_async_context(
+                connected(
+                    self.file,
+                    self._open_stream,
+                    simulated=self.simulator is not None,
+                    operator=operator,
+                    beside=self.beside,
+                )
+            )
+
+    async def _open_stream(self, name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
+        if entry.port.startswith("sim:"):
+            if self.simulator is None:
+                raise InputError(f'{name}: "{entry.port}" exists on the simulated bench only')
+            return self.simulator.connect(entry.port.removeprefix("sim:"))
+        # Serial and VISA libraries wait for the first bench that has such a port.
+        from cellbench.transport.address import open_stream  # noqa: PLC0415
+
+        return await open_stream(entry.port, driver.serial, driver.tcp_port)
+
+    def documents(self, bench: Bench) -> dict[str, str]:
+        """Return what is kept verbatim with the run, and the surroundings as JSON."""
+        sources = {f"protocol/{source.name}": source.text for source in self.program.sources}
+        parameters = {name: each.text for name, each in self.program.parameters.items()}
+        surroundings = {
+            "cellbench": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: version(name) for name in _PACKAGES},
+            "roles": roles(bench),
+            "instruments": {name: asdict(each) for name, each in bench.identities.items()},
+            "parameters": parameters,
+            "analyses": list(self.program.analyses),
+            "seed": self.seed,
+            "simulated": bench.simulated,
+        }
+        return sources | {
+            "protocol": self.program.sources[0].text,
+            "cell": self.card_text,
+            "bench": self.bench_text,
+            "environment": json.dumps(surroundings, indent=2),
+        }
+
+
+def roles(bench: Bench) -> dict[str, str]:
+    """Which instrument plays which role."""
+    players = {role: getattr(bench, role) for role in ROLES}
+    return {role: player.name for role, player in players.items() if player is not None}
+
+
+def prepare(
+    protocol: str,
+    *,
+    cell: str | None = None,
+    sim_cell: str | None = None,
+    bench: Path | None = None,
+    sets: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Session:
+    """Resolve what the user named.
+
+    Args:
+        protocol: A file, or the name of a shipped protocol.
+        cell: A cell card's file, or the name of a shipped card; by default the protocol's.
+        sim_cell: The simulated cell; by default the one that the card names.
+        bench: A bench file; without one the simulated bench is used.
+        sets: Parameters by name, as text.
+        seed: Of the simulated bench.
+
+    Raises:
+        InputError: With what is wrong, where, and what would be right.
+    """
+    card, card_text = load_card(protocol, cell)
+    program = load_protocol(protocol, card, sets or {})
+    if bench is not None:
+        if sim_cell is not None:
+            raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")
+        content, text = load_mapping(bench)
+        return Session(
+            program, card_text, parse_bench(content, str(bench)), text, None, None, bench.parent
+        )
+    simulator = simulated_bench(sim_cell or _simulated_cell(card), seed)
+    description: Mapping[str, Any] = simulator.description()
+    return Session(
+        program,
+        card_text,
+        parse_bench(description, "the simulated bench"),
+        json.dumps(description, indent=2),
+        simulator,
+        seed,
+    )
+
+
+def _simulated_cell(card: CellCard) -> str:
+    if card.simulate is None:
+        raise InputError(
+            f"the card of {card.cell} names no simulated cell: add simulate: NAME to it, give "
+            "--sim-cell NAME, or a bench with --bench FILE"
+        )
+    return card.simulate

@@ -1,0 +1,334 @@
+"""Carrying out one step: a technique on the channel, a spectrum, an order, a wait, a question."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cellbench.analysis.dataset import Spectrum
+from cellbench.bench import Bench
+from cellbench.engine.environment import ATTENTIVE_INTERVAL_S, Environment
+from cellbench.engine.journal import Journal
+from cellbench.engine.limits import LimitWatch
+from cellbench.engine.recorder import ChannelRecording, Recorder, blob
+from cellbench.engine.status import Status
+from cellbench.engine.trips import StepFailed, Trip
+from cellbench.engine.verdicts import Verdicts
+from cellbench.engine.view import StepView
+from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
+from cellbench.instruments.techniques import Rest, Sweep
+from cellbench.protocol.conditions import (
+    AllOf,
+    AnyOf,
+    Change,
+    Condition,
+    Decided,
+    Slope,
+    Threshold,
+    Verdict,
+    first_met,
+)
+from cellbench.protocol.program import (
+    AnyStep,
+    ChannelStep,
+    EisStep,
+    LaterStep,
+    MarkStep,
+    PressStep,
+    PromptStep,
+    TemperatureStep,
+    WaitStep,
+)
+
+_UNITS = {
+    "time": " s",
+    "voltage": " V",
+    "current": " A",
+    "charge": " C",
+    "stack pressure": " Pa",
+    "temperature": " K",
+}
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """How a step ended, and what later expressions may use of it."""
+
+    ending: str
+    results: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class StepRunner:
+    """What steps are carried out with."""
+
+    bench: Bench
+    environment: Environment
+    recorder: Recorder
+    journal: Journal
+    watch: LimitWatch
+    verdicts: Verdicts
+    status: Status
+
+    async def run(self, step: AnyStep) -> StepEnd:
+        """Carry out a step to its end.
+
+        Raises:
+            Trip: A limit was crossed.
+            StepFailed: The step did not reach what it was for.
+            InstrumentError: An instrument failed it.
+        """
+        match step:
+            case ChannelStep():
+                return await self._technique(step)
+            case EisStep():
+                return await self._spectrum(step)
+            case PressStep():
+                return StepEnd("completed", await self.environment.press(step))
+            case TemperatureStep():
+                return StepEnd("completed", await self.environment.temperature(step))
+            case WaitStep():
+                return await self._wait(step)
+            case PromptStep():
+                return await self._prompt(step)
+            case MarkStep():
+                return StepEnd("completed")
+            case LaterStep():
+                raise StepFailed(f"its values are not known: {', '.join(step.uses)}")
+
+    # --- Techniques -----------------------------------------------------------------------------
+
+    async def _technique(self, step: ChannelStep) -> StepEnd:
+        rows = _TechniqueRows(self, step)
+        channel = self.bench.channel
+        assert channel is not None  # noqa: S101 (checked before the run)
+        async with channel.run(step.technique, self.watch.limits.electrical) as running:
+            async for block in running:
+                if rows.take(block):
+                    break
+                if self.recorder.writer.backlogged:
+                    await self.recorder.writer.flush()
+        rows.recording.finish(rows.edge_flags)
+        ending = rows.met or _told(running.ending)
+        if step.capped and running.ending is not None and not rows.met:
+            if running.ending.kind is EndingKind.COMPLETED:
+                ending = "its cap was reached before its condition"
+                await self.journal.enter("warning", step=step.path, text=f"{step.what}: {ending}")
+        return StepEnd(ending, rows.results())
+
+    # --- Spectra --------------------------------------------------------------------------------
+
+    async def _spectrum(self, step: EisStep) -> StepEnd:
+        channel = self.bench.channel
+        assert channel is not None  # noqa: S101 (checked before the run)
+        start_s = self.journal.now_s
+        points = _SpectrumPoints(self)
+        async with channel.run(step.technique, self.watch.limits.electrical) as running:
+            async for block in running:
+                points.take(block)
+        if running.ending is not None and running.ending.kind is EndingKind.TRIPPED:
+            raise Trip("cell", f"the instrument ended the spectrum: {running.ending.detail}")
+        if not points.frequency_Hz:
+            raise StepFailed("the instrument returned no point of the spectrum")
+        spectrum = self._store_spectrum(step, start_s, points)
+        self.verdicts.spectrum(spectrum)
+        real = spectrum.impedance_ohm.real
+        results = {"R_high_ohm": float(real[0]), "R_low_ohm": float(real[-1])}
+        await self.journal.enter(
+            "spectrum",
+            step=step.path,
+            text=f"spectrum: {real[0]:.4g} Ω at {spectrum.frequency_Hz[0]:.3g} Hz, "
+            f"{real[-1]:.4g} Ω at {spectrum.frequency_Hz[-1]:.3g} Hz",
+            **results,
+        )
+        return StepEnd("completed", results)
+
+    def _store_spectrum(self, step: EisStep, start_s: float, points: _SpectrumPoints) -> Spectrum:
+        import numpy as np  # noqa: PLC0415 (not needed by runs without spectra)
+
+        bias_V = points.bias_V if points.bias_V is not None else step.technique.bias_V
+        row = {
+            "time_s": start_s,
+            "step": self.recorder.step_id,
+            "temperature_K": self.status.value("temperature_K"),
+            "stack_pressure_Pa": self.status.value("stack_pressure_Pa"),
+            "bias_V": bias_V,
+        }
+        self.recorder.writer.add_spectrum(
+            row
+            | {
+                "frequency_Hz": blob(points.frequency_Hz),
+                "impedance_real_ohm": blob(points.real_ohm),
+                "impedance_imag_ohm": blob(points.imag_ohm),
+                "point_time_s": blob(points.time_s),
+                "flags": blob(points.flags),
+            }
+        )
+        return Spectrum(
+            time_s=start_s,
+            step=step.path,
+            frequency_Hz=np.array(points.frequency_Hz),
+            impedance_ohm=np.array(points.real_ohm) + 1j * np.array(points.imag_ohm),
+            temperature_K=self.status.value("temperature_K"),
+            stack_pressure_Pa=self.status.value("stack_pressure_Pa"),
+            bias_V=bias_V,
+        )
+
+    # --- Waiting and asking ---------------------------------------------------------------------
+
+    async def _wait(self, step: WaitStep) -> StepEnd:
+        view = StepView(step.until, self.status, self.verdicts.holds)
+        start_s = self.journal.now_s
+        met: Condition | None = None
+        while (elapsed_s := self.journal.now_s - start_s) < step.timeout_s:
+            view.update(elapsed_s)
+            met = first_met(step.until, view)
+            if met is not None:
+                return StepEnd(describe(met))
+            await asyncio.sleep(min(ATTENTIVE_INTERVAL_S, step.timeout_s - elapsed_s))
+        if not step.capped:
+            return StepEnd("completed")
+        text = "its cap was reached before its condition"
+        await self.journal.enter("warning", step=step.path, text=f"{step.what}: {text}")
+        return StepEnd(text)
+
+    async def _prompt(self, step: PromptStep) -> StepEnd:
+        operator = self.bench.operator
+        if operator is None:
+            raise StepFailed("there is nobody to ask: run it from a terminal")
+        await self.journal.enter("prompt", step=step.path, text=step.prompt)
+        answer = await operator.ask(step.prompt, step.choices)
+        await self.journal.enter("answer", step=step.path, text=answer)
+        return StepEnd(f"answered: {answer}")
+
+
+class _TechniqueRows:
+    """Every raw row of one technique: limits, charge, conditions, recording, live values."""
+
+    def __init__(self, runner: StepRunner, step: ChannelStep) -> None:
+        channel = runner.bench.channel
+        assert channel is not None  # noqa: S101 (checked before the run)
+        technique = step.technique
+        interval_s = (
+            technique.step_V / technique.rate_V_per_s
+            if isinstance(technique, Sweep)
+            else technique.interval_s
+        )
+        self.recording = ChannelRecording(runner.recorder, channel.name, interval_s, step.record)
+        self.met = ""
+        self.edge_flags = 0
+        self._runner = runner
+        self._step = step
+        self._at_rest = isinstance(technique, Rest)
+        self._view = StepView(step.until, runner.status, runner.verdicts.holds)
+        self._charge_max_C = math.inf if step.charge_max_C is None else step.charge_max_C
+        self._start_s = runner.journal.now_s
+        self._last: tuple[float, float, float] = (0.0, math.nan, math.nan)
+
+    def take(self, block: Block) -> bool:
+        """Take a block; whether the host ends the step now."""
+        since_start = self._runner.journal.since_start
+        voltages = block.columns["voltage_V"]
+        currents = block.columns.get("current_A")
+        for index, loop_time_s in enumerate(block.time_s):
+            current_A = 0.0 if currents is None else currents[index]
+            if self._row(since_start(loop_time_s), voltages[index], current_A, block.flags[index]):
+                return True
+        return False
+
+    def _row(self, time_s: float, voltage_V: float, current_A: float, flags: int) -> bool:
+        runner = self._runner
+        charge_C = self.recording.take(time_s, voltage_V, current_A, flags)
+        runner.status.reading("voltage_V", time_s, voltage_V)
+        runner.status.reading("current_A", time_s, current_A)
+        runner.verdicts.row(time_s, voltage_V, current_A)
+        self._last = (time_s, voltage_V, current_A)
+        try:
+            runner.watch.electrical(voltage_V, current_A)
+        except Trip:
+            self.recording.finish(Flag.AFTER_CROSSING)
+            raise
+        return self._ends(time_s - self._start_s, voltage_V, current_A, charge_C)
+
+    def _ends(
+        self, elapsed_s: float, voltage_V: float, current_A: float, charge_C: float
+    ) -> bool:
+        if abs(charge_C) >= self._charge_max_C:
+            self.met = f"charge {abs(charge_C) / 3.6:.4g} mAh"
+        elif self._step.until:
+            self._view.update(
+                elapsed_s, voltage_V=voltage_V, current_A=current_A, charge_C=charge_C
+            )
+            condition = first_met(self._step.until, self._view)
+            self.met = "" if condition is None else describe(condition)
+        return bool(self.met)
+
+    def results(self) -> dict[str, float]:
+        """What later expressions can use."""
+        time_s, voltage_V, current_A = self._last
+        return {
+            "voltage_V": voltage_V,
+            "current_A": current_A,
+            "charge_C": self.recording.charge_C,
+            "duration_s": max(0.0, time_s - self._start_s),
+        }
+
+
+class _SpectrumPoints:
+    """The points of a spectrum as they come in."""
+
+    def __init__(self, runner: StepRunner) -> None:
+        self._runner = runner
+        self.frequency_Hz: list[float] = []
+        self.real_ohm: list[float] = []
+        self.imag_ohm: list[float] = []
+        self.time_s: list[float] = []
+        self.flags: list[float] = []
+        self.bias_V: float | None = None
+
+    def take(self, block: Block) -> None:
+        """Keep points; a row without a frequency is the d.c. voltage measured before."""
+        frequencies = block.columns.get("frequency_Hz")
+        if frequencies is None:
+            self.bias_V = block.columns["voltage_V"][-1]
+            return
+        since_start = self._runner.journal.since_start
+        self.time_s.extend(since_start(time_s) for time_s in block.time_s)
+        self.frequency_Hz.extend(frequencies)
+        self.real_ohm.extend(block.columns["impedance_real_ohm"])
+        self.imag_ohm.extend(block.columns["impedance_imag_ohm"])
+        self.flags.extend(float(flag) for flag in block.flags)
+        self._runner.status.reading("frequency_Hz", self.time_s[-1], self.frequency_Hz[-1])
+
+
+def _told(ending: Ending | None) -> str:
+    """How the instrument ended a technique; a limit that it saw first is a trip all the same."""
+    if ending is None:
+        return "aborted"
+    if ending.kind is EndingKind.TRIPPED:
+        raise Trip("cell", f"the instrument switched off: {ending.detail}")
+    return ending.detail or ending.kind.value
+
+
+def describe(condition: Condition) -> str:
+    """A condition that was met, for the journal."""
+    match condition:
+        case Threshold(quantity, above, value):
+            return f"{quantity} {'>=' if above else '<='} {value:.6g}{_UNITS[quantity]}"
+        case Slope(quantity, window_s, above, value):
+            sign = ">=" if above else "<="
+            unit = f"{_UNITS[quantity]}/s"
+            return f"slope of {quantity} over {window_s:g} s {sign} {value:.3g}{unit}"
+        case Change(quantity, window_s, rises, fraction):
+            verb = "rose" if rises else "fell"
+            return f"{quantity} {verb} by {fraction:.0%} over {window_s:g} s"
+        case Verdict(name):
+            return name
+        case Decided(text):
+            return text
+        case AnyOf(conditions):
+            return " or ".join(describe(each) for each in conditions)
+        case AllOf(conditions):
+            return " and ".join(describe(each) for each in conditions)

@@ -1,0 +1,318 @@
+"""What a checked protocol becomes: the tree that is walked, and the steps that the walk yields.
+
+A `Program` holds structure nodes around *unresolved* steps; `cellbench.protocol.walk.Walk` goes
+through it lazily, binds the variables of its loops, and yields `Step` objects in which every
+number is in SI units at the terminals. Planner and engine use the same walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from cellbench.cell import CellCard
+from cellbench.instruments.techniques import (
+    ConstantCurrent,
+    ConstantVoltage,
+    ElectricalLimits,
+    Impedance,
+    Rest,
+    Sweep,
+)
+from cellbench.protocol.conditions import Condition
+from cellbench.protocol.schema import StepBody
+from cellbench.protocol.source import SourceNode
+from cellbench.quantities import Value
+
+WhenInterrupted: TypeAlias = Literal["quiet", "continue", "restart"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What holds at all times: the card's limits, tightened by the protocol's. None: no limit."""
+
+    voltage_min_V: float
+    voltage_max_V: float
+    current_max_A: float
+    pressure_min_Pa: float | None = None
+    pressure_max_Pa: float | None = None
+    temperature_min_K: float | None = None
+    temperature_max_K: float | None = None
+
+    @property
+    def electrical(self) -> ElectricalLimits:
+        """The part that a channel can be told."""
+        return ElectricalLimits(
+            voltage_min_V=self.voltage_min_V,
+            voltage_max_V=self.voltage_max_V,
+            current_max_A=self.current_max_A,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Which rows are kept: one each ``every_s``, and each that changed by a delta; edges always.
+
+    ``spacing`` "log" spreads rows over the decades of the step's time, ``every_s`` being the
+    longest gap.
+    """
+
+    every_s: float | None = None
+    dV_V: float | None = None
+    dI_A: float | None = None
+    dP_Pa: float | None = None
+    spacing: Literal["linear", "log"] = "linear"
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """When a standing order counts as reached: inside a band, flat enough, for long enough.
+
+    ``within`` is in Pa or K; ``slope`` in Pa/s or K/s over the last ``for_s``, None for any.
+    After ``timeout_s`` the step has failed.
+    """
+
+    within: float
+    for_s: float
+    timeout_s: float
+    slope: float | None = None
+
+
+# --- What the walk yields -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What every resolved step has.
+
+    Attributes:
+        path: Its name in the expanded program, e.g. ``for_each[3]/current_2``; unique, stable.
+        verb: The protocol's word for it.
+        what: One line for people: ``current 0.5 mA/cm2 (0.393 mA) for 20 min``.
+        file: Name of the file that holds it, with ``line`` (from 1).
+        save_as: Name under which its results are known to later expressions.
+        required: False where the step is to be left out on a bench that cannot do it.
+        when_interrupted: What becomes of the step when the host is lost.
+        bindings: Loop variables in force, as the text a person reads (``j`` -> ``0.5 mA/cm2``).
+    """
+
+    path: str
+    verb: str
+    what: str
+    file: str
+    line: int
+    save_as: str | None = None
+    required: bool = True
+    when_interrupted: WhenInterrupted = "quiet"
+    bindings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelStep(Step):
+    """A technique on the channel: rest, constant current or voltage, sweep.
+
+    The technique's own ``cut_offs`` are the conditions that an instrument can watch; ``until``
+    holds those that only the host can (charge, pressure, slopes, verdicts, compounds). Any one
+    of either ends the step.
+
+    Attributes:
+        capped: Reaching the technique's duration means that no condition came first ("at most").
+        charge_max_C: End the step at this magnitude of charge, None for no such bound.
+    """
+
+    technique: Rest | ConstantCurrent | ConstantVoltage | Sweep
+    until: tuple[Condition, ...] = ()
+    record: Recording = Recording()
+    capped: bool = False
+    charge_max_C: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EisStep(Step):
+    """An impedance spectrum as asked for; `check.adapt` clips it to the instrument's band."""
+
+    technique: Impedance
+    band_exact: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PressStep(Step):
+    """A standing order to the press.
+
+    ``to`` approaches ``force_N`` (``pressure_Pa`` on the card's stack area) at ``rate_N_per_s``
+    (None: the press's own), ``hold`` keeps what is measured now, ``release`` ramps to zero.
+    """
+
+    kind: Literal["to", "hold", "release"]
+    pressure_Pa: float | None = None
+    force_N: float | None = None
+    rate_Pa_per_s: float | None = None
+    rate_N_per_s: float | None = None
+    settle: Settle | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemperatureStep(Step):
+    """A standing order to the chamber."""
+
+    temperature_K: float
+    settle: Settle | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitStep(Step):
+    """Wait, with the cell at open circuit, for conditions of the host or just ``timeout_s``.
+
+    ``capped`` is True when reaching the timeout means that no condition came.
+    """
+
+    until: tuple[Condition, ...]
+    timeout_s: float
+    capped: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptStep(Step):
+    """A question to the operator."""
+
+    prompt: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkStep(Step):
+    """A remark in the journal."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaterStep(Step):
+    """A step that cannot be resolved yet, since it uses results; only planning walks yield it.
+
+    ``uses`` are the results that it waits for, e.g. ``first.R_total``.
+    """
+
+    uses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PassEnded:
+    """One pass of a loop is over. The engine tests ``until`` and may call `Walk.leave`.
+
+    Attributes:
+        path: The pass, e.g. ``for_each[3]``.
+        until: Conditions of the loop, any of which ends it.
+        last: Whether the loop ends now in any case.
+        unmet: The loop ends by its "at most" without its condition (only with ``last``).
+    """
+
+    path: str
+    until: tuple[Condition, ...]
+    last: bool
+    unmet: bool = False
+
+
+AnyStep: TypeAlias = (
+    ChannelStep
+    | EisStep
+    | PressStep
+    | TemperatureStep
+    | WaitStep
+    | PromptStep
+    | MarkStep
+    | LaterStep
+)
+
+
+# --- The tree -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StepNode:
+    """An unresolved step. ``source`` is its body in the file, where problems are shown."""
+
+    name: str
+    verb: str
+    body: StepBody
+    source: SourceNode
+
+
+@dataclass(frozen=True, slots=True)
+class GroupNode:
+    """Steps under one name; ``scope`` holds the parameters of an include, None to inherit."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    source: SourceNode
+    scope: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatNode:
+    """A block done a number of times (``times``), or until a condition, at most ``at_most``."""
+
+    name: str
+    times: str
+    until: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    source: SourceNode
+    bounded_by_condition: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForEachNode:
+    """A block done for each value; several variables make their product, the last fastest."""
+
+    name: str
+    bindings: Mapping[str, str]
+    until: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    source: SourceNode
+
+
+@dataclass(frozen=True, slots=True)
+class IfNode:
+    """One of two blocks, by an expression."""
+
+    name: str
+    test: str
+    nodes: tuple[Node, ...]
+    otherwise: tuple[Node, ...]
+    source: SourceNode
+
+
+Node: TypeAlias = StepNode | GroupNode | RepeatNode | ForEachNode | IfNode
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter: its value (SI), the text that gave it, and whether the user set it."""
+
+    name: str
+    text: str
+    value: Value
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that the program was made from, verbatim."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A protocol, resolved for one cell card."""
+
+    name: str
+    reference: str
+    card: CellCard
+    limits: Limits
+    parameters: Mapping[str, Parameter]
+    nodes: tuple[Node, ...]
+    analyses: tuple[str, ...]
+    sources: tuple[SourceFile, ...]

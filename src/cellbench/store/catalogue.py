@@ -1,0 +1,127 @@
+"""The store: a small catalogue of runs beside one file per run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlmodel import Session, SQLModel, col, select
+
+from cellbench.errors import InputError, StoreError
+from cellbench.store.places import store_directory
+from cellbench.store.runfile import open_engine
+from cellbench.store.tables import Run
+
+#: Attempts at a free run id when several processes start runs at the same moment.
+_ID_ATTEMPTS = 20
+
+
+class Store:
+    """The catalogue and where the runs' files are.
+
+    Args:
+        directory: Chosen by the user; None for the default place.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = store_directory(directory)
+        self._engine: Engine = open_engine(self.directory / "catalogue.sqlite", durable=True)
+        try:
+            SQLModel.metadata.create_all(
+                self._engine, tables=[SQLModel.metadata.tables[str(Run.__tablename__)]]
+            )
+        except SQLAlchemyError as error:
+            raise StoreError(
+                f"the catalogue in {self.directory} cannot be used: {error}"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up the catalogue's file."""
+        self._engine.dispose()
+
+    def run_path(self, run_id: str) -> Path:
+        """Where a run's file is."""
+        return self.directory / "runs" / f"{run_id}.sqlite"
+
+    def register(
+        self, *, protocol: str, cell: str, bench: str, simulated: bool, seed: int | None
+    ) -> Run:
+        """Enter a new run and return it, its id made of today's date and a number."""
+        for _ in range(_ID_ATTEMPTS):
+            started = datetime.now(UTC)
+            run = Run(
+                id=self._next_id(started),
+                protocol=protocol,
+                cell=cell,
+                bench=bench,
+                simulated=simulated,
+                seed=seed,
+                started=started,
+            )
+            try:
+                return self._save(run)
+            except IntegrityError:
+                continue  # another process took the number; the next one is free
+        raise StoreError(f"no free run id in {self.directory} after {_ID_ATTEMPTS} attempts")
+
+    def finish(self, run: Run, state: str, reason: str) -> None:
+        """Enter how a run ended."""
+        run.state, run.reason, run.ended = state, reason, datetime.now(UTC)
+        self._save(run)
+
+    def runs(self, limit: int | None = None) -> Sequence[Run]:
+        """Return the runs, newest first."""
+        with Session(self._engine) as session:
+            return session.exec(select(Run).order_by(col(Run.started).desc()).limit(limit)).all()
+
+    def find(self, run_id: str) -> Run:
+        """Return a run by its id, ``last``, or an unambiguous ending of an id such as ``003``.
+
+        Raises:
+            InputError: There is none, or several.
+        """
+        runs = self.runs()
+        if run_id == "last" and runs:
+            return runs[0]
+        matches = [run for run in runs if run.id == run_id] or [
+            run for run in runs if run.id.endswith(run_id)
+        ]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            names = ", ".join(run.id for run in matches[:5])
+            raise InputError(f'"{run_id}" could be any of the runs {names}; write more of the id')
+        known = f"the newest is {runs[0].id}" if runs else "there is none yet"
+        raise InputError(f'there is no run "{run_id}" in {self.directory} ({known})')
+
+    def _next_id(self, started: datetime) -> str:
+        day = started.astimezone().strftime("%Y-%m-%d")
+        with Session(self._engine) as session:
+            newest = session.exec(
+                select(Run.id).where(col(Run.id).startswith(day)).order_by(col(Run.id).desc())
+            ).first()
+        return f"{day}-{int(newest.rsplit('-', 1)[1]) + 1 if newest else 1:03d}"
+
+    def _save(self, run: Run) -> Run:
+        try:
+            with Session(self._engine, expire_on_commit=False) as session:
+                merged = session.merge(run) if run.ended else run
+                session.add(merged)
+                session.commit()
+                return merged
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            raise StoreError(
+                f"the catalogue in {self.directory} cannot be written: {error}"
+            ) from error

@@ -1,0 +1,121 @@
+"""Reading a run's file: journal, documents, samples as arrays, spectra."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlmodel import Session, col, select
+
+from cellbench.errors import StoreError
+from cellbench.store.runfile import open_engine
+from cellbench.store.tables import FORMAT_VERSION, SAMPLE_COLUMNS, Document, JournalEntry
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StoredSpectrum:
+    """One spectrum: arrays of one length from the highest to the lowest frequency."""
+
+    id: int
+    time_s: float
+    step: int
+    temperature_K: float | None
+    stack_pressure_Pa: float | None
+    bias_V: float | None
+    frequency_Hz: FloatArray
+    impedance_ohm: NDArray[np.complex128]
+    point_time_s: FloatArray
+    flags: FloatArray
+
+
+class RunReader:
+    """A run's file, opened to be read; a run that is still being written can be read too.
+
+    Raises:
+        StoreError: The file is missing or of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise StoreError(f"the run's file {path} is missing")
+        self.path = path
+        with closing(sqlite3.connect(path)) as connection:
+            try:
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+            except sqlite3.DatabaseError as error:
+                raise StoreError(f"{path} is not a run's file: {error}") from error
+        if version != FORMAT_VERSION:
+            raise StoreError(
+                f"{path} has format {version}, this cellbench reads format {FORMAT_VERSION}"
+            )
+
+    @cached_property
+    def journal(self) -> Sequence[JournalEntry]:
+        """The journal in order."""
+        with self._session() as session:
+            return session.exec(select(JournalEntry).order_by(col(JournalEntry.seq))).all()
+
+    @cached_property
+    def documents(self) -> dict[str, str]:
+        """The texts kept verbatim, by name."""
+        with self._session() as session:
+            return {document.name: document.text for document in session.exec(select(Document))}
+
+    @cached_property
+    def steps(self) -> dict[int, tuple[str, str]]:
+        """Path and kind of each step by the number that samples refer to."""
+        rows = self._rows("SELECT id, path, kind FROM step ORDER BY id")
+        return {step_id: (path, kind) for step_id, path, kind in rows}
+
+    def samples(self, source: str) -> dict[str, FloatArray]:
+        """Columns of one instrument's samples in order of arrival; NaN where not measured."""
+        names = [name for name in SAMPLE_COLUMNS if name != "source"]
+        rows = self._rows(
+            f"SELECT {', '.join(names)} FROM sample WHERE source = ? ORDER BY rowid",  # noqa: S608
+            (source,),
+        )
+        table = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
+        return dict(zip(names, table.T, strict=True))
+
+    def sources(self) -> list[str]:
+        """Names of the instruments that samples came from."""
+        return [name for (name,) in self._rows("SELECT DISTINCT source FROM sample")]
+
+    def spectra(self) -> list[StoredSpectrum]:
+        """The spectra in order."""
+        names = (
+            "id, time_s, step, temperature_K, stack_pressure_Pa, bias_V, frequency_Hz, "
+            "impedance_real_ohm, impedance_imag_ohm, point_time_s, flags"
+        )
+        return [
+            StoredSpectrum(
+                **dict(zip(names.split(", ")[:6], row, strict=False)),
+                frequency_Hz=np.frombuffer(row[6]),
+                impedance_ohm=np.frombuffer(row[7]) + 1j * np.frombuffer(row[8]),
+                point_time_s=np.frombuffer(row[9]),
+                flags=np.frombuffer(row[10]),
+            )
+            for row in self._rows(f"SELECT {names} FROM spectrum ORDER BY id")  # noqa: S608
+        ]
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        engine = open_engine(self.path, durable=False)
+        try:
+            with Session(engine) as session:
+                yield session
+        finally:
+            engine.dispose()
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(query, values).fetchall()

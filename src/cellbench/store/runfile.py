@@ -1,0 +1,226 @@
+"""One run's file: written through a single thread, acknowledged after commit, read by anyone.
+
+Samples are handed over without waiting and are durable within `FLUSH_INTERVAL_S` of wall time; a
+journal entry is awaited, and everything handed over before it is committed with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+from sqlmodel import Session, SQLModel, create_engine
+
+from cellbench.clock import unseen
+from cellbench.errors import StoreError
+from cellbench.store.tables import (
+    FORMAT_VERSION,
+    SAMPLE_COLUMNS,
+    SCHEMA,
+    Document,
+    JournalEntry,
+)
+
+#: Wall time within which an acknowledged sample is on disk.
+FLUSH_INTERVAL_S = 0.5
+#: Rows waiting for the disk at which a fast (simulated) run waits for it.
+BACKLOG_ROWS = 50_000
+
+SampleRow = tuple[
+    float, str, int, float | None, float | None, float | None, float | None, float | None, int
+]
+_INSERT_SAMPLE = (
+    f"INSERT INTO sample ({', '.join(SAMPLE_COLUMNS)}) "  # noqa: S608 (constant names)
+    f"VALUES ({', '.join('?' * len(SAMPLE_COLUMNS))})"
+)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Work for the writer thread; with a future it is committed at once and acknowledged."""
+
+    samples: Sequence[SampleRow] = ()
+    statements: Sequence[tuple[str, tuple[Any, ...]]] = ()
+    entries: Sequence[JournalEntry] = ()
+    done: asyncio.Future[None] | None = None
+    last: bool = False
+
+
+def open_engine(path: Path, *, durable: bool) -> Engine:
+    """Return an engine on a SQLite file in WAL mode, with one connection until it is disposed of.
+
+    Args:
+        path: The file.
+        durable: Whether a commit also survives loss of power (slower; for real hardware).
+    """
+    engine = create_engine(
+        f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False}
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+
+    return engine
+
+
+class RunWriter:
+    """The only writer of a run's file.
+
+    Args:
+        path: The file, which must not exist yet.
+        durable: See `open_engine`.
+    """
+
+    def __init__(self, path: Path, *, durable: bool) -> None:
+        self.path = path
+        self._queue: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+        self._waiting_rows = 0
+        self._failure: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+        self._engine = open_engine(path, durable=durable)
+        try:
+            self._create()
+        except SQLAlchemyError as error:
+            raise StoreError(f"the run's file {path} cannot be made: {error}") from error
+        self._thread = threading.Thread(target=self._work, name="run file", daemon=True)
+        self._thread.start()
+
+    def _create(self) -> None:
+        SQLModel.metadata.create_all(
+            self._engine,
+            tables=[SQLModel.metadata.tables[t.__tablename__] for t in (JournalEntry, Document)],  # type: ignore[index]
+        )
+        with self._engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
+            raw.executescript(f"{SCHEMA} PRAGMA user_version={FORMAT_VERSION};")
+
+    def add_samples(self, rows: Sequence[SampleRow]) -> None:
+        """Hand over samples; raises StoreError if earlier ones could not be written."""
+        self._check()
+        self._waiting_rows += len(rows)
+        self._queue.put(_Batch(samples=rows))
+
+    def add_step(self, step_id: int, path: str, kind: str) -> None:
+        """Register a step that samples will refer to."""
+        self._check()
+        self._queue.put(
+            _Batch(statements=[("INSERT INTO step VALUES (?, ?, ?)", (step_id, path, kind))])
+        )
+
+    def add_spectrum(self, row: Mapping[str, Any]) -> None:
+        """Hand over a spectrum: values by column name of the table."""
+        self._check()
+        names = ", ".join(row)
+        marks = ", ".join("?" * len(row))
+        statement = f"INSERT INTO spectrum ({names}) VALUES ({marks})"  # noqa: S608 (our names)
+        self._queue.put(_Batch(statements=[(statement, tuple(row.values()))]))
+
+    async def add_entries(self, entries: Iterable[JournalEntry]) -> None:
+        """Commit journal entries with everything handed over before; returns when durable."""
+        self._check()
+        await self._send(_Batch(entries=list(entries), done=self._loop.create_future()))
+
+    async def add_documents(self, documents: Mapping[str, str]) -> None:
+        """Commit texts kept verbatim."""
+        insert = "INSERT OR REPLACE INTO document (name, text) VALUES (?, ?)"
+        statements = [(insert, item) for item in documents.items()]
+        await self._send(_Batch(statements=statements, done=self._loop.create_future()))
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether so much waits for the disk that a fast run had better `flush`."""
+        return self._waiting_rows > BACKLOG_ROWS
+
+    async def flush(self) -> None:
+        """Return when everything handed over is durable."""
+        await self._send(_Batch(done=self._loop.create_future()))
+
+    async def close(self) -> None:
+        """Commit what waits and end the thread; safe to call after a failure."""
+        if self._thread.is_alive():
+            done = self._loop.create_future()
+            self._queue.put(_Batch(done=done, last=True))
+            await unseen(done)
+        self._thread.join()
+        self._engine.dispose()
+        self._check()
+
+    async def _send(self, batch: _Batch) -> None:
+        assert batch.done is not None  # noqa: S101 (only called with one)
+        self._queue.put(batch)
+        await unseen(batch.done)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise StoreError(
+                f"the run's data can no longer be written to {self.path}: {self._failure}"
+            ) from self._failure
+
+    def _work(self) -> None:
+        """The writer thread: gather, commit, acknowledge."""
+        gathered: list[_Batch] = []
+        deadline = 0.0
+        while True:
+            try:
+                timeout = max(0.0, deadline - time.monotonic()) if gathered else None
+                batch: _Batch | None = self._queue.get(timeout=timeout)
+            except queue.Empty:
+                batch = None
+            if batch is not None:
+                if not gathered:
+                    deadline = time.monotonic() + FLUSH_INTERVAL_S
+                gathered.append(batch)
+                if batch.done is None:
+                    continue
+            self._commit(gathered)
+            gathered.clear()
+            if batch is not None and batch.last:
+                return
+
+    def _commit(self, batches: Sequence[_Batch]) -> None:
+        failure = self._failure
+        if failure is None:
+            try:
+                self._write(batches)
+            except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+                failure = self._failure = getattr(error, "orig", None) or error
+        self._waiting_rows -= sum(len(batch.samples) for batch in batches)
+        for batch in batches:
+            if batch.done is not None:
+                self._loop.call_soon_threadsafe(_acknowledge, batch.done, failure)
+
+    def _write(self, batches: Sequence[_Batch]) -> None:
+        with Session(self._engine, expire_on_commit=False) as session:
+            raw = session.connection().connection.driver_connection
+            assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
+            for batch in batches:
+                if batch.samples:
+                    raw.executemany(_INSERT_SAMPLE, batch.samples)
+                for statement, values in batch.statements:
+                    raw.execute(statement, values)
+                session.add_all(batch.entries)
+            session.commit()
+
+
+def _acknowledge(done: asyncio.Future[None], failure: Exception | None) -> None:
+    if done.done():
+        return
+    if failure is None:
+        done.set_result(None)
+    else:
+        error = StoreError(f"the run's data cannot be written: {failure}")
+        error.__cause__ = failure
+        done.set_exception(error)

@@ -1,0 +1,185 @@
+"""The store: what is acknowledged is on disk, what cannot be kept is said."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cellbench.clock import run
+from cellbench.errors import InputError, StoreError
+from cellbench.store import JournalEntry, RunReader, RunWriter, Store, places
+
+START = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def entry(seq: int, **data: object) -> JournalEntry:
+    return JournalEntry(seq=seq, time_s=float(seq), utc=START, kind="step started", data=data)
+
+
+def row(index: int) -> tuple[float, str, int, float, float, float, None, None, int]:
+    return (float(index), "potentiostat", 1, 0.1, 1e-3, 0.0, None, None, 0)
+
+
+async def write(path: Path) -> None:
+    writer = RunWriter(path, durable=False)
+    await writer.add_documents({"protocol": "name: x"})
+    writer.add_step(1, "rest", "rest")
+    writer.add_samples([row(index) for index in range(1000)])
+    await writer.add_entries([entry(0, value=1.5)])
+    await writer.close()
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    run(write(path), virtual=True)
+    reader = RunReader(path)
+    samples = reader.samples("potentiostat")
+    assert samples["time_s"].tolist() == [float(index) for index in range(1000)]
+    assert samples["force_N"].size == 1000
+    assert reader.journal[0].data == {"value": 1.5}
+    assert reader.documents == {"protocol": "name: x"}
+    assert reader.steps == {1: ("rest", "rest")}
+    assert reader.sources() == ["potentiostat"]
+
+
+def test_samples_before_a_journal_entry_are_durable_when_it_is_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+
+    async def main() -> int:
+        writer = RunWriter(path, durable=False)
+        writer.add_samples([row(0)])
+        await writer.add_entries([entry(0)])
+        with closing(sqlite3.connect(path)) as other:
+            (count,) = other.execute("SELECT count(*) FROM sample").fetchone()
+        await writer.close()
+        return int(count)
+
+    assert run(main(), virtual=True) == 1
+
+
+def test_samples_alone_are_durable_within_a_second_of_wall_time(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+
+    async def main() -> int:
+        writer = RunWriter(path, durable=False)
+        writer.add_samples([row(0)])
+        await asyncio.sleep(1.0)
+        with closing(sqlite3.connect(path)) as other:
+            (count,) = other.execute("SELECT count(*) FROM sample").fetchone()
+        await writer.close()
+        return int(count)
+
+    assert run(main()) == 1
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from cellbench.store import RunWriter
+sys.path.insert(0, {tests!r})
+from test_store import entry, row
+
+async def main():
+    writer = RunWriter(Path({path!r}), durable=False)
+    for seq in range(10**6):
+        writer.add_samples([row(seq)])
+        await writer.add_entries([entry(seq)])
+        print(seq, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    script = KILLED.format(path=str(path), tests=str(Path(__file__).parent))
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        acknowledged = [int(process.stdout.readline()) for _ in range(50)][-1]
+        process.kill()
+        acknowledged = max([acknowledged, *(int(line) for line in process.stdout)])
+    assert process.returncode in {-signal.SIGKILL if sys.platform != "win32" else 1, 1}
+    reader = RunReader(path)
+    assert len(reader.journal) >= acknowledged + 1
+    assert len(reader.samples("potentiostat")["time_s"]) >= acknowledged + 1
+
+
+def test_a_file_that_cannot_be_written_any_more_is_said_in_words(tmp_path: Path) -> None:
+    async def main() -> None:
+        writer = RunWriter(tmp_path / "run.sqlite", durable=False)
+        await writer.add_entries([entry(0)])
+        with pytest.raises(StoreError, match="UNIQUE"):
+            await writer.add_entries([entry(0)])
+        with pytest.raises(StoreError, match="no longer be written"):
+            writer.add_samples([row(0)])
+        with pytest.raises(StoreError):
+            await writer.close()
+
+    run(main(), virtual=True)
+
+
+def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(StoreError, match="format 99"):
+        RunReader(path)
+    with pytest.raises(StoreError, match="missing"):
+        RunReader(tmp_path / "none.sqlite")
+    (tmp_path / "text.sqlite").write_text("this is no database at all, but a long enough text")
+    with pytest.raises(StoreError, match="not a run's file"):
+        RunReader(tmp_path / "text.sqlite")
+
+
+def register(store: Store, **changes: object) -> str:
+    facts = {"protocol": "p", "cell": "c", "bench": "b", "simulated": True, "seed": 1} | changes
+    return store.register(**facts).id  # type: ignore[arg-type]
+
+
+def test_runs_are_numbered_by_day_and_found_by_the_end_of_their_id(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        first, second = register(store), register(store)
+        assert int(second[-3:]) == int(first[-3:]) + 1
+        assert store.find("002").id == second
+        assert store.find("last").id == second
+        assert [found.id for found in store.runs()] == [second, first]
+        with pytest.raises(InputError, match="could be any of"):
+            store.find("")
+        with pytest.raises(InputError, match="no run"):
+            store.find("999")
+
+
+def test_how_a_run_ended_is_kept(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        found = store.register(protocol="p", cell="c", bench="b", simulated=True, seed=1)
+        store.finish(found, "stopped", "stack pressure")
+    with Store(tmp_path) as again:
+        kept = again.find("last")
+    assert (kept.state, kept.reason) == ("stopped", "stack pressure")
+    assert kept.ended is not None
+
+
+def test_a_place_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="--store"):
+        Store(tmp_path / "file" / "store")
+
+
+def test_a_network_drive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_is_remote", lambda _: True)
+    with pytest.raises(StoreError, match="network drive"):
+        Store(tmp_path)
+
+
+def test_the_environment_names_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELLBENCH_STORE", str(tmp_path / "elsewhere"))
+    with Store() as store:
+        assert store.directory == tmp_path / "elsewhere"

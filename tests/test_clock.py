@@ -1,0 +1,160 @@
+"""The virtual clock: every pitfall of jumping time, handled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cellbench import clock
+from cellbench.clock import VirtualTimeError, sleep_until, unseen
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_a_thousand_hours_pass_in_no_time() -> None:
+    async def main() -> float:
+        await asyncio.sleep(1000 * 3600)
+        return now()
+
+    started = time.perf_counter()
+    assert clock.run(main(), virtual=True) == 3_600_000
+    assert time.perf_counter() - started < 1
+
+
+def test_time_starts_at_zero_and_keeps_whole_nanoseconds() -> None:
+    async def main() -> list[float]:
+        times = [now()]
+        for _ in range(3):
+            await asyncio.sleep(0.1)
+            times.append(now())
+        return times
+
+    assert clock.run(main(), virtual=True) == [0.0, 0.1, 0.2, 0.3]
+
+
+def test_a_long_sleep_late_in_a_long_run_becomes_due() -> None:
+    async def main() -> float:
+        await asyncio.sleep(1e7)
+        await asyncio.sleep(1e-4)
+        return now()
+
+    assert clock.run(main(), virtual=True) == pytest.approx(1e7 + 1e-4, abs=1e-6)
+
+
+def test_absolute_deadlines_do_not_drift() -> None:
+    async def main() -> float:
+        due = 0.0
+        for _ in range(1000):
+            due += 0.1
+            await sleep_until(due)
+        return now()
+
+    assert clock.run(main(), virtual=True) == pytest.approx(100.0, abs=1e-6)
+
+
+def test_work_in_a_thread_holds_time_until_it_is_done() -> None:
+    async def main() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        ticker = asyncio.create_task(asyncio.sleep(3600))
+        await loop.run_in_executor(None, time.sleep, 0.15)
+        held = now()
+        await ticker
+        return held, now()
+
+    held, end = clock.run(main(), virtual=True)
+    assert held == 0
+    assert end == 3600
+
+
+def test_a_hold_is_released_when_the_thread_fails() -> None:
+    def fail() -> None:
+        raise OSError("no disk")
+
+    async def main() -> float:
+        with ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match="no disk"):
+            await asyncio.get_running_loop().run_in_executor(pool, fail)
+        await asyncio.sleep(10)
+        return now()
+
+    assert clock.run(main(), virtual=True) == 10
+
+
+def test_time_stands_still_while_something_unseen_is_awaited() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        told = loop.create_future()
+        timer = threading.Timer(0.1, lambda: loop.call_soon_threadsafe(told.set_result, None))
+        timer.start()
+        ticker = asyncio.create_task(asyncio.sleep(60))
+        await unseen(told)
+        at = now()
+        ticker.cancel()
+        return at
+
+    assert clock.run(main(), virtual=True) == 0
+
+
+def test_waiting_for_nothing_is_a_deadlock_and_is_said_at_once() -> None:
+    async def main() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(VirtualTimeError, match="deadlock"):
+        clock.run(main(), virtual=True)
+
+
+def test_a_busy_loop_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "BUSY_LOOP_ITERATIONS", 1000)
+
+    async def main() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    with pytest.raises(VirtualTimeError, match="busy loop"):
+        clock.run(main(), virtual=True)
+
+
+def test_equal_deadlines_fire_in_the_same_order_each_time() -> None:
+    async def main() -> list[int]:
+        order: list[int] = []
+
+        async def note(index: int) -> None:
+            await asyncio.sleep(1.0)
+            order.append(index)
+
+        await asyncio.gather(*(note(index) for index in range(50)))
+        return order
+
+    assert clock.run(main(), virtual=True) == clock.run(main(), virtual=True)
+
+
+def test_a_timeout_fires_in_virtual_time() -> None:
+    async def main() -> float:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(500):
+                await asyncio.get_running_loop().create_future()
+        return now()
+
+    assert clock.run(main(), virtual=True) == 500
+
+
+def test_scaled_time_takes_its_share_of_real_time() -> None:
+    async def main() -> float:
+        await asyncio.sleep(6.0)
+        return now()
+
+    started = time.perf_counter()
+    assert clock.run(main(), virtual=True, speed=60) == pytest.approx(6.0, abs=0.1)
+    assert time.perf_counter() - started >= 0.09
+
+
+def test_real_time_is_the_ordinary_loop() -> None:
+    async def main() -> type:
+        return type(asyncio.get_running_loop())
+
+    assert not issubclass(clock.run(main()), clock.VirtualLoop)
