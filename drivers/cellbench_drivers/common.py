@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from cellbench.errors import (
+    CellbenchError,
     InputError,
     InstrumentError,
     InstrumentTimeout,
@@ -71,7 +72,11 @@ def wire(name: str) -> Iterator[None]:
     """Turn failures of the connection into errors of the instrument ``name``."""
     try:
         yield
+    except InstrumentError:
+        raise
     except TransportTimeout as error:
         raise InstrumentTimeout(name, f"does not answer ({error})") from error
     except TransportClosed as error:
         raise InstrumentError(name, f"the connection is gone ({error})") from error
+    except CellbenchError as error:
+        raise InstrumentError(name, str(error)) from error

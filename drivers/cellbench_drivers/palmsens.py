@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from cellbench.errors import InputError, InstrumentError
+from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import ChannelCapabilities
 from cellbench.instruments.readings import EndingKind, Identity, Outcome
 from cellbench.instruments.registry import SerialSettings
@@ -84,7 +84,7 @@ class PalmSens:
         """Run a technique on the instrument.
 
         Raises:
-            InputError: The instrument or the limits do not allow it.
+            InstrumentError: The instrument or the limits do not allow it.
         """
         return self._running(technique, limits)
 
@@ -107,7 +107,7 @@ class PalmSens:
         try:
             script = script_for(technique, limits, self._model)
         except ValueError as error:
-            raise InputError(f"{self.name}: {technique.technique}: {error}") from error
+            raise InstrumentError(self.name, f"{technique.technique}: {error}") from error
         run = self._run = ScriptRun(self._link, self._lock, script, technique, limits)
         try:
             async with self._lock:

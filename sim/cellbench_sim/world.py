@@ -1,4 +1,4 @@
-"""The one physical thing behind the emulators: cell, fixture, press and chamber on one time grid."""
+"""The one physical thing behind the emulators: cell, press and chamber on one time grid."""
 
 import math
 
@@ -23,12 +23,13 @@ _OPEN_LEADS_OHM = 1e12
 class World(Stateful):
     """Cell, fixture, press and chamber as one physical system on an absolute internal grid.
 
-    State is committed at the nodes of the grid and at commands only; looking in between evaluates and
-    commits nothing, so how often the world is looked at changes nothing. The grid is 1 s, 0.1 s while the
-    press moves, 60 s while the cell rests at open circuit and nothing else is going on.
+    State is committed at the nodes of the grid and at commands only; looking in between evaluates
+    and commits nothing, so how often the world is looked at changes nothing. The grid is 1 s, 0.1 s
+    while the press moves, 60 s while the cell rests at open circuit and nothing else is going on.
 
-    The world knows the cell's truth (`cell`, a preset) and never what a card says about it. Commands act at
-    the current time. `polarity` -1 and `connected` False are wiring faults: reversed leads, a broken wire.
+    The world knows the cell's truth (`cell`, a preset) and never what a card says about it.
+    Commands act at the current time. `polarity` -1 and `connected` False are wiring faults:
+    reversed leads, a broken wire.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class World(Stateful):
         self._impose("open", 0.0)
 
     def apply_current(self, current_A: float) -> None:
-        """Impose a current; positive is oxidation at the electrode on the instrument's working lead."""
+        """Impose a current; positive is oxidation at the electrode on the working lead."""
         self._impose("current", current_A)
 
     def apply_voltage(self, voltage_V: float) -> None:

@@ -6,19 +6,21 @@ addresses; `connected` opens them, identifies them and hands over a `Bench` of r
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from cellbench.errors import CellbenchError, InputError, InstrumentError
 from cellbench.instruments.readings import Identity
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import Chamber, Channel, Gauge, Instrument, Operator, Press
+from cellbench.protocol.source import SourceNode
+from cellbench.protocol.validation import validate
 from cellbench.transport import Stream, pipe
 
 ROLES = ("channel", "press", "gauge", "chamber")
@@ -89,6 +91,11 @@ class SimulatedBench(Protocol):
     def connect(self, name: str) -> Stream:
         """Return a new connection to the emulator of an instrument."""
 
+    def serve(
+        self, base_port: int, *, ptys: bool
+    ) -> AbstractAsyncContextManager[dict[str, list[str]]]:
+        """Serve the emulators to other programs on this machine: addresses by instrument."""
+
     async def __aenter__(self) -> Self:
         """Start the emulators on the running loop."""
 
@@ -103,26 +110,18 @@ def simulated_bench(cell: str, seed: int) -> SimulatedBench:
         InputError: No simulated bench is installed, or it has no such cell.
     """
     for point in entry_points(group="cellbench.benches", name="simulated"):
-        try:
-            bench: SimulatedBench = point.load()(cell=cell, seed=seed)
-        except LookupError as error:
-            raise InputError(str(error.args[0])) from error
+        bench: SimulatedBench = point.load()(cell=cell, seed=seed)
         return bench
     raise InputError("the simulated bench is not installed: reinstall cellbench")
 
 
-def parse_bench(content: Mapping[str, Any], origin: str) -> BenchFile:
-    """Validate a bench's description.
+def parse_bench(node: SourceNode) -> BenchFile:
+    """Validate what a bench file holds.
 
     Raises:
-        InputError: With what is wrong and where it comes from.
+        ProtocolError: It does not describe a bench; the problems tell where.
     """
-    try:
-        return BenchFile.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ": ".join(str(part) for part in first["loc"])
-        raise InputError(f"{origin}: {where}: {first['msg']}") from error
+    return validate(BenchFile, node)
 
 
 def declared(file: BenchFile, *, simulated: bool, beside: Path | None = None) -> Bench:

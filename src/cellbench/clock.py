@@ -25,6 +25,9 @@ T = TypeVar("T")
 #: Iterations of the loop without any passing of time after which a program counts as stuck. A
 #: simulated instant holds a few dozen: bytes handed over, tasks woken.
 BUSY_LOOP_ITERATIONS = 200_000
+#: Turns of a jumping loop between looks at the real selector (signals, other threads): a look costs
+#: more than a turn.
+_TURNS_PER_LOOK = 50
 #: While held, the real selector is asked this often whether the hold has ended.
 _HOLD_POLL_S = 0.05
 _NS = 1_000_000_000
@@ -41,11 +44,12 @@ class _TimeSelector(selectors.BaseSelector):
         self._real = selectors.DefaultSelector()
         self._speed = speed
         self._idle_iterations = 0
+        self._turns = 0
         self.now_ns = 0
         self.holds = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = self._real.select(0)
+        ready = self._look(timeout)
         if ready or (timeout is not None and timeout <= 0):
             self._count_iteration()
             return ready
@@ -60,6 +64,13 @@ class _TimeSelector(selectors.BaseSelector):
             return self._pass_scaled(timeout, self._speed)
         self.now_ns += round(timeout * _NS)
         return []
+
+    def _look(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._turns += 1
+        if self._turns < _TURNS_PER_LOOK and timeout is not None and self._speed is None:
+            return []
+        self._turns = 0
+        return self._real.select(0)
 
     def _pass_scaled(self, timeout: float, speed: float) -> list[tuple[selectors.SelectorKey, int]]:
         started = time.perf_counter()

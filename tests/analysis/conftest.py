@@ -157,6 +157,7 @@ def make_spectrum() -> Callable[..., Spectrum]:
         impedance: Callable[[FloatArray], ComplexArray],
         top_Hz: float = 1e6,
         noise: float = 0.003,
+        *,
         seed: int = 1,
         time_s: float = 0.0,
         stack_pressure_Pa: float | None = None,

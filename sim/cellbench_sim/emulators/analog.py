@@ -93,8 +93,9 @@ class Ranges:
         return self._all[index]
 
     def is_coarse(self, used: Range, magnitude: float) -> bool:
-        """Whether a smaller range should have been used, and exists."""
-        return magnitude < _COARSE * used.full_scale and used is not self._all[0]
+        """Whether a range was fixed and a smaller one would have read ``magnitude`` better."""
+        fixed = self._low == self._high > 0
+        return fixed and magnitude < _COARSE * used.full_scale
 
     @property
     def largest(self) -> float:
@@ -224,24 +225,29 @@ class FrontEnd:
         Returns:
             The impedance, and the readings whose metadata belong to it (voltage, current).
         """
-        voltage, current = self.sample()
+        voltage_V, current_A = self.regulate()
         ideal = complex(self._cell.impedance(np.array([frequency_Hz]))[0])
-        if not cmath.isfinite(ideal) or ideal == 0:
+        swing_V, swing_A = self._swing(amplitude, abs(ideal))
+        voltage = self._read_voltage(abs(voltage_V) + swing_V)
+        current = self._read_current(abs(current_A) + swing_A)
+        if not (cmath.isfinite(ideal) and swing_V > 0 and swing_A > 0):
             return complex(math.nan, math.nan), voltage, current
-        scatter = min(1.0, self._scatter(abs(ideal), amplitude, current.value))
+        if self.galvanostat:
+            noise = self.profile.potential_noise_V / swing_V
+        else:
+            used = self.currents.choose(abs(current_A) + swing_A)
+            noise = self.profile.current_noise * used.full_scale / swing_A
+        scatter = min(1.0, math.hypot(_POINT_SCATTER, _EIS_AVERAGING * noise))
         lag = -_PHASE_LAG * frequency_Hz / self.profile.frequency_max_Hz
         error = complex(self._rng.gauss(0.0, scatter), self._rng.gauss(0.0, scatter))
         measured = ideal * self._gain_error * cmath.exp(1j * lag) * (1.0 + error)
         return measured, voltage, current
 
-    def _scatter(self, modulus_ohm: float, amplitude: float, current_A: float) -> float:
+    def _swing(self, amplitude: float, modulus_ohm: float) -> tuple[float, float]:
+        """Return the amplitudes of voltage and current, in V and A."""
         if self.galvanostat:
-            noise_fraction = self.profile.potential_noise_V / (amplitude * modulus_ohm)
-        else:
-            response_A = amplitude / modulus_ohm
-            used = self.currents.choose(abs(current_A) + response_A)
-            noise_fraction = self.profile.current_noise * used.full_scale / response_A
-        return math.hypot(_POINT_SCATTER, _EIS_AVERAGING * noise_fraction)
+            return amplitude * modulus_ohm, amplitude
+        return amplitude, amplitude / modulus_ohm if modulus_ohm > 0 else 0.0
 
     def _set(self, set_point: float) -> None:
         self._set_point = set_point

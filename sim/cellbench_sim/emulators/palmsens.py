@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 
 from cellbench_sim.emulators.analog import Cell, FrontEnd
 from cellbench_sim.emulators.device import Emulator, Timebase
@@ -22,6 +22,18 @@ _SCRIPT_BYTES_MAX = 64_000
 #: Registers that answer ``G``: unique id, advanced options.
 _REGISTERS = {"06": "0123456789ABCDEF", "09": "00"}
 _READ_ONLY = frozenset({"06"})
+
+
+def _replies(profile: Profile) -> dict[str, str]:
+    """Return what the instrument answers to questions about itself."""
+    return {
+        "t": f"t{profile.device_id:<6}{profile.firmware}\nR*\n",
+        "i": f"i{profile.serial}\n",
+        "m": f"m{profile.serial}\n",
+        "v": f"v{profile.script_version}\n",
+        "CC": f"CC{COMMUNICATION_COMMANDS:032X}\n",
+        "CM": f"CM{profile.commands:036X}\n",
+    }
 
 
 class PalmSensEmulator(Emulator):
@@ -51,6 +63,7 @@ class PalmSensEmulator(Emulator):
         self.front = FrontEnd(cell, self.profile, random.Random(f"{seed}/{name}"))  # noqa: S311
         self._cell = cell
         self._rate = 1.0 + clock_drift
+        self._replies = _replies(self.profile)
         self._registers = dict(_REGISTERS)
         self._received = bytearray()
         self._script_lines: list[str] | None = None
@@ -101,7 +114,7 @@ class PalmSensEmulator(Emulator):
         elif line in ("e", "l"):
             self._script_command, self._script_lines = line, []
         elif line in self._replies:
-            self._send(self._replies[line](self).encode("ascii"))
+            self._send(self._replies[line].encode("ascii"))
         elif line == "r":
             self._run_loaded()
         elif line[0] in "GS" and len(line) > 1:
@@ -110,15 +123,6 @@ class PalmSensEmulator(Emulator):
             self._refuse(line, 0x0006)
         else:
             self._refuse(line[0], 0x0003)
-
-    _replies: dict[str, Callable[[PalmSensEmulator], str]] = {  # noqa: RUF012 (a table)
-        "t": lambda self: f"t{self.profile.device_id:<6}{self.profile.firmware}\nR*\n",
-        "i": lambda self: f"i{self.profile.serial}\n",
-        "m": lambda self: f"m{self.profile.serial}\n",
-        "v": lambda self: f"v{self.profile.script_version}\n",
-        "CC": lambda self: f"CC{COMMUNICATION_COMMANDS:032X}\n",
-        "CM": lambda self: f"CM{self.profile.commands:036X}\n",
-    }
 
     def _command_while_running(self, line: str) -> None:
         machine = self._program.machine if self._program else None

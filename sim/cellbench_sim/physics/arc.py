@@ -1,6 +1,7 @@
-"""A depressed arc (resistance beside a constant-phase element), the same in time and in frequency."""
+"""A depressed arc, a resistance beside a constant-phase element, in time and in frequency."""
 
 import math
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from cellbench_sim.physics.state import Stateful
 
 # A pair is in its final state after this many of its time constants: exp(-36) is one ulp.
 _SETTLED_AFTER = 36.0
-# An arc whose pairs all carry the current within this fraction follows slow changes as a resistance.
+# Once all pairs carry the current within this fraction, the arc follows as a resistance.
 _SETTLED_WITHIN = 1e-6
 _SETTLED_WITHIN_A = 1e-13
 
@@ -29,40 +30,35 @@ class Arc(Stateful):
         self._currents_A = [0.0] * len(times.ratios)
         self._settled_A: float | None = 0.0
         self._decays: list[float] = []
+        self._kept_shares: list[float] = []
         self._decays_for_s = 0.0
         self._decays_at_s = 0.0
 
     def response(self, duration_s: float) -> tuple[float, float]:
         """Return voltage and resistance (V, Ohm) that describe the arc after a step.
 
-        Under a steady current I the voltage at the end is `voltage + resistance * I`, exactly. A settled
-        arc is a plain resistance.
+        Under a steady current I the voltage at the end is `voltage + resistance * I`, exactly. A
+        settled arc is a plain resistance.
         """
         if self._settled_A is not None:
             return 0.0, self.resistance_Ohm
-        kept = 0.0
-        carried_A = 0.0
-        for share, decay, current_A in zip(
-            self._times.shares, self._decays_over(duration_s), self._currents_A, strict=False
-        ):
-            kept += share * decay
-            carried_A += share * decay * current_A
-        return self.resistance_Ohm * carried_A, self.resistance_Ohm * (1.0 - kept)
+        self._look_ahead(duration_s)
+        carried_A = sum(map(mul, self._kept_shares, self._currents_A))
+        return self.resistance_Ohm * carried_A, self.resistance_Ohm * (1.0 - sum(self._kept_shares))
 
     def relax(self, duration_s: float, current_A: float) -> None:
         """Advance the state by a step under a steady current."""
         if self._settled_A is not None:
             self._settled_A = current_A
             return
-        decays = self._decays_over(duration_s)
-        currents = self._currents_A
-        away = 0.0
-        for pair, decay in enumerate(decays):
-            difference = (currents[pair] - current_A) * decay
-            currents[pair] = current_A + difference
-            away = max(away, abs(difference))
-        currents[len(decays) :] = [current_A] * (len(currents) - len(decays))
-        if away <= _SETTLED_WITHIN * abs(current_A) + _SETTLED_WITHIN_A:
+        self._look_ahead(duration_s)
+        slow = [
+            current_A + (pair_A - current_A) * decay
+            for pair_A, decay in zip(self._currents_A, self._decays, strict=False)
+        ]
+        self._currents_A = slow + [current_A] * (len(self._currents_A) - len(slow))
+        near_A = _SETTLED_WITHIN * abs(current_A) + _SETTLED_WITHIN_A
+        if all(abs(pair_A - current_A) <= near_A for pair_A in slow):
             self._settled_A = current_A
 
     def disturb(self) -> None:
@@ -76,21 +72,19 @@ class Arc(Stateful):
         turned = omega[:, None] * (self.time_constant_s * self._times.ratio_array)
         parts = 1.0 / (1.0 + turned * turned)
         shares = self._times.share_array
-        result: NDArray[np.complex128] = self.resistance_Ohm * (
-            parts @ shares - 1j * ((turned * parts) @ shares)
-        )
-        return result
+        real, imaginary = parts @ shares, (turned * parts) @ shares
+        return (self.resistance_Ohm * (real - 1j * imaginary)).astype(np.complex128, copy=False)
 
-    def _decays_over(self, duration_s: float) -> list[float]:
-        """Decay factors of the slow pairs; those left out have settled within the step."""
+    def _look_ahead(self, duration_s: float) -> None:
+        """Find what the slow pairs keep over a step; those left out have settled within it."""
         if duration_s == self._decays_for_s and self.time_constant_s == self._decays_at_s:
-            return self._decays
+            return
         decays = []
         for ratio in self._times.ratios:
             exponent = duration_s / (self.time_constant_s * ratio)
             if exponent > _SETTLED_AFTER:
                 break
             decays.append(math.exp(-exponent))
-        self._decays, self._decays_for_s = decays, duration_s
-        self._decays_at_s = self.time_constant_s
-        return decays
+        self._decays = decays
+        self._kept_shares = list(map(mul, decays, self._times.shares))
+        self._decays_for_s, self._decays_at_s = duration_s, self.time_constant_s

@@ -1,11 +1,13 @@
 """A cell: two electrodes, the separator between them, and the electronic path beside the ions.
 
-Terminal voltage = working minus counter potential, plus the drop over everything ionic in series; the shunt
-lies across all of it. A step under a steady demand is solved at its end: every relaxing part is
-`voltage + resistance * current` there, exactly, so that no step is too long for a fast part.
+Terminal voltage = working minus counter potential, plus the drop over everything ionic in series;
+the shunt lies across all of it. A step under a steady demand is solved at its end: every relaxing
+part is `voltage + resistance * current` there, exactly, so that no step is too long for a fast
+part.
 """
 
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,18 @@ from cellbench_sim.physics.steel import Steel
 from cellbench_sim.presets.schema import CellPreset, LithiumElectrode, SteelElectrode
 
 Demand = Literal["open", "current", "voltage"]
+
+_MOST_ITERATIONS = 60
+_SOLVED_WITHIN = 1e-12
+_SOLVED_WITHIN_A = 1e-16
+
+
+class Balance(NamedTuple):
+    """What a demand asks of ionic current and voltage: per_ampere I + per_volt V = demanded."""
+
+    per_ampere: float
+    per_volt: float
+    demanded: float
 
 
 class Cell(Stateful):
@@ -36,6 +50,7 @@ class Cell(Stateful):
         self._arcs = (self.pellet.boundary, self.working.arc, self.counter.arc)
         self._demand: Demand = "open"
         self._demanded = 0.0
+        self._electronic_S = 0.0
         self._shunt_S = 0.0
         self._ionic_A = 0.0
         self.voltage_V = self.working.potential_V - self.counter.potential_V
@@ -52,7 +67,7 @@ class Cell(Stateful):
         return self._demand != "open" or (self.shunt is not None and self.shunt.restless)
 
     def demand(self, kind: Demand, value: float) -> None:
-        """Set what is imposed on the terminals from now on: nothing, a current (A) or a voltage (V)."""
+        """Impose on the terminals, from now on: nothing, a current (A) or a voltage (V)."""
         self._demand, self._demanded = kind, value
         for arc in self._arcs:
             arc.disturb()
@@ -64,6 +79,7 @@ class Cell(Stateful):
         self.working.refresh(pressure_Pa, temperature_K)
         self.counter.refresh(pressure_Pa, temperature_K)
         self.polarisation.refresh(pressure_Pa)
+        self._electronic_S = self.pellet.electronic_conductance_S
         if self.shunt is not None:
             self.shunt.refresh(pressure_Pa, temperature_K)
         self._set_shunt()
@@ -101,31 +117,57 @@ class Cell(Stateful):
         return result
 
     def _set_shunt(self) -> None:
-        self._shunt_S = self.pellet.electronic_conductance_S
+        self._shunt_S = self._electronic_S
         if self.shunt is not None:
             self._shunt_S += self.shunt.conductance_S(self._ionic_Ohm())
 
     def _ionic_Ohm(self) -> float:
-        arcs = sum(arc.resistance_Ohm for arc in self._arcs)
+        boundary, working, counter = self._arcs
+        arcs = boundary.resistance_Ohm + working.resistance_Ohm + counter.resistance_Ohm
         return self.pellet.bulk_Ohm + arcs + self.polarisation.resistance_Ohm
 
     def _solve(self, duration_s: float) -> tuple[float, float, float]:
         """Return voltage, current and ionic current (V, A, A) at the end of a step."""
-        offset_V, resistance_Ohm = self.polarisation.response(duration_s, self._ionic_A)
-        offset_V += self.working.potential_V - self.counter.potential_V
-        resistance_Ohm += self.pellet.bulk_Ohm
+        offset_V = self.working.potential_V - self.counter.potential_V
+        resistance_Ohm = self.pellet.bulk_Ohm
         for arc in self._arcs:
             voltage_V, part_Ohm = arc.response(duration_s)
             offset_V += voltage_V
             resistance_Ohm += part_Ohm
         if self._demand == "voltage":
-            voltage_V = self._demanded
-            ionic_A = (voltage_V - offset_V) / resistance_Ohm
-            return voltage_V, ionic_A + self._shunt_S * voltage_V, ionic_A
-        ionic_A = (self._demanded - self._shunt_S * offset_V) / (
-            1.0 + self._shunt_S * resistance_Ohm
-        )
-        return offset_V + resistance_Ohm * ionic_A, self._demanded, ionic_A
+            balance = Balance(0.0, 1.0, self._demanded)
+        else:
+            balance = Balance(1.0, self._shunt_S, self._demanded)
+        ionic_A, voltage_V = self._balanced(balance, offset_V, resistance_Ohm, duration_s)
+        if self._demand == "voltage":
+            return self._demanded, ionic_A + self._shunt_S * self._demanded, ionic_A
+        return voltage_V, self._demanded, ionic_A
+
+    def _balanced(
+        self, balance: Balance, offset_V: float, resistance_Ohm: float, duration_s: float
+    ) -> tuple[float, float]:
+        """Return ionic current and voltage where the demand is met, by Newton within a bracket.
+
+        Only the added polarisation is not linear; it rises with current, so there is one solution.
+        """
+        per_ampere, per_volt, demanded = balance
+        current_A = self._ionic_A
+        low_A, high_A = -math.inf, math.inf
+        for _ in range(_MOST_ITERATIONS):
+            added_V, slope_Ohm = self.polarisation.drop(duration_s, current_A)
+            voltage_V = offset_V + resistance_Ohm * current_A + added_V
+            excess = per_ampere * current_A + per_volt * voltage_V - demanded
+            step_A = excess / (per_ampere + per_volt * (resistance_Ohm + slope_Ohm))
+            if abs(step_A) <= _SOLVED_WITHIN * abs(current_A) + _SOLVED_WITHIN_A:
+                break
+            if excess > 0.0:
+                high_A = current_A
+            else:
+                low_A = current_A
+            current_A -= step_A
+            if not low_A < current_A < high_A:
+                current_A = 0.5 * (low_A + high_A)
+        return current_A, voltage_V
 
 
 def _electrode(parameters: LithiumElectrode | SteelElectrode, area_m2: float) -> Electrode:

@@ -1,11 +1,11 @@
-"""The chamber: air that follows its set point with a lag and a small overshoot, or wanders with the room."""
+"""The chamber: air that follows its set point with a lag, or wanders with the room."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from cellbench_sim.physics.commanded import Commanded
-from cellbench_sim.physics.shorts import random_stream
+from cellbench_sim.physics.randomness import random_stream
 
 _LOOP_PER_S = 1.0 / 60.0
 _LOOP_DAMPING = 0.75
@@ -19,7 +19,7 @@ _FULL_OUTPUT_K_PER_S = 0.1
 
 @dataclass(frozen=True)
 class ChamberSettings:
-    """Where a chamber starts and how it answers; assumed values, but for the room's (study B, 19 +- 6 C)."""
+    """Where a chamber starts and how it answers; assumed, but for the room's 19 +- 6 C."""
 
     set_point_K: float | None = 298.15
     rate_limit_K_per_min: float = 3.0
@@ -41,12 +41,22 @@ class Chamber(Commanded):
         self._fast_phase = stream.uniform(0.0, 2.0 * math.pi)
         self._set_point_K = settings.set_point_K
         self._rate_limit_K_per_min = settings.rate_limit_K_per_min
-        self.ambient_K = self._ambient_at(0.0)
+        self._time_s = 0.0
         start_K = self.ambient_K if settings.set_point_K is None else settings.set_point_K
         self.air_temperature_K = start_K
         self.stack_temperature_K = start_K
         self.working_set_point_K = start_K
         self._speed_K_per_s = 0.0
+
+    @property
+    def ambient_K(self) -> float:
+        """Temperature of the room, which wanders with the day and with its air conditioning."""
+        s, time_s = self._settings, self._time_s
+        daily = s.daily_swing_K * math.sin(2.0 * math.pi * time_s / _DAY_S + self._daily_phase)
+        fast = s.fast_swing_K * math.sin(
+            2.0 * math.pi * time_s / _AIR_CONDITIONING_S + self._fast_phase
+        )
+        return s.ambient_mean_K + daily + fast
 
     @property
     def set_point_K(self) -> float | None:
@@ -86,7 +96,7 @@ class Chamber(Commanded):
 
     def advance(self, time_s: float, duration_s: float) -> None:
         """Advance air and stack by a step that ends at `time_s`."""
-        self.ambient_K = self._ambient_at(time_s)
+        self._time_s = time_s
         if self._set_point_K is None:
             self.air_temperature_K += (self.ambient_K - self.air_temperature_K) * -math.expm1(
                 -duration_s / self._settings.air_lag_s
@@ -115,11 +125,3 @@ class Chamber(Commanded):
         self.stack_temperature_K += lead_K * -math.expm1(-duration_s / self._settings.stack_lag_s)
         if self._set_point_K is not None and abs(lead_K) < _STEADY_K:
             self.stack_temperature_K = self.air_temperature_K
-
-    def _ambient_at(self, time_s: float) -> float:
-        s = self._settings
-        daily = s.daily_swing_K * math.sin(2.0 * math.pi * time_s / _DAY_S + self._daily_phase)
-        fast = s.fast_swing_K * math.sin(
-            2.0 * math.pi * time_s / _AIR_CONDITIONING_S + self._fast_phase
-        )
-        return s.ambient_mean_K + daily + fast

@@ -8,8 +8,9 @@ class Fixture:
     """Frame and drive. All values are assumed, of the usual size for a 10 mm die.
 
     `thermal_expansion_m_per_K` is how much more the stack and rods grow than the frame.
-    `deadband_N` and `stroke_N` belong to the on-board loop of a servo, which pumps or bleeds one stroke
-    where the force has left the deadband; a fixture with `servo` False is locked once it is set.
+    `deadband_N` and `stroke_N` belong to the on-board loop of a servo, which pumps or bleeds one
+    stroke where the force has left the deadband; a fixture with `servo` False is locked once it is
+    set.
     """
 
     servo: bool

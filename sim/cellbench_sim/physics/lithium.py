@@ -1,10 +1,10 @@
-"""Lithium metal on the separator: voids, usable lithium, creep, contact, reduction of the electrolyte.
+"""Lithium metal on the separator: voids, usable lithium, creep, contact, reduction.
 
-Voids form where stripping outruns what pressure can close, j_c = j_v (P/P_v)^n, and heal on plating. Usable
-lithium is what is stripped and what pressure squeezes out of the joint. Together they leave the contact
-fraction a = [1 - (q_v/q_lim)^2] [1 - exp(-L/L_0)], through which the contact resistance
-R = R_inf + R_0 ((P + P_a)/P_0)^-n / a acts. A reduced layer of thickness d grows linearly and adds
-k d / a_r with a_r = 1 - (d/d_lim)^2.
+Voids form where stripping outruns what pressure can close, j_c = j_v (P/P_v)^n, and heal on
+plating. Usable lithium is what is stripped and what pressure squeezes out of the joint. Together
+they leave the contact fraction a = [1 - (q_v/q_lim)^2] [1 - exp(-L/L_0)], through which the contact
+resistance R = R_inf + R_0 ((P + P_a)/P_0)^-n / a acts. A reduced layer of thickness d grows
+linearly and adds k d / a_r with a_r = 1 - (d/d_lim)^2.
 """
 
 import math
@@ -51,8 +51,8 @@ class Lithium(Stateful):
     def plating_contact(self) -> float:
         """Contact fraction left to plating.
 
-        The reduced layer's patches are small against the separator, so the current spreads out again below
-        them: they count only beyond a tolerance.
+        The reduced layer's patches are small against the separator, so the current spreads out
+        again below them: they count only beyond a tolerance.
         """
         return min(self.contact, self._interface.reduced_layer_tolerance * self.reduced_contact)
 

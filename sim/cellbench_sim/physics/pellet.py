@@ -13,8 +13,9 @@ from cellbench_sim.presets.schema import Electrolyte, PelletGeometry
 
 
 class Pellet(Stateful):
-    """Bulk and grain boundaries with own activation energies; remembers the highest pressure it felt.
+    """Bulk and grain boundaries, with activation energies of their own.
 
+    The pellet remembers the highest pressure that it ever felt.
     Bulk relaxes within nanoseconds: it is an arc in frequency and a plain resistance in time.
     """
 
@@ -71,7 +72,7 @@ class Pellet(Stateful):
 
     def _density(self, pressure_Pa: float) -> float:
         m = self._material
-        return 1.0 - m.loose_porosity * math.exp(-m.densification_per_Pa * pressure_Pa)
+        return 1.0 - m.loose_porosity * math.exp(-pressure_Pa / m.densification_pressure_Pa)
 
     def _densification(self) -> float:
         """Conductivity over that at the reference fabrication pressure."""

@@ -1,4 +1,4 @@
-"""The d.c. resistance that a study's polarisation shows and its impedance does not: fitted, not emergent."""
+"""The d.c. resistance that polarisation shows and impedance does not: fitted, not emergent."""
 
 import math
 
@@ -10,7 +10,7 @@ from cellbench_sim.presets.schema import AddedResistance
 
 
 class AddedPolarisation(Stateful):
-    """A resistance that comes on with current density, V = R (1 - exp(-(i/i_on)^2)) i, after a short lag.
+    """A resistance that comes on with current: V = R (1 - exp(-(i/i_on)^2)) i, after a lag.
 
     At zero current its slope is zero: spectra at open circuit do not see it, as in the study.
     """
@@ -26,7 +26,7 @@ class AddedPolarisation(Stateful):
     @property
     def resistance_Ohm(self) -> float:
         """Resistance at the present (lagged) current."""
-        return self._resistance_at(self._lagged_A)
+        return self._full_Ohm * -math.expm1(-((self._lagged_A / self._onset_A) ** 2))
 
     def refresh(self, pressure_Pa: float) -> None:
         """Take up the present stack pressure."""
@@ -40,18 +40,19 @@ class AddedPolarisation(Stateful):
             areal = p.base_Ohm_m2 * relative**-p.fall_exponent
         self._full_Ohm = areal / self._area_m2
 
-    def response(self, duration_s: float, expected_A: float) -> tuple[float, float]:
-        """Return voltage and resistance (V, Ohm) that describe it after a step, as an arc does.
+    def drop(self, duration_s: float, current_A: float) -> tuple[float, float]:
+        """Return voltage and its slope (V, Ohm) after a step under a steady current.
 
-        `expected_A` is the current that the step is expected to carry: it settles how far the resistance
-        has come on, so that the rest stays linear in the current.
+        The slope is that against the current; it is nowhere negative.
         """
         if not self._full_Ohm:
             return 0.0, 0.0
         kept = math.exp(-duration_s / self._lag_s)
-        lagged_A = expected_A + (self._lagged_A - expected_A) * kept
-        resistance_Ohm = self._resistance_at(lagged_A)
-        return resistance_Ohm * kept * self._lagged_A, resistance_Ohm * (1.0 - kept)
+        lagged_A = current_A + (self._lagged_A - current_A) * kept
+        square = (lagged_A / self._onset_A) ** 2
+        gone = math.exp(-square)
+        slope_Ohm = self._full_Ohm * (1.0 + (2.0 * square - 1.0) * gone)
+        return self._full_Ohm * (1.0 - gone) * lagged_A, slope_Ohm * (1.0 - kept)
 
     def relax(self, duration_s: float, current_A: float) -> None:
         """Advance the lagged current by a step under a steady current."""
@@ -60,9 +61,5 @@ class AddedPolarisation(Stateful):
 
     def impedance(self, omega: NDArray[np.float64]) -> NDArray[np.complex128]:
         """Return the small-signal impedance (Ohm) about the present current, at omega in rad/s."""
-        square = (self._lagged_A / self._onset_A) ** 2
-        slope_Ohm = self._full_Ohm * (1.0 + (2.0 * square - 1.0) * math.exp(-square))
-        return slope_Ohm / (1.0 + 1j * omega * self._lag_s)
-
-    def _resistance_at(self, lagged_A: float) -> float:
-        return self._full_Ohm * -math.expm1(-((lagged_A / self._onset_A) ** 2))
+        slope_Ohm = self.drop(math.inf, self._lagged_A)[1]
+        return (slope_Ohm / (1.0 + 1j * omega * self._lag_s)).astype(np.complex128, copy=False)

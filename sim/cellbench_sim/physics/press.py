@@ -1,4 +1,4 @@
-"""The press: a hydraulic ram with its on-board loop, in force; a locked ram answers to the stack."""
+"""The press: a hydraulic ram with its on-board force loop; locked, it answers to the stack."""
 
 import math
 from collections.abc import Callable
@@ -20,8 +20,9 @@ Mode = Literal["free", "ramping", "holding", "locked"]
 class Press(Commanded):
     """Force in N, rates in N/s. Commands act at the current time of the world.
 
-    `holding` has the on-board loop keep the force within its deadband; `locked` is a closed valve (or a
-    screw): the force leaks away and follows the thickness of the stack; `free` is a lifted ram.
+    `holding` has the on-board loop keep the force within its deadband; `locked` is a closed valve
+    (or a screw): the force leaks away and follows the thickness of the stack; `free` is a lifted
+    ram.
     """
 
     def __init__(self, fixture: Fixture, settle: Callable[[], None]) -> None:

@@ -1,9 +1,10 @@
 """How the relaxation times of a depressed arc are spread, as a short ladder of RC pairs.
 
-The arc Z = R / (1 + (j w tau)^alpha) has, over x = ln(t / tau), the cumulative distribution
-F(x) = 1/2 + atan(tanh(alpha x / 2) / tan(pi (1 - alpha) / 2)) / (pi alpha)  (Cole and Cole 1941). The axis is
-cut into bins, narrow in the peak and even in the tails; each becomes one pair with the bin's share of the
-resistance and the mean ln(t) of the bin. About twenty pairs are within 0.1 % of R at alpha 0.85 to 0.95.
+The arc Z = R / (1 + (j w tau)^alpha) has, over x = ln(t / tau), the cumulative distribution F(x) =
+1/2 + atan(tanh(alpha x / 2) / tan(pi (1 - alpha) / 2)) / (pi alpha)  (Cole and Cole 1941). The axis
+is cut into bins, narrow in the peak and even in the tails; each becomes one pair with the bin's
+share of the resistance and the mean ln(t) of the bin. About twenty pairs are within 0.1 % of R at
+alpha 0.85 to 0.95.
 """
 
 from dataclasses import dataclass

@@ -1,12 +1,13 @@
 """How a lithium cell is shorted: by dendrites, by creep, always in steps.
 
-A hazard is one threshold, drawn when the cell is built, against an integral over its life. Each random
-thing has its own generator, and generators are drawn from at grid nodes only.
+A hazard is one threshold, drawn when the cell is built, against an integral over its life. Each
+random thing has its own generator, and generators are drawn from at grid nodes only.
 """
 
 import math
 import random
 
+from cellbench_sim.physics.randomness import random_stream
 from cellbench_sim.physics.state import Stateful
 from cellbench_sim.physics.thermal import arrhenius
 from cellbench_sim.presets.schema import CreepShort, Dendrites, Shorts
@@ -19,13 +20,8 @@ _FLICKER = 0.03
 _SAG_LIMIT = 0.45
 
 
-def random_stream(seed: int, name: str) -> random.Random:
-    """Return the generator of one random thing of a run."""
-    return random.Random(f"{seed}/{name}")  # noqa: S311 - a repeatable simulation, no secret
-
-
 class Creep(Stateful):
-    """Lithium squeezed through the separator: the hazard grows exponentially with stack pressure."""
+    """Lithium squeezed through the separator; the hazard is exponential in stack pressure."""
 
     def __init__(self, parameters: CreepShort, stream: random.Random) -> None:
         self._parameters = parameters
@@ -42,7 +38,7 @@ class Creep(Stateful):
         """Take up the present stack pressure."""
         p = self._parameters
         steepness = (pressure_Pa - p.critical_pressure_Pa) / p.width_Pa
-        self.rate_per_s = p.rate_at_critical_per_s * math.exp(min(steepness, 50.0))
+        self.rate_per_s = math.exp(min(steepness, 50.0)) / p.mean_time_at_critical_s
 
     def advance(self, duration_s: float) -> None:
         """Let the hazard act for a step."""
@@ -74,7 +70,8 @@ class DendriteGrowth(Stateful):
         """Take up the present stack pressure and temperature."""
         p = self._parameters
         activation = arrhenius(p.activation_energy_eV, temperature_K, p.reference_temperature_K)
-        pressed = (max(pressure_Pa, 1.0) / p.reference_pressure_Pa) ** p.pressure_exponent
+        relative = max(pressure_Pa, p.least_pressure_Pa) / p.reference_pressure_Pa
+        pressed = relative**p.pressure_exponent
         self.critical_A_per_m2 = p.critical_current_A_per_m2 * activation * pressed
 
     def advance(
@@ -174,8 +171,8 @@ class Shunt(Stateful):
     def conductance_S(self, ionic_Ohm: float) -> float:
         """Return the conductance beside an ionic path of the given d.c. resistance.
 
-        `soft_S` is that part of it which soft contacts carry: it comes and goes, and its current still
-        runs through the growing lithium.
+        `soft_S` is that part of it which soft contacts carry: it comes and goes, and its current
+        still runs through the growing lithium.
         """
         sag = self.dendrites.sag
         self.soft_S = sag / ((1.0 - sag) * ionic_Ohm)

@@ -6,8 +6,8 @@ import random
 class Stateful:
     """A model whose state is its numbers, lists of numbers, generators and stateful parts.
 
-    Everything else it holds (parameters, arrays, callables) is constant and stays where it is, and parts
-    keep their identity: whoever holds a reference to one sees the restored state.
+    Everything else it holds (parameters, arrays, callables) is constant and stays where it is, and
+    parts keep their identity: whoever holds a reference to one sees the restored state.
     """
 
     def snapshot(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A blocking electrode: steel pressed onto the separator, a constant-phase element in all but name."""
+"""A blocking electrode: steel on the separator, a constant-phase element in all but name."""
 
 import math
 

@@ -48,7 +48,8 @@ def _resolve(node: object) -> object:
     own = {key: _resolve(value) for key, value in node.items() if key != _REFERENCE}
     if _REFERENCE not in node:
         return own
-    return _mapping(_read(str(node[_REFERENCE])), str(node[_REFERENCE])) | own
+    path = str(node[_REFERENCE])
+    return _mapping(_resolve(_read(path)), path) | own
 
 
 def _mapping(content: object, path: str) -> dict[str, object]:

@@ -1,15 +1,17 @@
 """What a preset may say: the hidden parameters of a simulated cell, in SI, each with its source.
 
-In a file every number is `{value: 0.57 mA/cm2, source: assumed}`; validation keeps the number in SI and
-insists on the source. A preset is the truth about a simulated cell; no cell card is ever read here.
+In a file every number is `{value: 0.57 mA/cm2, source: assumed}`; validation keeps the number in SI
+and insists on the source. A preset is the truth about a simulated cell; no cell card is ever read
+here.
 """
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from cellbench_sim.presets.units import to_si
+from cellbench.quantities import PLAIN, QuantityError, parse_quantity, unit_of
 
 
 def _sourced(unit: str) -> BeforeValidator:
@@ -25,26 +27,45 @@ def _sourced_reader(unit: str) -> Callable[[object], float]:
             raise ValueError("write {value: ..., source: ...}; the source may be 'assumed'")
         if not isinstance(raw["source"], str) or not raw["source"].strip():
             raise ValueError("the source is empty; say 'assumed' where there is none")
-        return to_si(str(raw["value"]), unit)
+        return _in_si(str(raw["value"]), unit)
 
     return read
 
 
-Number = Annotated[float, _sourced("1")]
+def _in_si(text: str, unit: str) -> float:
+    if unit == "eV":
+        return _in_electronvolts(text)
+    try:
+        quantity = parse_quantity(text)
+    except QuantityError as error:
+        raise ValueError(str(error)) from error
+    if quantity.exponents != (unit_of(unit)[1] if unit else PLAIN):
+        raise ValueError(f"{text!r} cannot be given in {unit or 'a plain number'}")
+    return quantity.value
+
+
+def _in_electronvolts(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d*)?) eV", text)
+    if match is None:
+        raise ValueError(f"{text!r} is not an activation energy in eV")
+    return float(match[1])
+
+
+Number = Annotated[float, _sourced("")]
 Length = Annotated[float, _sourced("m"), Field(gt=0)]
 Pressure = Annotated[float, _sourced("Pa"), Field(ge=0)]
 Temperature = Annotated[float, _sourced("K"), Field(gt=0)]
 Conductivity = Annotated[float, _sourced("S/m"), Field(ge=0)]
 ActivationEnergy = Annotated[float, _sourced("eV"), Field(ge=0)]
 CurrentDensity = Annotated[float, _sourced("A/m2"), Field(ge=0)]
-ArealCharge = Annotated[float, _sourced("C/m2"), Field(ge=0)]
+ArealCharge = Annotated[float, _sourced("A s/m2"), Field(ge=0)]
 ArealResistance = Annotated[float, _sourced("Ohm m2"), Field(ge=0)]
 ArealConductance = Annotated[float, _sourced("S/m2"), Field(ge=0)]
 ArealCapacitance = Annotated[float, _sourced("F/m2"), Field(gt=0)]
 Resistance = Annotated[float, _sourced("Ohm"), Field(gt=0)]
 Duration = Annotated[float, _sourced("s"), Field(gt=0)]
 Speed = Annotated[float, _sourced("m/s"), Field(ge=0)]
-Exponent = Annotated[float, _sourced("1"), Field(gt=0, le=1)]
+Exponent = Annotated[float, _sourced(""), Field(gt=0, le=1)]
 
 
 class Parameters(BaseModel):
@@ -57,7 +78,7 @@ class Electrolyte(Parameters):
     """A solid electrolyte; conductivities are those of a pellet at the reference state.
 
     The reference state is the reference temperature and fabrication pressure. Porosity falls with
-    fabrication pressure as p0 exp(-K P), conductivity goes with (1 - porosity)^m.
+    fabrication pressure as p0 exp(-P/P_d), conductivity goes with (1 - porosity)^m.
     """
 
     bulk_conductivity_S_per_m: Conductivity
@@ -71,7 +92,7 @@ class Electrolyte(Parameters):
     reference_temperature_K: Temperature
     reference_fabrication_pressure_Pa: Pressure
     loose_porosity: Number
-    densification_per_Pa: Annotated[float, _sourced("1/Pa")]
+    densification_pressure_Pa: Annotated[Pressure, Field(gt=0)]
     porosity_exponent: Number
     cracking_pressure_Pa: Pressure
     cracked_boundary_factor: Number
@@ -99,7 +120,7 @@ class LithiumFoil(Parameters):
     creep_current_A_per_m2: CurrentDensity
     creep_pressure_Pa: Pressure
     creep_pressure_exponent: Number
-    thickness_m_per_C_per_m2: Annotated[float, _sourced("m3/C")]
+    thickness_m_per_C_per_m2: Annotated[float, _sourced("m3/coulomb")]
 
 
 class LithiumInterface(Parameters):
@@ -133,7 +154,8 @@ class LithiumElectrode(Parameters):
 class SteelElectrode(Parameters):
     """A blocking steel electrode: a constant-phase element with a faradaic leak beside it.
 
-    `constant_phase_F_per_m2` stands for Q of Z = 1 / (Q A (j w)^exponent), in F s^(exponent-1) / m2.
+    `constant_phase_F_per_m2` stands for Q of Z = 1 / (Q A (j w)^exponent), in F s^(exponent-1) /
+    m2.
     """
 
     kind: Literal["steel"]
@@ -165,14 +187,16 @@ class AddedResistance(Parameters):
 class Dendrites(Parameters):
     """When plating goes wrong: critical current density, areal capacity, and the way to the short.
 
-    Damage is the integral of (stress - 1)^2 over time, stress being local over critical current density
-    (or plated over critical areal capacity); the cell collapses where it passes one drawn threshold.
+    Damage is the integral of (stress - 1)^2 over time, stress being local over critical current
+    density (or plated over critical areal capacity); the cell collapses where it passes one drawn
+    threshold.
     """
 
     critical_current_A_per_m2: CurrentDensity
     reference_temperature_K: Temperature
     activation_energy_eV: ActivationEnergy
     reference_pressure_Pa: Pressure
+    least_pressure_Pa: Pressure
     pressure_exponent: Number
     critical_areal_capacity_C_per_m2: ArealCharge
     shunt_growth_S_per_m2_s: Annotated[float, _sourced("S/m2/s")]
@@ -181,11 +205,11 @@ class Dendrites(Parameters):
 
 
 class CreepShort(Parameters):
-    """Lithium squeezed through the separator: hazard = scale_rate exp((P - P_c) / width)."""
+    """Lithium squeezed through the separator: its hazard is exp((P - P_c)/width) / mean time."""
 
     critical_pressure_Pa: Pressure
     width_Pa: Pressure
-    rate_at_critical_per_s: Annotated[float, _sourced("1/s")]
+    mean_time_at_critical_s: Duration
 
 
 class Shorts(Parameters):

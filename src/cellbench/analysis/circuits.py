@@ -19,6 +19,11 @@ from cellbench.analysis.dataset import ComplexArray, FloatArray
 
 _EVALUATIONS = 60
 _FARTHEST = 40.0  # no logarithm of ohms, farads or seconds leaves this range
+_LARGEST = 100.0  # nor does a product of an exponent and a logarithm, lest its square overflow
+
+
+def _exponential(z: ComplexArray) -> ComplexArray:
+    return np.asarray(np.exp(np.minimum(z.real, _LARGEST) + 1j * z.imag))
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,9 @@ class Arc:
         """Impedance (ohm) and derivatives at the complex angular frequencies `s` = j omega."""
         alpha = 1.0 if self.ideal else p[2]
         log_s_tau = np.log(s) + p[1]
-        u = np.exp(alpha * log_s_tau)
-        z = np.exp(p[0]) / (1 + u)
-        bend = -z * u / (1 + u)
+        share = 1 / (1 + _exponential(alpha * log_s_tau))
+        z = np.exp(p[0]) * share
+        bend = z * (share - 1)
         return z, [z, alpha * bend] + ([] if self.ideal else [bend * log_s_tau])
 
 
@@ -75,7 +80,7 @@ class ConstantPhase:
     def evaluate(self, p: FloatArray, s: ComplexArray) -> tuple[ComplexArray, list[ComplexArray]]:
         """Impedance (ohm) and derivatives at the complex angular frequencies `s` = j omega."""
         log_s = np.log(s)
-        z = np.exp(-p[0] - (1.0 if self.ideal else p[1]) * log_s)
+        z = _exponential(-p[0] - (1.0 if self.ideal else p[1]) * log_s)
         return z, [-z] + ([] if self.ideal else [-z * log_s])
 
 
@@ -225,9 +230,9 @@ def _fit_once(
     def jacobian(p: FloatArray) -> FloatArray:
         return _stacked(at(p)[1] * weight[:, np.newaxis])
 
-    with np.errstate(over="ignore", invalid="ignore"):
-        found = least_squares(residuals, start, jac=jacobian, method="lm", max_nfev=_EVALUATIONS)
-    return _assessed(circuit, found.x, found.fun, found.jac, frequency_Hz)
+    found = least_squares(residuals, start, jac=jacobian, method="lm", max_nfev=_EVALUATIONS)
+    parameters = np.clip(found.x, -_FARTHEST, _FARTHEST)
+    return _assessed(circuit, parameters, found.fun, found.jac, frequency_Hz)
 
 
 def _assessed(

@@ -13,14 +13,15 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from cellbench.analysis.circuits import Arc, Circuit, ConstantPhase, Fit, Resistor, fit
+from cellbench.analysis.circuits import Arc, Circuit, ConstantPhase, Element, Fit, Resistor, fit
 from cellbench.analysis.dataset import ComplexArray, FloatArray, Spectrum
 
 BULK_BELOW_F = 1.5e-10  # effective capacitances of cells of about 1 cm2
 INTERFACE_ABOVE_F = 5e-8
 LEAST_POINTS = 8
 _MARGIN = 10.0  # in BIC: "very strong" evidence for the circuit with more elements
-_START_ALPHA = 0.9
+_ARC_ALPHA, _SPIKE_ALPHAS = 0.9, (0.7, 0.76, 0.82, 0.88, 0.94, 0.99)  # of the grid for starts
+_STARTS = 2
 _LEAST_SHARE = 0.003  # an arc of less than that of the whole resistance is a wiggle
 
 _BULK = Resistor("bulk")
@@ -148,11 +149,14 @@ def _choose(candidates: Sequence[Circuit], spectrum: Spectrum) -> Fit:
 
 
 def _sensible(found: Fit) -> bool:
-    if _BULK_ARC in found.circuit and found.capacitance_F(_BULK.name) > BULK_BELOW_F:
+    arcs = [element for element in found.circuit if isinstance(element, Arc)]
+    names = dict.fromkeys((_BULK.name, *(arc.name for arc in arcs)))
+    ohms = [found.resistance_ohm(name) for name in names]
+    if min(ohms) < _LEAST_SHARE * sum(ohms) or min(found.exponents().values(), default=1) < 0.4:
         return False
-    resistances = [found.resistance_ohm(name) for name in (_BULK.name, *_arcs(found))]
-    exponents = found.exponents().values()
-    return min(resistances) > _LEAST_SHARE * sum(resistances) and min(exponents, default=1) > 0.4
+    ranges_F = [_range_F(found.circuit, arc) for arc in arcs]
+    capacitances_F = [found.capacitance_F(arc.name) for arc in arcs]
+    return all(low <= c <= top for c, (low, top) in zip(capacitances_F, ranges_F, strict=True))
 
 
 def _best_fit(circuit: Circuit, frequency_Hz: FloatArray, impedance_ohm: ComplexArray) -> Fit:
@@ -166,16 +170,14 @@ def _starts(
     frequency_Hz: FloatArray,
     impedance_ohm: ComplexArray,
 ) -> list[list[float]]:
-    """The two best of a coarse grid of time constants, on which all else is linear."""
+    """The best points of a coarse grid of time constants and spikes; all else is linear."""
     tau_s = _grid_s(frequency_Hz)
-    arcs = sum(isinstance(element, Arc) for element in circuit)
-    chosen = np.array(list(combinations(range(len(tau_s)), arcs)), dtype=int)
-    others = {Resistor: len(tau_s), ConstantPhase: len(tau_s) + 1}
-    fixed = [others[type(element)] for element in circuit if not isinstance(element, Arc)]
-    columns = np.hstack((chosen, np.tile(np.array(fixed, dtype=int), (len(chosen), 1))))
+    columns = _selections(circuit, len(tau_s))
     basis = _basis(tau_s, frequency_Hz) / np.abs(impedance_ohm)
     amplitudes, misfit = _solve(basis, columns, impedance_ohm / np.abs(impedance_ohm))
-    return [_start(circuit, amplitudes[k], tau_s[chosen[k]]) for k in np.argsort(misfit)[:2]]
+    misfit = misfit + len(basis.T) * _implausible(circuit, amplitudes, columns, tau_s)
+    best = np.argsort(misfit)[:_STARTS]
+    return [_start(circuit, amplitudes[k], columns[k], tau_s) for k in best]
 
 
 def _grid_s(frequency_Hz: FloatArray) -> FloatArray:
@@ -186,10 +188,56 @@ def _grid_s(frequency_Hz: FloatArray) -> FloatArray:
 
 
 def _basis(tau_s: FloatArray, frequency_Hz: FloatArray) -> ComplexArray:
-    """Rows of unit arcs, then a unit resistance, then a unit spike."""
+    """Rows of unit arcs, then a unit resistance, then unit spikes."""
     s = 2j * np.pi * frequency_Hz
-    arcs = 1 / (1 + (s * tau_s[:, np.newaxis]) ** _START_ALPHA)
-    return np.vstack((arcs, np.ones((1, len(s))), s[np.newaxis] ** -_START_ALPHA))
+    arcs = 1 / (1 + (s * tau_s[:, np.newaxis]) ** _ARC_ALPHA)
+    spikes = s ** -np.array(_SPIKE_ALPHAS)[:, np.newaxis]
+    return np.vstack((arcs, np.ones((1, len(s))), spikes))
+
+
+def _selections(circuit: Circuit, taus: int) -> NDArray[np.intp]:
+    """Every choice of one row of the basis per element, in the elements' order."""
+    arcs = sum(isinstance(element, Arc) for element in circuit)
+    spikes = len(_SPIKE_ALPHAS) if _SPIKE in circuit else 1
+    chosen = np.array(list(combinations(range(taus), arcs)), dtype=np.intp)
+    of_arcs = iter(np.repeat(chosen, spikes, axis=0).T)
+    of_spike = np.tile(taus + 1 + np.arange(spikes), len(chosen))
+    columns = []
+    for element in circuit:
+        if isinstance(element, Arc):
+            columns.append(next(of_arcs))
+        else:
+            columns.append(of_spike if element == _SPIKE else np.full_like(of_spike, taus))
+    return np.stack(columns, axis=1)
+
+
+def _implausible(
+    circuit: Circuit,
+    amplitudes: FloatArray,
+    columns: NDArray[np.intp],
+    tau_s: FloatArray,
+) -> NDArray[np.intp]:
+    """How many arcs of each selection have a capacitance that their place does not allow."""
+    count = np.zeros(len(columns), dtype=np.intp)
+    for place, element in enumerate(circuit):
+        if isinstance(element, Arc):
+            capacitance_F = tau_s[columns[:, place]] / amplitudes[:, place]
+            least_F, most_F = _range_F(circuit, element)
+            count += (capacitance_F < least_F) | (capacitance_F > most_F)
+    return count
+
+
+def _range_F(circuit: Circuit, arc: Element) -> tuple[float, float]:
+    """Between which capacitances an arc can be what its place in the circuit says.
+
+    Between blocking electrodes an arc of an interface's capacitance is a part of the spike.
+    """
+    if arc == _BULK_ARC:
+        return 0.0, BULK_BELOW_F
+    return (
+        BULK_BELOW_F if _BULK_ARC in circuit else 0.0,
+        INTERFACE_ABOVE_F if _SPIKE in circuit else np.inf,
+    )
 
 
 def _solve(
@@ -211,16 +259,20 @@ def _solve(
     return np.maximum(solved, 1e-6) / scale[columns], misfit
 
 
-def _start(circuit: Circuit, amplitudes: FloatArray, tau_s: FloatArray) -> list[float]:
-    """Parameters in the elements' order from amplitudes, those of the arcs first."""
-    of_arcs, of_others = list(zip(amplitudes, tau_s, strict=False)), list(amplitudes[len(tau_s) :])
+def _start(
+    circuit: Circuit,
+    amplitudes: FloatArray,
+    rows: NDArray[np.intp],
+    tau_s: FloatArray,
+) -> list[float]:
+    """Parameters in the elements' order, from a point of the grid."""
     start: list[float] = []
-    for element in circuit:
+    for element, amplitude, row in zip(circuit, np.log(amplitudes), rows, strict=True):
         if isinstance(element, Arc):
-            ohm, arc_s = of_arcs.pop(0)
-            values = [np.log(ohm), np.log(arc_s), _START_ALPHA]
+            values = [amplitude, np.log(tau_s[row]), _ARC_ALPHA]
+        elif isinstance(element, Resistor):
+            values = [amplitude]
         else:
-            sign = 1 if isinstance(element, Resistor) else -1
-            values = [sign * np.log(of_others.pop(0)), _START_ALPHA]
+            values = [-amplitude, _SPIKE_ALPHAS[row - len(tau_s) - 1]]
         start += [float(value) for value in values[: element.columns]]
     return start

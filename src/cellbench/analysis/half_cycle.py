@@ -6,10 +6,14 @@ ccd's part.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellbench.analysis.dataset import FloatArray, Spectrum
+
+Flags: TypeAlias = NDArray[np.bool_]
 
 LEAST_SAMPLES = 10  # with fewer, neither noise nor trend can be told
 _WINDOW = 7  # samples on either side of a step: outliers of up to three samples do not make one
@@ -44,10 +48,10 @@ class HalfCycle:
     """What was measured in one half-cycle; voltages are positive in the direction of the current.
 
     None where there were too few samples, or no resistance to compare with. `step` is the
-    largest sudden change over the level before it, `step_V` its height and `step_after_s` its
-    time from the start. `shorted_s` and `soft_shorted_s` are the longest stretches with an
-    apparent resistance below the hard and the soft limit; `recovered` says whether it ended
-    above the soft one.
+    largest sudden change over the level before it, `step_V` its height, and `step_after_s` when
+    the first one above the threshold came. `shorted_s` and `soft_shorted_s` are the longest
+    stretches with an apparent resistance below the hard and the soft limit; `recovered` says
+    whether it ended above the soft one.
     """
 
     start_s: float
@@ -146,7 +150,7 @@ def _measured(
     voltage_V = float(np.median(trace.voltage_V))
     noise_V = estimate_noise_V(trace.voltage_V)
     early_V, late_V = trace.level_V(0.10, 0.14), trace.level_V(0.96, 1.01)
-    step, step_V, step_after_s = _largest_step(trace.thinned(), noise_V)
+    step, step_V, step_after_s = _largest_step(trace.thinned(), noise_V, thresholds.step)
     shorted_s, soft_s, recovered = 0.0, 0.0, True
     if r_hf_ohm is not None:
         ohmic_V = r_hf_ohm * abs(bare.current_A)
@@ -211,19 +215,27 @@ def _settled(
 
 
 def _detrended_rms_V(trace: _Trace) -> float:
-    """Rms about a cubic: polarisation, relaxation and warming are smooth and are not irregular."""
-    x = 2 * trace.time_s / trace.duration_s - 1
-    basis = np.vander(x, 4)
-    trend = basis @ np.linalg.lstsq(basis, trace.voltage_V, rcond=None)[0]
-    return float(np.sqrt(np.sum((trace.voltage_V - trend) ** 2) / max(len(trace) - 4, 1)))
+    """Rms about a cubic: polarisation, relaxation and warming are smooth and are not irregular.
+
+    The first tenth is left out: a slow interface bends there more sharply than a cubic can.
+    """
+    late = trace.time_s >= 0.1 * trace.duration_s
+    basis = np.vander(2 * trace.time_s[late] / trace.duration_s - 1, 4)
+    voltage_V = trace.voltage_V[late]
+    residual_V = voltage_V - basis @ np.linalg.lstsq(basis, voltage_V, rcond=None)[0]
+    return float(np.sqrt(np.sum(residual_V**2) / max(len(residual_V) - 4, 1)))
 
 
 def _running_median(values: FloatArray) -> FloatArray:
     return np.median(np.lib.stride_tricks.sliding_window_view(values, _WINDOW), axis=-1)
 
 
-def _largest_step(trace: _Trace, noise_V: float) -> tuple[float, float, float | None]:
-    """The largest sudden change: fraction of the level before, volts, time from the start.
+def _largest_step(
+    trace: _Trace,
+    noise_V: float,
+    threshold: float,
+) -> tuple[float, float, float | None]:
+    """The largest sudden change: fraction of the level before, volts; when the first came.
 
     The medians of the samples before and after each point are compared; the change that goes on
     at the same pace one window earlier or later is slope, not step.
@@ -237,8 +249,13 @@ def _largest_step(trace: _Trace, noise_V: float) -> tuple[float, float, float | 
     largest = int(np.argmax(fraction))
     if fraction[largest] <= 0:
         return 0.0, 0.0, None
-    at_s = float(trace.time_s[largest + _WINDOW])
-    return float(fraction[largest]), float(height[largest]), at_s
+    first = int(np.argmax(fraction >= min(threshold, fraction[largest])))
+    first += int(np.argmax(fraction[first : first + _WINDOW]))
+    return (
+        float(fraction[largest]),
+        float(height[largest]),
+        float(trace.time_s[first + _WINDOW]),
+    )
 
 
 def _slope(change: FloatArray) -> FloatArray:
@@ -248,7 +265,7 @@ def _slope(change: FloatArray) -> FloatArray:
     return np.maximum(np.maximum(direction * earlier, direction * later), 0.0)
 
 
-def _without_gap(time_s: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _without_gap(time_s: FloatArray) -> Flags:
     span_s = time_s[2 * _WINDOW - 1 :] - time_s[: len(time_s) - 2 * _WINDOW + 1]
     return np.asarray(span_s <= 3 * 2 * _WINDOW * np.median(np.diff(time_s)), dtype=np.bool_)
 
@@ -263,11 +280,19 @@ def _shorted(
     smooth_V = _running_median(trace.voltage_V)
     middle_s = trace.time_s[_WINDOW // 2 : _WINDOW // 2 + len(smooth_V)]
     doubt_V = 3 * noise_V / np.sqrt(_WINDOW)
-    hard, soft = (smooth_V < f * ohmic_V - doubt_V for f in (thresholds.hard, thresholds.soft))
+    hard, soft = (
+        _after_rise(smooth_V < fraction * ohmic_V - doubt_V)
+        for fraction in (thresholds.hard, thresholds.soft)
+    )
     return _longest_s(middle_s, hard), _longest_s(middle_s, soft), not bool(soft[-1])
 
 
-def _longest_s(time_s: FloatArray, where: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
+def _after_rise(low: Flags) -> Flags:
+    """Without a low beginning that ends: a voltage that only rises is never a short."""
+    return low if low.all() else low & (np.cumsum(~low) > 0)
+
+
+def _longest_s(time_s: FloatArray, where: Flags) -> float:
     edges = np.flatnonzero(np.diff(np.concatenate(([False], where, [False])).astype(np.int8)))
     starts, ends = edges[::2], edges[1::2] - 1
     return float(np.max(time_s[ends] - time_s[starts], initial=0.0))

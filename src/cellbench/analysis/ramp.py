@@ -90,7 +90,9 @@ def _noise_so_far(
         return [noise_V] * len(half_cycles)
     own = np.array([half_cycle.noise_V or np.inf for half_cycle in half_cycles])
     quietest = np.minimum.accumulate(own)
-    return [max(float(own_V), rest_noise_V) if own_V < np.inf else rest_noise_V for own_V in quietest]
+    return [
+        max(float(own_V), rest_noise_V) if own_V < np.inf else rest_noise_V for own_V in quietest
+    ]
 
 
 def _signs_of_irregularity(
@@ -165,12 +167,12 @@ def _verdict(
         return Judgement("unjudged", (f"only {half_cycle.samples} usable samples",))
     if is_hard_short(half_cycle, following, confirmed, thresholds):
         return Judgement("short", (_short_text(half_cycle, confirmed), *own))
+    after_s = half_cycle.step_after_s if half_cycle.step > thresholds.step else None
     if half_cycle.soft_shorted_s > thresholds.soft_short_s:
-        return Judgement("soft short", (_soft_text(half_cycle), *own), half_cycle.step_after_s)
+        return Judgement("soft short", (_soft_text(half_cycle), *own), after_s)
     neighbours = (*signs[max(index - 1, 0) : index], *signs[index + 1 : index + 2])
     if own and (any(neighbours) or not half_cycle.complete):
-        after_s = half_cycle.step_after_s if own[0].startswith("voltage steps") else None
-        return Judgement("irregular", own, after_s)
+        return Judgement("irregular", own, after_s if "steps" in own[0] else None)
     if not half_cycle.complete:
         return Judgement("cut off", (f"ended after {half_cycle.duration_s:.0f} s",))
     return Judgement("stable", own)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -32,7 +32,7 @@ from cellbench.errors import InputError, InstrumentError, StoreError
 from cellbench.instruments.readings import Outcome
 from cellbench.protocol.check import adapt
 from cellbench.protocol.conditions import first_met
-from cellbench.protocol.program import AnyStep, EisStep, PassEnded, Program
+from cellbench.protocol.program import AnyStep, PassEnded, Program
 from cellbench.protocol.walk import Walk
 from cellbench.store import Run, RunWriter, Store
 
@@ -178,9 +178,7 @@ class Conductor:
                                  ending=end.ending, results=dict(end.results))  # fmt: skip
         self.status.steps_done += 1
         self._verdicts.step_ended(
-            StepData(
-                adapted.path, adapted.verb, start_s, self.journal.now_s, settings, end.ending
-            ),
+            StepData(adapted.path, adapted.verb, start_s, self.journal.now_s, settings, end.ending),
             self.status.value("temperature_K"),
         )
         if adapted.save_as is not None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from cellbench import __version__
 from cellbench.bench import (
@@ -27,7 +26,9 @@ from cellbench.cell import CellCard
 from cellbench.errors import InputError
 from cellbench.instruments.registry import Driver
 from cellbench.instruments.roles import Operator
-from cellbench.protocol import Program, load_card, load_mapping, load_protocol
+from cellbench.protocol.loading import load_card, load_protocol, parse_settings
+from cellbench.protocol.program import Program
+from cellbench.protocol.source import document_of, load, read_document
 from cellbench.transport import Stream
 
 #: Packages whose versions are kept with each run: those that can change what is measured or meant.
@@ -123,7 +124,7 @@ def prepare(
     cell: str | None = None,
     sim_cell: str | None = None,
     bench: Path | None = None,
-    sets: Mapping[str, str] | None = None,
+    sets: Sequence[str] = (),
     seed: int = 0,
 ) -> Session:
     """Resolve what the user named.
@@ -133,31 +134,24 @@ def prepare(
         cell: A cell card's file, or the name of a shipped card; by default the protocol's.
         sim_cell: The simulated cell; by default the one that the card names.
         bench: A bench file; without one the simulated bench is used.
-        sets: Parameters by name, as text.
+        sets: Parameters as ``name=value``.
         seed: Of the simulated bench.
 
     Raises:
         InputError: With what is wrong, where, and what would be right.
     """
     card, card_text = load_card(protocol, cell)
-    program = load_protocol(protocol, card, sets or {})
+    program = load_protocol(protocol, card, parse_settings(sets))
     if bench is not None:
         if sim_cell is not None:
             raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")
-        content, text = load_mapping(bench)
-        return Session(
-            program, card_text, parse_bench(content, str(bench)), text, None, None, bench.parent
-        )
-    simulator = simulated_bench(sim_cell or _simulated_cell(card), seed)
-    description: Mapping[str, Any] = simulator.description()
-    return Session(
-        program,
-        card_text,
-        parse_bench(description, "the simulated bench"),
-        json.dumps(description, indent=2),
-        simulator,
-        seed,
-    )
+        document = read_document(bench)
+        file = parse_bench(load(document))
+        return Session(program, card_text, file, document.text, None, None, bench.parent)
+    simulator = simulated_bench(sim_cell or _simulated_cell(program.card), seed)
+    text = json.dumps(simulator.description(), indent=2)
+    file = parse_bench(load(document_of(text, "the simulated bench")))
+    return Session(program, card_text, file, text, simulator, seed)
 
 
 def _simulated_cell(card: CellCard) -> str:

@@ -51,6 +51,8 @@ _UNITS = {
     "temperature": " K",
 }
 
+CAPPED = "its cap was reached before its condition"
+
 
 @dataclass(frozen=True)
 class StepEnd:
@@ -112,10 +114,9 @@ class StepRunner:
                     await self.recorder.writer.flush()
         rows.recording.finish(rows.edge_flags)
         ending = rows.met or _told(running.ending)
-        if step.capped and running.ending is not None and not rows.met:
-            if running.ending.kind is EndingKind.COMPLETED:
-                ending = "its cap was reached before its condition"
-                await self.journal.enter("warning", step=step.path, text=f"{step.what}: {ending}")
+        if step.capped and not rows.met and _ran_its_time(running.ending):
+            ending = CAPPED
+            await self.journal.enter("warning", step=step.path, text=f"{step.what}: {ending}")
         return StepEnd(ending, rows.results())
 
     # --- Spectra --------------------------------------------------------------------------------
@@ -190,9 +191,8 @@ class StepRunner:
             await asyncio.sleep(min(ATTENTIVE_INTERVAL_S, step.timeout_s - elapsed_s))
         if not step.capped:
             return StepEnd("completed")
-        text = "its cap was reached before its condition"
-        await self.journal.enter("warning", step=step.path, text=f"{step.what}: {text}")
-        return StepEnd(text)
+        await self.journal.enter("warning", step=step.path, text=f"{step.what}: {CAPPED}")
+        return StepEnd(CAPPED)
 
     async def _prompt(self, step: PromptStep) -> StepEnd:
         operator = self.bench.operator
@@ -252,9 +252,7 @@ class _TechniqueRows:
             raise
         return self._ends(time_s - self._start_s, voltage_V, current_A, charge_C)
 
-    def _ends(
-        self, elapsed_s: float, voltage_V: float, current_A: float, charge_C: float
-    ) -> bool:
+    def _ends(self, elapsed_s: float, voltage_V: float, current_A: float, charge_C: float) -> bool:
         if abs(charge_C) >= self._charge_max_C:
             self.met = f"charge {abs(charge_C) / 3.6:.4g} mAh"
         elif self._step.until:
@@ -301,6 +299,10 @@ class _SpectrumPoints:
         self.imag_ohm.extend(block.columns["impedance_imag_ohm"])
         self.flags.extend(float(flag) for flag in block.flags)
         self._runner.status.reading("frequency_Hz", self.time_s[-1], self.frequency_Hz[-1])
+
+
+def _ran_its_time(ending: Ending | None) -> bool:
+    return ending is not None and ending.kind is EndingKind.COMPLETED
 
 
 def _told(ending: Ending | None) -> str:

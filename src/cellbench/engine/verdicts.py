@@ -23,7 +23,9 @@ def foresees_short(nodes: Sequence[Node]) -> bool:
     for node in nodes:
         match node:
             case ForEachNode() | RepeatNode():
-                if any("short" in text for text in node.until) or foresees_short(node.nodes):
+                if any("short" in each for each in node.until):
+                    return True
+                if foresees_short(node.nodes):
                     return True
             case GroupNode():
                 if foresees_short(node.nodes):
@@ -89,9 +91,9 @@ class Verdicts:
 
         sound = self._spectra[-1] if self._spectra else None
         self._found.clear()
-        if sound is not None and not self._short_foreseen:
-            if spectrum_shows_short(spectrum, sound):
-                raise Trip("cell", _short_text(spectrum, sound))
+        watched = sound is not None and not self._short_foreseen
+        if watched and spectrum_shows_short(spectrum, sound):
+            raise Trip("cell", _short_text(spectrum, sound))
         self._spectra.append(spectrum)
 
     def holds(self, name: VerdictName) -> bool:

@@ -15,23 +15,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from cellbench.quantities import (
     KEYWORDS,
-    LITHIUM,
     PLAIN,
-    TERMINALS,
     Quantity,
     QuantityError,
-    Value,
-    describe,
-    name_of,
+    refuse_decimal_comma,
     scan,
-    spread,
 )
 
 MAX_LENGTH = 1000
@@ -42,29 +36,6 @@ MAX_EXPONENT = 8
 
 class ExpressionError(QuantityError):
     """An expression cannot be read or evaluated; ``column`` and ``length`` say where."""
-
-
-class ResultMissing(Exception):
-    """An expression uses a result that does not exist yet."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
-class Names(Protocol):
-    """What an expression can refer to."""
-
-    def lookup(self, name: str, result: str | None) -> Value:
-        """Value of ``$name`` or ``$name.result``.
-
-        Raises:
-            KeyError: There is no such name; the message proposes another.
-            ResultMissing: The step that gives it has not run.
-        """
-
-    def nominal_capacity(self) -> Quantity:
-        """Return the cell's nominal capacity as a charge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +78,6 @@ _OPERATOR = re.compile(r">=|<=|==|!=|\*\*|[-+*/^<>(),≥≤]|(?:and|or|not|of|to
 _FUNCTION = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,30})\s*\(")
 _NOMINAL = re.compile(r"(?:the\s+)?nominal\s+capacity\b")
 _BLANKS = re.compile(r"\s*")
-_DECIMAL_COMMA = re.compile(r"(?<![\d.])\d+,\d+(?![\d.])")
 _ALIASES = {"≥": ">=", "≤": "<=", "**": "^", "of": "*"}
 _BINARY = {
     "or": 1, "and": 2, "<": 4, ">": 4, "<=": 4, ">=": 4, "==": 4, "!=": 4,
@@ -127,13 +97,7 @@ def parse(text: str) -> Tree:
     """
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"an expression has at most {MAX_LENGTH} characters")
-    if match := _DECIMAL_COMMA.search(text):
-        point, blank = match[0].replace(",", "."), match[0].replace(",", ", ")
-        raise ExpressionError(
-            f'"{match[0]}" could be a decimal comma or a list: write "{point}" or "{blank}"',
-            match.start(),
-            len(match[0]),
-        )
+    refuse_decimal_comma(text)
     return _Parser(text).value()
 
 
@@ -156,9 +120,7 @@ class _Parser:
 
     def _item(self) -> tuple[Tree, ...]:
         parts = [self._expression(0, 0)]
-        for word in ("to", "by"):
-            if self._take(word):
-                parts.append(self._expression(0, 0))
+        parts.extend(self._expression(0, 0) for word in ("to", "by") if self._take(word))
         return tuple(parts)
 
     def _expression(self, binding: int, depth: int) -> Tree:
@@ -276,209 +238,11 @@ class _Parser:
         raise ExpressionError(message, self._position, length)
 
 
-# --- Evaluating ---------------------------------------------------------------------------------
-
-
-def evaluate(tree: Tree, names: Names) -> Value:
-    """Value of a parsed expression.
-
-    Raises:
-        ExpressionError: Units do not fit, a name is unknown, a result is beyond all bounds.
-        ResultMissing: It uses a result that does not exist yet.
-    """
-    match tree:
-        case Number(quantity):
-            return quantity
-        case Name():
-            return _name(tree, names)
-        case ListOf(items):
-            return _list(items, names)
-        case Operation():
-            return _operation(tree, names)
-
-
-def _name(tree: Name, names: Names) -> Value:
-    if not tree.name:
-        return names.nominal_capacity()
-    try:
-        return names.lookup(tree.name, tree.result)
-    except KeyError as error:
-        raise ExpressionError(str(error.args[0]), tree.column, tree.length) from error
-
-
-def _list(items: tuple[tuple[Tree, ...], ...], names: Names) -> Value:
-    parts: list[list[Quantity]] = []
-    for item in items:
-        values = [evaluate(each, names) for each in item]
-        if len(values) == 1 and isinstance(values[0], tuple):
-            parts.extend([each] for each in values[0])
-        else:
-            parts.append([_number_of(each, 0) for each in values])
-    return spread(parts)
-
-
-def _operation(tree: Operation, names: Names) -> Value:
-    operator, column = tree.operator, tree.column
-    if operator in {"and", "or", "not"}:
-        return _logic(tree, names)
-    values = [_number_of(evaluate(each, names), column) for each in tree.operands]
-    try:
-        if operator in {"<", ">", "<=", ">=", "==", "!="}:
-            return _compare(operator, values[0], values[1], column)
-        result = _OPERATIONS[operator](values, column)
-    except (OverflowError, ZeroDivisionError, ValueError) as error:
-        raise ExpressionError(f"this cannot be computed: {error}", column) from error
-    if not math.isfinite(result.value):
-        raise ExpressionError("the result is beyond all bounds", column)
-    return result
-
-
-def _logic(tree: Operation, names: Names) -> bool:
-    # Both sides are evaluated: a mistake on the right must not hide behind the left.
-    values = [evaluate(each, names) for each in tree.operands]
-    for value in values:
-        if not isinstance(value, bool):
-            raise ExpressionError(f'"{tree.operator}" joins comparisons', tree.column)
-    if tree.operator == "not":
-        return not values[0]
-    return all(values) if tree.operator == "and" else any(values)
-
-
-def _number_of(value: Value, column: int) -> Quantity:
-    if isinstance(value, Quantity):
-        return value
-    kind = "a list" if isinstance(value, tuple) else "no number"
-    raise ExpressionError(f"one number is needed here, and this is {kind}", column)
-
-
-def _same_dimension(a: Quantity, b: Quantity, column: int) -> None:
-    if a.exponents != b.exponents:
-        raise ExpressionError(
-            f'"{a}" is a {name_of(a.exponents)} and "{b}" a {name_of(b.exponents)}', column
-        )
-
-
-def _compare(operator: str, a: Quantity, b: Quantity, column: int) -> bool:
-    _same_dimension(a, b, column)
-    if {a.reference, b.reference} not in ({a.reference}, {"", TERMINALS}):
-        raise ExpressionError(f'"{a}" and "{b}" have different references', column)
-    comparisons: dict[str, Callable[[float, float], bool]] = {
-        "<": float.__lt__, ">": float.__gt__, "<=": float.__le__, ">=": float.__ge__,
-        "==": float.__eq__, "!=": float.__ne__,
-    }  # fmt: skip
-    return comparisons[operator](float(a.value), float(b.value))
-
-
-def _add(values: list[Quantity], column: int) -> Quantity:
-    a, b = values
-    _same_dimension(a, b, column)
-    if a.reference and b.reference:
-        raise ExpressionError(f'"{a}" and "{b}" both have a reference: they do not add', column)
-    base = a if a.reference or not b.reference else b
-    return Quantity(a.value + b.value, a.exponents, base.reference, base.unit)
-
-
-def _subtract(values: list[Quantity], column: int) -> Quantity:
-    a, b = values
-    _same_dimension(a, b, column)
-    if b.reference and a.reference != b.reference:
-        raise ExpressionError(f'"{a}" and "{b}" have different references', column)
-    difference = a.value - b.value
-    if b.reference:
-        return Quantity(difference, a.exponents)
-    return Quantity(difference, a.exponents, a.reference, a.unit)
-
-
-def _scale(values: list[Quantity], column: int) -> None:
-    for value in values:
-        if value.reference not in {"", TERMINALS}:
-            kind = "a potential against lithium" if value.reference == LITHIUM else "a temperature"
-            raise ExpressionError(f'"{describe(value)}" is {kind}: multiples mean nothing', column)
-
-
-def _multiply(values: list[Quantity], column: int) -> Quantity:
-    _scale(values, column)
-    a, b = values
-    kept = a if b.exponents == PLAIN else b if a.exponents == PLAIN else Quantity(0.0)
-    exponents = tuple(x + y for x, y in zip(a.exponents, b.exponents, strict=True))
-    return Quantity(a.value * b.value, exponents, kept.reference, kept.unit)
-
-
-def _divide(values: list[Quantity], column: int) -> Quantity:
-    _scale(values, column)
-    a, b = values
-    kept = a if b.exponents == PLAIN else Quantity(0.0)
-    exponents = tuple(x - y for x, y in zip(a.exponents, b.exponents, strict=True))
-    return Quantity(a.value / b.value, exponents, kept.reference, kept.unit)
-
-
-def _power(values: list[Quantity], column: int) -> Quantity:
-    _scale(values, column)
-    power = int(values[1].value)
-    exponents = tuple(each * power for each in values[0].exponents)
-    return Quantity(values[0].value ** power, exponents)
-
-
-def _negate(values: list[Quantity], column: int) -> Quantity:
-    _scale(values, column)
-    (a,) = values
-    return Quantity(-a.value, a.exponents, a.reference, a.unit)
-
-
-def _absolute(values: list[Quantity], column: int) -> Quantity:
-    _scale(values, column)
-    (a,) = values
-    return Quantity(abs(a.value), a.exponents, a.reference, a.unit)
-
-
-def _sqrt(values: list[Quantity], column: int) -> Quantity:
-    _scale(values, column)
-    (a,) = values
-    return Quantity(math.sqrt(a.value), tuple(each / 2 for each in a.exponents))
-
-
-def _round(values: list[Quantity], column: int) -> Quantity:
-    return Quantity(float(round(_bare(values, column))))
-
-
-def _log10(values: list[Quantity], column: int) -> Quantity:
-    return Quantity(math.log10(_bare(values, column)))
-
-
-def _bare(values: list[Quantity], column: int) -> float:
-    if values[0].exponents != PLAIN:
-        raise ExpressionError(f'"{values[0]}" has a unit; a bare number is needed here', column)
-    return values[0].value
-
-
-def _extreme(pick: Callable[..., Quantity]) -> Callable[[list[Quantity], int], Quantity]:
-    def extreme(values: list[Quantity], column: int) -> Quantity:
-        for each in values[1:]:
-            _compare("<", values[0], each, column)
-        return pick(values, key=lambda each: each.value)
-
-    return extreme
-
-
-_OPERATIONS: dict[str, Callable[[list[Quantity], int], Quantity]] = {
-    "+": _add,
-    "-": _subtract,
-    "*": _multiply,
-    "/": _divide,
-    "^": _power,
-    "negate": _negate,
-    "abs": _absolute,
-    "sqrt": _sqrt,
-    "round": _round,
-    "log10": _log10,
-    "min": _extreme(min),
-    "max": _extreme(max),
-}
-
-
 def looks_like_text(text: str) -> bool:
     """Whether a value is words (a name, a material) and no attempt at a number."""
     first = text.strip().split(" ")[0]
-    return bool(re.fullmatch(r"[A-Za-z][\w.+/-]*", first)) and first not in KEYWORDS and not (
-        re.match(r"C(?:/|\b)", first) or "(" in text or _NOMINAL.match(text)
+    return (
+        bool(re.fullmatch(r"[A-Za-z][\w.+/-]*", first))
+        and first not in KEYWORDS
+        and not (re.match(r"C(?:/|\b)", first) or "(" in text or _NOMINAL.match(text))
     )

@@ -7,8 +7,9 @@ number is in SI units at the terminals. Planner and engine use the same walk.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from cellbench.cell import CellCard
@@ -20,8 +21,8 @@ from cellbench.instruments.techniques import (
     Rest,
     Sweep,
 )
+from cellbench.protocol.bodies import StepBody
 from cellbench.protocol.conditions import Condition
-from cellbench.protocol.schema import StepBody
 from cellbench.protocol.source import SourceNode
 from cellbench.quantities import Value
 
@@ -90,7 +91,7 @@ class Step:
         path: Its name in the expanded program, e.g. ``for_each[3]/current_2``; unique, stable.
         verb: The protocol's word for it.
         what: One line for people: ``current 0.5 mA/cm2 (0.393 mA) for 20 min``.
-        file: Name of the file that holds it, with ``line`` (from 1).
+        source: Its place in the file, where problems are shown.
         save_as: Name under which its results are known to later expressions.
         required: False where the step is to be left out on a bench that cannot do it.
         when_interrupted: What becomes of the step when the host is lost.
@@ -100,12 +101,21 @@ class Step:
     path: str
     verb: str
     what: str
-    file: str
-    line: int
+    source: SourceNode = field(repr=False, compare=False)
+    bindings: Mapping[str, str]
     save_as: str | None = None
     required: bool = True
     when_interrupted: WhenInterrupted = "quiet"
-    bindings: Mapping[str, str]
+
+    @property
+    def file(self) -> str:
+        """Name of the file that holds it."""
+        return self.source.document.name
+
+    @property
+    def line(self) -> int:
+        """Its line in that file, from 1."""
+        return self.source.line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,25 +250,37 @@ class StepNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Binding:
+    """What a name stands for: a text and where it is; ``outer`` if of the surrounding scope."""
+
+    source: SourceNode
+    outer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GroupNode:
-    """Steps under one name; ``scope`` holds the parameters of an include, None to inherit."""
+    """Steps under one name; of an include, with its own parameters (None: those around)."""
 
     name: str
     nodes: tuple[Node, ...]
     source: SourceNode
-    scope: Mapping[str, str] | None = None
+    parameters: Mapping[str, Binding] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RepeatNode:
-    """A block done a number of times (``times``), or until a condition, at most ``at_most``."""
+    """A block done ``times`` times, or with ``until``, at most so often."""
 
     name: str
-    times: str
-    until: tuple[str, ...]
+    times: SourceNode
+    conditions: tuple[SourceNode, ...]
     nodes: tuple[Node, ...]
     source: SourceNode
-    bounded_by_condition: bool
+
+    @property
+    def until(self) -> tuple[str, ...]:
+        """The conditions that end the loop, as they are written."""
+        return tuple(str(each.content) for each in self.conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +288,15 @@ class ForEachNode:
     """A block done for each value; several variables make their product, the last fastest."""
 
     name: str
-    bindings: Mapping[str, str]
-    until: tuple[str, ...]
+    variables: Mapping[str, SourceNode]
+    conditions: tuple[SourceNode, ...]
     nodes: tuple[Node, ...]
     source: SourceNode
+
+    @property
+    def until(self) -> tuple[str, ...]:
+        """The conditions that end the loop, as they are written."""
+        return tuple(str(each.content) for each in self.conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +304,7 @@ class IfNode:
     """One of two blocks, by an expression."""
 
     name: str
-    test: str
+    test: SourceNode
     nodes: tuple[Node, ...]
     otherwise: tuple[Node, ...]
     source: SourceNode
@@ -306,7 +333,12 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A protocol, resolved for one cell card."""
+    """A protocol for one cell card.
+
+    Attributes:
+        sources: The files that it was made from, the protocol first; the card and includes follow.
+        saved: Names under which steps save results (``as``).
+    """
 
     name: str
     reference: str
@@ -316,3 +348,14 @@ class Program:
     nodes: tuple[Node, ...]
     analyses: tuple[str, ...]
     sources: tuple[SourceFile, ...]
+    saved: frozenset[str] = frozenset()
+
+    @property
+    def identity(self) -> str:
+        """A hash of everything that the program was made from: files and settings."""
+        digest = hashlib.sha256()
+        texts = [(each.name, each.text) for each in self.sources]
+        texts += [(each.name, each.text) for each in self.parameters.values()]
+        for name, text in texts:
+            digest.update(f"{name}\0{text}\0".encode())
+        return digest.hexdigest()

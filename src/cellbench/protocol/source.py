@@ -8,7 +8,7 @@ All scalars stay text: what a number means, its unit says.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -41,7 +41,7 @@ class Document:
     path: Path | None = None
 
 
-Content: TypeAlias = "str | None | tuple[SourceNode, ...] | dict[str, SourceNode]"
+Content: TypeAlias = "str | tuple[SourceNode, ...] | dict[str, SourceNode] | None"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,11 +85,26 @@ class SourceNode:
             node = below
         return node
 
+    def part(self, start: int, end: int) -> SourceNode:
+        """Return a part of a text as a node of its own, with its place."""
+        text = self.content if isinstance(self.content, str) else ""
+        start += len(text[start:end]) - len(text[start:end].lstrip())
+        shown = text[start:end].rstrip()
+        column = self.column + self.lead + start
+        return SourceNode(shown, self.document, self.line, column, max(1, len(shown)))
+
+    def saying(self, text: str) -> SourceNode:
+        """Return a node at this place with another text: a default that stands for it."""
+        return replace(self, content=text)
+
     def problem(self, message: str, cure: str = "", column: int = 0, length: int = 0) -> Problem:
         """Return a problem at this place; ``column`` and ``length`` are within its text."""
         return self._problem_at(
-            self.line, self.column + (self.lead + column if length else 0), length or self.length,
-            message, cure,
+            self.line,
+            self.column + (self.lead + column if length else 0),
+            length or self.length,
+            message,
+            cure,
         )
 
     def key_problem(self, key: str, message: str, cure: str = "") -> Problem:
@@ -164,7 +179,7 @@ class _Composer:
         for event in self._events:
             if isinstance(event, DocumentStartEvent):
                 if root is not None:
-                    self._node(event).fail("a file holds one document; take the \"---\" out")
+                    self._node(event).fail('a file holds one document; take the "---" out')
                 root = self._compose(next(self._events), 0)
         if root is None or root.content is None:
             raise ProtocolError([Problem("is empty", self._document.name)])
@@ -242,7 +257,7 @@ _CURES = (
     ("\\t", "Indent with blanks; YAML does not allow tabs."),
     ("mapping values are not allowed", 'Is the indentation right? A text with ": " needs quotes.'),
     ("could not find expected ':'", 'Each line of a mapping is "key: value".'),
-    ("expected ',' or", 'Is a comma or bracket missing? Inside { } a text with [ ] needs quotes.'),
+    ("expected ',' or", "Is a comma or bracket missing? Inside { } a text with [ ] needs quotes."),
     ("expected <block end>", "Are lines of one block indented alike?"),
     ("block scalar", 'A text that begins with "|" or ">" needs quotes: "|current| <= 1 mA".'),
     ("indentation indicators", 'A text that begins with "|" or ">" needs quotes.'),

@@ -7,31 +7,214 @@ walks again from the start and hands in the results that its journal holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
-from cellbench.protocol.program import AnyStep, PassEnded, Program
+from cellbench.protocol import until
+from cellbench.protocol.arithmetic import ResultMissing
+from cellbench.protocol.errors import Problem, ProtocolError
+from cellbench.protocol.fields import common
+from cellbench.protocol.program import (
+    AnyStep,
+    ForEachNode,
+    GroupNode,
+    IfNode,
+    LaterStep,
+    Node,
+    PassEnded,
+    Program,
+    RepeatNode,
+    StepNode,
+)
+from cellbench.protocol.resolve import resolve_step
+from cellbench.protocol.scope import Results, Scope, evaluate_bindings
+from cellbench.protocol.source import SourceNode
+from cellbench.quantities import PLAIN, Quantity
+
+#: What a program can expand to before it counts as endless.
+MAX_ITEMS = 100_000
+
+_Item = AnyStep | PassEnded
 
 
 class Walk:
-    """An iterator over the steps of a program, with the ends of each loop's passes between them.
+    """An iterator over the steps of a program, with the end of each loop's passes between them.
 
     Args:
         program: What to walk.
         planning: Results are not known: steps that use them come as `LaterStep`, both branches
-            of an ``if`` over them are walked, and loops run to their bound.
+            of an ``if`` over them are walked, loops run to their bound, and what is wrong is
+            collected in ``problems`` instead of being raised.
+
+    Raises (while iterating):
+        ProtocolError: A step cannot be carried out as written.
     """
 
     def __init__(self, program: Program, *, planning: bool = False) -> None:
-        raise NotImplementedError
+        self.problems: list[Problem] = []
+        self._planning = planning
+        self._results: Results = {}
+        self._leave = False
+        self._count = 0
+        values = {name: each.value for name, each in program.parameters.items()}
+        scope = Scope(program.card, values, self._results, program.saved)
+        self._items = self._walk(program.nodes, "", scope, {})
 
-    def __iter__(self) -> Iterator[AnyStep | PassEnded]:
-        """Yield the next step or end of a pass, resolved with what is known by then."""
-        raise NotImplementedError
+    def __iter__(self) -> Iterator[_Item]:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> _Item:
+        """Resolve and return the next step or end of a pass."""
+        return next(self._items)
 
     def record(self, name: str, results: Mapping[str, float]) -> None:
         """Keep the results of the step saved as ``name``; keys end in their unit (``R_ohm``)."""
-        raise NotImplementedError
+        self._results[name] = dict(results)
 
     def leave(self) -> None:
         """After `PassEnded`: leave that loop."""
-        raise NotImplementedError
+        self._leave = True
+
+    # --- The tree -------------------------------------------------------------------------------
+
+    def _walk(
+        self, nodes: Sequence[Node], prefix: str, scope: Scope, bindings: Mapping[str, str]
+    ) -> Iterator[_Item]:
+        for node in nodes:
+            path = f"{prefix}{node.name}"
+            try:
+                yield from self._node(node, path, scope, bindings)
+            except ProtocolError as error:
+                self._note(error)
+            if self._count > MAX_ITEMS:
+                return
+
+    def _note(self, error: ProtocolError) -> None:
+        if not self._planning:
+            raise error
+        # A mistake within a loop comes with each pass; it is one mistake.
+        places = {(each.file, each.line, each.column) for each in self.problems}
+        self.problems.extend(
+            each for each in error.problems if (each.file, each.line, each.column) not in places
+        )
+
+    def _node(
+        self, node: Node, path: str, scope: Scope, bindings: Mapping[str, str]
+    ) -> Iterator[_Item]:
+        match node:
+            case StepNode():
+                yield self._step(node, path, scope, bindings)
+            case GroupNode():
+                yield from self._group(node, path, scope, bindings)
+            case RepeatNode():
+                yield from self._repeat(node, path, scope, bindings)
+            case ForEachNode():
+                yield from self._for_each(node, path, scope, bindings)
+            case IfNode():
+                yield from self._branch(node, path, scope, bindings)
+
+    def _step(
+        self, node: StepNode, path: str, scope: Scope, bindings: Mapping[str, str]
+    ) -> AnyStep:
+        self._count += 1
+        if self._count > MAX_ITEMS:
+            node.source.fail(f"the protocol expands to more than {MAX_ITEMS} steps")
+        try:
+            return resolve_step(node, path, scope, bindings)
+        except ResultMissing as missing:
+            if not self._planning:
+                node.source.fail(f'"${missing.name}" has no value: that step gave no results')
+            what = f"{node.verb}, by the results of an earlier step"
+            return LaterStep(**common(node, path, bindings), what=what, uses=(missing.name,))
+
+    def _group(
+        self, node: GroupNode, path: str, scope: Scope, bindings: Mapping[str, str]
+    ) -> Iterator[_Item]:
+        if node.parameters is not None:
+            scope = evaluate_bindings(node.parameters, scope.isolated({}), scope)
+        yield from self._walk(node.nodes, f"{path}/", scope, bindings)
+
+    def _branch(
+        self, node: IfNode, path: str, scope: Scope, bindings: Mapping[str, str]
+    ) -> Iterator[_Item]:
+        chosen = self._test(node, scope)
+        if chosen is not False:
+            yield from self._walk(node.nodes, f"{path}/", scope, bindings)
+        if chosen is not True:
+            yield from self._walk(node.otherwise, f"{path}/else/", scope, bindings)
+
+    def _test(self, node: IfNode, scope: Scope) -> bool | None:
+        """Return the outcome of an ``if``, None when only the run will tell."""
+        try:
+            value = scope.value(node.test)
+        except ResultMissing as missing:
+            if self._planning:
+                return None
+            node.test.fail(f'"${missing.name}" has no value: that step gave no results')
+        if not isinstance(value, bool):
+            node.test.fail('"if" needs a comparison, like "$first.R_total > 100 Ohm"')
+        return value
+
+    # --- Loops ----------------------------------------------------------------------------------
+
+    def _repeat(
+        self, node: RepeatNode, path: str, scope: Scope, bindings: Mapping[str, str]
+    ) -> Iterator[_Item]:
+        times = _times(node.times, scope)
+        for index in range(1, times + 1):
+            here = f"{path}[{index}]"
+            yield from self._walk(node.nodes, f"{here}/", scope, bindings)
+            unmet = index == times and bool(node.conditions)
+            yield self._ended(here, node.conditions, scope, last=index == times, unmet=unmet)
+            if self._left():
+                return
+
+    def _for_each(
+        self, node: ForEachNode, path: str, scope: Scope, bindings: Mapping[str, str]
+    ) -> Iterator[_Item]:
+        lists = [scope.quantities(source) for source in node.variables.values()]
+        count = math.prod(len(each) for each in lists)
+        if count > MAX_ITEMS:
+            node.source.fail(f"these are {count} combinations; at most {MAX_ITEMS} make sense")
+        for index, values in enumerate(itertools.product(*lists), start=1):
+            here = f"{path}[{index}]"
+            chosen = dict(zip(node.variables, values, strict=True))
+            shown = {**bindings, **{name: str(value) for name, value in chosen.items()}}
+            inner = scope.inner(chosen)
+            yield from self._walk(node.nodes, f"{here}/", inner, shown)
+            yield self._ended(here, node.conditions, inner, last=index == count, unmet=False)
+            if self._left():
+                return
+
+    def _ended(
+        self, path: str, sources: Sequence[SourceNode], scope: Scope, *, last: bool, unmet: bool
+    ) -> PassEnded:
+        self._count += 1
+        if self._count > MAX_ITEMS and sources:
+            sources[0].fail(f"the protocol expands to more than {MAX_ITEMS} steps")
+        try:
+            conditions = until.resolve(sources, scope)
+        except ResultMissing:
+            conditions = ()
+        return PassEnded(path=path, until=conditions, last=last, unmet=unmet)
+
+    def _left(self) -> bool:
+        left, self._leave = self._leave, False
+        return left or self._count > MAX_ITEMS
+
+
+def _times(source: SourceNode, scope: Scope) -> int:
+    quantity = scope.quantity(source)
+    if not _is_count(quantity):
+        source.fail(
+            f'"{quantity}" is not how often to repeat: a whole number from 1 to {MAX_ITEMS}',
+            'A loop has to end: write "repeat: 500", with "until" it is at most so often.',
+        )
+    return int(quantity.value)
+
+
+def _is_count(quantity: Quantity) -> bool:
+    whole = quantity.value == math.floor(quantity.value)
+    return quantity.exponents == PLAIN and whole and 1 <= quantity.value <= MAX_ITEMS

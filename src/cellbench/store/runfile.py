@@ -7,10 +7,11 @@ journal entry is awaited, and everything handed over before it is committed with
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
-import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,6 @@ _INSERT_SAMPLE = (
 class _Batch:
     """Work for the writer thread; with a future it is committed at once and acknowledged."""
 
-    samples: Sequence[SampleRow] = ()
     statements: Sequence[tuple[str, tuple[Any, ...]]] = ()
     entries: Sequence[JournalEntry] = ()
     done: asyncio.Future[None] | None = None
@@ -86,7 +86,8 @@ class RunWriter:
     def __init__(self, path: Path, *, durable: bool) -> None:
         self.path = path
         self._queue: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
-        self._waiting_rows = 0
+        # Appending wakes nobody: a thread woken for each row would cost more than the row.
+        self._samples: deque[SampleRow] = deque()
         self._failure: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._engine = open_engine(path, durable=durable)
@@ -110,8 +111,7 @@ class RunWriter:
     def add_samples(self, rows: Sequence[SampleRow]) -> None:
         """Hand over samples; raises StoreError if earlier ones could not be written."""
         self._check()
-        self._waiting_rows += len(rows)
-        self._queue.put(_Batch(samples=rows))
+        self._samples.extend(rows)
 
     def add_step(self, step_id: int, path: str, kind: str) -> None:
         """Register a step that samples will refer to."""
@@ -142,7 +142,7 @@ class RunWriter:
     @property
     def backlogged(self) -> bool:
         """Whether so much waits for the disk that a fast run had better `flush`."""
-        return self._waiting_rows > BACKLOG_ROWS
+        return len(self._samples) > BACKLOG_ROWS
 
     async def flush(self) -> None:
         """Return when everything handed over is durable."""
@@ -172,23 +172,15 @@ class RunWriter:
     def _work(self) -> None:
         """The writer thread: gather, commit, acknowledge."""
         gathered: list[_Batch] = []
-        deadline = 0.0
         while True:
-            try:
-                timeout = max(0.0, deadline - time.monotonic()) if gathered else None
-                batch: _Batch | None = self._queue.get(timeout=timeout)
-            except queue.Empty:
-                batch = None
-            if batch is not None:
-                if not gathered:
-                    deadline = time.monotonic() + FLUSH_INTERVAL_S
-                gathered.append(batch)
-                if batch.done is None:
-                    continue
+            # Whatever waits is committed at the latest one interval after the last commit.
+            with contextlib.suppress(queue.Empty):
+                while not gathered or gathered[-1].done is None:
+                    gathered.append(self._queue.get(timeout=FLUSH_INTERVAL_S))
             self._commit(gathered)
-            gathered.clear()
-            if batch is not None and batch.last:
+            if gathered and gathered[-1].last:
                 return
+            gathered.clear()
 
     def _commit(self, batches: Sequence[_Batch]) -> None:
         failure = self._failure
@@ -197,18 +189,19 @@ class RunWriter:
                 self._write(batches)
             except (SQLAlchemyError, sqlite3.Error, OSError) as error:
                 failure = self._failure = getattr(error, "orig", None) or error
-        self._waiting_rows -= sum(len(batch.samples) for batch in batches)
         for batch in batches:
             if batch.done is not None:
                 self._loop.call_soon_threadsafe(_acknowledge, batch.done, failure)
 
     def _write(self, batches: Sequence[_Batch]) -> None:
+        samples = [self._samples.popleft() for _ in range(len(self._samples))]
+        if not samples and not batches:
+            return
         with Session(self._engine, expire_on_commit=False) as session:
             raw = session.connection().connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
+            raw.executemany(_INSERT_SAMPLE, samples)
             for batch in batches:
-                if batch.samples:
-                    raw.executemany(_INSERT_SAMPLE, batch.samples)
                 for statement, values in batch.statements:
                     raw.execute(statement, values)
                 session.add_all(batch.entries)

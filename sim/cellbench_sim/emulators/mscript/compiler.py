@@ -9,9 +9,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cellbench_sim.emulators.analog import FrontEnd
-from cellbench_sim.emulators.mscript import loops, statements
 from cellbench_sim.emulators.mscript.machine import (
     Machine,
     Program,
@@ -20,11 +20,13 @@ from cellbench_sim.emulators.mscript.machine import (
     Timed,
     TimedCode,
 )
+from cellbench_sim.emulators.mscript.measurement import MEASUREMENTS, measure
 from cellbench_sim.emulators.mscript.parser import Statement, parse
+from cellbench_sim.emulators.mscript.registry import NOT_EMULATED, SYNC, TIMED
 from cellbench_sim.emulators.mscript.scope import Scope
 from cellbench_sim.emulators.mscript.values import ScriptError
 
-_COMPARE: dict[str, Callable[[object, object], bool]] = {
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
     ">": operator.gt,
@@ -73,27 +75,27 @@ def _block(block: Sequence[Statement], scope: Scope) -> _Code:
 
 def _statement(statement: Statement, scope: Scope) -> _Code:
     command = statement.command
-    if command in statements.SYNC:
-        return _Code(sync=statements.SYNC[command](scope, statement))
+    if command in SYNC:
+        return _Code(sync=SYNC[command](scope, statement))
     if command == "if":
         return _if(statement, scope)
     if command == "loop":
         return _loop(statement, scope)
-    if command in statements.TIMED:
+    if command in TIMED:
         scope.refuse_in_measurement(statement)
-        return _Code(timed=statements.TIMED[command](scope, statement))
-    if command in loops.MEASUREMENTS:
+        return _Code(timed=TIMED[command](scope, statement))
+    if command in MEASUREMENTS:
         return _measurement(statement, scope)
-    known = command in statements.NOT_EMULATED
+    known = command in NOT_EMULATED
     raise statement.error(0x001B if known else 0x4001)
 
 
 def _measurement(statement: Statement, scope: Scope) -> _Code:
     if scope.measurement is not None:
         raise statement.error(0x400B)
-    points = loops.MEASUREMENTS[statement.command](scope, statement)
+    points = MEASUREMENTS[statement.command](scope, statement)
     body = _block(statement.body, scope.inside(statement.command)).sync
-    return _Code(timed=loops.measure(scope.machine, points, body or _nothing))
+    return _Code(timed=measure(scope.machine, points, body or _nothing))
 
 
 def _if(statement: Statement, scope: Scope) -> _Code:

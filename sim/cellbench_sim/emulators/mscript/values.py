@@ -1,7 +1,8 @@
 """Numbers of MethodSCRIPT: literals in scripts, values in data packages.
 
-A package value is seven upper-case hexadecimal digits (offset 2**27) and an SI prefix, or ``i`` for
-an integer; not a number is five blanks and ``nan``. A literal is an integer with an optional prefix.
+A package value is seven upper-case hexadecimal digits (offset 2**27) and an SI prefix, or ``i``
+for an integer; not a number is five blanks and ``nan``. A literal is an integer with an optional
+prefix.
 """
 
 from __future__ import annotations

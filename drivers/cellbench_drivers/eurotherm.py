@@ -1,0 +1,182 @@
+"""Eurotherm 2400 and 3200 temperature controllers, Modbus RTU.
+
+Registers hold signed integers in units of the display's last digit, so that the number of decimals
+must be known: it is an option, or read from the resolution register (12550, recalled: 0 is full
+resolution, as displayed; 1 is whole degrees). Set points are written only when they change: some
+models keep each one in EEPROM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from cellbench.errors import InstrumentError
+from cellbench.instruments.capabilities import ChamberCapabilities
+from cellbench.instruments.readings import ChamberState, Flag, Identity, Outcome
+from cellbench.instruments.registry import SerialSettings
+from cellbench.transport.modbus import ModbusError, ModbusMaster
+from cellbench.transport.stream import Stream
+from cellbench_drivers.common import (
+    Duration,
+    Options,
+    Temperature,
+    TemperatureRate,
+    parse_options,
+    wire,
+)
+
+_PV, _SET_POINT, _RATE_LIMIT, _SUMMARY, _MANUAL, _RESOLUTION = 1, 2, 35, 75, 273, 12550
+_SENSOR_BREAK = 0x20
+#: Bits of the summary status; their values are recalled, their names are the manual's.
+_ALARMS = {
+    0x01: "alarm 1",
+    0x02: "alarm 2",
+    0x04: "alarm 3",
+    0x08: "alarm 4",
+    _SENSOR_BREAK: "sensor break",
+    0x40: "loop break",
+    0x80: "heater failed",
+}
+_ZERO_CELSIUS_K = 273.15
+_MINUTE_S = 60.0
+
+
+class EurothermOptions(Options):
+    """Options in the bench file.
+
+    Attributes:
+        unit: Slave address.
+        decimals: Decimal places of the registers; without it the instrument is asked.
+        write_function: Modbus function for writing: 6 (one register) or 16.
+        temperature_min: Lowest set point of the chamber.
+        temperature_max: Highest set point of the chamber.
+        rate: Set-point ramp that is written when connecting; without it what is set stays.
+        timeout: How long a reply may take.
+    """
+
+    unit: int = Field(default=1, ge=1, le=254)
+    decimals: Literal[0, 1, 2] | None = None
+    write_function: Literal[6, 16] = 16
+    temperature_min: Temperature = 273.15
+    temperature_max: Temperature = 373.15
+    rate: TemperatureRate | None = Field(default=None, gt=0)
+    timeout: Duration = Field(default=0.5, gt=0)
+
+
+class Eurotherm:
+    """A chamber or heater behind a Eurotherm controller."""
+
+    role: ClassVar[str] = "chamber"
+    summary: ClassVar[str] = "Eurotherm 2400 and 3200 temperature controllers (Modbus RTU)"
+    serial: ClassVar[SerialSettings | None] = SerialSettings(9600)
+    tcp_port: ClassVar[int | None] = None
+
+    def __init__(self, name: str, stream: Stream, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self._options = parse_options(name, EurothermOptions, options)
+        self._stream = stream
+        self._registers = ModbusMaster(stream, self._options.unit, "rtu", self._options.timeout)
+        self._scale = 10.0 ** (self._options.decimals or 0)
+        self.capabilities = ChamberCapabilities(
+            model="Eurotherm",
+            temperature_min_K=self._options.temperature_min,
+            temperature_max_K=self._options.temperature_max,
+            rate_max_K_per_s=self._options.rate or 10.0 / _MINUTE_S,
+        )
+
+    async def connect(self) -> Identity:
+        """Find out the scaling and see that the controller is in automatic mode."""
+        remarks = []
+        if self._options.decimals is None:
+            self._scale = 10.0 ** await self._decimals()
+            remarks.append(f"resolution {1 / self._scale:g} degC, from register 12550")
+        await self._require_automatic()
+        if self._options.rate is not None:
+            await self._keep(_RATE_LIMIT, round(self._options.rate * _MINUTE_S * self._scale))
+        state = await self.read()
+        remarks.append(f"found at {state.temperature_K - _ZERO_CELSIUS_K:.1f} degC")
+        return Identity("Eurotherm", "", "", tuple(remarks))
+
+    async def set_temperature(self, temperature_K: float) -> None:
+        """Give the controller a set point, and read it back.
+
+        Raises:
+            InstrumentError: It is out of range, or the controller does not take it.
+        """
+        lowest_K, highest_K = self._options.temperature_min, self._options.temperature_max
+        if not lowest_K <= temperature_K <= highest_K:
+            message = f"{temperature_K:g} K is outside {lowest_K:g} K to {highest_K:g} K"
+            raise InstrumentError(self.name, message)
+        await self._require_automatic()
+        await self._keep(_SET_POINT, round((temperature_K - _ZERO_CELSIUS_K) * self._scale))
+
+    async def read(self) -> ChamberState:
+        """Look at it: temperature, set point, alarms."""
+        with wire(self.name):
+            measured, set_point = await self._registers.read_registers(_PV, 2)
+        summary = await self._word(_SUMMARY)
+        alarms = [text for bit, text in _ALARMS.items() if summary & bit]
+        return ChamberState(
+            time_s=asyncio.get_running_loop().time(),
+            temperature_K=self._kelvin(measured),
+            set_point_K=self._kelvin(set_point),
+            alarm=", ".join(alarms),
+            flags=int(Flag.SATURATED) if summary & _SENSOR_BREAK else 0,
+        )
+
+    async def quiet(self) -> Outcome:
+        """Hold: the controller keeps its set point by itself; read that back."""
+        try:
+            state = await self.read()
+        except InstrumentError as error:
+            return Outcome(self.name, f"temperature unknown: {error}", confirmed=False)
+        celsius = state.set_point_K - _ZERO_CELSIUS_K
+        alarm = f", {state.alarm}" if state.alarm else ""
+        return Outcome(self.name, f"holds {celsius:.1f} degC{alarm}", confirmed=not alarm)
+
+    async def close(self) -> None:
+        """Give up the connection."""
+        await self._stream.close()
+
+    async def _require_automatic(self) -> None:
+        if await self._word(_MANUAL):
+            message = "is in manual mode: set it to automatic, it ignores set points until then"
+            raise InstrumentError(self.name, message)
+
+    async def _decimals(self) -> int:
+        try:
+            return 1 if await self._word(_RESOLUTION) == 0 else 0
+        except InstrumentError as error:
+            if not isinstance(error.__cause__, ModbusError):
+                raise
+            message = "does not tell its resolution: give the option decimals"
+            raise InstrumentError(self.name, message) from error
+
+    async def _keep(self, register: int, value: int) -> None:
+        """Have a register hold a value: written only if it does not already, and read back."""
+        word = value & 0xFFFF
+        if await self._word(register) == word:
+            return
+        with wire(self.name):
+            if self._options.write_function == 6:
+                await self._registers.write_register(register, word)
+            else:
+                await self._registers.write_registers(register, [word])
+        if (found := await self._word(register)) != word:
+            message = f"keeps {_signed(found)} in register {register} instead of {value}"
+            raise InstrumentError(self.name, message)
+
+    async def _word(self, register: int) -> int:
+        with wire(self.name):
+            return (await self._registers.read_registers(register, 1))[0]
+
+    def _kelvin(self, word: int) -> float:
+        return _signed(word) / self._scale + _ZERO_CELSIUS_K
+
+
+def _signed(word: int) -> int:
+    return word - 0x10000 if word & 0x8000 else word

@@ -1,0 +1,178 @@
+"""The simulated bench: one world, and the four instruments that are wired to it.
+
+A host connects to an instrument as it would plug in a cable, and speaks its real protocol. The
+bench outlives its hosts: instruments go on with what they are doing while nobody is connected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from cellbench.errors import CellbenchError, InputError
+from cellbench.transport.stream import Stream
+from cellbench_sim.emulators import (
+    Emulator,
+    EurothermEmulator,
+    LoadstarEmulator,
+    PalmSensEmulator,
+    PlcPressEmulator,
+    Timebase,
+)
+from cellbench_sim.emulators.profiles import PROFILES
+from cellbench_sim.operator import SimulatedOperator
+from cellbench_sim.physics.chamber import ChamberSettings
+from cellbench_sim.physics.fixture import SCREW_JIG, SERVO_PRESS, SPRING, Fixture
+from cellbench_sim.presets import load_preset, preset_names
+from cellbench_sim.world import World
+
+POTENTIOSTAT, PRESS, LOAD_CELL, CHAMBER = "potentiostat", "press", "load cell", "chamber"
+#: Full scale of the load cell, and what the press may push with: 64 MPa on 10 mm.
+_FULL_SCALE_N = 5000.0
+_FIXTURES: dict[str, Fixture] = {"servo": SERVO_PRESS, "screw": SCREW_JIG, "spring": SPRING}
+
+
+def cell_names() -> tuple[str, ...]:
+    """Names of the cells that can be simulated."""
+    return preset_names()
+
+
+class SimulatedBench:
+    """A bench whose instruments are emulated; an async context manager that switches it on.
+
+    Args:
+        cell: Name of the simulated cell, one of `cell_names`.
+        seed: Seed of everything random: two benches of one seed behave identically.
+        potentiostat: Kind of potentiostat, a key of `PROFILES`.
+        fixture: What holds the stack: a servo press, a screw jig of constant gap, or a spring.
+        temperature_K: Chamber temperature at the start; None for a chamber that is off.
+        chamber_protocol: What the chamber's controller speaks.
+        load_cell_unit: Native unit of the load cell.
+        clock_drift: How much faster the potentiostat's clock runs, as a fraction.
+        polarity: -1 with the potentiostat's leads reversed.
+        connected: False with a broken wire to the cell.
+
+    Raises:
+        InputError: There is no such cell.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        seed: int,
+        *,
+        potentiostat: str = "nexus",
+        fixture: Literal["servo", "screw", "spring"] = "servo",
+        temperature_K: float | None = 298.15,
+        chamber_protocol: Literal["modbus", "bisynch"] = "modbus",
+        load_cell_unit: Literal["N", "LB", "Kg"] = "N",
+        clock_drift: float = 0.0,
+        polarity: Literal[1, -1] = 1,
+        connected: bool = True,
+    ) -> None:
+        if cell not in cell_names():
+            raise InputError(f"no simulated cell {cell!r}; there are: {', '.join(cell_names())}")
+        self.cell_name, self.seed = cell, seed
+        self.operator = SimulatedOperator()
+        self._fixture = fixture
+        self._timebase = Timebase()
+        self._tasks: asyncio.TaskGroup | None = None
+        self.world = World(
+            load_preset(cell),
+            seed=seed,
+            fixture=dataclasses.replace(_FIXTURES[fixture], max_force_N=_FULL_SCALE_N),
+            chamber=ChamberSettings(set_point_K=temperature_K),
+        )
+        self.world.polarity, self.world.connected = polarity, connected
+        timebase, world = self._timebase, self.world
+        self.potentiostat = PalmSensEmulator(
+            POTENTIOSTAT, timebase, world, seed=seed, profile=potentiostat, clock_drift=clock_drift
+        )
+        self.press = PlcPressEmulator(PRESS, timebase, world, seed=seed)
+        self.load_cell = LoadstarEmulator(
+            LOAD_CELL, timebase, world, seed=seed, capacity_N=_FULL_SCALE_N, unit=load_cell_unit
+        )
+        self.chamber = EurothermEmulator(
+            CHAMBER, timebase, world, seed=seed, protocol=chamber_protocol
+        )
+        devices: tuple[Emulator, ...] = (
+            self.potentiostat, self.press, self.load_cell, self.chamber
+        )  # fmt: skip
+        self.instruments = {device.name: device for device in devices}
+
+    async def __aenter__(self) -> Self:
+        """Switch the bench on, in the running loop."""
+        self._timebase.start()
+        self._tasks = await asyncio.TaskGroup().__aenter__()
+        self._watches = [
+            self._tasks.create_task(device.watch(), name=f"emulator of {name}")
+            for name, device in self.instruments.items()
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Switch the bench off; raise what went wrong inside an emulator."""
+        tasks, self._tasks = self._tasks, None
+        for watch in self._watches:
+            if not watch.done():
+                watch.cancel()
+        try:
+            if tasks is not None:
+                await tasks.__aexit__(kind, error, traceback)
+        except BaseExceptionGroup as group:
+            # What the host did wrong is no news of the bench: let it pass as it is.
+            if group.exceptions != (error,):
+                raise
+        finally:
+            self._timebase.stop()
+
+    def connect(self, name: str) -> Stream:
+        """Plug a cable into an instrument; whoever was connected to it finds the link closed.
+
+        Raises:
+            InputError: The bench has no such instrument.
+            CellbenchError: The bench is not switched on.
+        """
+        if name not in self.instruments:
+            raise InputError(
+                f"the simulated bench has no {name!r}; it has: {', '.join(self.instruments)}"
+            )
+        if self._tasks is None:
+            raise CellbenchError("the simulated bench is not switched on")
+        return self.instruments[name].connect()
+
+    def description(self) -> dict[str, Any]:
+        """Return what a bench file of this bench would say."""
+        f_max_Hz = self.potentiostat.profile.frequency_max_Hz
+        return {
+            "bench": f"simulated {self.cell_name}",
+            "instruments": {
+                POTENTIOSTAT: {
+                    "driver": "palmsens",
+                    "port": f"sim:{POTENTIOSTAT}",
+                    "f_max": f"{f_max_Hz / 1e3:g} kHz" if f_max_Hz < 1e6 else "1 MHz",
+                },
+                PRESS: {
+                    "driver": "plc_press",
+                    "port": f"sim:{PRESS}",
+                    "capacity": f"{_FULL_SCALE_N / 1e3:g} kN",
+                },
+                LOAD_CELL: {"driver": "loadstar", "port": f"sim:{LOAD_CELL}"},
+                CHAMBER: {"driver": "eurotherm", "port": f"sim:{CHAMBER}"},
+            },
+            "fixture": {
+                "die": "10 mm",
+                "kind": self._fixture,
+                "at most": f"{_FULL_SCALE_N / 1e3:g} kN",
+            },
+        }
+
+
+__all__ = ["PROFILES", "SimulatedBench", "cell_names"]

@@ -1,0 +1,125 @@
+"""A Loadstar DI-1000U load cell: ASCII requests ended by CR, replies by CR LF.
+
+An empty request answers ``A`` and ends continuous output; ``model``, ``id``, ``unit``, ``lc`` tell
+what it is; ``w`` reads once, ``wc`` again and again, ``r`` in counts of the converter; ``tare``
+makes the present force the zero. Anything else answers ``E``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from cellbench_sim.emulators.device import Emulator, Timebase
+from cellbench_sim.world import World
+
+_NEWTONS = {"N": 1.0, "LB": 4.4482216, "Kg": 9.80665}
+#: Fractions of the full scale (assumed): noise, spread of the zero, its drift per kelvin.
+_NOISE, _ZERO, _DRIFT_PER_K = 2e-4, 1e-3, 2e-5
+_REFERENCE_K = 298.15
+_COUNTS = 1 << 23
+_TARE_S = 1.0
+_REQUEST_MAX = 64
+
+
+class LoadstarEmulator(Emulator):
+    """The load cell in the line of force.
+
+    Args:
+        name: The instrument's name on the bench.
+        timebase: The bench's clock.
+        world: The bench's physical system.
+        seed: Seed of noise and zero offset.
+        capacity_N: Full scale, at which the reading saturates.
+        unit: ``N``, ``LB`` or ``Kg``: the native unit of all values.
+        rate_Hz: Values per second of continuous output.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        timebase: Timebase,
+        world: World,
+        *,
+        seed: int,
+        capacity_N: float = 5000.0,
+        unit: str = "N",
+        rate_Hz: float = 10.0,
+    ) -> None:
+        super().__init__(name, timebase)
+        self._world = world
+        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        self._capacity_N = capacity_N
+        self._unit = unit
+        self._interval_s = 1.0 / rate_Hz
+        self._offset_N = self._rng.gauss(0.0, _ZERO * capacity_N)
+        self._tare_N = 0.0
+        self._received = bytearray()
+        self._stream_number = 0
+        self._streaming = False
+        self._requests: dict[str, Callable[[], str]] = {
+            "model": lambda: "DI-1000U",
+            "id": lambda: f"F{seed % 10000:04d}26",
+            "unit": lambda: unit,
+            "lc": lambda: f"{capacity_N / _NEWTONS[unit]:g}",
+            "w": self._weight,
+            "r": lambda: str(round(self._reading_N() / capacity_N * _COUNTS)),
+        }
+
+    def _on_attach(self) -> None:
+        self._received.clear()
+        self._streaming = False
+
+    def _receive(self, data: bytes) -> None:
+        self._received += data
+        while (end := self._received.find(b"\r")) >= 0:
+            request = self._received[:end].decode("latin-1").strip()
+            del self._received[: end + 1]
+            self._answer(request)
+        if len(self._received) > _REQUEST_MAX:
+            self._received.clear()
+
+    def _answer(self, request: str) -> None:
+        self._streaming = False
+        if not request:
+            self._say("A")
+        elif request == "wc":
+            self._start_streaming()
+        elif request == "tare":
+            self._call_at(self._timebase.now() + _TARE_S, self._tare)
+        elif request in self._requests:
+            self._say(self._requests[request]())
+        else:
+            self._say("E")
+
+    def _start_streaming(self) -> None:
+        self._streaming = True
+        self._stream_number += 1
+        number, start_s = self._stream_number, self._timebase.now()
+
+        def stream(index: int) -> None:
+            if self._streaming and number == self._stream_number:
+                self._say(self._weight())
+                due_s = start_s + (index + 1) * self._interval_s
+                self._call_at(due_s, lambda: stream(index + 1))
+
+        stream(0)
+
+    def _tare(self) -> None:
+        self._tare_N = 0.0
+        self._tare_N = self._reading_N()
+        self._say("Tared")
+
+    def _weight(self) -> str:
+        return f"{(self._reading_N() - self._tare_N) / _NEWTONS[self._unit]:.3f}"
+
+    def _reading_N(self) -> float:
+        self._world.advance_to(self._timebase.now())
+        warm_K = self._world.air_temperature_K - _REFERENCE_K
+        force_N = self._world.force_N() + self._offset_N
+        force_N += _DRIFT_PER_K * warm_K * self._capacity_N
+        force_N += self._rng.gauss(0.0, _NOISE * self._capacity_N)
+        return min(max(force_N, -self._capacity_N), self._capacity_N)
+
+    def _say(self, text: str) -> None:
+        self._send(f"{text}\r\n".encode("ascii"))

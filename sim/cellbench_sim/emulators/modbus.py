@@ -1,0 +1,135 @@
+"""The server's side of Modbus holding registers: frames by pymodbus, register banks by emulators.
+
+Functions 3 (read), 6 (write one) and 16 (write several). Exceptions: 1 for any other function, 2
+for an address that does not exist or cannot be written, 3 for a value or count that is not allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pymodbus.framer import FramerBase, FramerRTU, FramerSocket
+from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
+from pymodbus.pdu.register_message import (
+    ReadHoldingRegistersRequest,
+    ReadHoldingRegistersResponse,
+    WriteMultipleRegistersRequest,
+    WriteMultipleRegistersResponse,
+    WriteSingleRegisterResponse,
+)
+
+ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
+_READ, _WRITE_ONE, _WRITE_MANY = 3, 6, 16
+_READ_MAX, _WRITE_MAX = 125, 123
+_FRAME_MAX = 260
+
+
+class ModbusRefusal(Exception):
+    """A request is answered with an exception.
+
+    Args:
+        code: The exception code, 1 to 3.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exception {code}")
+        self.code = code
+
+
+class RegisterBank(Protocol):
+    """The holding registers of a device, 16 bits each; both raise `ModbusRefusal`."""
+
+    def read_registers(self, address: int, count: int) -> list[int]:
+        """Return ``count`` registers from ``address`` on."""
+
+    def write_registers(self, address: int, words: Sequence[int]) -> None:
+        """Take new values for the registers from ``address`` on: all or none."""
+
+
+class ModbusServer:
+    """Answers the requests in a stream of bytes.
+
+    Args:
+        bank: The registers.
+        unit: The unit (slave) identifier that is listened to.
+        framer: `FramerSocket` for Modbus TCP, `FramerRTU` for a serial line.
+    """
+
+    def __init__(
+        self, bank: RegisterBank, unit: int, framer: type[FramerSocket] | type[FramerRTU]
+    ) -> None:
+        self._bank = bank
+        self._unit = unit
+        self._decoder = DecodePDU(is_server=True)
+        self._framer: FramerBase = framer(self._decoder)
+        self._received = bytearray()
+
+    def reset(self) -> None:
+        """Forget half a request."""
+        self._received.clear()
+
+    def feed(self, data: bytes, send: Callable[[bytes], None]) -> None:
+        """Take in bytes and ``send`` the answer to each complete request."""
+        self._received += data
+        while self._received:
+            used, unit, transaction, pdu = self._decode()
+            if not used:
+                break
+            del self._received[:used]
+            if pdu and unit == self._unit:
+                response = self._answer(pdu)
+                response.dev_id, response.transaction_id = unit, transaction
+                send(self._framer.buildFrame(response))
+
+    def _decode(self) -> tuple[int, int, int, bytes]:
+        """Return what the framer finds; what can never become a frame is dropped."""
+        frame = bytes(self._received)
+        try:
+            decoded = self._framer.decode(frame)
+        except (IndexError, ValueError):
+            # The framer trips over some garbage whose length it tries to work out.
+            return len(frame), 0, 0, b""
+        if decoded[0] or not (len(frame) > _FRAME_MAX or _is_not_mbap(self._framer, frame)):
+            return decoded
+        return len(frame), 0, 0, b""
+
+    def _answer(self, pdu: bytes) -> ModbusPDU:
+        try:
+            return self._perform(self._checked(pdu))
+        except ModbusRefusal as refusal:
+            return ExceptionResponse(pdu[0] & 0x7F, refusal.code)
+
+    def _checked(self, pdu: bytes) -> ModbusPDU:
+        """Return the request, once its length and counts agree."""
+        function, size, count = pdu[0], len(pdu), int.from_bytes(pdu[3:5], "big")
+        if function == _READ:
+            good = size == 5 and 1 <= count <= _READ_MAX
+        elif function == _WRITE_ONE:
+            good = size == 5
+        elif function == _WRITE_MANY:
+            good = 1 <= count <= _WRITE_MAX and size == 6 + 2 * count and pdu[5] == 2 * count
+        else:
+            raise ModbusRefusal(ILLEGAL_FUNCTION)
+        request = self._decoder.decode(pdu) if good else None
+        if request is None:
+            raise ModbusRefusal(ILLEGAL_VALUE)
+        return request
+
+    def _perform(self, request: ModbusPDU) -> ModbusPDU:
+        address = request.address
+        if isinstance(request, ReadHoldingRegistersRequest):
+            words = self._bank.read_registers(address, request.count)
+            return ReadHoldingRegistersResponse(registers=words)
+        self._bank.write_registers(address, request.registers)
+        if isinstance(request, WriteMultipleRegistersRequest):
+            return WriteMultipleRegistersResponse(address=address, count=request.count)
+        return WriteSingleRegisterResponse(address=address, registers=request.registers)
+
+
+def _is_not_mbap(framer: FramerBase, frame: bytes) -> bool:
+    """Whether a TCP frame's header names another protocol or an impossible length."""
+    if not isinstance(framer, FramerSocket) or len(frame) < 6:
+        return False
+    length = int.from_bytes(frame[4:6], "big")
+    return frame[2:4] != b"\0\0" or not 2 < length <= _FRAME_MAX - 6

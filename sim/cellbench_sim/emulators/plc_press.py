@@ -1,0 +1,304 @@
+"""A hydraulic press behind a PLC: Modbus TCP, the project's own register map.
+
+Registers (0-based, functions 3, 6 and 16; floats are two registers, low word first):
+
+    0 status word   1 alarm code   2 force kN   4 pressure bar   6 position mm   8 set point kN
+    100 command   101 target kN   103 ramp kN/s   105 largest force kN
+    107 heartbeat   108 timeout s
+
+A command acts when it is written, with the parameters written before it. Once enabled, the host
+must change the heartbeat within each timeout: otherwise the PLC holds the force, and unloads when
+the host stays away.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import struct
+from collections.abc import Sequence
+from enum import IntEnum, IntFlag
+
+from pymodbus.framer import FramerSocket
+
+from cellbench_sim.emulators.device import Emulator, Timebase
+from cellbench_sim.emulators.modbus import (
+    ILLEGAL_ADDRESS,
+    ILLEGAL_VALUE,
+    ModbusRefusal,
+    ModbusServer,
+)
+from cellbench_sim.world import World
+
+#: How long a lost host is waited for at constant force, and how fast is unloaded then.
+_HOLD_FOR_HOST_S = 60.0
+_UNLOAD_N_PER_S = 200.0
+#: Noise of the on-board load cell, its resolution, and its full scale (assumed).
+_NOISE_N, _RESOLUTION_N = 1.0, 0.5
+_TIMEOUT_S = (0.5, 3600.0)
+_READ_ONLY_REGISTERS = 10
+_COMMAND, _TARGET, _RAMP, _MAX_FORCE, _HEARTBEAT, _TIMEOUT, _END = 100, 101, 103, 105, 107, 108, 110
+
+
+class Status(IntFlag):
+    """Bits of the status word."""
+
+    READY = 1 << 0
+    ENABLED = 1 << 1
+    MOVING = 1 << 2
+    AT_TARGET = 1 << 3
+    FORCE_CONTROL = 1 << 4
+    ALARM = 1 << 5
+    E_STOP = 1 << 6
+    OVER_FORCE = 1 << 7
+    OIL_LOW = 1 << 8
+    HOST_LOST = 1 << 9
+
+
+class Alarm(IntEnum):
+    """Alarm codes, the most serious first."""
+
+    NONE = 0
+    E_STOP = 1
+    OVER_FORCE = 2
+    OIL_LOW = 3
+    HOST_LOST = 4
+    COMMAND_REFUSED = 5
+
+
+class Command(IntEnum):
+    """Values of the command register."""
+
+    NONE = 0
+    STOP = 1
+    HOLD = 2
+    RAMP_TO_FORCE = 3
+    UNLOAD = 4
+    CLEAR_ALARM = 5
+    ENABLE = 6
+    DISABLE = 7
+
+
+class PlcPressEmulator(Emulator):
+    """The PLC of the bench's press.
+
+    Args:
+        name: The instrument's name on the bench.
+        timebase: The bench's clock.
+        world: The bench's physical system.
+        seed: Seed of the load cell's noise.
+        unit: Modbus unit identifier.
+    """
+
+    def __init__(
+        self, name: str, timebase: Timebase, world: World, *, seed: int, unit: int = 1
+    ) -> None:
+        super().__init__(name, timebase)
+        self._world = world
+        self._press = world.press
+        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        self._server = ModbusServer(self, unit, FramerSocket)
+        self._capacity_N = world.press.max_force_N
+        self._words = [0] * (_END - _COMMAND)
+        self._put(_RAMP, 0.1)
+        self._put(_MAX_FORCE, self._capacity_N / 1e3)
+        self._put(_TIMEOUT, 10.0)
+        self._enabled = self._e_stop = self._oil_low = False
+        self._host_lost = self._refused = self._watching = False
+        self._heard_s = 0.0
+
+    # ------------------------------------------------------------------ faults to be set
+
+    @property
+    def e_stop(self) -> bool:
+        """Whether somebody has pressed the emergency stop: the valve closes, the drive is off."""
+        return self._e_stop
+
+    @e_stop.setter
+    def e_stop(self, pressed: bool) -> None:
+        self._advance()
+        self._e_stop = pressed
+        if pressed:
+            self._switch_off_drive()
+
+    @property
+    def oil_low(self) -> bool:
+        """Whether the pump has lost its oil: the valve closes, the drive is off."""
+        return self._oil_low
+
+    @oil_low.setter
+    def oil_low(self, low: bool) -> None:
+        self._advance()
+        self._oil_low = low
+        if low:
+            self._switch_off_drive()
+
+    # ------------------------------------------------------------------ registers
+
+    def read_registers(self, address: int, count: int) -> list[int]:
+        """Return registers of the map above; both blocks have no gaps."""
+        end = address + count
+        if end <= _READ_ONLY_REGISTERS:
+            return self._measured()[address:end]
+        if address >= _COMMAND and end <= _END:
+            return self._words[address - _COMMAND : end - _COMMAND]
+        raise ModbusRefusal(ILLEGAL_ADDRESS)
+
+    def write_registers(self, address: int, words: Sequence[int]) -> None:
+        """Take parameters, and carry out a command once they are in place."""
+        first, end = address - _COMMAND, address - _COMMAND + len(words)
+        if first < 0 or end > len(self._words):
+            raise ModbusRefusal(ILLEGAL_ADDRESS)
+        before = self._words
+        self._words = [*before[:first], *words, *before[end:]]
+        if not self._is_valid():
+            self._words = before
+            raise ModbusRefusal(ILLEGAL_VALUE)
+        self._advance()
+        self._take_parameters(before)
+        command, self._words[0] = Command(self._words[0]), Command.NONE
+        if command is not Command.NONE:
+            self._carry_out(command)
+
+    def _is_valid(self) -> bool:
+        shortest_s, longest_s = _TIMEOUT_S
+        return (
+            self._words[0] in list(Command)
+            and 0.0 <= self._get(_TARGET) <= self._capacity_N / 1e3
+            and 0.0 < self._get(_RAMP) < math.inf
+            and 0.0 < self._get(_MAX_FORCE) <= self._capacity_N / 1e3
+            and shortest_s <= self._get(_TIMEOUT) <= longest_s
+            and (self._words[0] != Command.RAMP_TO_FORCE
+                 or self._get(_TARGET) <= self._get(_MAX_FORCE))
+        )  # fmt: skip
+
+    def _take_parameters(self, before: list[int]) -> None:
+        heartbeat, largest = (
+            _HEARTBEAT - _COMMAND,
+            slice(_MAX_FORCE - _COMMAND, _HEARTBEAT - _COMMAND),
+        )
+        if self._words[largest] != before[largest]:
+            self._press.max_force_N = 1e3 * self._get(_MAX_FORCE)
+        if self._words[heartbeat] != before[heartbeat]:
+            self._heard()
+
+    def _measured(self) -> list[int]:
+        self._advance()
+        press = self._press
+        force_N = press.force_N + self._rng.gauss(0.0, _NOISE_N)
+        force_kN = round(force_N / _RESOLUTION_N) * _RESOLUTION_N / 1e3
+        floats = struct.pack(
+            "<4f", force_kN, press.pressure_bar, 1e3 * press.position_m, press.setpoint_N / 1e3
+        )
+        return [self._status(), self._alarm(), *struct.unpack("<8H", floats)]
+
+    def _status(self) -> Status:
+        press, status = self._press, Status(0)
+        bits = {
+            Status.ENABLED: self._enabled,
+            Status.MOVING: press.moving,
+            Status.AT_TARGET: press.at_target,
+            Status.FORCE_CONTROL: self._enabled and press.setpoint_N > 0,
+            Status.E_STOP: self._e_stop,
+            Status.OVER_FORCE: press.over_force,
+            Status.OIL_LOW: self._oil_low,
+            Status.HOST_LOST: self._host_lost,
+        }
+        for bit, is_set in bits.items():
+            if is_set:
+                status |= bit
+        return status | (Status.READY if self._alarm() is Alarm.NONE else Status.ALARM)
+
+    def _alarm(self) -> Alarm:
+        if self._e_stop:
+            return Alarm.E_STOP
+        if self._press.over_force:
+            return Alarm.OVER_FORCE
+        if self._oil_low:
+            return Alarm.OIL_LOW
+        if self._host_lost:
+            return Alarm.HOST_LOST
+        return Alarm.COMMAND_REFUSED if self._refused else Alarm.NONE
+
+    # ------------------------------------------------------------------ commands
+
+    def _carry_out(self, command: Command) -> None:
+        press = self._press
+        if command is Command.CLEAR_ALARM:
+            self._refused = False
+            press.clear_over_force()
+        elif command is Command.DISABLE:
+            self._switch_off_drive()
+        elif command is Command.STOP:
+            press.stop()
+        elif self._e_stop or self._oil_low or (press.over_force and command is not Command.UNLOAD):
+            self._refused = True
+        elif command is Command.ENABLE:
+            self._enabled = True
+            self._heard()
+        elif not self._enabled:
+            self._refused = True
+        elif command is Command.HOLD:
+            press.hold()
+        elif command is Command.UNLOAD:
+            press.unload(1e3 * self._get(_RAMP))
+        else:
+            self._ramp()
+
+    def _ramp(self) -> None:
+        if self._host_lost:
+            self._refused = True
+        else:
+            self._press.ramp_to(1e3 * self._get(_TARGET), 1e3 * self._get(_RAMP))
+
+    def _switch_off_drive(self) -> None:
+        self._press.stop()
+        self._enabled = False
+
+    # ------------------------------------------------------------------ the heartbeat
+
+    def _heard(self) -> None:
+        self._heard_s = self._timebase.now()
+        self._host_lost = False
+        if not self._watching and self._enabled:
+            self._watch_host()
+
+    def _watch_host(self) -> None:
+        """Look again when the timeout would be over, as long as the drive is enabled."""
+        self._watching = self._enabled
+        if not self._enabled:
+            return
+        due_s = self._heard_s + self._get(_TIMEOUT)
+        if due_s > self._timebase.now():
+            self._call_at(due_s, self._watch_host)
+            return
+        self._watching = False
+        self._host_lost = True
+        self._advance()
+        self._press.hold()
+        self._call_at(self._timebase.now() + _HOLD_FOR_HOST_S, self._give_host_up)
+
+    def _give_host_up(self) -> None:
+        if self._host_lost and self._enabled:
+            self._advance()
+            self._press.unload(_UNLOAD_N_PER_S)
+
+    # ------------------------------------------------------------------ helpers
+
+    def _receive(self, data: bytes) -> None:
+        self._server.feed(data, self._send)
+
+    def _on_attach(self) -> None:
+        self._server.reset()
+
+    def _advance(self) -> None:
+        self._world.advance_to(self._timebase.now())
+
+    def _get(self, register: int) -> float:
+        low, high = self._words[register - _COMMAND : register - _COMMAND + 2]
+        (value,) = struct.unpack("<f", struct.pack("<2H", low, high))
+        return float(value)
+
+    def _put(self, register: int, value: float) -> None:
+        at = register - _COMMAND
+        self._words[at : at + 2] = struct.unpack("<2H", struct.pack("<f", value))

@@ -1,0 +1,103 @@
+"""The simulated bench for other people's programs: TCP ports, and pseudo-terminals on POSIX.
+
+Time is the running loop's: real time on an ordinary loop, or a fixed multiple of it on a virtual
+loop with a speed. A loop that jumps to whatever is due next would leave no time to other programs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import cast
+
+from cellbench.errors import InputError
+from cellbench_sim.bench import SimulatedBench
+from cellbench_sim.emulators import Emulator
+
+if sys.platform != "win32":
+    from cellbench_sim.emulators.pseudoterminal import PseudoTerminal
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an instrument can be reached: ``host:port``, or the path of a terminal."""
+
+    instrument: str
+    address: str
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    bench: SimulatedBench, host: str = LOOPBACK, base_port: int = 0, *, ptys: bool = False
+) -> AsyncIterator[tuple[Endpoint, ...]]:
+    """Serve every instrument of a bench that is switched on, until the context ends.
+
+    Each instrument has one host at a time, the one that came last; it can come and go.
+
+    Args:
+        bench: The bench.
+        host: Address to listen on; this machine alone unless told otherwise.
+        base_port: Port of the first instrument, the others follow; 0 for any that are free.
+        ptys: Whether to open pseudo-terminals too.
+
+    Yields:
+        Where the instruments are.
+
+    Raises:
+        InputError: Pseudo-terminals were asked for on Windows.
+        OSError: A port is taken.
+    """
+    if ptys and sys.platform == "win32":
+        raise InputError("Windows has no pseudo-terminals; serve the bench on TCP ports")
+    with contextlib.ExitStack() as stack:
+        endpoints = []
+        for index, device in enumerate(bench.instruments.values()):
+            port = base_port + index if base_port else 0
+            endpoints.append(await _listen(device, host, port, stack))
+        if sys.platform != "win32" and ptys:
+            for device in bench.instruments.values():
+                terminal = PseudoTerminal(device)
+                stack.callback(terminal.close)
+                endpoints.append(Endpoint(device.name, terminal.path))
+        yield tuple(endpoints)
+
+
+async def _listen(device: Emulator, host: str, port: int, stack: contextlib.ExitStack) -> Endpoint:
+    connections: set[asyncio.Transport] = set()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _Connection(device, connections), host, port
+    )
+    stack.callback(_hang_up, connections)
+    stack.callback(server.close)
+    taken = server.sockets[0].getsockname()[1]
+    return Endpoint(device.name, f"{host}:{taken}")
+
+
+def _hang_up(connections: set[asyncio.Transport]) -> None:
+    for connection in connections:
+        connection.abort()
+
+
+class _Connection(asyncio.Protocol):
+    """A program that has connected to one instrument."""
+
+    def __init__(self, device: Emulator, connections: set[asyncio.Transport]) -> None:
+        self._device = device
+        self._connections = connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.add(self._transport)
+        self._device.attach(self._transport.write, self._transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        self._device.receive(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
+        self._connections.discard(self._transport)
+        self._device.detach(self._transport.write)

@@ -1,0 +1,50 @@
+"""The commands, and where each is found."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cellbench import __version__
+from cellbench.cli import look, prepare, sim
+from cellbench.cli.run import run
+
+app = typer.Typer(
+    name="cellbench",
+    help="Run battery cell tests unattended, on real instruments or on a simulated bench.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cellbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(run)
+app.command()(prepare.check)
+app.command()(prepare.plan)
+app.command()(prepare.schema)
+app.command()(prepare.protocols)
+app.command()(prepare.cells)
+app.command()(prepare.drivers)
+app.command()(look.runs)
+app.command()(look.show)
+app.command()(look.report)
+app.command()(look.export)
+app.command()(look.analyze)
+app.add_typer(sim.app, name="sim")

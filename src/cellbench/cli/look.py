@@ -1,0 +1,137 @@
+"""``cellbench runs``, ``show``, ``report``, ``export``, ``analyze``: what was kept, afterwards."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellbench.cli import options
+from cellbench.cli.output import print_json, told
+
+if TYPE_CHECKING:
+    from cellbench.engine.evaluation import Evaluation
+
+
+class ExportFormat(StrEnum):
+    """File formats that data leave in."""
+
+    CSV = "csv"
+    BDF = "bdf"
+
+
+def _evaluated(
+    run_id: str, store: Path | None, cell: str | None = None, names: list[str] | None = None
+) -> Evaluation:
+    from cellbench.engine.evaluation import evaluate
+    from cellbench.protocol import load_card, parse_card
+    from cellbench.store import RunReader, Store
+
+    with Store(store) as opened:
+        run = opened.find(run_id)
+        if cell is not None:
+            card, _ = load_card(None, cell)
+        else:
+            reader = RunReader(opened.run_path(run.id))
+            card = parse_card(reader.documents["cell"], f"the card of run {run.id}")
+        return evaluate(opened, run, card, names)
+
+
+def runs(
+    store: options.StorePath = None,
+    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1)] = 20,
+    as_json: options.AsJson = False,
+) -> None:
+    """List the runs that are kept."""
+    with told():
+        from rich.console import Console
+        from rich.table import Table
+
+        from cellbench.store import Store
+
+        with Store(store) as opened:
+            found = opened.runs(limit)
+        if as_json:
+            print_json({"runs": [run.model_dump(mode="json") for run in found]})
+            return
+        table = Table("run", "protocol", "cell", "state", "started (UTC)", box=None)
+        for run in found:
+            started = f"{run.started:%Y-%m-%d %H:%M}"
+            table.add_row(run.id, run.protocol, run.cell, run.state, started)
+        Console().print(table if found else "No run is kept yet.")
+
+
+def show(
+    run_id: options.RunId = "last",
+    store: options.StorePath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show how a run went: its events, its results, what was not as planned."""
+    with told():
+        evaluation = _evaluated(run_id, store)
+        if as_json:
+            entries = [entry.model_dump(mode="json") for entry in evaluation.reader.journal]
+            print_json(evaluation.answer() | {"journal": entries})
+            return
+        from cellbench.cli.live import clock_text
+
+        for entry in evaluation.reader.journal:
+            text = entry.data["what"] if entry.kind == "step started" else entry.text
+            if text:
+                typer.echo(f"{clock_text(entry.time_s):>12}  {text}")
+        typer.echo("")
+        for line in evaluation.lines():
+            typer.echo(line)
+
+
+def report(
+    run_id: options.RunId = "last",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The HTML file to write.")
+    ] = None,
+    store: options.StorePath = None,
+    cell: options.Cell = None,
+) -> None:
+    """Write a run's report: one HTML file that opens from disk, offline."""
+    with told():
+        from cellbench.engine.evaluation import write_report
+
+        typer.echo(write_report(_evaluated(run_id, store, cell), output))
+
+
+def export(
+    run_id: options.RunId,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    file_format: Annotated[
+        ExportFormat, typer.Option("--format", help="csv, or bdf (Battery Data Format).")
+    ] = ExportFormat.CSV,
+    store: options.StorePath = None,
+) -> None:
+    """Write a run's samples in a format that other programs read."""
+    with told():
+        from cellbench.report.export import export as write
+
+        evaluation = _evaluated(run_id, store, names=[])
+        write(evaluation.reader, evaluation.dataset, evaluation.run, str(file_format), output)
+        typer.echo(output)
+
+
+def analyze(
+    run_id: options.RunId,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ANALYSIS]...", help="By default the run's own.")
+    ] = None,
+    cell: options.Cell = None,
+    store: options.StorePath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Analyse a run again: with other analyses, or with a corrected cell card (--cell)."""
+    with told():
+        evaluation = _evaluated(run_id, store, cell, names or None)
+        if as_json:
+            print_json(evaluation.answer())
+            return
+        for line in evaluation.lines():
+            typer.echo(line)

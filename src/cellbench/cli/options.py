@@ -1,0 +1,38 @@
+"""Options that several commands share, spelled and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Protocol = Annotated[
+    str, typer.Argument(help="A protocol file, or the name of a shipped one such as ccd.")
+]
+Cell = Annotated[
+    str | None,
+    typer.Option("--cell", help="A cell card's file, or the name of a shipped card."),
+]
+SimCell = Annotated[
+    str | None,
+    typer.Option("--sim-cell", help="The cell on the simulated bench, where the card is not it."),
+]
+BenchPath = Annotated[
+    Path | None,
+    typer.Option("--bench", help="A bench file. Without one the simulated bench is used."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the protocol; repeatable."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of the simulated bench.", min=0)]
+StorePath = Annotated[
+    Path | None,
+    typer.Option("--store", help="Where runs are kept (or CELLBENCH_STORE)."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Answer with one JSON object on standard output.")
+]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the end of one, or last.")]
+

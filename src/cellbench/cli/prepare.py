@@ -1,0 +1,118 @@
+"""Before a run: ``cellbench check``, ``plan``, ``schema``, and what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cellbench.cli import options
+from cellbench.cli.output import ExitCode, print_json, told
+
+
+def check(
+    protocol: options.Protocol,
+    cell: options.Cell = None,
+    bench: options.BenchPath = None,
+    sets: options.Sets = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find what can be found wrong with a protocol without energising anything."""
+    with told():
+        from cellbench.engine.session import prepare
+        from cellbench.protocol import check as check_program
+
+        session = prepare(protocol, cell=cell, bench=bench, sets=sets or [])
+        found = check_program(session.program, session.declared())
+        if as_json:
+            print_json(found.answer())
+            raise typer.Exit(ExitCode.WRONG_INPUT if found.problems else ExitCode.FORESEEN_END)
+        found.raise_problems()
+        typer.echo(f"{session.program.name}: no problem found on {session.file.bench}.")
+        for text in found.deviations:
+            typer.echo(f"deviation: {text}")
+
+
+def plan(
+    protocol: options.Protocol,
+    cell: options.Cell = None,
+    bench: options.BenchPath = None,
+    sets: options.Sets = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Estimate by running the simulated bench.")
+    ] = False,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Print every step with its duration, charge and bounds, and when the run will end."""
+    with told():
+        from cellbench.engine.session import prepare
+        from cellbench.protocol import check as check_program
+        from cellbench.protocol import plan as plan_program
+
+        session = prepare(
+            protocol, cell=cell, bench=bench, sets=sets or [], seed=seed
+        )
+        declared = session.declared()
+        check_program(session.program, declared).raise_problems()
+        planned = plan_program(session.program, declared)
+        simulation = None
+        if simulate:
+            from cellbench.engine.simulation import simulate as simulate_session
+
+            simulation = simulate_session(session)
+        if as_json:
+            answer = planned.answer()
+            print_json(answer | ({} if simulation is None else {"simulation": simulation}))
+            return
+        for line in planned.lines():
+            typer.echo(line)
+        if simulation is not None:
+            typer.echo(
+                f"simulated: {simulation['duration_h']:.2f} h, {simulation['steps']} steps, "
+                f"{simulation['samples']} samples, {simulation['state']}: {simulation['reason']}"
+            )
+
+
+def schema() -> None:
+    """Print the JSON Schema of the protocol language, for editors."""
+    with told():
+        from cellbench.protocol import json_schema
+
+        print_json(json_schema())
+
+
+def protocols(as_json: options.AsJson = False) -> None:
+    """List the shipped protocols."""
+    with told():
+        from cellbench.protocol import shipped_protocols
+
+        _list("protocols", shipped_protocols(), as_json=as_json)
+
+
+def cells(as_json: options.AsJson = False) -> None:
+    """List the shipped cell cards."""
+    with told():
+        from cellbench.protocol import shipped_cells
+
+        _list("cells", shipped_cells(), as_json=as_json)
+
+
+def drivers(as_json: options.AsJson = False) -> None:
+    """List the installed drivers."""
+    with told():
+        from cellbench.instruments.registry import driver_names, load_driver
+
+        found = {name: load_driver(name) for name in driver_names()}
+        summaries = {name: f"{driver.role}: {driver.summary}" for name, driver in found.items()}
+        _list("drivers", summaries, as_json=as_json)
+
+
+def _list(what: str, summaries: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        rows = [{"name": name, "summary": text} for name, text in summaries.items()]
+        print_json({what: rows})
+        return
+    width = max(len(name) for name in summaries)
+    for name, text in summaries.items():
+        typer.echo(f"{name:<{width}}  {text}")

@@ -1,0 +1,63 @@
+"""``cellbench sim``: the simulated bench by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from cellbench.cli import options
+from cellbench.cli.output import ExitCode, print_json, told
+
+app = typer.Typer(help="The simulated bench by itself.", no_args_is_help=True)
+
+
+@app.command()
+def cells(as_json: options.AsJson = False) -> None:
+    """List the cells that can be on the simulated bench."""
+    with told():
+        from cellbench.bench import simulated_cells
+
+        names = simulated_cells()
+        if as_json:
+            print_json({"cells": names})
+            return
+        for name in names:
+            typer.echo(name)
+
+
+@app.command()
+def serve(
+    cell: Annotated[str, typer.Option("--cell", help="The simulated cell.")] = "LYC_PMMA",
+    seed: options.Seed = 0,
+    port: Annotated[
+        int, typer.Option(help="First TCP port; 0 takes free ones.", min=0, max=65000)
+    ] = 15000,
+    speed: Annotated[float, typer.Option(help="Simulated seconds per second.", min=0.001)] = 1.0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Serve every emulator on TCP ports and pseudo-terminals, for drivers and other programs.
+
+    Listens on this machine only, until Ctrl-C.
+    """
+    with told():
+        from cellbench.bench import simulated_bench
+        from cellbench.clock import run
+
+        bench = simulated_bench(cell, seed)
+
+        async def main() -> None:
+            async with bench, bench.serve(port) as addresses:
+                if as_json:
+                    print_json({"addresses": addresses, "bench": bench.description(addresses)})
+                else:
+                    for name, places in addresses.items():
+                        typer.echo(f"{name:<14}{'   '.join(places.values())}")
+                    typer.echo("Serving until Ctrl-C. Nothing here is a real instrument.")
+                await asyncio.get_running_loop().create_future()
+
+        try:
+            run(main(), virtual=speed != 1.0, speed=speed)
+        except KeyboardInterrupt as error:
+            raise typer.Exit(ExitCode.INTERRUPTED) from error

@@ -1,0 +1,48 @@
+"""Estimating a run by running it: on the simulated bench, in virtual time, kept nowhere."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cellbench import clock
+from cellbench.engine.run import Conductor, RunEnd
+from cellbench.engine.session import Session
+from cellbench.errors import InputError
+from cellbench.store import RunReader, Store
+
+
+def simulate(session: Session) -> dict[str, Any]:
+    """Run a session on its simulated bench and say how it went.
+
+    Raises:
+        InputError: The session is for a real bench.
+    """
+    if session.simulator is None:
+        raise InputError("--simulate needs the simulated bench: leave out --bench")
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory,
+        Store(Path(directory)) as store,
+    ):
+        end = clock.run(_conduct(session, store), virtual=True)
+        reader = RunReader(store.run_path(end.run.id))
+        return {
+            "state": str(end.state),
+            "reason": end.reason,
+            "duration_h": reader.journal[-1].time_s / 3600,
+            "steps": sum(entry.kind == "step ended" for entry in reader.journal),
+            "samples": sum(len(reader.samples(source)["time_s"]) for source in reader.sources()),
+        }
+
+
+async def _conduct(session: Session, store: Store) -> RunEnd:
+    async with session.bench(None) as bench:
+        conductor = Conductor(
+            session.program,
+            bench,
+            store,
+            documents=session.documents(bench),
+            seed=session.seed,
+        )
+        return await conductor.conduct()

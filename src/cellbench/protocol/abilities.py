@@ -1,0 +1,156 @@
+"""What planning needs to know of a bench, and fitting single steps to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from cellbench.errors import InputError
+from cellbench.instruments.capabilities import (
+    ChamberCapabilities,
+    ChannelCapabilities,
+    GaugeCapabilities,
+    ImpedanceBand,
+    PressCapabilities,
+)
+from cellbench.instruments.techniques import Impedance
+from cellbench.protocol.program import (
+    AnyStep,
+    ChannelStep,
+    EisStep,
+    PressStep,
+    TemperatureStep,
+)
+from cellbench.quantities import format_quantity, parse
+
+C_co = TypeVar("C_co", covariant=True)
+
+
+class Able(Protocol[C_co]):
+    """An instrument that says what it can do."""
+
+    @property
+    def capabilities(self) -> C_co:
+        """What it can do."""
+
+
+class FixtureLike(Protocol):
+    """What holds the stack, as the bench file says it."""
+
+    @property
+    def die(self) -> str:
+        """Inner diameter of the die, e.g. ``10 mm``."""
+
+    @property
+    def at_most(self) -> str:
+        """Largest force, e.g. ``25 kN``."""
+
+
+class BenchLike(Protocol):
+    """A bench: who plays which role; None where nobody does."""
+
+    @property
+    def channel(self) -> Able[ChannelCapabilities] | None:
+        """The potentiostat or cycler."""
+
+    @property
+    def press(self) -> Able[PressCapabilities] | None:
+        """The press."""
+
+    @property
+    def gauge(self) -> Able[GaugeCapabilities] | None:
+        """The force gauge."""
+
+    @property
+    def chamber(self) -> Able[ChamberCapabilities] | None:
+        """The temperature chamber."""
+
+    @property
+    def fixture(self) -> FixtureLike | None:
+        """What holds the stack."""
+
+
+_ROLE_NAMES = {
+    "channel": "potentiostat or cycler",
+    "impedance": "instrument that measures impedance",
+    "press": "press",
+    "chamber": "temperature chamber",
+}
+
+
+def missing_role(step: AnyStep, bench: BenchLike) -> str:
+    """Return what the bench lacks for a step, as a person calls it; empty if nothing."""
+    match step:
+        case EisStep() if bench.channel is None or bench.channel.capabilities.impedance is None:
+            return _ROLE_NAMES["impedance"]
+        case ChannelStep() if bench.channel is None:
+            return _ROLE_NAMES["channel"]
+        case PressStep() if bench.press is None:
+            return _ROLE_NAMES["press"]
+        case TemperatureStep() if bench.chamber is None:
+            return _ROLE_NAMES["chamber"]
+    return ""
+
+
+def adapt(step: AnyStep, bench: BenchLike) -> tuple[AnyStep | None, Sequence[str]]:
+    """Fit a step to a bench: leave it out, or clip a spectrum's band, where the step allows it.
+
+    Returns:
+        The step as it can be run, None if it is left out, and the deviations for the record.
+    """
+    missing = missing_role(step, bench)
+    if missing and not step.required:
+        return None, [f"{step.what}: left out, the bench has no {missing}"]
+    if isinstance(step, EisStep) and not missing and not step.band_exact and bench.channel:
+        band = bench.channel.capabilities.impedance
+        return (step, []) if band is None else _clip_step(step, band)
+    return step, []
+
+
+def _clip_step(step: EisStep, band: ImpedanceBand) -> tuple[AnyStep | None, Sequence[str]]:
+    technique = clipped(step.technique, band)
+    if technique == step.technique or technique is None:
+        return step, []
+    deviations = []
+    if technique.frequency_max_Hz != step.technique.frequency_max_Hz:
+        deviations.append(
+            f"band ends at {_hertz(technique.frequency_max_Hz)} "
+            f"(asked for {_hertz(step.technique.frequency_max_Hz)})"
+        )
+    if technique.frequency_min_Hz != step.technique.frequency_min_Hz:
+        deviations.append(
+            f"band begins at {_hertz(technique.frequency_min_Hz)} "
+            f"(asked for {_hertz(step.technique.frequency_min_Hz)})"
+        )
+    return replace(step, technique=technique), deviations
+
+
+def clipped(technique: Impedance, band: ImpedanceBand) -> Impedance | None:
+    """Return the part of a spectrum that an instrument can do, None if there is none."""
+    highest = min(technique.frequency_max_Hz, band.frequency_max_Hz)
+    lowest = max(technique.frequency_min_Hz, band.frequency_min_Hz)
+    if highest <= lowest:
+        return None
+    return technique.model_copy(update={"frequency_max_Hz": highest, "frequency_min_Hz": lowest})
+
+
+def _hertz(frequency_Hz: float) -> str:
+    return format_quantity(frequency_Hz, "frequency")
+
+
+def fixture_force_max_N(fixture: FixtureLike | None) -> float | None:
+    """Return the fixture's largest force. Raises InputError for a fixture that is wrong."""
+    return None if fixture is None else _of_fixture(fixture.at_most, "at most", "force")
+
+
+def fixture_die_m(fixture: FixtureLike | None) -> float | None:
+    """Return the fixture's die. Raises InputError for a fixture that is wrong."""
+    return None if fixture is None else _of_fixture(fixture.die, "die", "length")
+
+
+def _of_fixture(text: str, key: str, dimension: str) -> float:
+    try:
+        return parse(text, dimension)
+    except InputError as error:
+        raise InputError(f"bench file, fixture, {key}: {error}") from error

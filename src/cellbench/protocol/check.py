@@ -1,0 +1,153 @@
+"""What can be found wrong with a protocol without energising anything.
+
+Every step is resolved and compared with the limits of cell, protocol, fixture and instruments. What
+a step allows to be left out or clipped is a deviation; everything else that does not fit is a
+problem at its line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cellbench.protocol.abilities import BenchLike, adapt, fixture_die_m, missing_role
+from cellbench.protocol.check_channel import check_channel, check_eis
+from cellbench.protocol.check_standing import check_press, check_temperature
+from cellbench.protocol.conditions import AllOf, AnyOf, Change, Condition, Slope, Threshold
+from cellbench.protocol.errors import Problem, ProtocolError
+from cellbench.protocol.program import (
+    AnyStep,
+    ChannelStep,
+    EisStep,
+    PassEnded,
+    PressStep,
+    Program,
+    TemperatureStep,
+    WaitStep,
+)
+from cellbench.protocol.walk import Walk
+
+__all__ = ["Found", "adapt", "check"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a check found. ``deviations`` are what the bench cannot do and the protocol allows."""
+
+    problems: tuple[Problem, ...]
+    deviations: tuple[str, ...]
+
+    def raise_problems(self) -> None:
+        """Raise a `ProtocolError` if there are problems."""
+        if self.problems:
+            raise ProtocolError(self.problems)
+
+    def answer(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return {
+            "ok": not self.problems,
+            "problems": [
+                {
+                    "file": each.file or None,
+                    "line": each.line or None,
+                    "message": each.message,
+                    "cure": each.cure or None,
+                }
+                for each in self.problems
+            ],
+            "deviations": list(self.deviations),
+        }
+
+
+def check(program: Program, bench: BenchLike, analyses: Collection[str] | None = None) -> Found:
+    """Check a program against its card and a bench.
+
+    Args:
+        program: What is to be run.
+        bench: Who plays which role; nothing needs to be connected.
+        analyses: Names of the analyses that are installed; None leaves them unchecked.
+    """
+    walk = Walk(program, planning=True)
+    problems: dict[tuple[str, int, str], Problem] = {}
+    deviations: dict[str, None] = {}
+    for item in walk:
+        if isinstance(item, PassEnded):
+            continue
+        adapted, texts = adapt(item, bench)
+        deviations.update(dict.fromkeys(texts))
+        for problem in () if adapted is None else _problems(adapted, program, bench):
+            problems.setdefault((problem.file, problem.line, problem.message), problem)
+    found = [*walk.problems, *problems.values(), *_die(program, bench)]
+    found.extend(_analyses(program, analyses))
+    return Found(tuple(_one_per_place(found)), tuple(deviations))
+
+
+def _one_per_place(problems: list[Problem]) -> Iterator[Problem]:
+    """A loop meets a mistake with each value: of one kind and line the first is shown."""
+    seen = set()
+    for problem in problems:
+        kind = (problem.file, problem.line, problem.column, problem.cure or problem.message[:12])
+        if kind not in seen:
+            seen.add(kind)
+            yield problem
+
+
+def _problems(step: AnyStep, program: Program, bench: BenchLike) -> Iterator[Problem]:
+    missing = missing_role(step, bench)
+    if missing:
+        yield step.source.problem(
+            f"the bench has no {missing}",
+            'Choose another bench with --bench, or add "when: available" to leave the step out.',
+        )
+        return
+    match step:
+        case ChannelStep() if bench.channel:
+            yield from check_channel(step, program, bench.channel.capabilities)
+            yield from _watched(step, step.until, bench)
+        case EisStep() if bench.channel:
+            yield from check_eis(step, program, bench.channel.capabilities)
+        case PressStep() if bench.press:
+            yield from check_press(step, program, bench, bench.press.capabilities)
+        case TemperatureStep() if bench.chamber:
+            yield from check_temperature(step, program, bench.chamber.capabilities)
+        case WaitStep():
+            yield from _watched(step, step.until, bench)
+
+
+def _watched(
+    step: AnyStep, conditions: Collection[Condition], bench: BenchLike
+) -> Iterator[Problem]:
+    """A condition needs an instrument that sees its quantity."""
+    for condition in conditions:
+        match condition:
+            case AnyOf(inner) | AllOf(inner):
+                yield from _watched(step, inner, bench)
+            case (
+                Threshold(quantity=quantity) | Slope(quantity=quantity) | Change(quantity=quantity)
+            ):
+                blind = {
+                    "stack pressure": bench.gauge is None and bench.press is None,
+                    "temperature": bench.chamber is None,
+                }
+                if blind.get(quantity):
+                    yield step.source.problem(f"nothing on this bench measures the {quantity}")
+
+
+def _die(program: Program, bench: BenchLike) -> Iterator[Problem]:
+    fixture_m, card_m = fixture_die_m(bench.fixture), program.card.die_m
+    if fixture_m is not None and card_m is not None and abs(fixture_m - card_m) > 1e-6:
+        yield Problem(
+            f"the card of {program.card.cell} says die {card_m * 1e3:g} mm, the bench's fixture "
+            f"has {fixture_m * 1e3:g} mm",
+            cure="Every pressure would be wrong: correct the card or the bench file.",
+        )
+
+
+def _analyses(program: Program, known: Collection[str] | None) -> Iterator[Problem]:
+    for name in program.analyses:
+        if known is not None and name not in known:
+            close = difflib.get_close_matches(name, known, 1, 0.5)
+            hint = f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(known)}"
+            yield Problem(f'there is no analysis "{name}"; {hint}', program.sources[0].name)

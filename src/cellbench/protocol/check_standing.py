@@ -1,0 +1,136 @@
+"""Checks of standing orders: stack pressure against cell, die, press and gauge; temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cellbench.instruments.capabilities import ChamberCapabilities, PressCapabilities
+from cellbench.protocol.abilities import BenchLike, fixture_force_max_N
+from cellbench.protocol.errors import Problem
+from cellbench.protocol.program import PressStep, Program, TemperatureStep
+from cellbench.quantities import format_quantity
+
+
+def check_press(
+    step: PressStep, program: Program, bench: BenchLike, able: PressCapabilities
+) -> Iterator[Problem]:
+    """Check a press step against cell, die, press and gauge."""
+    yield from _rate(step, able)
+    if step.pressure_Pa is None or step.force_N is None:
+        return
+    yield from _force(step, step.force_N, bench, able)
+    yield from _pressure(step, step.pressure_Pa, program, able)
+    yield from _confirmed(step, program, bench)
+
+
+def _rate(step: PressStep, able: PressCapabilities) -> Iterator[Problem]:
+    rate = step.rate_N_per_s
+    if rate is not None and rate > able.rate_max_N_per_s * (1 + 1e-9):
+        yield _at(
+            step,
+            "ramp",
+            f"a ramp of {rate:.4g} N/s is faster than {able.model} moves, "
+            f"{able.rate_max_N_per_s:g} N/s",
+        )
+
+
+def _force(
+    step: PressStep, force_N: float, bench: BenchLike, able: PressCapabilities
+) -> Iterator[Problem]:
+    shown = f"{_pascals(step.pressure_Pa)} is {format_quantity(force_N, 'force')}"
+    fixture_N = fixture_force_max_N(bench.fixture)
+    if fixture_N is not None and force_N > fixture_N:
+        yield _at(step, "to", f"{shown}; die and fixture bear {_newtons(fixture_N)}")
+    elif force_N > able.force_max_N:
+        yield _at(step, "to", f"{shown}; {able.model} reaches {_newtons(able.force_max_N)}")
+    elif bench.gauge and force_N > bench.gauge.capabilities.force_max_N:
+        gauge = bench.gauge.capabilities
+        yield _at(
+            step, "to", f"{shown}; the gauge {gauge.model} ends at {_newtons(gauge.force_max_N)}"
+        )
+    elif 0 < force_N < able.force_min_N:
+        yield _at(
+            step,
+            "to",
+            f"{shown}; {able.model} cannot set less than {_newtons(able.force_min_N)}",
+            "A press that makes pellets cannot set a low stack pressure; use a jig or small servo.",
+        )
+
+
+def _pressure(
+    step: PressStep, pressure_Pa: float, program: Program, able: PressCapabilities
+) -> Iterator[Problem]:
+    highest, lowest = program.limits.pressure_max_Pa, program.limits.pressure_min_Pa
+    if highest is not None and pressure_Pa > highest:
+        yield _at(
+            step,
+            "to",
+            f"{_pascals(pressure_Pa)} is beyond the limit of stack pressure, {_pascals(highest)}",
+            f"The limit is that of the card of {program.card.cell} or of the protocol, the lower.",
+        )
+    elif highest is not None and step.rate_Pa_per_s is not None:
+        overshoot = step.rate_Pa_per_s * able.reaction.total_s
+        if pressure_Pa + overshoot > highest:
+            yield _at(
+                step,
+                "to",
+                f"at this ramp the press goes {_pascals(overshoot)} too far before the host can "
+                f"stop it, beyond the limit of {_pascals(highest)}",
+                "Ramp more slowly.",
+            )
+    if lowest is not None and 0 < pressure_Pa < lowest:
+        yield _at(step, "to", f"{_pascals(pressure_Pa)} is below the limit of {_pascals(lowest)}")
+
+
+def _confirmed(step: PressStep, program: Program, bench: BenchLike) -> Iterator[Problem]:
+    """A settle gate must be one that the gauge can see."""
+    if step.settle is None or bench.gauge is None:
+        return
+    gauge = bench.gauge.capabilities
+    resolution_Pa = program.card.pressure_Pa(gauge.resolution_N)
+    if step.settle.within < resolution_Pa:
+        yield _at(
+            step,
+            "settle",
+            f"nothing can confirm this pressure: {_pascals(step.settle.within)} is finer than "
+            f"the gauge {gauge.model} resolves, {_pascals(resolution_Pa)}",
+        )
+    if step.settle.for_s < gauge.interval_min_s:
+        yield _at(
+            step,
+            "settle",
+            "nothing can confirm this pressure: the gauge reads each "
+            f"{format_quantity(gauge.interval_min_s, 'time')}",
+        )
+
+
+def check_temperature(
+    step: TemperatureStep, program: Program, able: ChamberCapabilities
+) -> Iterator[Problem]:
+    """Check a set point against the limits and the chamber."""
+    limits, value = program.limits, step.temperature_K
+    low, high = limits.temperature_min_K, limits.temperature_max_K
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = " to ".join("any" if each is None else _celsius(each) for each in (low, high))
+        yield _at(step, "to", f"{_celsius(value)} is outside the limits, {bounds}")
+    elif not able.temperature_min_K <= value <= able.temperature_max_K:
+        span = f"{_celsius(able.temperature_min_K)} to {_celsius(able.temperature_max_K)}"
+        yield _at(step, "to", f"{_celsius(value)} is beyond {able.model}, {span}")
+
+
+def _at(step: PressStep | TemperatureStep, key: str, message: str, cure: str = "") -> Problem:
+    shown = ", ".join(f"{name} = {text}" for name, text in step.bindings.items())
+    place = step.source.child(key) or step.source
+    return place.problem(f"with {shown}: {message}" if shown else message, cure)
+
+
+def _pascals(pressure_Pa: float | None) -> str:
+    return format_quantity(pressure_Pa or 0.0, "pressure")
+
+
+def _newtons(force_N: float) -> str:
+    return format_quantity(force_N, "force")
+
+
+def _celsius(temperature_K: float) -> str:
+    return format_quantity(temperature_K, "temperature")

@@ -1,0 +1,295 @@
+"""From files to a `Program`: read, validate, include, give parameters their values, set limits.
+
+Nothing but the named files (and the files that they include) is read. A program that loads has the
+right shape; `cellbench.protocol.check.check` then resolves every step.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cellbench import library
+from cellbench.cell import CardError, CellCard
+from cellbench.errors import InputError
+from cellbench.protocol import tree
+from cellbench.protocol.defines import expand
+from cellbench.protocol.errors import Problem, ProtocolError
+from cellbench.protocol.limits import resolve_limits
+from cellbench.protocol.program import Binding, Parameter, Program, SourceFile
+from cellbench.protocol.schema import ProtocolFile
+from cellbench.protocol.scope import Scope, parameter_value, text_of
+from cellbench.protocol.source import Document, SourceNode, document_of, load, read_document
+from cellbench.protocol.validation import validate
+from cellbench.quantities import Exponents, Quantity, QuantityError, Value, name_of
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
+_FAMILIES = (
+    ("current", "current density", "C-rate", "specific current"),
+    ("time", "charge", "areal capacity", "specific capacity"),
+    ("pressure", "force"),
+    ("voltage", "current", "current density", "C-rate"),
+)
+
+
+def load_card(protocol: str | Path | None, cell: str | Path | None) -> tuple[CellCard, str]:
+    """Load the cell card that ``cell`` names, or else the one that the protocol names.
+
+    Returns:
+        The card and its file's text.
+
+    Raises:
+        ProtocolError: The card (or protocol) is wrong; the problems tell where.
+        InputError: There is no such card or protocol.
+    """
+    if cell is not None:
+        document = read_document(library.find_card(str(cell)))
+    elif protocol is not None:
+        document = _named_card(_parse(read_document(library.find_protocol(str(protocol)))))
+    else:
+        raise InputError("no cell is named")
+    return _card(document), document.text
+
+
+def parse_card(text: str, origin: str) -> CellCard:
+    """Read a cell card from text that was kept; ``origin`` names it in messages.
+
+    Raises:
+        ProtocolError: It is no cell card.
+    """
+    return _card(document_of(text, origin))
+
+
+def load_mapping(path: Path) -> tuple[dict[str, Any], str]:
+    """Read any YAML file of the language's kind: its content as plain values, and its text.
+
+    Raises:
+        ProtocolError: It cannot be read or is no mapping.
+    """
+    document = read_document(path)
+    node = load(document)
+    if not isinstance(node.content, dict):
+        node.fail('this must be lines of "key: value"')
+    return node.plain(), document.text
+
+
+def _card(document: Document) -> CellCard:
+    node = load(document)
+    card = validate(CellCard, node)
+    try:
+        card.check_complete()
+    except (CardError, QuantityError) as error:
+        node.at(("limits",)).fail(str(error))
+    return card
+
+
+def load_protocol(
+    name: str | Path,
+    card: CellCard | str | Path | None = None,
+    sets: Mapping[str, str] | None = None,
+) -> Program:
+    """Load a protocol by its shipped name or from a file, for one cell.
+
+    Args:
+        name: Shipped name, or path of a file.
+        card: The cell card, its shipped name or file; None for the one that the protocol names.
+        sets: Parameters that differ from the protocol's defaults, as text.
+
+    Raises:
+        ProtocolError: Something is wrong; the problems tell where.
+        InputError: There is no such protocol or card.
+    """
+    document = read_document(library.find_protocol(str(name)))
+    documents = [document]
+    file = _parse(document)
+    cell_card = card if isinstance(card, CellCard) else _card_of(file, card)
+    loaded = tree.build(file.body, file.root, _Includes(documents))
+    parameters = _parameters(file, cell_card, sets or {})
+    scope = Scope(cell_card, {k: p.value for k, p in parameters.items()}, {})
+    return Program(
+        name=file.body.name,
+        reference=file.body.reference,
+        card=cell_card,
+        limits=resolve_limits([file.root, *loaded.included], scope),
+        parameters=parameters,
+        nodes=loaded.nodes,
+        analyses=file.body.analyses,
+        sources=tuple(SourceFile(each.name, each.text) for each in documents),
+        saved=frozenset(loaded.saved),
+    )
+
+
+def shipped_protocols() -> dict[str, str]:
+    """Return the shipped protocols: name and title."""
+    return {
+        name: _parse(read_document(library.find_protocol(name))).body.name
+        for name in library.protocol_names()
+    }
+
+
+def shipped_cells() -> dict[str, str]:
+    """Return the shipped cell cards: name and layout."""
+    return {name: load_card(None, name)[0].layout for name in library.card_names()}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    body: ProtocolFile
+    root: SourceNode
+
+
+def _parse(document: Document) -> _File:
+    root = expand(load(document))
+    return _File(validate(ProtocolFile, root), root)
+
+
+def _card_of(file: _File, card: str | Path | None) -> CellCard:
+    if card is not None:
+        return _card(read_document(library.find_card(str(card))))
+    return _card(_named_card(file))
+
+
+def _named_card(file: _File) -> Document:
+    written, own = file.body.cell, file.root.document.path
+    if written is None:
+        file.root.fail(
+            "the protocol names no cell", 'Use --cell with a name or a file, or add "cell: ...".'
+        )
+    if own is not None and "\0" not in written and (own.parent / written).is_file():
+        return read_document(own.parent / written)
+    try:
+        return read_document(library.find_card(written))
+    except InputError as error:
+        file.root.at(("cell",)).fail(str(error))
+
+
+@dataclass(slots=True)
+class _Includes:
+    """Reads included protocols, and knows which files are being read."""
+
+    documents: list[Document]
+    open: list[Path] = field(default_factory=list)
+
+    def read(self, place: SourceNode) -> tuple[ProtocolFile, SourceNode]:
+        """Read the protocol that ``include`` names."""
+        path = self._find(place)
+        own = place.document.path
+        chain = [*self.open, *([own.resolve()] if own else [])]
+        if path.resolve() in chain:
+            place.fail(f'"{text_of(place)}" includes itself')
+        if len(chain) > 10:
+            place.fail("includes are nested at most 10 deep")
+        document = read_document(path)
+        if all(each.path != document.path for each in self.documents):
+            self.documents.append(document)
+        self.open.append(own.resolve() if own else path)
+        file = _parse(document)
+        return file.body, file.root
+
+    def done(self) -> None:
+        """An included protocol has been read to its end."""
+        self.open.pop()
+
+    def _find(self, place: SourceNode) -> Path:
+        name, own = text_of(place), place.document.path
+        if own is not None and "\0" not in name:
+            for candidate in (own.parent / name, own.parent / f"{name}.yaml"):
+                if candidate.is_file():
+                    return candidate
+        try:
+            return library.find_protocol(name)
+        except InputError as error:
+            place.fail(str(error))
+
+
+# --- Parameters ---------------------------------------------------------------------------------
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, str]:
+    """Split ``name=value`` settings of a command line.
+
+    Raises:
+        ProtocolError: One has no "=", or is given twice.
+    """
+    found: dict[str, str] = {}
+    for setting in settings:
+        name, sign, value = setting.partition("=")
+        name = name.strip()
+        if not sign or not name or not value.strip():
+            raise ProtocolError([Problem(f'"--set {setting[:80]}" is not --set name=value')])
+        if name in found:
+            raise ProtocolError([Problem(f'"--set {name}=..." is given twice')])
+        found[name] = value.strip()
+    return found
+
+
+def _parameters(file: _File, card: CellCard, sets: Mapping[str, str]) -> dict[str, Parameter]:
+    defaults = tree.bindings_of(file.root.child("parameters"))
+    _check_names(file.root, defaults)
+    unknown = [name for name in sets if name not in defaults]
+    if unknown:
+        raise ProtocolError([_unknown_setting(name, defaults) for name in unknown])
+    values: dict[str, Value] = {}
+    parameters: dict[str, Parameter] = {}
+    for name, binding in defaults.items():
+        scope = Scope(card, values, {})
+        default = parameter_value(binding.source, scope)
+        value, text = default, text_of(binding.source)
+        if name in sets:
+            value, text = _setting(name, sets[name], default, scope), sets[name]
+        values = {**values, name: value}
+        parameters[name] = Parameter(name, text, value, changed=name in sets)
+    return parameters
+
+
+def _check_names(root: SourceNode, names: Mapping[str, Binding]) -> None:
+    place = root.at(("parameters",))
+    problems = [
+        place.key_problem(name, f'"{name[:60]}" is not a name of letters, digits and _')
+        for name in names
+        if not _NAME.fullmatch(name)
+    ]
+    if problems:
+        raise ProtocolError(problems)
+
+
+def _unknown_setting(name: str, known: Iterable[str]) -> Problem:
+    names = list(known)
+    close = difflib.get_close_matches(name, names, 1, 0.5)
+    hint = f'did you mean "{close[0]}"?' if close else f"it has: {', '.join(names) or 'none'}"
+    return Problem(f"--set {name[:60]}: the protocol has no such parameter; {hint}")
+
+
+def _setting(name: str, text: str, default: Value, scope: Scope) -> Value:
+    document = document_of(text, f"--set {name}")
+    place = SourceNode(text, document, 1, 0, max(1, len(text)))
+    value = parameter_value(place, scope)
+    wanted, given = _kind(default), _kind(value)
+    if wanted != given and not _related(wanted, given):
+        example = text_of_value(default)
+        place.fail(f'"{text[:60]}" is not what "{name}" holds; its default is "{example}"')
+    return value
+
+
+def text_of_value(value: Value) -> str:
+    """Return a value as a person would write it."""
+    if isinstance(value, tuple):
+        return ", ".join(str(each) for each in value)
+    return str(value)
+
+
+def _kind(value: Value) -> Exponents | str:
+    if isinstance(value, tuple):
+        return value[0].exponents
+    return value.exponents if isinstance(value, Quantity) else type(value).__name__
+
+
+def _related(a: Exponents | str, b: Exponents | str) -> bool:
+    if isinstance(a, str) or isinstance(b, str):
+        return False
+    names = {name_of(a), name_of(b)}
+    return any(names <= set(family) for family in _FAMILIES)

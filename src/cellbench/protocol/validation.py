@@ -1,0 +1,110 @@
+"""From pydantic's errors to problems with a place in the file and a cure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from cellbench.protocol.bodies import MODELS, keys_of
+from cellbench.protocol.errors import Problem, ProtocolError
+from cellbench.protocol.schema import Step
+from cellbench.protocol.source import SourceNode
+
+Model = TypeVar("Model", bound=BaseModel)
+_Path = tuple[str | int, ...]
+
+
+def validate(model: type[Model], node: SourceNode) -> Model:
+    """Validate what a file holds.
+
+    Raises:
+        ProtocolError: It does not fit the model; all problems are in it.
+    """
+    try:
+        return model.model_validate(node.plain())
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        problems = [_problem(model, node, each) for each in details]
+        raise ProtocolError(problems) from error
+
+
+def _problem(model: type[BaseModel], root: SourceNode, error: Any) -> Problem:
+    path: _Path = tuple(error["loc"])
+    place = root.at(path)
+    match error["type"]:
+        case "extra_forbidden":
+            return _unknown_key(model, root, path)
+        case "missing":
+            return _missing(root, path)
+        case "literal_error":
+            return place.problem(f'"{place.content}" must be {error["ctx"]["expected"]}')
+        case "string_pattern_mismatch":
+            return place.problem(f'"{place.content}" is not a name of letters, digits and _')
+        case "too_short":
+            return place.problem(f'"{path[-1]}" is empty')
+        case "value_error":
+            return _value_error(place, path, error)
+    return place.problem(f'"{_name(path)}": {_plainly(error["msg"])}')
+
+
+def _value_error(place: SourceNode, path: _Path, error: Any) -> Problem:
+    cause = error["ctx"]["error"]
+    column, length = getattr(cause, "column", 0), getattr(cause, "length", 0)
+    message = str(cause)
+    if message.startswith(("has ", "must ")) and path:
+        message = f'"{_name(path)}" {message}'
+    return place.problem(message, column=column, length=length)
+
+
+def _name(path: _Path) -> str:
+    names = [each for each in path if isinstance(each, str)]
+    return names[-1] if names else "the file"
+
+
+def _plainly(message: str) -> str:
+    replacements = {
+        "Input should be a valid tuple": 'must be a list, each item with its own "- "',
+        "Input should be a valid dictionary": 'must be a block of "key: value"',
+    }
+    return replacements.get(message, message[:1].lower() + message[1:])
+
+
+def _missing(root: SourceNode, path: _Path) -> Problem:
+    place = root.at(path[:-1])
+    owner = f'"{_name(path[:-1])}"' if path[:-1] else "the file"
+    return place.problem(f'{owner} needs "{path[-1]}"')
+
+
+def _unknown_key(model: type[BaseModel], root: SourceNode, path: _Path) -> Problem:
+    key = str(path[-1])
+    known = _known_keys(model, path[:-1])
+    close = difflib.get_close_matches(key, known, 1, 0.5)
+    hint = f'did you mean "{close[0]}"?' if close else f"known are: {', '.join(known)}"
+    parent = root.at(path[:-1])
+    return parent.key_problem(key, f'"{key[:60]}" is not known here; {hint}')
+
+
+def _known_keys(model: type[BaseModel], parent: Sequence[str | int]) -> list[str]:
+    if not parent:
+        return keys_of(model)
+    if isinstance(parent[-1], int):
+        return keys_of(Step)
+    below = MODELS.get(parent[-1]) if "steps" in parent or "else" in parent else None
+    return keys_of(below or _field_model(model, parent) or model)
+
+
+def _field_model(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:
+    """Return the model of a field, through optional annotations."""
+    for key in path:
+        info = next((i for n, i in model.model_fields.items() if key in {n, i.alias}), None)
+        if info is None:
+            return None
+        choices = [info.annotation, *getattr(info.annotation, "__args__", ())]
+        found = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not found:
+            return None
+        model = found[0]
+    return model

@@ -1,0 +1,110 @@
+"""The report of a run: one HTML file that opens from disk and asks nothing of any network.
+
+The page is a Jinja2 template with automatic escaping; styles, plotting library and data are put
+into it, so that the file can be mailed, archived and printed on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from cellbench.analysis.dataset import Dataset, Result
+from cellbench.report.conditions import condition_rows, instrument_table, step_rows
+from cellbench.report.plots import page_data
+from cellbench.report.record import PROTOCOL, Record
+from cellbench.report.spectra import drawn_spectra, spectra_table
+from cellbench.report.tables import Table, result_tables
+from cellbench.report.wording import (
+    banner,
+    clock,
+    count,
+    described,
+    duration,
+    powers,
+    title_of,
+    utc,
+)
+from cellbench.store import Run, RunReader
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One analysis's answer: its name, its lines as label and text, its verdict, its tables."""
+
+    name: str
+    verdict: str
+    lines: list[tuple[str, str]]
+    tables: list[Table]
+
+
+def render(reader: RunReader, run: Run, dataset: Dataset, results: Mapping[str, Result]) -> str:
+    """The report as the text of one HTML file.
+
+    Args:
+        reader: The run's file; its documents "protocol" and "cell card" are shown.
+        run: Its entry in the catalogue.
+        dataset: Its data, as `cellbench.analysis.stored.stored_dataset` gives them.
+        results: What the analyses returned, by name.
+    """
+    record = Record(reader, run)
+    spectra = drawn_spectra(dataset)
+    return _template().render(
+        run=run,
+        record=record,
+        banner=banner(run),
+        findings=[_finding(name, result) for name, result in results.items()],
+        conditions=condition_rows(record, dataset),
+        instruments=instrument_table(record),
+        steps=step_rows(record, dataset),
+        spectra=spectra_table(spectra) if spectra else None,
+        protocol=reader.documents.get(PROTOCOL, ""),
+        data=page_data(record, dataset, spectra, results),
+    )
+
+
+def _finding(name: str, result: Result) -> Finding:
+    lines = [powers(line).strip() for line in described(name, result)]
+    return Finding(
+        name=title_of(name),
+        verdict=str(result.get("verdict") or "").replace("_", " "),
+        lines=[_label_and_text(line) for line in lines],
+        tables=result_tables(name, result),
+    )
+
+
+def _label_and_text(line: str) -> tuple[str, str]:
+    """A line in two: analyses align their texts with spaces after a label, or list conditions."""
+    parts = [part.strip() for part in line.split("  ") if part.strip()]
+    if len(parts) < 2 or parts[0][0].isdigit():
+        return "", " · ".join(parts)
+    return parts[0], " · ".join(parts[1:])
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader  # noqa: PLC0415 (only for who makes a report)
+
+    environment = Environment(
+        loader=PackageLoader("cellbench.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"clock": clock, "powers": powers, "utc": utc, "duration": duration}
+    environment.globals |= {"count": count, "asset": _asset}
+    return environment.get_template("page.html.j2")
+
+
+def _asset(name: str) -> Markup:
+    """One of our own static files, to stand in the page as it is."""
+    text = files("cellbench.report").joinpath("static", name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704 (files of this package)

@@ -1,0 +1,109 @@
+"""Addresses of instruments as a bench file writes them, and the streams that they stand for.
+
+=============================  ===================================================================
+``tcp://192.0.2.20:502``       a TCP port; ``192.0.2.20:502`` and ``192.0.2.20`` (the driver's
+                               usual port) are the same
+``COM7``, ``/dev/ttyUSB0``     a serial port
+``usb:DI-1000U``               the serial port whose hardware calls itself so
+``visa:ASRL4::INSTR``          a VISA resource, through pyvisa-py; ``visa@ivi:...`` through the
+                               installed VISA library
+=============================  ===================================================================
+
+Serial ports and VISA are imported with the first address that needs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from cellbench.errors import InputError, InstrumentError, TransportClosed
+from cellbench.transport.stream import Stream
+from cellbench.transport.tcp import open_tcp
+
+if TYPE_CHECKING:
+    from cellbench.transport.serial_port import PortSettings
+
+_SERIAL = re.compile(r"COM\d+|/.+|\\\\\.\\.+", re.IGNORECASE)
+_VISA = re.compile(r"visa(?:@(\w+))?:(.+)", re.IGNORECASE)
+_USB = re.compile(r"usb:\s*(.+)", re.IGNORECASE)
+
+
+async def open_stream(
+    address: str, serial: PortSettings | None = None, tcp_port: int | None = None
+) -> Stream:
+    """Open the connection that an address stands for.
+
+    Args:
+        address: As in the table above.
+        serial: Settings of the port, where it is a serial one.
+        tcp_port: Port of a TCP address that gives none.
+
+    Raises:
+        InputError: It is no address, or lacks a port or settings.
+        InstrumentError: Nothing can be reached there; says what is connected instead.
+    """
+    address = address.strip()
+    try:
+        if matched := _VISA.fullmatch(address):
+            return await _open_visa(matched[2], serial, matched[1] or "py")
+        if matched := _USB.fullmatch(address):
+            port = await asyncio.to_thread(_port_called, matched[1])
+            return await _open_serial(address, port, serial)
+        if _SERIAL.fullmatch(address):
+            return await _open_serial(address, address, serial)
+        return await open_tcp(*_host_and_port(address, tcp_port))
+    except TransportClosed as error:
+        raise InstrumentError(address, f"cannot be opened: {error}") from error
+
+
+def _host_and_port(address: str, tcp_port: int | None) -> tuple[str, int]:
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        port = parts.port or tcp_port
+    except ValueError as error:
+        raise InputError(f'"{address}" is no address: {error}') from error
+    if parts.scheme != "tcp" or not parts.hostname or " " in address:
+        raise InputError(f'"{address}" is no address: write tcp://host:port, COM7 or visa:...')
+    if port is None:
+        raise InputError(f'"{address}" needs a port: write tcp://{parts.hostname}:port')
+    return parts.hostname, port
+
+
+async def _open_serial(address: str, port: str, settings: PortSettings | None) -> Stream:
+    from cellbench.transport import serial_port  # noqa: PLC0415 - TCP benches need no pyserial
+
+    if settings is None:
+        raise InputError(f'"{address}" is a serial port, but this instrument has none')
+    try:
+        return await serial_port.open_serial(port, settings)
+    except TransportClosed as error:
+        there = await asyncio.to_thread(_ports_text)
+        raise TransportClosed(f"{error}. {there}") from error
+
+
+async def _open_visa(resource: str, settings: PortSettings | None, backend: str) -> Stream:
+    from cellbench.transport.visa import open_visa  # noqa: PLC0415 - a quarter of a second
+
+    return await open_visa(resource, settings, backend)
+
+
+def _port_called(name: str) -> str:
+    from cellbench.transport import serial_port  # noqa: PLC0415 - as above
+
+    ports = serial_port.ports()
+    found = [port for port, text in ports.items() if name.lower() in text.lower()]
+    if len(found) == 1:
+        return found[0]
+    problem = f"{len(found)} serial ports are called {name}" if found else f"no {name} is connected"
+    raise TransportClosed(f"{problem}. {_ports_text()}")
+
+
+def _ports_text() -> str:
+    from cellbench.transport import serial_port  # noqa: PLC0415 - as above
+
+    ports = serial_port.ports()
+    listed = ", ".join(f"{port} ({text})" for port, text in sorted(ports.items()))
+    return f"Serial ports here: {listed or 'none'}"

@@ -1,0 +1,186 @@
+"""A VISA session as a byte stream: pyvisa in one worker thread.
+
+Meant for byte-oriented resources (TCPIP SOCKET, ASRL). A VISA read that times out loses what it
+had read so far, so that the worker asks for single bytes. pyvisa-py does not tell that the other
+end of a socket closed, it is only silent: where there is a choice, a ``tcp://`` address is better.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyvisa
+from pyvisa.constants import Parity, SerialTermination, StatusCode, StopBits
+from pyvisa.resources import MessageBasedResource, SerialInstrument
+
+from cellbench.errors import TransportClosed
+from cellbench.transport.stream import Stream
+
+if TYPE_CHECKING:
+    from cellbench.transport.serial_port import PortSettings
+
+T = TypeVar("T")
+
+_POLL_MS = 10
+_CHUNK_BYTES = 4096
+_BYTE_ORIENTED = ("SOCKET", "ASRL")
+_PARITIES = {"N": Parity.none, "E": Parity.even, "O": Parity.odd}
+_STOP_BITS = {1: StopBits.one, 1.5: StopBits.one_and_a_half, 2: StopBits.two}
+
+
+class VisaStream(Stream):
+    """An open session, used by its worker thread alone."""
+
+    def __init__(self, resource: MessageBasedResource) -> None:
+        super().__init__()
+        self._resource = resource
+        self._loop = asyncio.get_running_loop()
+        self._outgoing: queue.SimpleQueue[tuple[bytes, asyncio.Future[None]]] = queue.SimpleQueue()
+        name = resource.resource_name.upper()
+        self._count = 1 if any(kind in name for kind in _BYTE_ORIENTED) else _CHUNK_BYTES
+        self._closing = threading.Event()
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._worker = threading.Thread(target=self._work, name=f"visa {name}", daemon=True)
+        self._worker.start()
+
+    async def opened(self) -> None:
+        """Wait for the first read: only then pyvisa-py knows whether a socket is connected.
+
+        Raises:
+            TransportClosed: It is not.
+        """
+        await self._opened
+
+    async def close(self) -> None:
+        """Close the session; it can be opened again once this returns."""
+        await super().close()
+        self._closing.set()
+        await asyncio.to_thread(self._worker.join)
+
+    async def _send(self, data: bytes) -> None:
+        written = self._loop.create_future()
+        self._outgoing.put((data, written))
+        await written
+
+    def _work(self) -> None:
+        try:
+            self._read_some()
+            self._hand_over(_finish, self._opened)
+            while not self._closing.is_set():
+                self._write_all()
+                self._read_some()
+        except (pyvisa.Error, OSError) as error:
+            self._hand_over(_fail, (self._opened, TransportClosed(str(error))))
+            self._hand_over(self.fail, TransportClosed(str(error)))
+        finally:
+            self._refuse_rest()
+            with contextlib.suppress(pyvisa.Error, OSError):  # it may be gone already
+                self._resource.close()
+
+    def _write_all(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                data, written = self._outgoing.get_nowait()
+                try:
+                    self._resource.write_raw(data)
+                except (pyvisa.Error, OSError) as error:
+                    self._hand_over(_fail, (written, TransportClosed(str(error))))
+                    raise
+                self._hand_over(_finish, written)
+
+    def _read_some(self) -> None:
+        data = bytearray()
+        try:
+            while len(data) < _CHUNK_BYTES and not (data and self._outgoing.qsize()):
+                data += self._read()
+                self._resource.timeout = 0 if self._count == 1 else _POLL_MS
+        except pyvisa.VisaIOError as error:
+            if error.error_code != StatusCode.error_timeout:
+                raise
+        finally:
+            if data:
+                self._hand_over(self.feed, bytes(data))
+                self._resource.timeout = _POLL_MS
+
+    def _read(self) -> bytes:
+        if self._count == 1:
+            return self._resource.read_bytes(1)
+        return self._resource.read_raw(self._count)
+
+    def _refuse_rest(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                _, written = self._outgoing.get_nowait()
+                self._hand_over(_fail, (written, TransportClosed("closed")))
+
+    def _hand_over(self, method: Callable[[T], None], argument: T) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(method, argument)
+
+
+def _finish(written: asyncio.Future[None]) -> None:
+    if not written.done():
+        written.set_result(None)
+
+
+def _fail(failed: tuple[asyncio.Future[None], Exception]) -> None:
+    written, error = failed
+    if not written.done():
+        written.set_exception(error)
+
+
+async def open_visa(
+    resource: str, settings: PortSettings | None = None, backend: str = "py"
+) -> VisaStream:
+    """Open a resource.
+
+    Args:
+        resource: e.g. ``TCPIP::192.0.2.7::5025::SOCKET`` or ``ASRL/dev/ttyUSB0::INSTR``.
+        settings: Settings of the port, for ASRL resources.
+        backend: The VISA library, as pyvisa names it after the ``@``.
+
+    Raises:
+        TransportClosed: It cannot be opened.
+    """
+    try:
+        opened = await asyncio.to_thread(_open, resource, settings, backend)
+    except (pyvisa.Error, OSError, ValueError) as error:
+        raise TransportClosed(f"{resource}: {error}") from error
+    stream = VisaStream(opened)
+    try:
+        await stream.opened()
+    except TransportClosed as error:
+        raise TransportClosed(f"{resource}: {error}") from error
+    return stream
+
+
+def _open(resource: str, settings: PortSettings | None, backend: str) -> MessageBasedResource:
+    opened: Any = pyvisa.ResourceManager(f"@{backend}").open_resource(resource)
+    if not isinstance(opened, MessageBasedResource):
+        opened.close()
+        raise TransportClosed(f"{resource}: carries no messages")
+    opened.timeout = _POLL_MS
+    opened.read_termination = None
+    opened.write_termination = ""
+    if isinstance(opened, SerialInstrument):
+        opened.end_input = SerialTermination.none
+        if settings is not None:
+            _set_port(opened, settings)
+    return opened
+
+
+def _set_port(port: SerialInstrument, settings: PortSettings) -> None:
+    port.baud_rate = settings.baudrate
+    port.data_bits = settings.bytesize
+    port.parity = _PARITIES[settings.parity]
+    port.stop_bits = _STOP_BITS[settings.stopbits]
+
+
+def resources(backend: str = "py") -> list[str]:
+    """Resources that the VISA library finds."""
+    return list(pyvisa.ResourceManager(f"@{backend}").list_resources("?*"))

@@ -1,0 +1,54 @@
+"""The tables that analyses are given."""
+
+import numpy as np
+import pytest
+
+from cellbench.analysis.dataset import Dataset, Geometry, Samples, Series, Spectrum, StepData
+
+
+def test_columns_of_different_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="differ in length"):
+        Samples(np.arange(3.0), np.arange(2.0), np.arange(3.0))
+
+
+def test_a_series_gives_the_median_of_an_interval() -> None:
+    series = Series(np.arange(10.0), np.arange(10.0))
+    assert series.typical(2.0, 4.0) == 3.0
+
+
+def test_a_series_reaches_out_for_an_interval_between_two_readings() -> None:
+    series = Series(np.array([0.0, 60.0]), np.array([1.0, 3.0]))
+    assert series.typical(20.0, 25.0) == 2.0
+
+
+def test_a_series_does_not_repeat_a_stale_reading() -> None:
+    series = Series(np.array([0.0]), np.array([298.0]))
+    assert series.typical(1000.0, 1010.0) is None
+
+
+def test_a_spectrum_is_ordered_from_high_to_low_without_missing_points() -> None:
+    spectrum = Spectrum(0.0, "eis", np.array([1.0, 100.0, 10.0]), np.array([1, np.nan, 3 + 0j]))
+    frequency_Hz, impedance_ohm = spectrum.descending()
+    assert frequency_Hz.tolist() == [10.0, 1.0]
+    assert impedance_ohm.tolist() == [3, 1]
+
+
+def test_rows_between_two_times_include_both_ends() -> None:
+    t = np.arange(5.0)
+    assert Samples(t, t, t).between(1.0, 3.0).time_s.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_without_a_gauge_the_nearest_spectrum_tells_the_temperature() -> None:
+    f, z = np.array([1.0]), np.array([1 + 0j])
+    spectra = tuple(Spectrum(t, "eis", f, z, temperature_K=T) for t, T in ((0, 290), (100, 300)))
+    dataset = Dataset(Geometry(1e-4, "symmetric"), spectra=spectra)
+    assert dataset.temperature_K(90, 95) == 300.0
+    assert dataset.stack_pressure_Pa(90, 95) is None
+
+
+def test_only_a_number_is_a_numeric_setting() -> None:
+    step = StepData("rest", "rest", 1.0, 3.0, {"duration_s": 2, "when": "available"})
+    assert step.number("duration_s") == 2.0
+    assert step.number("when") is None
+    assert step.number("absent") is None
+    assert step.duration_s == 2.0

@@ -1,0 +1,125 @@
+"""The simulated bench as a whole: what it says of itself, its life, its determinism."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from cellbench.clock import run
+from cellbench.errors import CellbenchError, InputError, TransportClosed
+from cellbench_sim.bench import SimulatedBench, cell_names
+
+SCRIPT = b"""e
+var p
+var c
+set_pgstat_mode 6
+set_range db 1m
+cell_on
+meas_loop_cp p c 50u 1 100
+pck_start
+pck_add p
+pck_add c
+pck_end
+endloop
+on_finished:
+cell_off
+
+"""
+
+
+def test_an_unknown_cell_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InputError, match="LYC_PMMA"):
+        SimulatedBench("unobtainium", 1)
+    assert "LYC_PMMA" in cell_names()
+
+
+def test_the_description_is_what_a_bench_file_would_say() -> None:
+    description = SimulatedBench("LYC", 1, potentiostat="emstat4_hr").description()
+    assert set(description) == {"bench", "instruments", "fixture", "wiring"}
+    assert description["instruments"]["potentiostat"] == {
+        "driver": "palmsens",
+        "port": "sim:potentiostat",
+        "f_max": "200 kHz",
+    }
+    assert description["wiring"] == {"cell": {"channel": "potentiostat"}}
+
+
+def test_nobody_can_connect_before_the_bench_is_on_or_to_what_is_not_there() -> None:
+    async def main() -> None:
+        bench = SimulatedBench("LYC", 1)
+        with pytest.raises(CellbenchError, match="not switched on"):
+            bench.connect("press")
+        async with bench:
+            with pytest.raises(InputError, match="load cell"):
+                bench.connect("oscilloscope")
+
+    run(main(), virtual=True)
+
+
+def measure(seed: int, polls: int = 0, **options: Any) -> bytes:
+    """Run a script, with somebody looking at the other instruments all the while."""
+
+    async def main() -> bytes:
+        async with SimulatedBench("LYC_PMMA", seed, **options) as bench:
+            stream, load_cell = bench.connect("potentiostat"), bench.connect("load cell")
+            await stream.write(SCRIPT)
+            for _ in range(polls):
+                await load_cell.write(b"w\r")
+                await asyncio.sleep(100 / polls)
+            return await stream.read_until(b"\n\n", 1000)
+
+    return run(main(), virtual=True)
+
+
+def test_one_seed_gives_one_measurement_whoever_looks_on() -> None:
+    assert measure(3) == measure(3) == measure(3, polls=7) == measure(3, polls=333)
+    assert measure(3) != measure(4)
+
+
+def test_reversed_leads_turn_the_voltage_of_the_cell_not_of_the_current() -> None:
+    straight, reversed_ = measure(3).splitlines(), measure(3, polarity=-1).splitlines()
+    assert straight[2][:4] == reversed_[2][:4] == b"Pab8"
+
+
+def test_a_broken_wire_drives_the_potentiostat_to_its_limit() -> None:
+    lines = measure(3, connected=False).splitlines()
+    assert all(b",12," in line for line in lines if line.startswith(b"P"))
+
+
+def test_a_fault_inside_an_emulator_ends_the_bench_with_its_reason() -> None:
+    async def main() -> None:
+        async with SimulatedBench("LYC", 1) as bench:
+            stream = bench.connect("load cell")
+            bench.world.advance_to(1e6)
+            await stream.write(b"w\r")
+            await asyncio.sleep(10)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(main(), virtual=True)
+    assert caught.group_contains(ValueError, match="time runs forward")
+
+
+def test_an_error_of_the_host_passes_through_unchanged() -> None:
+    async def main() -> None:
+        async with SimulatedBench("LYC", 1):
+            raise InputError("mine")
+
+    with pytest.raises(InputError, match="mine"):
+        run(main(), virtual=True)
+
+
+def test_a_bench_that_is_off_does_nothing_any_more() -> None:
+    async def main() -> None:
+        async with SimulatedBench("LYC", 1) as bench:
+            stream = bench.connect("load cell")
+            await stream.write(b"wc\r")
+        await stream.drain(0.1)
+        await stream.write(b"w\r")
+        assert await stream.drain(5) == b""
+        await stream.close()
+        with pytest.raises(TransportClosed):
+            await stream.write(b"w\r")
+
+    run(main(), virtual=True)

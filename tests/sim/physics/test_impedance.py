@@ -1,0 +1,115 @@
+"""Spectra: sinusoids in time against the closed form, blocking spikes, arcs within the band."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from cellbench_sim.presets import load_preset
+from cellbench_sim.world import World
+from numpy.typing import NDArray
+
+STEPS_PER_PERIOD = 400
+PERIODS = 4
+Drive = Callable[[World, float], None]
+
+
+def measured(
+    world: World, frequency_Hz: float, drive: Drive, bias: float, amplitude: float
+) -> complex:
+    """Drive a staircase sine; return V/I at its frequency, from the middles of the last steps."""
+    start_s, step_s = world.time_s, 1 / (frequency_Hz * STEPS_PER_PERIOD)
+    total = STEPS_PER_PERIOD * PERIODS
+    voltages, currents = np.empty(total), np.empty(total)
+    for step in range(total):
+        world.advance_to(start_s + step * step_s)
+        phase = 2 * np.pi * (step + 0.5) / STEPS_PER_PERIOD
+        drive(world, bias + amplitude * float(np.cos(phase)))
+        world.advance_to(start_s + (step + 0.5) * step_s)
+        voltages[step], currents[step] = world.terminals()
+    turning = np.exp(-2j * np.pi * np.arange(total) / STEPS_PER_PERIOD)[-STEPS_PER_PERIOD:]
+    last = slice(-STEPS_PER_PERIOD, None)
+    return complex((voltages[last] @ turning) / (currents[last] @ turning))
+
+
+@pytest.mark.parametrize("frequency_Hz", [0.1, 3.0, 1e2, 1e3, 1e4, 1e5])
+@pytest.mark.parametrize("name", ["LYC", "LYC_PMMA"])
+def test_a_current_sinusoid_meets_the_closed_form_within_a_percent(
+    pressed_world: Callable[..., World], name: str, frequency_Hz: float
+) -> None:
+    world = pressed_world(name)
+    closed = world.impedance(np.array([frequency_Hz]))[0]
+
+    driven = measured(world, frequency_Hz, World.apply_current, 0.0, 1e-7)
+
+    assert abs(driven - closed) < 0.01 * abs(closed)
+
+
+@pytest.mark.parametrize("frequency_Hz", [0.1, 1e2, 1e3, 1e5])
+def test_a_voltage_sinusoid_meets_the_closed_form_within_a_percent(
+    pressed_world: Callable[..., World], frequency_Hz: float
+) -> None:
+    world = pressed_world("LYC_PMMA")
+    closed = world.impedance(np.array([frequency_Hz]))[0]
+
+    driven = measured(world, frequency_Hz, World.apply_voltage, 0.0, 1e-5)
+
+    assert abs(driven - closed) < 0.01 * abs(closed)
+
+
+@pytest.mark.parametrize("frequency_Hz", [0.2, 2.0, 1e3])
+def test_a_spectrum_under_bias_sees_the_slope_at_the_bias(
+    pressed_world: Callable[..., World], frequency_Hz: float
+) -> None:
+    world = pressed_world("LYC_PMMA")
+    bias_A = 0.05 * 10 * world.cell.area_m2
+    world.apply_current(bias_A)
+    world.advance_to(world.time_s + 10.0)
+    closed = world.impedance(np.array([frequency_Hz]))[0]
+
+    driven = measured(world, frequency_Hz, World.apply_current, bias_A, 1e-7)
+
+    assert abs(driven - closed) < 0.01 * abs(closed)
+
+
+@pytest.mark.parametrize("frequency_Hz", [1.0, 1e3, 1e5])
+def test_a_sinusoid_through_a_blocking_cell_meets_the_closed_form(frequency_Hz: float) -> None:
+    world = World(load_preset("LYC_blocking"), seed=0)
+    closed = world.impedance(np.array([frequency_Hz]))[0]
+
+    driven = measured(world, frequency_Hz, World.apply_current, 0.0, 1e-7)
+
+    assert abs(driven - closed) < 0.01 * abs(closed)
+
+
+def test_steel_electrodes_show_the_spike_of_a_constant_phase_element() -> None:
+    world = World(load_preset("LYC_blocking"), seed=0)
+    frequencies_Hz = np.logspace(1, -1, 21)
+    spike = world.impedance(frequencies_Hz)
+
+    slope = np.polyfit(np.log(frequencies_Hz), np.log(np.abs(spike)), 1)[0]
+    assert slope == pytest.approx(-0.9, abs=0.02)
+    assert np.degrees(np.angle(spike)).max() == pytest.approx(-81, abs=2)
+
+
+@pytest.mark.parametrize("name", ["LYC", "LYC_PMMA", "Li2ZrCl6", "Li2ZrCl5.5F0.5"])
+def test_the_boundary_arc_peaks_below_a_megahertz_and_the_bulk_arc_above_ten(name: str) -> None:
+    pellet = World(load_preset(name), seed=0).cell.pellet
+    frequencies_Hz = np.logspace(4, 6, 200)
+    boundary = -pellet.boundary.impedance(2 * np.pi * frequencies_Hz).imag
+
+    assert frequencies_Hz[0] < frequencies_Hz[boundary.argmax()] < 5e5
+    intercept = pellet.impedance(2 * np.pi * np.array([1e7]))[0]
+    assert intercept.real == pytest.approx(pellet.bulk_Ohm, rel=0.15)
+
+
+def test_a_spectrum_at_open_circuit_does_not_see_the_added_resistance(
+    pressed_world: Callable[..., World], frequencies_Hz: NDArray[np.float64]
+) -> None:
+    world = pressed_world("LYC_PMMA")
+    spectrum_Ohm = float(world.impedance(frequencies_Hz)[-1].real)
+    current_A = 1e-3 * world.cell.area_m2 * 1e4
+    world.apply_current(current_A)
+    world.advance_to(world.time_s + 60.0)
+
+    added_Ohm = world.terminals()[0] / current_A - spectrum_Ohm
+    assert added_Ohm * world.cell.area_m2 * 1e4 == pytest.approx(219, rel=0.02)

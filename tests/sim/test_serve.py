@@ -1,0 +1,171 @@
+"""The served bench, with programs that nobody here wrote as its hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from cellbench.clock import run
+from cellbench.errors import InputError
+from cellbench_sim.bench import SimulatedBench
+from cellbench_sim.serve import serve
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+
+
+def served(
+    story: Callable[[dict[str, str]], Awaitable[None]], *, ptys: bool = False, speed: float = 1.0
+) -> None:
+    """Tell a story to a served bench; addresses by instrument (of its terminal with ``ptys``)."""
+
+    async def main() -> None:
+        async with SimulatedBench("LYC_PMMA", 7) as bench, serve(bench, ptys=ptys) as endpoints:
+            await story({endpoint.instrument: endpoint.address for endpoint in endpoints})
+
+    run(main(), virtual=True, speed=speed)
+
+
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """Run a blocking program; the bench's time goes on meanwhile."""
+    done = asyncio.get_running_loop().create_future()
+
+    def finish(result: Any, error: BaseException | None) -> None:
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def target() -> None:
+        try:
+            outcome, error = work(), None
+        except BaseException as caught:  # noqa: BLE001 (raised again in the test)
+            outcome, error = None, caught
+        loop.call_soon_threadsafe(finish, outcome, error)
+
+    loop = asyncio.get_running_loop()
+    threading.Thread(target=target, daemon=True).start()
+    while not done.done():
+        await asyncio.sleep(0.01)
+    return done.result()
+
+
+def test_pymodbus_reads_and_drives_the_press() -> None:
+    client_module = pytest.importorskip("pymodbus.client")
+
+    async def story(addresses: dict[str, str]) -> None:
+        host, port = addresses["press"].split(":")
+        client = client_module.AsyncModbusTcpClient(host, port=int(port))
+        assert await client.connect()
+        target = list(struct.unpack("<2H", struct.pack("<f", 1.0)))
+        await client.write_register(100, 6)
+        await client.write_registers(101, target)
+        await client.write_registers(103, target)
+        await client.write_register(100, 3)
+        await asyncio.sleep(10)
+        words = (await client.read_holding_registers(0, count=10)).registers
+        (force_kN,) = struct.unpack("<f", struct.pack("<2H", *words[2:4]))
+        assert force_kN == pytest.approx(1.0, abs=0.01)
+        assert words[0] & 0b1011 == 0b1011
+        assert (await client.read_holding_registers(50, count=1)).exception_code == 2
+        client.close()
+
+    served(story, speed=20.0)
+
+
+def test_hosts_come_and_go() -> None:
+    async def story(addresses: dict[str, str]) -> None:
+        host, port = addresses["load cell"].split(":")
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"model\r")
+            assert await reader.readline() == b"DI-1000U\r\n"
+            writer.close()
+        _, first = await asyncio.open_connection(host, int(port))
+        reader, second = await asyncio.open_connection(host, int(port))
+        second.write(b"model\r")
+        assert await reader.readline() == b"DI-1000U\r\n"
+        first.close()
+        second.close()
+
+    served(story)
+
+
+def test_time_passes_at_the_scale_that_was_asked_for() -> None:
+    async def story(addresses: dict[str, str]) -> None:
+        host, port = addresses["load cell"].split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        started_s = time.perf_counter()
+        for _ in range(20):
+            writer.write(b"tare\r")
+            assert await reader.readline() == b"Tared\r\n"
+        assert 0.15 < time.perf_counter() - started_s < 2
+        writer.close()
+
+    served(story, speed=100.0)
+
+
+@posix_only
+def test_minimalmodbus_reads_and_sets_the_chamber() -> None:
+    minimalmodbus = pytest.importorskip("minimalmodbus")
+
+    def drive(path: str) -> tuple[float, float]:
+        instrument = minimalmodbus.Instrument(path, 1)
+        instrument.serial.timeout = 2
+        instrument.write_register(2, 40.0, number_of_decimals=1, functioncode=6)
+        instrument.write_register(2, 45.0, number_of_decimals=1, functioncode=16)
+        measured = instrument.read_register(1, 1, signed=True)
+        target = instrument.read_register(2, 1, signed=True)
+        instrument.serial.close()
+        return measured, target
+
+    async def story(addresses: dict[str, str]) -> None:
+        measured, target = await in_thread(lambda: drive(addresses["chamber"]))
+        assert measured == pytest.approx(25, abs=5)
+        assert target == 45.0
+
+    served(story, ptys=True)
+
+
+@posix_only
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_public_client_of_the_load_cell_reads_it() -> None:
+    async def story(addresses: dict[str, str]) -> None:
+        module = pytest.importorskip("loadstar_sensors_interface")
+        client = module.LoadstarSensorsInterface()
+        await client.open_high_speed_serial_connection(addresses["load cell"])
+        assert await client.get_model() == "DI-1000U"
+        assert await client.tare()
+        assert await client.get_adc_value() == pytest.approx(0, abs=50_000)
+        client.start_getting_sensor_values()
+        await asyncio.sleep(2)
+        await client.stop_getting_sensor_values()
+        assert client.get_sensor_value_count() == pytest.approx(20, abs=3)
+        client._writer.close()
+
+    served(story, ptys=True, speed=10.0)
+
+
+@posix_only
+def test_a_terminal_that_nobody_reads_does_not_stop_the_bench() -> None:
+    async def story(addresses: dict[str, str]) -> None:
+        with open(addresses["load cell"], "wb", buffering=0) as line:  # noqa: ASYNC230, PTH123
+            line.write(b"wc\r")
+            await asyncio.sleep(300)
+
+    served(story, ptys=True, speed=300.0)
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="elsewhere there are pseudo-terminals")
+def test_windows_says_that_it_has_no_terminals() -> None:
+    async def story(addresses: dict[str, str]) -> None:
+        raise AssertionError(addresses)
+
+    with pytest.raises(InputError, match="pseudo-terminals"):
+        served(story, ptys=True)

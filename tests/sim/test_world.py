@@ -1,0 +1,210 @@
+"""The world as one thing: its time grid, its repeatability, its wiring."""
+
+import numpy as np
+import pytest
+from cellbench_sim.physics.chamber import ChamberSettings
+from cellbench_sim.presets import load_preset
+from cellbench_sim.world import World
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+PRESETS = {name: load_preset(name) for name in ("LYC", "LYC_PMMA", "LYC_blocking")}
+MA = 1e-3
+Times = list[float]
+COMMAND_TIMES_S = (0.0, 31.37, 100.0, 160.05, 300.123)
+END_S = 420.0
+
+
+def build(seed: int = 3, preset: str = "LYC") -> World:
+    return World(PRESETS[preset], seed=seed)
+
+
+def command(world: World, number: int) -> None:
+    """A course that presses, cycles into the irregular phase, warms and rests."""
+    if number == 0:
+        world.press.ramp_to(393.0, 20.0)
+    elif number == 1:
+        world.apply_current(0.6 * MA)
+    elif number == 2:
+        world.apply_voltage(-0.3)
+    elif number == 3:
+        world.chamber.set_point_K = 303.15
+        world.apply_current(-0.7 * MA)
+    else:
+        world.open_circuit()
+
+
+def run(looks_s: Times, seed: int = 3) -> World:
+    """Follow the course, looking at the world at the given times as well."""
+    world = build(seed)
+    events = [(time_s, number) for number, time_s in enumerate(COMMAND_TIMES_S)]
+    for time_s, number in sorted(events + [(look_s, -1) for look_s in looks_s]):
+        world.advance_to(time_s)
+        if number < 0:
+            world.terminals()
+            world.impedance(np.array([1e5, 1.0]))
+        else:
+            command(world, number)
+    world.advance_to(END_S)
+    return world
+
+
+@settings(max_examples=25, deadline=None)
+@given(looks_s=st.lists(st.floats(0.0, END_S), max_size=60))
+def test_looking_more_often_changes_nothing(looks_s: Times) -> None:
+    assert run(looks_s).snapshot() | {"time_s": END_S} == run([]).snapshot()
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts_s=st.lists(st.floats(100.0, 5000.0), min_size=1, max_size=20))
+def test_advancing_in_pieces_equals_advancing_at_once(cuts_s: Times) -> None:
+    pieces, whole = build(), build()
+    for world in (pieces, whole):
+        world.press.ramp_to(393.0, 20.0)
+        world.advance_to(60.0)
+        world.apply_current(0.6 * MA)
+    for cut_s in sorted(cuts_s):
+        pieces.advance_to(cut_s)
+    whole.advance_to(max(cuts_s))
+
+    assert pieces.snapshot() == whole.snapshot()
+    assert pieces.terminals() == whole.terminals()
+
+
+def trace(world: World, seconds: int) -> Times:
+    voltages = []
+    for _ in range(seconds):
+        world.advance_to(world.time_s + 0.7)
+        voltages.append(world.terminals()[0])
+    return voltages
+
+
+def test_the_same_seed_gives_the_same_cell_and_another_seed_another() -> None:
+    traces = []
+    for seed in (5, 5, 6):
+        world = build(seed)
+        world.press.ramp_to(393.0, 40.0)
+        world.advance_to(60.0)
+        world.apply_current(0.6 * MA)
+        traces.append(trace(world, 300))
+
+    assert traces[0] == traces[1] != traces[2]
+
+
+@settings(max_examples=10, deadline=None)
+@given(pause_s=st.floats(0.0, END_S))
+def test_a_restored_world_repeats_itself(pause_s: float) -> None:
+    world = run([])
+    world.apply_current(0.7 * MA)
+    world.advance_to(END_S + pause_s)
+    press, state = world.press, world.snapshot()
+    first = trace(world, 200)
+    world.restore(state)
+
+    assert world.press is press
+    assert world.time_s == END_S + pause_s
+    assert trace(world, 200) == first
+
+
+def test_a_snapshot_is_not_touched_by_what_comes_after() -> None:
+    world = run([])
+    state = world.snapshot()
+    world.apply_current(0.7 * MA)
+    world.advance_to(END_S + 100.0)
+    world.restore(state)
+
+    assert world.snapshot() == state
+
+
+def test_time_does_not_run_backwards() -> None:
+    world = build()
+    world.advance_to(10.0)
+    with pytest.raises(ValueError, match="forward"):
+        world.advance_to(9.999)
+
+
+def test_an_applied_voltage_is_at_the_terminals_and_an_applied_current_flows() -> None:
+    world = build()
+    world.advance_to(5.0)
+    world.apply_voltage(0.1)
+    assert world.terminals()[0] == 0.1
+    world.apply_current(0.2 * MA)
+    assert world.terminals()[1] == 0.2 * MA
+    world.advance_to(12.34)
+    assert world.terminals()[1] == 0.2 * MA
+
+
+def test_a_fresh_symmetric_cell_rests_at_zero_volts() -> None:
+    world = build()
+    world.advance_to(3600.0)
+
+    assert world.terminals() == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("current_A", [0.01 * MA, 0.03 * MA, 0.06 * MA, -0.4 * MA])
+def test_a_voltage_hold_draws_the_current_that_needs_this_voltage(current_A: float) -> None:
+    by_current, by_voltage = build(preset="LYC_PMMA"), build(preset="LYC_PMMA")
+    by_current.apply_current(current_A)
+    by_current.advance_to(30.0)
+    voltage_V, _ = by_current.terminals()
+    by_voltage.apply_voltage(voltage_V)
+    by_voltage.advance_to(30.0)
+
+    assert by_voltage.terminals()[1] == pytest.approx(current_A, rel=1e-4)
+
+
+def test_reversed_leads_reverse_what_the_cell_feels_and_not_what_the_instrument_sees() -> None:
+    world = build()
+    world.polarity = -1
+    world.apply_current(0.2 * MA)
+    world.advance_to(3600.0)
+
+    assert world.terminals()[0] > 0
+    assert world.terminals()[1] == 0.2 * MA
+    assert world.cell.current_A == -0.2 * MA
+    with pytest.raises(ValueError, match="polarity"):
+        world.polarity = 0
+
+
+def test_a_broken_wire_leaves_the_cell_at_rest_and_the_instrument_at_its_compliance() -> None:
+    world = build()
+    world.apply_current(0.2 * MA)
+    world.advance_to(10.0)
+    world.connected = False
+
+    assert abs(world.terminals()[0]) > 1e6
+    assert world.cell.current_A == 0.0
+    assert np.abs(world.impedance(np.array([1.0, 1e3]))).min() > 1e9
+    world.apply_voltage(1.0)
+    assert world.terminals()[0] == 1.0
+    assert world.terminals()[1] < 1e-9
+    world.connected = True
+    assert world.terminals()[1] > 1e-6
+
+
+def test_squeezing_the_press_lowers_the_voltage_that_the_same_current_needs() -> None:
+    world = build(preset="LYC_PMMA")
+    world.press.ramp_to(80.0, 40.0)
+    world.advance_to(60.0)
+    world.apply_current(0.2 * MA)
+    world.advance_to(120.0)
+    loose_V, _ = world.terminals()
+    world.press.ramp_to(393.0, 40.0)
+    world.advance_to(180.0)
+
+    assert world.terminals()[0] < 0.7 * loose_V
+
+
+def test_a_warm_chamber_lowers_the_electrolyte_along_arrhenius() -> None:
+    world = build(preset="LYC_blocking")
+    cool = world.impedance(np.array([1e6]))[0].real
+    world.chamber.set_point_K = 323.15
+    world.advance_to(7200.0)
+
+    assert world.impedance(np.array([1e6]))[0].real < 0.45 * cool
+
+
+def test_a_bench_without_chamber_starts_at_the_temperature_of_the_room() -> None:
+    world = World(PRESETS["LYC"], seed=1, chamber=ChamberSettings(set_point_K=None))
+
+    assert world.cell_temperature_K == world.chamber.ambient_K
