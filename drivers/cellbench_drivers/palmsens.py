@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -177,4 +176,4 @@ class PalmSens:
 
     def _modelled(self, name: ModelName) -> Model:
         model, f_max = MODELS[name], self._options.f_max
-        return model if f_max is None else replace(model, frequency_max_Hz=f_max)
+        return model if f_max is None else model.with_frequency_max(f_max)

@@ -6,7 +6,7 @@ verified there is named in `UNVERIFIED` and shown with the capabilities.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cellbench.instruments.capabilities import ChannelCapabilities, ImpedanceBand, ReactionTime
@@ -14,10 +14,17 @@ from cellbench.instruments.capabilities import ChannelCapabilities, ImpedanceBan
 ModelName = Literal["nexus", "emstat4 hr", "emstat4 lr", "emstat pico"]
 
 #: Recalled from data sheets: to be checked against the sheet of the unit.
-UNVERIFIED = ("f_max", "f_min", "interval_min", "current_min", "voltage_noise")
+UNVERIFIED = (
+    "f_max",
+    "f_min",
+    "interval_min",
+    "current_min",
+    "voltage_noise",
+    "amplitude (rms or peak)",
+)
 
-#: The current of a potentiostat may overshoot its set value within a range by this.
-RANGE_HEADROOM = 1.1
+#: A range is taken only for currents that leave it this much headroom.
+_RANGE_HEADROOM = 1.1
 #: Autoranging in a spectrum stops here: the ranges below are slow.
 _SPECTRUM_RANGE_MIN_A = 100e-9
 _INTERVAL_USUAL_S = 1.0
@@ -35,15 +42,21 @@ class Model:
     voltage_noise_V: float
     frequency_min_Hz: float = 1e-3
     interval_min_s: float = 1e-3
+    unverified: tuple[str, ...] = UNVERIFIED
 
     @property
     def current_max_A(self) -> float:
         """The largest current: the top of the highest range."""
         return self.current_ranges_A[-1]
 
+    def with_frequency_max(self, frequency_Hz: float) -> Model:
+        """Return the model with a highest frequency that is known."""
+        unverified = tuple(each for each in self.unverified if each != "f_max")
+        return replace(self, frequency_max_Hz=frequency_Hz, unverified=unverified)
+
     def range_for(self, expected_A: float) -> float:
         """Return the smallest range with headroom above a current, or else the highest."""
-        wanted_A = RANGE_HEADROOM * abs(expected_A)
+        wanted_A = _RANGE_HEADROOM * abs(expected_A)
         return next((top for top in self.current_ranges_A if top >= wanted_A), self.current_max_A)
 
     def spectrum_range_min(self) -> float:
@@ -114,5 +127,5 @@ def capabilities(model: Model, commands: int = ALL_COMMANDS) -> ChannelCapabilit
         # Z is obeyed once the sample under way is finished: one interval, as the sample itself.
         reaction=ReactionTime(_INTERVAL_USUAL_S, 0.02, _INTERVAL_USUAL_S),
         voltage_noise_V=model.voltage_noise_V,
-        unverified=UNVERIFIED,
+        unverified=model.unverified,
     )

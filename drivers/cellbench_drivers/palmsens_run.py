@@ -90,6 +90,8 @@ class ScriptRun:
 
     def _block(self, values: list[float], flags: int) -> Block:
         elapsed_s = values.pop()
+        if not elapsed_s >= self._last_s:  # a NaN compares false
+            raise ValueError(f"the instrument's clock goes from {self._last_s} to {elapsed_s} s")
         flags |= self._flags_next
         if elapsed_s - self._last_s > self._gap_s and self._rows:
             flags |= Flag.MISSING
@@ -117,7 +119,7 @@ class ScriptRun:
         elif line.startswith("T"):
             self._pending = self._pending or self._told(line[1:])
         elif line.startswith("Z"):
-            self._pending = _ABORTED
+            self._pending = self._pending or _ABORTED
         elif not line:
             self.ending = self._pending or self._finished()
         elif line.startswith("!"):

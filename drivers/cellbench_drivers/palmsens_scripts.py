@@ -12,13 +12,12 @@ The working electrode goes to the positive electrode of the cell. Source: Method
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cellbench.instruments.techniques import (
     ConstantCurrent,
     ConstantVoltage,
-    CutOff,
     ElectricalLimits,
     Impedance,
     Rest,
@@ -35,22 +34,36 @@ from cellbench_drivers.methodscript import (
     Layout,
     literal,
 )
+from cellbench_drivers.palmsens_lines import (
+    BANDWIDTH_MAX_HZ,
+    GALVANOSTAT,
+    POTENTIOSTAT,
+    around,
+    cut_off_lines,
+    dc_body,
+    declare,
+    galvanostat_range,
+    measure_open_circuit,
+    mode,
+    mode_with_bandwidth,
+    package,
+    potentiostat_range,
+    program,
+    voltage_range,
+    voltage_trips,
+    window,
+)
 from cellbench_drivers.palmsens_models import Model
 
 #: The one line that opens the cell.
 CELL_OFF = "cell_off\n"
 
-POTENTIOSTAT, GALVANOSTAT = 3, 6
-_BANDWIDTH_SPECTRUM_HZ = 1e6
-#: Low-pass of the measuring path, in samples: well above what the interval resolves.
-_BANDWIDTH_INTERVALS = 10.0
 _SET_UP_S = 2.0
 _MARGIN_S = 5.0
 #: A point of a spectrum takes a few periods; each change of range takes them again.
 _PERIODS_PER_POINT = 40.0
 #: A set value equal to a limit is allowed; this much accuracy of the instrument is not a trip.
 _CURRENT_ACCURACY = 0.02
-_VOLTAGE_ACCURACY_V = 5e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +109,11 @@ def script_for(technique: Technique, limits: ElectricalLimits, model: Model) -> 
 
 def _rest(technique: Rest, limits: ElectricalLimits, model: Model) -> Script:
     interval_s, duration_s = technique.interval_s, technique.duration_s
-    head = [*_declare("p", "t"), *_mode(POTENTIOSTAT, interval_s), *_voltage_range(limits, model)]
+    head = [*declare("p", "t"), *mode(POTENTIOSTAT, interval_s), *voltage_range(limits, model)]
     loop = f"meas_loop_ocp p {literal(interval_s)} {literal(duration_s)}"
-    body = [*_package("p", "t"), *_cut_offs(technique.cut_offs, ("voltage",))]
-    body += _voltage_trips(limits.voltage_min_V, limits.voltage_max_V)
-    text = _program([*head, "cell_off", "timer_start"], loop, body)
+    body = [*package("p", "t"), *cut_off_lines(technique.cut_offs, ("voltage",))]
+    body += voltage_trips(limits.voltage_min_V, limits.voltage_max_V)
+    text = program([*head, "cell_off", "timer_start"], loop, body)
     return _timed(text, (VOLTAGE, TIME), ("voltage_V",), duration_s, interval_s)
 
 
@@ -108,26 +121,26 @@ def _constant_current(technique: ConstantCurrent, limits: ElectricalLimits, mode
     current_A = technique.current_A
     _check("current", abs(current_A), 0.0, min(limits.current_max_A, model.current_max_A))
     head = [
-        *_declare("p", "c", "t"),
-        *_mode(GALVANOSTAT, technique.interval_s),
-        *_voltage_range(limits, model),
-        *_galvanostat_range(model.range_for(current_A)),
-        *_measure_open_circuit(limits),
+        *declare("p", "c", "t"),
+        *mode(GALVANOSTAT, technique.interval_s),
+        *voltage_range(limits, model),
+        *galvanostat_range(model.range_for(current_A)),
+        *measure_open_circuit(limits),
         "cell_on ocp(p)",
         "timer_start",
     ]
     loop = f"meas_loop_cp p c {literal(current_A)} {_pace(technique)}"
     current_max_A = max(limits.current_max_A, abs(current_A) * (1 + _CURRENT_ACCURACY))
     trips = limits.model_copy(update={"current_max_A": current_max_A})
-    return _dc(_program(head, loop, _dc_body(technique.cut_offs, trips)), technique)
+    return _dc(program(head, loop, dc_body(technique.cut_offs, trips)), technique)
 
 
 def _constant_voltage(technique: ConstantVoltage, limits: ElectricalLimits, model: Model) -> Script:
     voltage_V = technique.voltage_V
     head = _potentiostat_head((voltage_V,), technique.interval_s, technique, limits, model)
     loop = f"meas_loop_ca p c {literal(voltage_V)} {_pace(technique)}"
-    body = _dc_body(technique.cut_offs, _around(limits, voltage_V))
-    return _dc(_program(head, loop, body), technique)
+    body = dc_body(technique.cut_offs, around(limits, voltage_V))
+    return _dc(program(head, loop, body), technique)
 
 
 def _sweep(technique: Sweep, limits: ElectricalLimits, model: Model) -> Script:
@@ -136,21 +149,21 @@ def _sweep(technique: Sweep, limits: ElectricalLimits, model: Model) -> Script:
     head = _potentiostat_head(ends, interval_s, technique, limits, model)
     numbers = (*ends, technique.step_V, technique.rate_V_per_s)
     loop = " ".join(["meas_loop_lsv p c", *map(literal, numbers)])
-    text = _program(head, loop, _dc_body(technique.cut_offs, _around(limits, *ends)))
+    text = program(head, loop, dc_body(technique.cut_offs, around(limits, *ends)))
     layout = (VOLTAGE, CURRENT, TIME)
     return _timed(text, layout, ("voltage_V", "current_A"), technique.duration_s, interval_s)
 
 
 def _impedance(technique: Impedance, limits: ElectricalLimits, model: Model) -> Script:
     _check("frequency", technique.frequency_max_Hz, 0.0, model.frequency_max_Hz)
-    head = [*_declare("p", "f", "zr", "zi", "t")]
+    head = [*declare("p", "f", "zr", "zi", "t")]
     if technique.galvanostatic:
         head += _galvanostatic_head(technique, limits, model)
     else:
         head += _potentiostatic_head(technique, limits, model)
     frequencies = frequencies_Hz(technique)
     loop = _spectrum_loop(technique, len(frequencies))
-    text = _program([*head, "cell_on", "timer_start"], loop, _package("f", "zr", "zi", "t"))
+    text = program([*head, "cell_on", "timer_start"], loop, package("f", "zr", "zi", "t"))
     return Script(
         text=text,
         layout=(FREQUENCY, IMPEDANCE_REAL, IMPEDANCE_IMAG, TIME),
@@ -185,11 +198,11 @@ def _spectrum_loop(technique: Impedance, points: int) -> str:
 def _potentiostatic_head(technique: Impedance, limits: ElectricalLimits, model: Model) -> list[str]:
     if technique.amplitude_V is None:
         raise ValueError("a spectrum needs an amplitude")
-    lines = _mode_with_bandwidth(POTENTIOSTAT, _BANDWIDTH_SPECTRUM_HZ)
-    lines += _window(limits, model)
+    lines = mode_with_bandwidth(POTENTIOSTAT, BANDWIDTH_MAX_HZ)
+    lines += window(limits, model)
     top_A = model.range_for(min(limits.current_max_A, model.current_max_A))
-    lines += _potentiostat_range(min(model.spectrum_range_min(), top_A), top_A)
-    lines += [*_voltage_range(limits, model), *_measure_open_circuit(limits, printed=True)]
+    lines += potentiostat_range(min(model.spectrum_range_min(), top_A), top_A)
+    lines += [*voltage_range(limits, model), *measure_open_circuit(limits, printed=True)]
     if technique.bias_V is None:
         return [*lines, "set_e p"]
     _check_voltage(technique.bias_V, limits, model)
@@ -200,10 +213,10 @@ def _galvanostatic_head(technique: Impedance, limits: ElectricalLimits, model: M
     expected_A = abs(technique.bias_A) + math.sqrt(2) * (technique.amplitude_A or 0.0)
     _check("current", expected_A, 0.0, min(limits.current_max_A, model.current_max_A))
     return [
-        *_mode_with_bandwidth(GALVANOSTAT, _BANDWIDTH_SPECTRUM_HZ),
-        *_voltage_range(limits, model),
-        *_galvanostat_range(model.range_for(expected_A)),
-        *_measure_open_circuit(limits, printed=True),
+        *mode_with_bandwidth(GALVANOSTAT, BANDWIDTH_MAX_HZ),
+        *voltage_range(limits, model),
+        *galvanostat_range(model.range_for(expected_A)),
+        *measure_open_circuit(limits, printed=True),
         f"set_i {literal(technique.bias_A)}",
     ]
 
@@ -219,139 +232,20 @@ def _potentiostat_head(
         _check_voltage(voltage_V, limits, model)
     top_A = model.range_for(technique.current_range_A or limits.current_max_A)
     return [
-        *_declare("p", "c", "t"),
-        *_mode(POTENTIOSTAT, interval_s),
-        *_window(limits, model),
-        *_potentiostat_range(min(model.spectrum_range_min(), top_A), top_A),
-        *_voltage_range(limits, model),
-        *_measure_open_circuit(limits),
+        *declare("p", "c", "t"),
+        *mode(POTENTIOSTAT, interval_s),
+        *window(limits, model),
+        *potentiostat_range(min(model.spectrum_range_min(), top_A), top_A),
+        *voltage_range(limits, model),
+        *measure_open_circuit(limits),
         f"set_e {literal(voltages_V[0])}",
         "cell_on",
         "timer_start",
     ]
 
 
-def _program(head: Sequence[str], loop: str, body: Sequence[str]) -> str:
-    lines = [*head, loop, *_indent(body), "endloop", "on_finished:", *_indent(["cell_off"])]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _indent(lines: Sequence[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
-
-
-def _declare(*names: str) -> list[str]:
-    return [f"var {name}" for name in names]
-
-
-def _mode(mode: int, interval_s: float) -> list[str]:
-    return _mode_with_bandwidth(mode, _BANDWIDTH_INTERVALS / interval_s)
-
-
-def _mode_with_bandwidth(mode: int, bandwidth_Hz: float) -> list[str]:
-    bandwidth = literal(min(bandwidth_Hz, _BANDWIDTH_SPECTRUM_HZ))
-    return ["set_pgstat_chan 0", f"set_pgstat_mode {mode}", f"set_max_bandwidth {bandwidth}"]
-
-
-def _voltage_range(limits: ElectricalLimits, model: Model) -> list[str]:
-    window_V = max(abs(limits.voltage_min_V), abs(limits.voltage_max_V))
-    top_V = min(window_V, max(-model.voltage_min_V, model.voltage_max_V))
-    return [
-        f"set_range ab {literal(top_V)}",
-        f"set_autoranging ab {literal(top_V / 10)} {literal(top_V)}",
-    ]
-
-
-def _potentiostat_range(low_A: float, top_A: float) -> list[str]:
-    return [
-        f"set_range ba {literal(top_A)}",
-        f"set_autoranging ba {literal(low_A)} {literal(top_A)}",
-    ]
-
-
-def _galvanostat_range(top_A: float) -> list[str]:
-    top = literal(top_A)
-    return [f"set_range db {top}", f"set_autoranging db {top} {top}"]
-
-
-def _window(limits: ElectricalLimits, model: Model) -> list[str]:
-    """Bound what may be applied at all, by the limits as far as the instrument reaches."""
-    lowest_V = max(limits.voltage_min_V, model.voltage_min_V)
-    highest_V = min(limits.voltage_max_V, model.voltage_max_V)
-    return [f"set_range_minmax da {literal(lowest_V)} {literal(highest_V)}"]
-
-
-def _measure_open_circuit(limits: ElectricalLimits, *, printed: bool = False) -> list[str]:
-    """Measure the open cell into ``p``; outside the limits it is never closed."""
-    lines = ["cell_off", "meas 100m p ab"]
-    if printed:
-        lines += ["pck_start", "pck_add p", "pck_end"]
-    return [*lines, *_voltage_trips(limits.voltage_min_V, limits.voltage_max_V)]
-
-
-def _package(*names: str) -> list[str]:
-    return ["timer_get t", "pck_start", *(f"pck_add {name}" for name in names), "pck_end"]
-
-
-def _dc_body(cut_offs: Sequence[CutOff], limits: ElectricalLimits) -> list[str]:
-    # Cut-offs first: a charge to exactly the limit then ends as it was meant to.
-    return [
-        *_package("p", "c", "t"),
-        *_cut_offs(cut_offs, ("voltage", "current")),
-        *_voltage_trips(limits.voltage_min_V, limits.voltage_max_V),
-        *_if("c", ">=", limits.current_max_A, _trip("current max")),
-        *_if("c", "<=", -limits.current_max_A, _trip("current max")),
-    ]
-
-
-def _voltage_trips(voltage_min_V: float, voltage_max_V: float) -> list[str]:
-    return [
-        *_if("p", ">=", voltage_max_V, _trip("voltage max")),
-        *_if("p", "<=", voltage_min_V, _trip("voltage min")),
-    ]
-
-
-def _trip(which: str) -> list[str]:
-    return [f'send_string "TRIP {which}"', "abort"]
-
-
-def _cut_offs(cut_offs: Sequence[CutOff], measured: tuple[str, ...]) -> list[str]:
-    lines: list[str] = []
-    for index, cut_off in enumerate(cut_offs):
-        if cut_off.quantity in measured:
-            lines += _cut_off(cut_off, [f'send_string "CUT {index}"', "breakloop"])
-    return lines
-
-
-def _cut_off(cut_off: CutOff, then: list[str]) -> list[str]:
-    value = cut_off.value
-    if cut_off.quantity == "voltage":
-        lines = _if("p", ">=" if cut_off.above else "<=", value, then)
-    elif cut_off.above:
-        lines = [*_if("c", ">=", value, then), *_if("c", "<=", -value, then)]
-    else:
-        lines = _if("c", "<=", value, _if("c", ">=", -value, then))
-    return _if("t", ">=", cut_off.after_s, lines) if cut_off.after_s else lines
-
-
-def _if(variable: str, comparison: str, value: float, then: Sequence[str]) -> list[str]:
-    return [f"if {variable} {comparison} {literal(value)}", *_indent(then), "endif"]
-
-
 def _pace(technique: ConstantCurrent | ConstantVoltage) -> str:
     return f"{literal(technique.interval_s)} {literal(technique.duration_s)}"
-
-
-def _around(limits: ElectricalLimits, *voltages_V: float) -> ElectricalLimits:
-    """Let a voltage that is set right at a limit be no trip."""
-    lowest_V = min(voltages_V) - _VOLTAGE_ACCURACY_V
-    highest_V = max(voltages_V) + _VOLTAGE_ACCURACY_V
-    return limits.model_copy(
-        update={
-            "voltage_min_V": min(limits.voltage_min_V, lowest_V),
-            "voltage_max_V": max(limits.voltage_max_V, highest_V),
-        }
-    )
 
 
 def _dc(text: str, technique: ConstantCurrent | ConstantVoltage) -> Script:

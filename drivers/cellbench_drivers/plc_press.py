@@ -164,9 +164,14 @@ class PlcPress:
             await self._registers.write_registers(_HEARTBEAT, [self._beat])
 
     async def quiet(self) -> Outcome:
-        """Hold the force that is measured now, and read back that it is held."""
+        """Hold the force that is measured now, and read back that it is held.
+
+        A drive that is off holds by its closed valve, and refuses the command.
+        """
         try:
-            await self.hold()
+            status, _ = await self._status()
+            if status & _ENABLED:
+                await self.hold()
             state = await self._settled()
         except InstrumentError as error:
             return Outcome(self.name, f"force unknown: {error}", confirmed=False)

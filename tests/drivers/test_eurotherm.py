@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cellbench_drivers.eurotherm import Eurotherm
 from pymodbus.framer import FramerRTU
 
 from cellbench.clock import run
@@ -14,6 +13,7 @@ from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import ChamberState, Flag, Outcome
 from cellbench.instruments.roles import Chamber
 from cellbench.transport import pipe
+from cellbench_drivers.eurotherm import Eurotherm
 
 if TYPE_CHECKING:
     from tests.drivers.conftest import RegisterBank, ScriptedInstrument

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from cellbench_drivers.loadstar import Loadstar
 
 from cellbench.clock import run
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Flag, GaugeReading, Identity, Outcome
 from cellbench.instruments.roles import Gauge
 from cellbench.transport import pipe
+from cellbench_drivers.loadstar import Loadstar
 
 if TYPE_CHECKING:
     from tests.drivers.conftest import Answer, ScriptedInstrument

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from cellbench_drivers.methodscript import CURRENT, TIME, VOLTAGE, decode_package, error_meaning
-from cellbench_drivers.methodscript import literal as written
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cellbench.instruments.readings import Flag
+from cellbench_drivers.methodscript import CURRENT, TIME, VOLTAGE, decode_package, error_meaning
+from cellbench_drivers.methodscript import literal as written
 
 _PREFIXES = {"a": -18, "f": -15, "p": -12, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9}
 

@@ -8,7 +8,6 @@ import math
 from typing import TYPE_CHECKING
 
 import pytest
-from cellbench_drivers.palmsens import PalmSens
 
 from cellbench.clock import run
 from cellbench.errors import InputError, InstrumentError, InstrumentTimeout
@@ -23,6 +22,7 @@ from cellbench.instruments.techniques import (
     Technique,
 )
 from cellbench.transport import pipe
+from cellbench_drivers.palmsens import PalmSens
 
 if TYPE_CHECKING:
     from tests.drivers.conftest import Answer, ScriptedInstrument
@@ -195,6 +195,12 @@ def test_a_garbled_row_is_lost_but_the_step_goes_on(scripted: Scripted) -> None:
     assert kind is EndingKind.COMPLETED
 
 
+def test_a_row_whose_clock_goes_backwards_is_not_believed(scripted: Scripted) -> None:
+    answer = [*ROWS[:3], (0.5, row(4.9, 1e-3, 0.5)), ROWS[3], (0.0, b"*\n\n")]
+    blocks, _ = played(scripted, answer)
+    assert [block.flags[0] for block in blocks] == [0, 0, Flag.MISSING]
+
+
 def test_nothing_but_garbage_is_an_error_and_the_cell_is_opened(scripted: Scripted) -> None:
     with pytest.raises(InstrumentError, match="package"):
         played(scripted, [ROWS[0], (1.0, b"Pgarbage\n" * 5)], IDLE, CELL_OFF)
@@ -339,6 +345,7 @@ def test_options_are_checked() -> None:
     driver = PalmSens("pstat", pipe()[0], {"f max": "1 MHz"})
     assert driver.capabilities.impedance is not None
     assert driver.capabilities.impedance.frequency_max_Hz == 1e6
+    assert "f_max" not in driver.capabilities.unverified
     with pytest.raises(InputError, match=r"pstat: fmax.*options are: abort_within, f_max, model"):
         PalmSens("pstat", pipe()[0], {"fmax": "1 MHz"})
     with pytest.raises(InputError, match="pstat: f_max"):

@@ -14,13 +14,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from cellbench_drivers.palmsens import PalmSens
 
 from cellbench.clock import run
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, EndingKind
 from cellbench.instruments.techniques import ConstantVoltage, ElectricalLimits, Sweep, Technique
 from cellbench.transport import Stream, pipe
+from cellbench_drivers.palmsens import PalmSens
 
 
 def _simulator() -> Any:

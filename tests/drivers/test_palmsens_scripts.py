@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cellbench_drivers.palmsens_models import MODELS, ModelName, capabilities
-from cellbench_drivers.palmsens_scripts import CELL_OFF, frequencies_Hz, script_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +21,8 @@ from cellbench.instruments.techniques import (
     Sweep,
     Technique,
 )
+from cellbench_drivers.palmsens_models import MODELS, ModelName, capabilities
+from cellbench_drivers.palmsens_scripts import CELL_OFF, frequencies_Hz, script_for
 
 LIMITS = ElectricalLimits(voltage_min_V=-1.5, voltage_max_V=4.9, current_max_A=5e-3)
 NEXUS = MODELS["nexus"]

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cellbench_drivers.plc_press import PlcPress
 
 from cellbench.clock import run
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.readings import Outcome, PressState
 from cellbench.instruments.roles import Press
 from cellbench.transport import pipe
+from cellbench_drivers.plc_press import PlcPress
 
 if TYPE_CHECKING:
     from tests.drivers.conftest import RegisterBank

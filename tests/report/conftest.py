@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,13 @@ class Script:
 
     def rows(self, step: int, voltage_V: Any, current_A: float, flags: int = 0) -> None:
         voltages = np.asarray(voltage_V, dtype=float)
-        self.writer.add_samples([
-            (self.now_s + i + 1, "potentiostat", step, v, current_A, current_A * i, None, None, flags)
-            for i, v in enumerate(voltages.tolist())
-        ])  # fmt: skip
+        times = (self.now_s + 1 + np.arange(len(voltages))).tolist()
+        self.writer.add_samples(
+            [
+                (time_s, "potentiostat", step, voltage, current_A, current_A * i, None, None, flags)
+                for i, (time_s, voltage) in enumerate(zip(times, voltages.tolist(), strict=True))
+            ]
+        )
 
     def spectrum(self, step: int, interface_ohm: float, electrolyte_ohm: float) -> None:
         frequency_Hz = np.geomspace(1e6, 0.1, 71)
@@ -226,19 +229,11 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Maker:
 
 
 @pytest.fixture(scope="session")
+def ramp_script() -> Callable[[Script], Any]:
+    return write_ramp
+
+
+@pytest.fixture(scope="session")
 def ramp(make_run: Maker) -> StoredRun:
     """A whole critical-current test: 26 half-cycles of 20 min, 14 spectra."""
     return make_run(write_ramp)
-
-
-@pytest.fixture(autouse=True)
-def analyses_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The analyses' entry points, also where cellbench runs from a checkout."""
-    info = tmp_path / "site" / "cellbench_checkout-0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cellbench-checkout\nVersion: 0\n")
-    names = ("ccd", "conductivity", "interface_resistance")
-    lines = [f"{name} = cellbench.analysis.{name}:analyse" for name in names]
-    (info / "entry_points.txt").write_text("[cellbench.analyses]\n" + "\n".join(lines) + "\n")
-    monkeypatch.syspath_prepend(str(info.parent))
-    yield

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 PRESETS = {name: load_preset(name) for name in ("LYC", "LYC_PMMA", "LYC_blocking")}
 MA = 1e-3

@@ -24,7 +24,7 @@ from cellbench_sim.emulators.refusal import Refusal
 GALVANOSTAT = 6
 OK, OVERLOAD, UNDERLOAD = 0, 2, 4
 #: A range can be read this far beyond its nominal full scale; below the other it is too coarse.
-_HEADROOM, _COARSE = 1.1, 0.01
+_HEADROOM, _COARSE = 1.25, 0.01
 #: Gain error of an instrument, one standard deviation, and scatter of one impedance point.
 _GAIN_ERROR, _POINT_SCATTER = 5e-4, 7e-4
 #: Lag of the impedance channel at the end of its band, in rad; averaging over a point's periods.

@@ -18,7 +18,7 @@ _NEWTONS = {"N": 1.0, "LB": 4.4482216, "Kg": 9.80665}
 _NOISE, _ZERO, _DRIFT_PER_K = 2e-4, 1e-3, 2e-5
 _REFERENCE_K = 298.15
 _COUNTS = 1 << 23
-_TARE_S = 1.0
+_TARE_S = 0.8
 _REQUEST_MAX = 64
 
 

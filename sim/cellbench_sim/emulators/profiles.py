@@ -59,9 +59,7 @@ def _ladder(*pairs: tuple[int, float]) -> tuple[Range, ...]:
 
 
 _EMSTAT4_POTENTIAL = _ladder((2, 0.05), (3, 0.1), (4, 0.2), (5, 0.5), (6, 1.0))
-_EMSTAT4_CURRENT = _ladder(
-    (3, 1e-9), (9, 1e-7), (12, 1e-6), (15, 1e-5), (18, 1e-4), (21, 1e-3), (24, 1e-2)
-)
+_EMSTAT4_CURRENT = _ladder((9, 1e-7), (12, 1e-6), (15, 1e-5), (18, 1e-4), (21, 1e-3), (24, 1e-2))
 
 PROFILES: dict[str, Profile] = {
     "nexus": Profile(
@@ -105,7 +103,7 @@ PROFILES: dict[str, Profile] = {
         current_max_A=0.01,
         frequency_max_Hz=200e3,
         modes=frozenset({2, 3, 4, 6}),
-        current_ranges=(_EMSTAT4_CURRENT[0], Range(6, 1e-8), *_EMSTAT4_CURRENT[1:]),
+        current_ranges=(Range(3, 1e-9), Range(6, 1e-8), *_EMSTAT4_CURRENT),
         potential_ranges=_EMSTAT4_POTENTIAL,
     ),
     "pico": Profile(

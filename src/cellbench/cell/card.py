@@ -306,18 +306,16 @@ class CellCard(_Part):
         """Stack pressure that a force gives."""
         return force_N / self.stack_area_m2
 
-    def check_complete(self) -> None:
-        """Settle every limit once.
-
-        Raises:
-            CardError: One cannot be settled.
-            QuantityError: One is of another dimension.
-        """
-        if self.current_max_A == 0:
-            raise CardError(f"the card of {self.cell} allows no current at all")
+    def check_window(self) -> None:
+        """Settle the voltage window once. Raises like `voltage_V`."""
         low, high = self.voltage_window_V
         if low >= high:
             raise CardError(f"the voltage window of {self.cell} is empty")
+
+    def check_current(self) -> None:
+        """Settle the current limit once. Raises like `current_A`."""
+        if self.current_max_A == 0:
+            raise CardError(f"the card of {self.cell} allows no current at all")
 
     def describe_area(self) -> str:
         """One line that names both areas, for reports."""

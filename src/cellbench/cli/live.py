@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cellbench.engine import Conductor, Status
+from cellbench.engine.run import Conductor
+from cellbench.engine.status import Status
 from cellbench.store import JournalEntry
 
 _BARS = "▁▂▃▄▅▆▇█"

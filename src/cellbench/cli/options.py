@@ -35,4 +35,3 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Answer with one JSON object on standard output.")
 ]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the end of one, or last.")]
-

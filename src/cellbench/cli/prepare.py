@@ -50,9 +50,7 @@ def plan(
         from cellbench.protocol import check as check_program
         from cellbench.protocol import plan as plan_program
 
-        session = prepare(
-            protocol, cell=cell, bench=bench, sets=sets or [], seed=seed
-        )
+        session = prepare(protocol, cell=cell, bench=bench, sets=sets or [], seed=seed)
         declared = session.declared()
         check_program(session.program, declared).raise_problems()
         planned = plan_program(session.program, declared)

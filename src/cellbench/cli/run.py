@@ -18,7 +18,7 @@ from cellbench.cli.output import print_json, told
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from cellbench.engine import Conductor, RunEnd
+    from cellbench.engine.run import Conductor, RunEnd
     from cellbench.engine.session import Session
     from cellbench.protocol.plan import Plan
     from cellbench.store import Store
@@ -86,7 +86,7 @@ async def _conduct(session: Session, store: Store, planned: Plan, *, as_json: bo
 
     from cellbench.cli.live import watching
     from cellbench.cli.operator import ConsoleOperator
-    from cellbench.engine import Conductor
+    from cellbench.engine.run import Conductor
 
     # With --json nothing but the answer goes to standard output.
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))

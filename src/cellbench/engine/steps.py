@@ -95,7 +95,8 @@ class StepRunner:
                 return await self._wait(step)
             case PromptStep():
                 return await self._prompt(step)
-            case MarkStep():
+            case MarkStep(text=text):
+                await self.journal.enter("mark", step=step.path, text=text)
                 return StepEnd("completed")
             case LaterStep():
                 raise StepFailed(f"its values are not known: {', '.join(step.uses)}")

@@ -123,7 +123,8 @@ def _clip_step(step: EisStep, band: ImpedanceBand) -> tuple[AnyStep | None, Sequ
             f"band begins at {_hertz(technique.frequency_min_Hz)} "
             f"(asked for {_hertz(step.technique.frequency_min_Hz)})"
         )
-    return replace(step, technique=technique), deviations
+    what = step.what.replace(_span(step.technique), _span(technique))
+    return replace(step, technique=technique, what=what), deviations
 
 
 def clipped(technique: Impedance, band: ImpedanceBand) -> Impedance | None:
@@ -133,6 +134,10 @@ def clipped(technique: Impedance, band: ImpedanceBand) -> Impedance | None:
     if highest <= lowest:
         return None
     return technique.model_copy(update={"frequency_max_Hz": highest, "frequency_min_Hz": lowest})
+
+
+def _span(technique: Impedance) -> str:
+    return f"{_hertz(technique.frequency_max_Hz)} to {_hertz(technique.frequency_min_Hz)}"
 
 
 def _hertz(frequency_Hz: float) -> str:

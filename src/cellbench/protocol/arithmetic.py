@@ -89,6 +89,8 @@ def _operation(tree: Operation, names: Names) -> Value:
         if operator in {"<", ">", "<=", ">=", "==", "!="}:
             return _compare(operator, values[0], values[1], column)
         result = _OPERATIONS[operator](values, column)
+    except ExpressionError:
+        raise
     except (OverflowError, ZeroDivisionError, ValueError) as error:
         raise ExpressionError(f"this cannot be computed: {error}", column) from error
     if not math.isfinite(result.value):

@@ -22,7 +22,14 @@ from cellbench.protocol.fields import Common, Fields, recording
 from cellbench.protocol.program import ChannelStep, Recording
 from cellbench.protocol.scope import text_of
 from cellbench.protocol.source import SourceNode
-from cellbench.quantities import DIMENSIONS, format_quantity
+from cellbench.quantities import (
+    DIMENSIONS,
+    Quantity,
+    QuantityError,
+    convert,
+    format_quantity,
+    name_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +175,10 @@ def _for(duration_s: float, capped: bool) -> str:
 
 
 def _ends(fields: Fields) -> _Ends:
-    for_s, for_C = _times_and_charges(fields, fields.place("for_"))
+    place = fields.place("for_")
+    if place is not None:
+        fields.scope.quantity(place)
+    for_s, for_C = _times_and_charges(fields, place)
     bound_s, bound_C = _times_and_charges(fields, fields.place("at_most"))
     natural = fields.conditions()
     times = [c.value for c in natural if isinstance(c, Threshold) and c.quantity == "time"]
@@ -199,14 +209,22 @@ def _times_and_charges(
     times: list[float] = []
     charges: list[float] = []
     for quantity in () if place is None else fields.scope.quantities(place):
-        single = place.saying(str(quantity)) if place is not None else fields.source
         if quantity.exponents == DIMENSIONS["time"].exponents:
             times.append(quantity.value)
-        else:
-            charges.append(fields.scope.charge_C(single))
+        elif place is not None:
+            charges.append(_charge(fields, place, quantity))
     if place is not None and min([*times, *charges]) <= 0:
         place.fail(f'"{text_of(place)}" is not above zero')
     return min(times, default=None), min(charges, default=None)
+
+
+def _charge(fields: Fields, place: SourceNode, quantity: Quantity) -> float:
+    if "charge" in name_of(quantity.exponents) or "capacity" in name_of(quantity.exponents):
+        return fields.scope.charge_C_of(place, quantity)
+    try:
+        return convert(quantity, "time")
+    except QuantityError as error:
+        place.fail(str(error))
 
 
 def _least(*values: float | None) -> float | None:

@@ -80,10 +80,12 @@ def load_mapping(path: Path) -> tuple[dict[str, Any], str]:
 def _card(document: Document) -> CellCard:
     node = load(document)
     card = validate(CellCard, node)
-    try:
-        card.check_complete()
-    except (CardError, QuantityError) as error:
-        node.at(("limits",)).fail(str(error))
+    window = "voltage" if card.limits.voltage else "potential"
+    for name, settle in ((window, card.check_window), ("current", card.check_current)):
+        try:
+            settle()
+        except (CardError, QuantityError) as error:
+            node.at(("limits", name)).fail(str(error))
     return card
 
 

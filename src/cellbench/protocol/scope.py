@@ -149,6 +149,10 @@ class Scope:
         """Evaluate to coulombs. Raises like `value`."""
         return self._by_card(source, self.quantity(source), "charge")
 
+    def charge_C_of(self, source: SourceNode, quantity: Quantity) -> float:
+        """Convert a quantity that was read at a place to coulombs. Raises like `value`."""
+        return self._by_card(source, quantity, "charge")
+
     def _by_card(self, source: SourceNode, quantity: Quantity, what: str) -> float:
         conversions = {
             "voltage": self.card.voltage_V,

@@ -27,8 +27,13 @@ def validate(model: type[Model], node: SourceNode) -> Model:
         return model.model_validate(node.plain())
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        problems = [_problem(model, node, each) for each in details]
+        problems = [_problem(model, node, each) for each in details if not _echo(node, each)]
         raise ProtocolError(problems) from error
+
+
+def _echo(root: SourceNode, error: Any) -> bool:
+    """Whether a list counts as empty only because its items are wrong."""
+    return error["type"] == "too_short" and bool(root.at(tuple(error["loc"])).content)
 
 
 def _problem(model: type[BaseModel], root: SourceNode, error: Any) -> Problem:
@@ -40,14 +45,18 @@ def _problem(model: type[BaseModel], root: SourceNode, error: Any) -> Problem:
         case "missing":
             return _missing(root, path)
         case "literal_error":
-            return place.problem(f'"{place.content}" must be {error["ctx"]["expected"]}')
+            return place.problem(f'"{place.content}" must be {_expected(error)}')
         case "string_pattern_mismatch":
             return place.problem(f'"{place.content}" is not a name of letters, digits and _')
         case "too_short":
             return place.problem(f'"{path[-1]}" is empty')
         case "value_error":
             return _value_error(place, path, error)
-    return place.problem(f'"{_name(path)}": {_plainly(error["msg"])}')
+    return place.problem(f"{_quoted(path)} {_plainly(error['msg'])}")
+
+
+def _expected(error: Any) -> str:
+    return str(error["ctx"]["expected"]).replace("'", '"')
 
 
 def _value_error(place: SourceNode, path: _Path, error: Any) -> Problem:
@@ -55,27 +64,26 @@ def _value_error(place: SourceNode, path: _Path, error: Any) -> Problem:
     column, length = getattr(cause, "column", 0), getattr(cause, "length", 0)
     message = str(cause)
     if message.startswith(("has ", "must ")) and path:
-        message = f'"{_name(path)}" {message}'
+        message = f"{_quoted(path)} {message}"
     return place.problem(message, column=column, length=length)
 
 
-def _name(path: _Path) -> str:
+def _quoted(path: _Path) -> str:
     names = [each for each in path if isinstance(each, str)]
-    return names[-1] if names else "the file"
+    return f'"{names[-1]}"' if names else "the file"
 
 
 def _plainly(message: str) -> str:
-    replacements = {
-        "Input should be a valid tuple": 'must be a list, each item with its own "- "',
-        "Input should be a valid dictionary": 'must be a block of "key: value"',
-    }
-    return replacements.get(message, message[:1].lower() + message[1:])
+    if message.startswith("Input should be a valid tuple"):
+        return 'must be a list, each item with its own "- "'
+    if message.startswith("Input should be a valid dictionary"):
+        return 'must be a block of lines "key: value"'
+    return message[:1].lower() + message[1:]
 
 
 def _missing(root: SourceNode, path: _Path) -> Problem:
     place = root.at(path[:-1])
-    owner = f'"{_name(path[:-1])}"' if path[:-1] else "the file"
-    return place.problem(f'{owner} needs "{path[-1]}"')
+    return place.problem(f'{_quoted(path[:-1])} needs "{path[-1]}"')
 
 
 def _unknown_key(model: type[BaseModel], root: SourceNode, path: _Path) -> Problem:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from cellbench.protocol import until
 from cellbench.protocol.arithmetic import ResultMissing
 from cellbench.protocol.errors import Problem, ProtocolError
+from cellbench.protocol.expressions import looks_like_text
 from cellbench.protocol.fields import common
 from cellbench.protocol.program import (
     AnyStep,
@@ -28,7 +29,7 @@ from cellbench.protocol.program import (
     StepNode,
 )
 from cellbench.protocol.resolve import resolve_step
-from cellbench.protocol.scope import Results, Scope, evaluate_bindings
+from cellbench.protocol.scope import Results, Scope, evaluate_bindings, text_of
 from cellbench.protocol.source import SourceNode
 from cellbench.quantities import PLAIN, Quantity
 
@@ -206,10 +207,11 @@ class Walk:
 
 
 def _times(source: SourceNode, scope: Scope) -> int:
-    quantity = scope.quantity(source)
+    text = text_of(source)
+    quantity = Quantity(0.0) if looks_like_text(text) else scope.quantity(source)
     if not _is_count(quantity):
         source.fail(
-            f'"{quantity}" is not how often to repeat: a whole number from 1 to {MAX_ITEMS}',
+            f'"{text[:40]}" is not how often to repeat: a whole number from 1 to {MAX_ITEMS}',
             'A loop has to end: write "repeat: 500", with "until" it is at most so often.',
         )
     return int(quantity.value)

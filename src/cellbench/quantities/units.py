@@ -97,7 +97,7 @@ def _named_unit(name: str) -> tuple[float, Exponents] | None:
     if not found:
         return None
     prefix, unit, _ = found[0]
-    factor, _ = registry.get_root_units(prefix + unit)
+    factor: Any = registry.get_root_units(prefix + unit)[0]
     powers: Any = registry.get_dimensionality(prefix + unit)
     return float(factor), tuple(float(powers.get(base, 0)) for base in _BASE)
 
@@ -121,6 +121,7 @@ def is_unit(word: str) -> bool:
 
 
 def unknown_unit(word: str, column: int) -> QuantityError:
+    """Return the error for a word that is no unit, with a proposal."""
     close = difflib.get_close_matches(word, _COMMON, 1, 0.5)
     folded = [unit for unit in _COMMON if unit.lower() == word.lower()]
     proposal = f'; did you mean "{(folded or close)[0]}"?' if folded or close else ""

@@ -95,8 +95,7 @@ def _write(out: Path | TextIO, header: Sequence[str], rows: _Rows) -> None:
 def _csv_rows(record: Record, dataset: Dataset) -> _Rows:
     """All instruments' rows in order of time."""
     reader = record.reader
-    sources = reader.sources()
-    tables = [reader.samples(source) for source in sources]
+    sources, tables = list(record.tables), list(record.tables.values())
     time_s = _joined(tables, "time_s")
     order = np.argsort(time_s, kind="stable")
     names = np.repeat(np.arange(len(sources)), [len(table["time_s"]) for table in tables])
@@ -179,7 +178,7 @@ def _scaled(value: float | None, scale: float, offset: float) -> str:
 
 
 def _bdf_rows(record: Record, dataset: Dataset) -> _Rows:
-    table = record.reader.samples(record.environment["roles"].get("channel", ""))
+    table = record.channel
     sign = _charge_sign(record)
     time_s, step = table["time_s"], table["step"].astype(int)
     pressure_Pa = held(dataset.samples.stack_pressure, time_s)

@@ -44,7 +44,7 @@ def time_plot(record: Record, dataset: Dataset) -> dict[str, Any]:
 
 def _panels(record: Record, dataset: Dataset, unit_s: float) -> list[dict[str, Any]]:
     samples = dataset.samples
-    channel = record.reader.samples(record.environment.get("roles", {}).get("channel", ""))
+    channel = record.channel
     gaps = gaps_of(channel["time_s"], channel["step"], channel["flags"])
     traces = (
         ("voltage", "V", Trace.of(samples.time_s, samples.voltage_V, gaps)),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cellbench.analysis.dataset import FloatArray
 from cellbench.analysis.stored import environment
 from cellbench.cell import CellCard
 from cellbench.instruments.readings import Flag
@@ -74,9 +75,20 @@ class Record:
         return next(iter(self.entries("trip")), None)
 
     @cached_property
+    def tables(self) -> dict[str, dict[str, FloatArray]]:
+        """Columns of every instrument's samples, by its name."""
+        return {source: self.reader.samples(source) for source in self.reader.sources()}
+
+    @property
+    def channel(self) -> dict[str, FloatArray]:
+        """Columns of the channel's samples, empty where it has none."""
+        name = self.environment.get("roles", {}).get("channel", "")
+        return self.tables.get(name) or self.reader.samples(name)
+
+    @cached_property
     def counts(self) -> Counts:
         """How many samples there are, and how many are flagged."""
-        columns = [self.reader.samples(source)["flags"] for source in self.reader.sources()]
+        columns = [table["flags"] for table in self.tables.values()]
         flags = np.concatenate([np.empty(0), *columns]).astype(int)
         ends = self.entries("run ended")
         gaps = int(np.count_nonzero(flags & Flag.MISSING))

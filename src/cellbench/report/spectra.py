@@ -24,6 +24,8 @@ from cellbench.report.wording import number, with_error
 _WORSE = 1.5
 _GOOD_RMS = 0.01
 _LINE_POINTS = 120
+#: The element that is known without its arc: it is the high-frequency intercept.
+_INTERCEPT = "bulk"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ def drawn_spectra(dataset: Dataset) -> list[Drawn]:
 def plot_data(drawn: Drawn) -> dict[str, Any]:
     """Points and fitted line as a plot takes them: Z' and -Z'' in ohm, frequencies in Hz."""
     frequency_Hz, impedance_ohm = drawn.spectrum.descending()
-    data = {
+    data: dict[str, Any] = {
         "label": drawn.label,
         "frequency": _rounded(frequency_Hz),
         "re": _rounded(impedance_ohm.real),
@@ -60,7 +62,14 @@ def plot_data(drawn: Drawn) -> dict[str, Any]:
         line_Hz = np.geomspace(frequency_Hz[0], frequency_Hz[-1], _LINE_POINTS)
         line_ohm = drawn.fit.impedance_ohm(line_Hz)
         data |= {"fit_re": _rounded(line_ohm.real), "fit_im": _rounded(-line_ohm.imag)}
+        data |= {"spike_beyond": _spike_beyond_ohm(drawn.fit)}
     return data
+
+
+def _spike_beyond_ohm(found: Fit) -> float | None:
+    """Resistance at whose end a blocking electrode's spike begins, None where there is none."""
+    resistive = [e.name for e in found.circuit if not isinstance(e, ConstantPhase)]
+    return None if len(resistive) == len(found.circuit) else found.resistance_ohm(*resistive)
 
 
 def spectra_table(spectra: Sequence[Drawn]) -> Table:
@@ -98,7 +107,7 @@ def _elements(found: Fit) -> str:
 def _element(found: Fit, element: Element) -> str:
     name, ohm = element.name, found.resistance_ohm(element.name)
     value = f"{name} {with_error(ohm, found.uncertainty_ohm(name))} Ω"
-    reason = found.why_not_identified(name)
+    reason = None if name == _INTERCEPT else found.why_not_identified(name)
     return f"{value} (not identified: {reason})" if reason else value
 
 

@@ -59,8 +59,8 @@ _INTERFACE: tuple[_Column, ...] = (
 )
 _KNOWN = {
     "ccd": ("Levels", "steps", _CCD),
-    "conductivity": ("Spectra", "spectra", _CONDUCTIVITY),
-    "interface_resistance": ("Spectra", "spectra", _INTERFACE),
+    "conductivity": ("By spectrum", "spectra", _CONDUCTIVITY),
+    "interface_resistance": ("By spectrum", "spectra", _INTERFACE),
 }
 _SYMBOLS = {
     "stable": "○",

@@ -37,13 +37,12 @@ def test_an_unknown_cell_is_refused_with_those_there_are() -> None:
 
 def test_the_description_is_what_a_bench_file_would_say() -> None:
     description = SimulatedBench("LYC", 1, potentiostat="emstat4_hr").description()
-    assert set(description) == {"bench", "instruments", "fixture", "wiring"}
     assert description["instruments"]["potentiostat"] == {
         "driver": "palmsens",
         "port": "sim:potentiostat",
         "f_max": "200 kHz",
     }
-    assert description["wiring"] == {"cell": {"channel": "potentiostat"}}
+    assert description["fixture"] == {"die": "10 mm", "kind": "servo", "at most": "5 kN"}
 
 
 def test_nobody_can_connect_before_the_bench_is_on_or_to_what_is_not_there() -> None:

@@ -253,9 +253,8 @@ def test_an_output_stage_that_left_its_limit_drives_the_set_point_again(
     cell.parallel_ohm = 1e6
 
     async def story(host: Any) -> None:
-        await host.stream.write(
-            f"e\n{CONSTANT_CURRENT.format(current='100u', interval='1', duration='4').strip()}\n\n".encode()
-        )
+        script = CONSTANT_CURRENT.format(current="100u", interval="1", duration="4")
+        await host.stream.write(f"e\n{script.strip()}\n\n".encode())
         await asyncio.sleep(2.5)
         cell.parallel_ohm = 900.0
         output = await host.stream.read_until(b"\n\n", 100)
@@ -356,9 +355,8 @@ def test_after_a_fault_the_cell_stays_on_until_it_is_switched_off(
 
 def test_abort_finishes_the_sample_and_what_comes_last(with_potentiostat: Tell, cell: Any) -> None:
     async def story(host: Any) -> None:
-        await host.stream.write(
-            f"e\n{CONSTANT_CURRENT.format(current='1u', interval='10', duration='1000').strip()}\n\n".encode()
-        )
+        script = CONSTANT_CURRENT.format(current="1u", interval="10", duration="1000")
+        await host.stream.write(f"e\n{script.strip()}\n\n".encode())
         await asyncio.sleep(25)
         assert (await host.ask(b"Z\n", b"Z\n")).count(b"P") == 2
         rest = await host.stream.read_until(b"\n\n", 100)
@@ -541,7 +539,9 @@ _LINES = st.sampled_from(
 
 
 @given(st.lists(_LINES, max_size=25))
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_no_script_brings_the_instrument_down(with_potentiostat: Tell, lines: list[str]) -> None:
     blocks = sum(line.startswith(("loop", "meas_loop")) for line in lines) - lines.count("endloop")
     choices = sum(line.startswith("if") for line in lines) - lines.count("endif")
@@ -559,7 +559,9 @@ def test_no_script_brings_the_instrument_down(with_potentiostat: Tell, lines: li
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_no_bytes_bring_the_instrument_down(with_potentiostat: Tell, data: bytes) -> None:
     async def story(host: Any) -> None:
         with contextlib.suppress(TransportClosed):

@@ -33,9 +33,10 @@ class Plc:
         head = struct.pack(">HHHBBHHB", 1, 0, 7 + size, 1, 16, address, len(words), size)
         await self.host.stream.write(head + struct.pack(f">{len(words)}H", *words))
         reply: bytes = await self.host.stream.read_exactly(8, 10)
-        function = await self.host.stream.read_exactly(1, 10)
+        function: bytes = await self.host.stream.read_exactly(1, 10)
         rest = 0 if reply[7] & 0x80 else 3
-        return reply[7:] + function + bytes(await self.host.stream.read_exactly(rest, 10))
+        tail: bytes = await self.host.stream.read_exactly(rest, 10)
+        return reply[7:] + function + tail
 
     async def put(self, address: int, value: float) -> bytes:
         return await self.write(address, struct.unpack("<2H", struct.pack("<f", value)))

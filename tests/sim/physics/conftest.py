@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from cellbench_sim.physics.fixture import SERVO_PRESS, Fixture
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World
-from numpy.typing import NDArray
 
 PressedWorld = Callable[..., World]
 

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from cellbench_sim.physics.arc import Arc
-from cellbench_sim.physics.relaxation import relaxation_times
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cellbench_sim.physics.arc import Arc
+from cellbench_sim.physics.relaxation import relaxation_times
 
 
 @pytest.mark.parametrize("alpha", [0.8, 0.85, 0.9, 0.95])

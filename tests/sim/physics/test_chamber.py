@@ -1,6 +1,7 @@
 """The chamber: approach, overshoot, the lag of the stack, and the room without it."""
 
 import pytest
+
 from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from cellbench_sim.physics.shorts import Shunt
 from cellbench_sim.world import World
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from cellbench_sim.world import World
 from numpy.typing import NDArray
+
+from cellbench_sim.world import World
 
 STUDY_B = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 REVIEW = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)

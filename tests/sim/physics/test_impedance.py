@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World
-from numpy.typing import NDArray
 
 STEPS_PER_PERIOD = 400
 PERIODS = 4

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from cellbench_sim.physics.lithium import Lithium
 from cellbench_sim.presets import load_preset
 from cellbench_sim.presets.schema import LithiumElectrode
 from cellbench_sim.world import World
-from numpy.typing import NDArray
 
 AREA_M2 = 7.853981633974483e-05
 MAH_PER_CM2 = 36_000.0

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from cellbench_sim.physics.pellet import Pellet
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World

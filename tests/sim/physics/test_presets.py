@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+
 from cellbench_sim.presets import load_preset, preset_names
 from cellbench_sim.presets.schema import CreepShort, PelletGeometry
-from pydantic import ValidationError
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+
 from cellbench_sim.physics.fixture import SCREW_JIG, SERVO_PRESS, SPRING, Fixture
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World

@@ -35,7 +35,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
 }
 #: Device time that one pass of a ``loop`` takes, so that none is free.
-_PASS_S = 50e-6
+_PASS_S = 1e-3
 #: Passes of a loop within one measured sample after which the device has lost its timing.
 _PASSES_MAX = 100_000
 

@@ -28,12 +28,18 @@ _HEX_OR_BINARY = re.compile(r"(0x[0-9A-Fa-f]+|0b[01]+)i")
 
 #: Variable types that exist: a letter for the family, a letter within it.
 VAR_TYPES = frozenset(
-    [f"a{c}" for c in "abcdefgstuvwxyz"]
-    + [f"b{c}" for c in "ab"]
-    + [f"c{c}" for c in "abcdefghijk"]
-    + [f"d{c}" for c in "abcd"]
-    + [f"e{c}" for c in "abcdef"]
-    + [f"{family}{c}" for family in "hij" for c in "abcd"]
+    family + letter
+    for family, letters in {
+        "a": "abcdefghistuvwxyz",
+        "b": "ab",
+        "c": "abcdefghijklmnopqrstuvwxyz",
+        "d": "abcd",
+        "e": "abcdefg",
+        "h": "abcd",
+        "i": "abcd",
+        "j": "abcd",
+    }.items()
+    for letter in letters
 )
 
 Number = float | int

@@ -9,12 +9,14 @@
   const FOOT = 40;     // height of a horizontal axis with its label, px
   const MARGIN = 10;
   const FONT = "12px system-ui, sans-serif";
+  const LEAST = {voltage: 0.002, current: 1e-4, temperature: 1, "stack pressure": 0.1};  // least height of an axis, in its unit
   const charts = [];
 
   const colour = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
   const isDark = () => !root.classList.contains("paper") && matchMedia("(prefers-color-scheme: dark)").matches;
   const brief = (value) => value == null ? "–" : String(Number(value.toPrecision(4))).replace("-", "−");
-  const ticks = (_, values) => values.map((value) => value == null ? "" : String(Number(value.toPrecision(6))).replace("-", "−"));
+  const short = (value) => Math.abs(value) >= 1e4 ? `${Number((value / 1e3).toPrecision(4))}k` : String(Number(value.toPrecision(6)));
+  const ticks = (_, values) => values.map((value) => value == null ? "" : short(value).replace("-", "−"));
 
   function element(tag, content, attributes = {}) {
     const node = document.createElement(tag);
@@ -91,9 +93,18 @@
     return axes;
   }
 
+  // A range that fits the values, but never makes mountains of the last digit.
+  function atLeast(span) {
+    return (_, low, high) => {
+      if (low == null) return [0, 1];
+      const more = Math.max(0, span - (high - low)) / 2;
+      return uPlot.rangeNum(low - more, high + more, 0.08, true);
+    };
+  }
+
   function timeOptions(panel, index, panels, spot, zoom) {
     const isLast = index === panels.length - 1;
-    const scales = {x: {time: false, range: (_, low, high) => [low, high]}, y: {}};
+    const scales = {x: {time: false, range: (_, low, high) => [low, high]}, y: {range: atLeast(LEAST[panel.name] || 0)}};
     if (panel.name === "current") {
       scales.density = {from: "y", range: (_, low, high) => [low / data.time.area_cm2, high / data.time.area_cm2]};
     }
@@ -195,17 +206,27 @@
     return {x: [middle - scale * width / 2, middle + scale * width / 2], y: [bottom, bottom + scale * height]};
   }
 
-  function wholeView(width, height, shown) {
-    const re = shown.flatMap((one) => one.re), im = shown.flatMap((one) => one.im);
-    const left = Math.min(...re), right = Math.max(...re), bottom = Math.min(0, ...im), top = Math.max(...im);
+  // The points that a view shows at first: a blocking electrode's spike only where it begins.
+  function framed(shown, whole) {
+    const points = shown.flatMap((one) => one.re.map((re, index) => [re, one.im[index], one.spike_beyond]));
+    return points.filter(([re, im, beyond]) => whole || !beyond || re < 1.5 * beyond && im < 0.6 * beyond);
+  }
+
+  function bounds(points) {
+    const re = points.map((point) => point[0]), im = points.map((point) => point[1]);
+    return {left: Math.min(...re), right: Math.max(...re), bottom: Math.min(0, ...im), top: Math.max(...im)};
+  }
+
+  function frame(width, height, shown, whole) {
+    const points = framed(shown, whole), {left, right, bottom, top} = bounds(points.length ? points : framed(shown, true));
     const pad = 0.05 * Math.max(right - left, top - bottom);
     return equalView(width, height, [left - pad, right + pad], [bottom - 0.2 * pad, top + pad]);
   }
 
   // As high as the arcs need at full width, within what still reads well.
   function nyquistHeight(width, spectra) {
-    const [re, im] = ["re", "im"].map((part) => spectra.flatMap((one) => one[part]));
-    const across = 1.1 * (Math.max(...re) - Math.min(...re)), up = 1.15 * (Math.max(...im) - Math.min(0, ...im));
+    const {left, right, bottom, top} = bounds(framed(spectra, false));
+    const across = 1.1 * (right - left), up = 1.15 * (top - bottom);
     return FOOT + MARGIN + Math.round(Math.min(440, Math.max(200, width * up / (across || 1))));
   }
 
@@ -265,19 +286,19 @@
     const spot = place(holder, "Nyquist, points measured and lines fitted", "Ω", height);
     const inner = () => [spot.width() - AXIS - MARGIN, height - FOOT - MARGIN];
     const shown = () => spectra.filter((one) => !hidden.has(one));
-    let view = wholeView(...inner(), spectra);
+    let view = frame(...inner(), spectra, false);
     const show = (next) => {
       view = next;
       chart.batch(() => { for (const key of ["x", "y"]) chart.setScale(key, {min: view[key][0], max: view[key][1]}); });
     };
-    const reset = () => show(wholeView(...inner(), shown().length ? shown() : spectra));
+    const fitted = (whole) => () => show(frame(...inner(), shown().length ? shown() : spectra, whole));
     const chart = new uPlot({
       width: spot.width(), height, padding: [MARGIN, MARGIN, 0, 0], legend: {show: false},
       scales: {x: {time: false, range: () => view.x}, y: {range: () => view.y}},
       axes: [axis("Z′ / Ω", {size: FOOT - 18}), axis("−Z″ / Ω")],
       series: [{}, {show: true, paths: () => null, points: {show: false}}],
       cursor: {points: {show: false}, drag: {x: true, y: true, setScale: false, dist: 5},
-        bind: {dblclick: () => reset}},
+        bind: {dblclick: () => fitted(true)}},
       hooks: {
         draw: [(self) => spectra.forEach((one, index) => {
           if (!hidden.has(one)) drawSpectrum(self, one, ordered(index, spectra.length));
@@ -292,11 +313,11 @@
         }],
       },
     }, [view.x, view.y], spot.canvas);
-    charts.push({chart, spot, after: reset});
-    holder.append(legend(spectra, hidden, () => chart.redraw(false), reset));
+    charts.push({chart, spot, after: fitted(false)});
+    holder.append(legend(spectra, hidden, () => chart.redraw(false), fitted));
   }
 
-  function legend(spectra, hidden, redraw, reset) {
+  function legend(spectra, hidden, redraw, fitted) {
     const list = element("div", "", {class: "legend", role: "group", "aria-label": "Spectra shown"});
     spectra.forEach((spectrum, index) => {
       const button = element("button", spectrum.label, {type: "button", "aria-pressed": "true"});
@@ -308,9 +329,13 @@
       };
       list.append(button);
     });
-    const whole = element("button", "fit to view", {type: "button", class: "whole", style: "border-color:var(--line)"});
-    whole.onclick = reset;
-    list.append(whole);
+    const views = [["all points", true]];
+    if (spectra.some((one) => one.spike_beyond)) views.unshift(["arcs", false]);
+    for (const [text, whole] of views) {
+      const button = element("button", text, {type: "button", class: "whole", style: "border-color:var(--line)"});
+      button.onclick = fitted(whole);
+      list.append(button);
+    }
     return list;
   }
 

@@ -1,0 +1,90 @@
+"""Samples per second through a real TCP connection in real time, and how many are lost.
+
+The emulator runs in a process of its own and samples as fast as its script says (1 kHz and more);
+driver and engine's store write every row. The reference is the same wire read line by line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cellbench.instruments.techniques import ConstantCurrent, ElectricalLimits
+from cellbench.store import RunWriter
+from cellbench.transport.address import open_stream
+from cellbench_drivers.palmsens import PalmSens
+
+_LIMITS = ElectricalLimits(voltage_min_V=-2, voltage_max_V=2, current_max_A=0.01)
+_RATE_HZ = 1000
+
+
+def realtime(duration_s: float) -> list[dict[str, Any]]:
+    with _served() as addresses:
+        row = asyncio.run(_measure(addresses["potentiostat"], duration_s))
+    return [row]
+
+
+@contextmanager
+def _served() -> Iterator[dict[str, str]]:
+    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        text = ""
+        while True:
+            text += process.stdout.readline()
+            try:
+                answer = json.loads(text)
+                break
+            except json.JSONDecodeError:
+                continue
+        try:
+            yield {name: places[0] for name, places in answer["addresses"].items()}
+        finally:
+            process.terminate()
+
+
+async def _measure(address: str, duration_s: float) -> dict[str, Any]:
+    stream = await open_stream(address, None, None)
+    driver = PalmSens("potentiostat", stream, {"f_max": "1 MHz"})
+    await driver.connect()
+    technique = ConstantCurrent(current_A=4e-4, duration_s=duration_s, interval_s=1 / _RATE_HZ)
+    rows = 0
+    worst_late_s = 0.0
+    with tempfile.TemporaryDirectory() as directory:
+        writer = RunWriter(Path(directory) / "run.sqlite", durable=True)
+        started, cpu = time.perf_counter(), time.process_time()
+        async with driver.run(technique, _LIMITS) as running:
+            async for block in running:
+                voltages, currents = block.columns["voltage_V"], block.columns["current_A"]
+                writer.add_samples(
+                    [
+                        (at, driver.name, 1, voltage, current, 0.0, None, None, flag)
+                        for at, voltage, current, flag in zip(
+                            block.time_s, voltages, currents, block.flags, strict=True
+                        )
+                    ]
+                )
+                rows += len(block.time_s)
+                worst_late_s = max(
+                    worst_late_s, asyncio.get_running_loop().time() - block.time_s[-1]
+                )
+        seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu
+        await writer.flush()
+        await writer.close()
+    await driver.close()
+    expected = round(duration_s * _RATE_HZ)
+    return {
+        "samples_per_s": round(rows / seconds),
+        "expected": expected,
+        "lost": max(0, expected - rows),
+        "worst_late_ms": round(worst_late_s * 1e3, 1),
+        "host_cpu": f"{cpu_s / seconds:.0%}",
+    }

@@ -1,0 +1,42 @@
+"""What cellbench costs: start-up, a whole run, each layer's share, and a real-time wire.
+
+    python benchmarks/run.py [--quick]
+
+Absolute times mean little on a noisy machine: each stands beside a reference measured in the same
+run, and the ratio to it is what to compare between versions. Results go to standard output as a
+table, with --json as one object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from layers import layers
+from processes import processes
+from realtime import realtime
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--quick", action="store_true", help="one short pass")
+    arguments.add_argument("--json", action="store_true", help="one JSON object")
+    chosen = arguments.parse_args()
+    repeats = 1 if chosen.quick else 5
+    results = {
+        "processes": processes(repeats),
+        "layers": layers(2_000 if chosen.quick else 20_000),
+        "realtime": realtime(2.0 if chosen.quick else 10.0),
+    }
+    if chosen.json:
+        sys.stdout.write(json.dumps(results, indent=2) + "\n")
+        return
+    for title, rows in results.items():
+        print(f"\n{title}")
+        for row in rows:
+            print("  " + "   ".join(f"{name} {value}" for name, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m cellbench`` is the ``cellbench`` command."""
+
+from cellbench.cli import main
+
+main()
