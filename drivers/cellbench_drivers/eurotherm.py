@@ -17,7 +17,7 @@ from pydantic import Field
 from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import ChamberCapabilities
 from cellbench.instruments.readings import ChamberState, Flag, Identity, Outcome
-from cellbench.instruments.registry import SerialSettings
+from cellbench.transport import SerialSettings
 from cellbench.transport.modbus import ModbusError, ModbusMaster
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import (

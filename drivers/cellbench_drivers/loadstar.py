@@ -17,7 +17,7 @@ from pydantic import Field
 from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import GaugeCapabilities
 from cellbench.instruments.readings import Flag, GaugeReading, Identity, Outcome
-from cellbench.instruments.registry import SerialSettings
+from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Duration, Force, Options, parse_options, wire
 

@@ -17,9 +17,9 @@ from pydantic import Field
 from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import ChannelCapabilities
 from cellbench.instruments.readings import EndingKind, Identity, Outcome
-from cellbench.instruments.registry import SerialSettings
 from cellbench.instruments.roles import Running
 from cellbench.instruments.techniques import ElectricalLimits, Technique
+from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Duration, Frequency, Options, parse_options
 from cellbench_drivers.palmsens_link import Link

@@ -23,7 +23,7 @@ from pydantic import Field
 from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import PressCapabilities, ReactionTime
 from cellbench.instruments.readings import Identity, Outcome, PressState
-from cellbench.instruments.registry import SerialSettings
+from cellbench.transport import SerialSettings
 from cellbench.transport.modbus import ModbusMaster, WordOrder, float_from, float_registers
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Duration, Force, ForceRate, Options, parse_options, wire

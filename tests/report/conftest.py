@@ -84,10 +84,15 @@ class Script:
             ]
         )
 
-    def spectrum(self, step: int, interface_ohm: float, electrolyte_ohm: float) -> None:
+    def spectrum(
+        self, step: int, interface_ohm: float, electrolyte_ohm: float, *, spike: bool = False
+    ) -> None:
         frequency_Hz = np.geomspace(1e6, 0.1, 71)
         s = 2j * np.pi * frequency_Hz
-        clean = electrolyte_ohm + interface_ohm / (1 + (s * interface_ohm * 1e-6) ** 0.85)
+        capacitance_F = 1e-9 if spike else 1e-6
+        clean = electrolyte_ohm + interface_ohm / (1 + (s * interface_ohm * capacitance_F) ** 0.85)
+        if spike:
+            clean += 1 / (2e-6 * s**0.9)
         noise = self.random.normal(size=(2, 71)) * 1e-3
         impedance = clean * (1 + noise[0] + 1j * noise[1])
         blob: Callable[[Any], bytes] = lambda values: np.asarray(values, "<f8").tobytes()  # noqa: E731
@@ -214,6 +219,7 @@ def _documents(card_text: str) -> dict[str, str]:
             "load cell": {"model": "DI-1000U", "serial": "F230", "firmware": "2.1", "remarks": []},
         },
         "seed": 7,
+        "analyses": ["ccd"],
     }  # fmt: skip
     return {
         "protocol": "cellbench: 1\nname: Critical current density\n# <b>verbatim</b> & all\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from typing import Any
@@ -79,7 +80,6 @@ async def _short(script: Any) -> None:
 def test_a_real_run_has_no_banner(make_run: Any) -> None:
     page = page_of(make_run(_short, simulated=False, analyses=()))
     assert "SIMULATED" not in page.text
-    assert "No analysis was asked for." in page.text
 
 
 def test_the_verdict_stands_in_the_words_of_its_analysis(page: Page) -> None:
@@ -226,3 +226,36 @@ def test_the_plotting_library_is_the_one_that_was_pinned() -> None:
     assert len(pinned) == 3
     for name, checksum in pinned:
         assert hashlib.sha256((static / name).read_bytes()).hexdigest() == checksum
+
+
+def test_a_blocking_spectrum_is_framed_where_its_spike_begins(make_run: Any) -> None:
+    async def spectrum(script: Any) -> None:
+        await _short(script)
+        step = await script.step("eis", "eis", "spectrum", 100)
+        script.spectrum(step, 60.0, 284.0, spike=True)
+        await script.end("eis", "eis", 100)
+
+    stored = make_run(spectrum, analyses=())
+    blocking = replace(stored.dataset.geometry, layout="blocking")
+    stored = replace(stored, dataset=replace(stored.dataset, geometry=blocking))
+    (drawn,) = page_of(stored).data["nyquist"]
+    assert drawn["spike_beyond"] == pytest.approx(344, rel=0.05)
+
+
+def test_another_card_than_the_runs_own_is_named(ramp: Stored) -> None:
+    corrected = replace(ramp.dataset.geometry, electrolyte_thickness_m=5e-4)
+    stored = replace(ramp, dataset=replace(ramp.dataset, geometry=corrected))
+    assert "0.5 mm thick; not the card of the run" in page_of(stored).text
+    assert "not the card of the run" not in page_of(ramp).text
+
+
+def test_a_run_that_failed_before_it_measured_has_a_report_too(make_run: Any) -> None:
+    async def nothing(script: Any) -> None:
+        await script.enter("run started")
+
+    page = page_of(make_run(nothing, state="failed", reason="potentiostat: silent", analyses=()))
+    assert "Failed: potentiostat: silent." in page.text
+    assert "Nothing was measured." in page.text
+    assert "Critical current density No result:" in page.text
+    assert page.data["time"]["panels"] == []
+    assert page.data["nyquist"] == []

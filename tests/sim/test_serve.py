@@ -82,7 +82,7 @@ def test_pymodbus_reads_and_drives_the_press() -> None:
         assert (await client.read_holding_registers(50, count=1)).exception_code == 2
         client.close()
 
-    served(story, speed=20.0)
+    served(story, speed=10.0)
 
 
 def test_hosts_come_and_go() -> None:
@@ -111,10 +111,36 @@ def test_time_passes_at_the_scale_that_was_asked_for() -> None:
         for _ in range(20):
             writer.write(b"tare\r")
             assert await reader.readline() == b"Tared\r\n"
-        assert 0.1 < time.perf_counter() - started_s < 2
+        assert 0.1 < time.perf_counter() - started_s < 10
         writer.close()
 
     served(story, speed=100.0)
+
+
+def test_an_independent_driver_runs_scripts_on_the_potentiostat() -> None:
+    driver = pytest.importorskip("labmcp_palmsens.driver")
+    tcp = pytest.importorskip("labmcp.transports.tcp")
+
+    def drive(address: str) -> tuple[Any, ...]:
+        host, port = address.split(":")
+        device = driver.MethodScriptDevice(tcp.TCPTransport(host, int(port)))
+        script = driver.build_script(
+            "meas_loop_ca p c 100m 100m 2",
+            begin_potential_v=0, e_min=-1, e_max=1, pgstat_mode=2, bandwidth_hz=60,
+            current_range_a=1e-3, autorange=True, equilibration_s=0,
+        )  # fmt: skip
+        faulty = ["set_pgstat_mode 2", "cell_on", "set_e 20"]
+        return device.identify(), device.execute(script, 30), device.execute(faulty, 30)
+
+    async def story(addresses: dict[str, str]) -> None:
+        identity, measured, faulty = await in_thread(lambda: drive(addresses["potentiostat"]))
+        assert identity["model"] == "Nexus"
+        assert len(measured.packets) == 20
+        assert not measured.malformed
+        assert "000F" in faulty.error
+        assert faulty.cell_off_sent
+
+    served(story)
 
 
 @posix_only

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cellbench.errors import InputError, InstrumentError
-from cellbench.instruments.registry import SerialSettings
-from cellbench.transport import serial_port
+from cellbench.transport import SerialSettings, serial_port
 from cellbench.transport.address import open_stream
 
 if TYPE_CHECKING:

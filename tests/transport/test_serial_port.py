@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from cellbench.errors import TransportClosed, TransportTimeout
-from cellbench.instruments.registry import SerialSettings
+from cellbench.transport import SerialSettings
 from cellbench.transport.serial_port import open_serial, ports
 
 if sys.platform == "win32":

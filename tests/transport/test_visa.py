@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cellbench.errors import TransportClosed, TransportTimeout
-from cellbench.instruments.registry import SerialSettings
+from cellbench.transport import SerialSettings
 from cellbench.transport.visa import open_visa
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from cellbench.errors import TransportClosed
@@ -72,16 +74,36 @@ class Wire(Stream):
         await super().close()
 
 
+@dataclass
+class LineFaults:
+    """What goes wrong between an instrument and its host; nothing, unless a test says so.
+
+    Attributes:
+        silent: Nothing gets through, either way, as if the instrument had frozen.
+        delay_s: Replies come this late.
+        garble: What becomes of the bytes of a reply.
+    """
+
+    silent: bool = False
+    delay_s: float = 0.0
+    garble: Callable[[bytes], bytes] | None = None
+
+
 class Emulator(ABC):
     """One instrument: bytes in, bytes out, and timers, on the bench's time.
 
     Args:
         name: The instrument's name on the bench.
         timebase: The bench's clock.
+
+    Attributes:
+        line: The faults of its connection.
     """
 
     def __init__(self, name: str, timebase: Timebase) -> None:
         self.name = name
+        self.line = LineFaults()
+        self._late: deque[bytes] = deque()
         self._timebase = timebase
         self._sink: Sink | None = None
         self._unplug: Callable[[], None] | None = None
@@ -92,7 +114,7 @@ class Emulator(ABC):
         """Plug in a new host; the one before it finds its connection closed."""
         wire = Wire(self)
         self.attach(
-            wire.feed, lambda: wire.fail(TransportClosed(f"{self.name}: another host took over"))
+            wire.feed, lambda: wire.fail(TransportClosed(f"{self.name} has lost this connection"))
         )
         return wire
 
@@ -103,6 +125,12 @@ class Emulator(ABC):
         self._sink, self._unplug = sink, unplug
         self._on_attach()
 
+    def hang_up(self) -> None:
+        """Break the connection to the host, as a cable does that falls out."""
+        if self._unplug is not None:
+            self._unplug()
+        self._sink = self._unplug = None
+
     def detach(self, sink: Sink) -> None:
         """Forget ``sink``, if it is still the one in use."""
         if self._sink == sink:
@@ -110,7 +138,7 @@ class Emulator(ABC):
 
     def receive(self, data: bytes) -> None:
         """Take in bytes from the host, at the present time."""
-        if self._timebase.running:
+        if self._timebase.running and not self.line.silent:
             self._guarded(self._receive, data)
 
     async def watch(self) -> None:
@@ -128,6 +156,19 @@ class Emulator(ABC):
 
     def _send(self, data: bytes) -> None:
         """Send to whoever is plugged in; without a host the bytes are lost, as on a real port."""
+        line = self.line
+        if line.silent or self._sink is None:
+            return
+        if line.garble is not None:
+            data = line.garble(data)
+        if line.delay_s > 0:
+            self._late.append(data)
+            self._call_at(self._timebase.now() + line.delay_s, self._send_late)
+        else:
+            self._sink(data)
+
+    def _send_late(self) -> None:
+        data = self._late.popleft()
         if self._sink is not None:
             self._sink(data)
 

@@ -18,7 +18,7 @@ from cellbench_sim.emulators.profiles import COMMUNICATION_COMMANDS, PROFILES, P
 
 #: After an error the instrument ignores what it is sent for this long.
 _DEAF_S = 0.08
-_SCRIPT_BYTES_MAX = 64_000
+_SCRIPT_BYTES_MAX, _LINE_BYTES_MAX = 64_000, 255
 #: Registers that answer ``G``: unique id, advanced options.
 _REGISTERS = {"06": "0123456789ABCDEF", "09": "00"}
 _READ_ONLY = frozenset({"06"})
@@ -82,10 +82,6 @@ class PalmSensEmulator(Emulator):
         """Whether a script runs (or is halted)."""
         return self._steps is not None
 
-    def _on_attach(self) -> None:
-        self._received.clear()
-        self._script_lines = None
-
     def _receive(self, data: bytes) -> None:
         if self._timebase.now() < self._deaf_until_s:
             return
@@ -96,6 +92,9 @@ class PalmSensEmulator(Emulator):
             self._take_line(line)
             if self._timebase.now() < self._deaf_until_s:
                 self._received.clear()
+        if len(self._received) > _LINE_BYTES_MAX:
+            self._received.clear()
+            self._refuse("", 0x0008)
 
     def _take_line(self, line: str) -> None:
         if self._script_lines is None:

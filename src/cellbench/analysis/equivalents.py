@@ -8,6 +8,7 @@ electrode interfaces 0.1 to 10 uF. A part that the band does not identify is sai
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -18,6 +19,8 @@ from cellbench.analysis.dataset import ComplexArray, FloatArray, Spectrum
 
 BULK_BELOW_F = 1.5e-10  # effective capacitances of cells of about 1 cm2
 INTERFACE_ABOVE_F = 5e-8
+#: A spectrum is fitted once, whoever asks again: the running verdict, the analysis, the report.
+_FITS_KEPT = 256
 LEAST_POINTS = 8
 _MARGIN = 10.0  # in BIC: "very strong" evidence for the circuit with more elements
 _ARC_ALPHA, _SPIKE_ALPHAS = 0.9, (0.7, 0.76, 0.82, 0.88, 0.94, 0.99)  # of the grid for starts
@@ -82,6 +85,7 @@ class Equivalent:
         return next((reason for reason in reasons if reason), None)
 
 
+@lru_cache(maxsize=_FITS_KEPT)
 def blocking(spectrum: Spectrum) -> Equivalent:
     """Electrolyte between blocking electrodes: bulk, grain boundaries if seen, and a spike.
 
@@ -91,6 +95,7 @@ def blocking(spectrum: Spectrum) -> Equivalent:
     return _named(_choose(_BLOCKING, spectrum))
 
 
+@lru_cache(maxsize=_FITS_KEPT)
 def reversible(spectrum: Spectrum) -> Equivalent:
     """Electrolyte between reversible electrodes (Li | electrolyte | Li), shorted or sound.
 

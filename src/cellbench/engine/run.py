@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
-from cellbench.analysis.dataset import StepData
+from cellbench.analysis.dataset import Setting, StepData
 from cellbench.analysis.stored import geometry
 from cellbench.bench import Bench
 from cellbench.engine.environment import Environment
@@ -236,7 +236,7 @@ class Conductor:
             self.status.messages.append((getattr(entry, "time_s", 0.0), text))
 
 
-def _settings(step: AnyStep) -> dict[str, object]:
+def _settings(step: AnyStep) -> dict[str, Setting]:
     """What a step asks for, as the journal keeps it: the technique's numbers, or the step's own."""
     technique = getattr(step, "technique", None)
     if isinstance(technique, BaseModel):

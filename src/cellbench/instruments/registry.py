@@ -8,26 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from cellbench.errors import InputError
 from cellbench.instruments.roles import Instrument
-from cellbench.transport.stream import Stream
-
-
-@dataclass(frozen=True, slots=True)
-class SerialSettings:
-    """How an instrument's serial port is set unless the bench file says otherwise."""
-
-    baudrate: int
-    bytesize: int = 8
-    parity: str = "N"
-    stopbits: float = 1
-    xonxoff: bool = False
-    rtscts: bool = False
+from cellbench.transport import SerialSettings, Stream
 
 
 class Driver(Protocol):

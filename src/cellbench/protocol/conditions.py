@@ -20,10 +20,10 @@ class View(Protocol):
     def value(self, quantity: Watched) -> float | None:
         """Latest value, signed, in SI units."""
 
-    def slope(self, quantity: Watched, window_s: float) -> float | None:
+    def slope(self, quantity: Watched, window_s: float, /) -> float | None:
         """Slope over the last ``window_s`` in SI units per second; None before it is full."""
 
-    def earlier(self, quantity: Watched, age_s: float) -> float | None:
+    def earlier(self, quantity: Watched, age_s: float, /) -> float | None:
         """The value ``age_s`` ago; None when the step is younger."""
 
     def verdict(self, name: VerdictName) -> bool:

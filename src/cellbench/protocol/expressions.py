@@ -130,7 +130,7 @@ class _Parser:
         while (operator := self._binary()) and _BINARY[operator[0]] > binding:
             name, column, end = operator
             self._position = end
-            right = self._expression(_BINARY[name] - (name == "^"), depth + 1)
+            right = self._expression(_BINARY[name], depth + 1)
             if name == "^":
                 self._check_exponent(right, column)
             left = self._count(Operation(name, (left, right), column))

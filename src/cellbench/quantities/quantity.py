@@ -29,8 +29,10 @@ ABSOLUTE = "absolute zero"
 #: 0 degC in kelvin.
 ZERO_CELSIUS_K = 273.15
 
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3}(?![A-Za-z0-9]))?")
-_C_RATE = re.compile(r"([+-]?\d+\.?\d*|[+-]?\.\d+|[+-])?C(?:/(\d+\.?\d*))?(?![A-Za-z0-9_°µ])")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3}(?!\d))?")
+_C_RATE = re.compile(
+    r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?|[+-])?C(?:/(\d+\.?\d*))?(?![A-Za-z0-9_°µ])"
+)
 _COULOMB_OR_RATE = re.compile(r"[+-]?\d+\.?\d*\s+C(?![A-Za-z0-9_])")
 _REFERENCE = re.compile(
     r"\s*\b(?:vs\.?\s+(?P<electrode>[A-Za-z0-9/+]+)|at\s+(?:the\s+)?terminals?)"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellbench.analysis.dataset import Dataset, Series
+from cellbench.analysis.stored import geometry
 from cellbench.cell import CellCard
 from cellbench.quantities import format_quantity
 from cellbench.report.record import Record
@@ -79,7 +80,20 @@ def _cell_rows(record: Record, dataset: Dataset) -> list[tuple[str, str]]:
         ("electrolyte", _electrolyte(card)),
         ("areas", card.describe_area()),
         ("charge", f"{card.charge_current} current (oxidation at the working electrode is +)"),
+        ("analysed as", _other_card(card, dataset)),
     ]
+
+
+def _other_card(card: CellCard, dataset: Dataset) -> str:
+    """What the analyses followed where it was another card than the run's own."""
+    sizes = dataset.geometry
+    if sizes == geometry(card):
+        return ""
+    thickness = "thickness unknown"
+    if sizes.electrolyte_thickness_m is not None:
+        thickness = f"{format_quantity(sizes.electrolyte_thickness_m, 'length')} thick"
+    area = format_quantity(sizes.area_m2, "area")
+    return f"{dataset.cell_name}, {sizes.layout}: {area}, {thickness}; not the card of the run"
 
 
 def _electrolyte(card: CellCard) -> str:

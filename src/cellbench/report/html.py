@@ -62,6 +62,9 @@ def render(reader: RunReader, run: Run, dataset: Dataset, results: Mapping[str, 
         record=record,
         banner=banner(run),
         findings=[_finding(name, result) for name, result in results.items()],
+        without_result=[
+            title_of(name) for name in record.environment.get("analyses", ()) if name not in results
+        ],
         conditions=condition_rows(record, dataset),
         instruments=instrument_table(record),
         steps=step_rows(record, dataset),

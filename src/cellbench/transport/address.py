@@ -24,7 +24,7 @@ from cellbench.transport.stream import Stream
 from cellbench.transport.tcp import open_tcp
 
 if TYPE_CHECKING:
-    from cellbench.transport.serial_port import PortSettings
+    from cellbench.transport.settings import SerialSettings
 
 _SERIAL = re.compile(r"COM\d+|/.+|\\\\\.\\.+", re.IGNORECASE)
 _VISA = re.compile(r"visa(?:@(\w+))?:(.+)", re.IGNORECASE)
@@ -32,7 +32,7 @@ _USB = re.compile(r"usb:\s*(.+)", re.IGNORECASE)
 
 
 async def open_stream(
-    address: str, serial: PortSettings | None = None, tcp_port: int | None = None
+    address: str, serial: SerialSettings | None = None, tcp_port: int | None = None
 ) -> Stream:
     """Open the connection that an address stands for.
 
@@ -72,7 +72,7 @@ def _host_and_port(address: str, tcp_port: int | None) -> tuple[str, int]:
     return parts.hostname, port
 
 
-async def _open_serial(address: str, port: str, settings: PortSettings | None) -> Stream:
+async def _open_serial(address: str, port: str, settings: SerialSettings | None) -> Stream:
     from cellbench.transport import serial_port  # noqa: PLC0415 - TCP benches need no pyserial
 
     if settings is None:
@@ -84,7 +84,7 @@ async def _open_serial(address: str, port: str, settings: PortSettings | None) -
         raise TransportClosed(f"{error}. {there}") from error
 
 
-async def _open_visa(resource: str, settings: PortSettings | None, backend: str) -> Stream:
+async def _open_visa(resource: str, settings: SerialSettings | None, backend: str) -> Stream:
     from cellbench.transport.visa import open_visa  # noqa: PLC0415 - a quarter of a second
 
     return await open_visa(resource, settings, backend)

@@ -11,12 +11,13 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import serial
 from serial.tools import list_ports
 
 from cellbench.errors import TransportClosed
+from cellbench.transport.settings import SerialSettings
 from cellbench.transport.stream import Stream
 
 T = TypeVar("T")
@@ -24,34 +25,6 @@ T = TypeVar("T")
 #: The reader looks this often whether the port was closed.
 _POLL_S = 0.1
 _WRITE_S = 5.0
-
-
-class PortSettings(Protocol):
-    """How a port is to be set: what `cellbench.instruments.registry.SerialSettings` holds."""
-
-    @property
-    def baudrate(self) -> int:
-        """Bits per second."""
-
-    @property
-    def bytesize(self) -> int:
-        """Data bits."""
-
-    @property
-    def parity(self) -> str:
-        """``N``, ``E`` or ``O``."""
-
-    @property
-    def stopbits(self) -> float:
-        """Stop bits."""
-
-    @property
-    def xonxoff(self) -> bool:
-        """Software flow control."""
-
-    @property
-    def rtscts(self) -> bool:
-        """Hardware flow control."""
 
 
 class SerialStream(Stream):
@@ -102,7 +75,7 @@ class SerialStream(Stream):
         self._port.close()
 
 
-async def open_serial(port: str, settings: PortSettings) -> SerialStream:
+async def open_serial(port: str, settings: SerialSettings) -> SerialStream:
     """Open a serial port, exclusively.
 
     Raises:
@@ -115,7 +88,7 @@ async def open_serial(port: str, settings: PortSettings) -> SerialStream:
     return SerialStream(opened)
 
 
-def _open(port: str, settings: PortSettings) -> serial.Serial:
+def _open(port: str, settings: SerialSettings) -> serial.Serial:
     return serial.serial_for_url(
         port,
         baudrate=settings.baudrate,

@@ -53,15 +53,20 @@ class Stream(ABC):
             timeout_s = await self._more(timeout_s)
         return self._take(count)
 
-    async def drain(self, silence_s: float) -> bytes:
-        """Discard (and return) what arrives until the line has been silent for ``silence_s``."""
-        while True:
+    async def drain(self, silence_s: float, limit_s: float = 30.0) -> bytes:
+        """Discard (and return) what arrives until the line has been silent for ``silence_s``.
+
+        Raises:
+            TransportTimeout: The line did not fall silent within ``limit_s``.
+            TransportClosed: The connection is gone.
+        """
+        deadline_s = asyncio.get_running_loop().time() + limit_s
+        while asyncio.get_running_loop().time() < deadline_s:
             try:
-                seen = len(self._buffer)
-                while len(self._buffer) == seen:
-                    await self._more(silence_s)
+                await self._more(silence_s)
             except TransportTimeout:
                 return self._take(len(self._buffer))
+        raise TransportTimeout(f"the line does not fall silent within {limit_s:g} s")
 
     async def close(self) -> None:
         """Close the connection; reading and writing fail from now on."""

@@ -22,7 +22,7 @@ from cellbench.errors import TransportClosed
 from cellbench.transport.stream import Stream
 
 if TYPE_CHECKING:
-    from cellbench.transport.serial_port import PortSettings
+    from cellbench.transport.settings import SerialSettings
 
 T = TypeVar("T")
 
@@ -135,7 +135,7 @@ def _fail(failed: tuple[asyncio.Future[None], Exception]) -> None:
 
 
 async def open_visa(
-    resource: str, settings: PortSettings | None = None, backend: str = "py"
+    resource: str, settings: SerialSettings | None = None, backend: str = "py"
 ) -> VisaStream:
     """Open a resource.
 
@@ -159,7 +159,7 @@ async def open_visa(
     return stream
 
 
-def _open(resource: str, settings: PortSettings | None, backend: str) -> MessageBasedResource:
+def _open(resource: str, settings: SerialSettings | None, backend: str) -> MessageBasedResource:
     opened: Any = pyvisa.ResourceManager(f"@{backend}").open_resource(resource)
     if not isinstance(opened, MessageBasedResource):
         opened.close()
@@ -174,7 +174,7 @@ def _open(resource: str, settings: PortSettings | None, backend: str) -> Message
     return opened
 
 
-def _set_port(port: SerialInstrument, settings: PortSettings) -> None:
+def _set_port(port: SerialInstrument, settings: SerialSettings) -> None:
     port.baud_rate = settings.baudrate
     port.data_bits = settings.bytesize
     port.parity = _PARITIES[settings.parity]

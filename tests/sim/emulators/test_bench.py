@@ -122,3 +122,25 @@ def test_a_bench_that_is_off_does_nothing_any_more() -> None:
             await stream.write(b"w\r")
 
     run(main(), virtual=True)
+
+
+def test_the_faults_of_a_connection_hide_the_instrument_and_do_not_stop_it() -> None:
+    async def main() -> None:
+        async with SimulatedBench("LYC", 1) as bench:
+            stream, line = bench.connect("load cell"), bench.load_cell.line
+            line.silent = True
+            await stream.write(b"unit\r")
+            assert await stream.drain(5) == b""
+            line.silent, line.delay_s = False, 2.0
+            await stream.write(b"unit\rlc\r")
+            started_s = asyncio.get_running_loop().time()
+            assert await stream.read_exactly(9, 5) == b"N\r\n5000\r\n"
+            assert asyncio.get_running_loop().time() - started_s == pytest.approx(2, abs=0.01)
+            line.delay_s, line.garble = 0.0, lambda data: data[1:]
+            await stream.write(b"unit\r")
+            assert await stream.read_exactly(2, 1) == b"\r\n"
+            bench.load_cell.hang_up()
+            with pytest.raises(TransportClosed):
+                await stream.read_exactly(1, 1)
+
+    run(main(), virtual=True)

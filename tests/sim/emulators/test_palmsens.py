@@ -149,7 +149,7 @@ def test_a_wrong_script_is_refused_before_it_runs(
         ("cell_on", "0023"),
         ("set_pgstat_mode 2\nmeas_loop_ca p p 0 1 1\nendloop", "4027"),
         ("set_pgstat_mode 2\ncell_on\nmeas_loop_cp p p 0 1 1\nendloop", "0023"),
-        ("set_pgstat_mode 2\ncell_on\nmeas_loop_ocp p 1 1\nendloop", "4028"),
+        ("set_pgstat_mode 2\ncell_on\nmeas_loop_ocp p 1 1\nendloop", "0014"),
         ("set_pgstat_mode 3\ncell_on\nmeas_loop_eis p p p 10m 2M 1 3i 0\nendloop", "0011"),
         ("set_pgstat_mode 3\ncell_on\nmeas_loop_eis p p p 1 1M 1 3i 0\nendloop", "0012"),
         ("set_pgstat_mode 3\ncell_on\nmeas_loop_eis p p p 10m 1M 1 3 0\nendloop", "4207"),
@@ -183,6 +183,15 @@ def test_after_an_error_the_instrument_is_deaf_for_a_while(with_potentiostat: Te
     async def story(host: Any) -> None:
         assert await host.ask(b"fail\n") == b"f!0003\n"
         assert await host.is_silent(b"i\n")
+        await asyncio.sleep(0.1)
+        assert await host.ask(b"i\n") == b"iNEXUS26C0017\n"
+
+    with_potentiostat(story)
+
+
+def test_a_line_without_an_end_is_given_up(with_potentiostat: Tell) -> None:
+    async def story(host: Any) -> None:
+        assert await host.ask(b"x" * 300) == b"!0008\n"
         await asyncio.sleep(0.1)
         assert await host.ask(b"i\n") == b"iNEXUS26C0017\n"
 
@@ -308,6 +317,28 @@ def test_a_spectrum_is_that_of_the_cell_within_the_instruments_accuracy(
         error = np.abs(measured / ideal - 1)
         assert np.max(error) < 0.01
         assert 1e-4 < np.median(error) < 3e-3
+
+    with_potentiostat(story)
+
+
+def test_an_impedance_beyond_measure_reads_nan(with_potentiostat: Tell, cell: Any) -> None:
+    cell.series_ohm = float("inf")
+
+    async def story(host: Any) -> None:
+        script = SPECTRUM.format(amplitude="10m", first="1M", last="1", points="3i")
+        lines = await host.run_script(script)
+        assert np.all(np.isnan(packages(lines)[:, 1:]))
+        assert all("cc     nan," in line for line in lines[1:-1])
+
+    with_potentiostat(story)
+
+
+def test_a_half_sent_script_waits_for_its_end_whoever_sends_it(with_potentiostat: Tell) -> None:
+    async def story(host: Any) -> None:
+        await host.stream.write(b'e\nsend_string "first"\n')
+        successor = host.device.connect()
+        await successor.write(b"\n")
+        assert await successor.read_until(b"\n\n", 1) == b"e\nTfirst\n\n"
 
     with_potentiostat(story)
 
@@ -506,7 +537,7 @@ def test_a_script_outlives_its_host(with_potentiostat: Tell) -> None:
 def test_a_second_host_takes_the_link_of_the_first(with_potentiostat: Tell) -> None:
     async def story(host: Any) -> None:
         second = host.device.connect()
-        with pytest.raises(TransportClosed, match="another host"):
+        with pytest.raises(TransportClosed, match="lost this connection"):
             await host.ask(b"i\n")
         await second.write(b"i\n")
         assert await second.read_until(b"\n", 1) == b"iNEXUS26C0017\n"

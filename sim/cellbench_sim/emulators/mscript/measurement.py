@@ -43,7 +43,7 @@ class Measurement:
         front = machine.front
         if self.modes is MODELESS:
             if front.cell_is_on:
-                raise Refusal(0x4028)
+                raise Refusal(0x0014)
         elif front.mode not in self.modes:
             raise Refusal(0x0023)
         elif not front.cell_is_on:
