@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -26,6 +28,7 @@ from cellbench_sim.operator import SimulatedOperator
 from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.physics.fixture import SCREW_JIG, SERVO_PRESS, SPRING, Fixture
 from cellbench_sim.presets import load_preset, preset_names
+from cellbench_sim.serve import serve
 from cellbench_sim.world import World
 
 POTENTIOSTAT, PRESS, LOAD_CELL, CHAMBER = "potentiostat", "press", "load cell", "chamber"
@@ -148,24 +151,39 @@ class SimulatedBench:
             raise CellbenchError("the simulated bench is not switched on")
         return self.instruments[name].connect()
 
-    def description(self) -> dict[str, Any]:
-        """Return what a bench file of this bench would say."""
+    cells = staticmethod(cell_names)
+
+    def serve(
+        self, base_port: int = 0, *, ptys: bool = False
+    ) -> AbstractAsyncContextManager[dict[str, list[str]]]:
+        """Serve the instruments to other programs; see `cellbench_sim.serve.serve`."""
+        return serve(self.instruments.values(), base_port=base_port, ptys=ptys)
+
+    def description(self, addresses: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+        """Return what a bench file of this bench would say.
+
+        Args:
+            addresses: Where the instruments are served; by default they are in this process.
+        """
+        ports = {
+            name: addresses[name][0] if addresses else f"sim:{name}" for name in self.instruments
+        }
         f_max_Hz = self.potentiostat.profile.frequency_max_Hz
         return {
             "bench": f"simulated {self.cell_name}",
             "instruments": {
                 POTENTIOSTAT: {
                     "driver": "palmsens",
-                    "port": f"sim:{POTENTIOSTAT}",
+                    "port": ports[POTENTIOSTAT],
                     "f_max": f"{f_max_Hz / 1e3:g} kHz" if f_max_Hz < 1e6 else "1 MHz",
                 },
                 PRESS: {
                     "driver": "plc_press",
-                    "port": f"sim:{PRESS}",
+                    "port": ports[PRESS],
                     "capacity": f"{_FULL_SCALE_N / 1e3:g} kN",
                 },
-                LOAD_CELL: {"driver": "loadstar", "port": f"sim:{LOAD_CELL}"},
-                CHAMBER: {"driver": "eurotherm", "port": f"sim:{CHAMBER}"},
+                LOAD_CELL: {"driver": "loadstar", "port": ports[LOAD_CELL]},
+                CHAMBER: {"driver": "eurotherm", "port": ports[CHAMBER]},
             },
             "fixture": {
                 "die": "10 mm",

@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
 from typing import cast
 
 from cellbench.errors import InputError
-from cellbench_sim.bench import SimulatedBench
 from cellbench_sim.emulators import Emulator
 
 if sys.platform != "win32":
@@ -23,59 +21,53 @@ if sys.platform != "win32":
 LOOPBACK = "127.0.0.1"
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """Where an instrument can be reached: ``host:port``, or the path of a terminal."""
-
-    instrument: str
-    address: str
-
-
 @contextlib.asynccontextmanager
 async def serve(
-    bench: SimulatedBench, host: str = LOOPBACK, base_port: int = 0, *, ptys: bool = False
-) -> AsyncIterator[tuple[Endpoint, ...]]:
-    """Serve every instrument of a bench that is switched on, until the context ends.
+    devices: Iterable[Emulator], host: str = LOOPBACK, base_port: int = 0, *, ptys: bool = False
+) -> AsyncIterator[dict[str, list[str]]]:
+    """Serve the instruments of a bench that is switched on, until the context ends.
 
     Each instrument has one host at a time, the one that came last; it can come and go.
 
     Args:
-        bench: The bench.
+        devices: The instruments.
         host: Address to listen on; this machine alone unless told otherwise.
         base_port: Port of the first instrument, the others follow; 0 for any that are free.
         ptys: Whether to open pseudo-terminals too.
 
     Yields:
-        Where the instruments are.
+        Addresses by instrument: ``tcp://host:port``, then the path of its terminal.
 
     Raises:
-        InputError: Pseudo-terminals were asked for on Windows.
-        OSError: A port is taken.
+        InputError: A port is taken, or pseudo-terminals were asked for on Windows.
     """
     if ptys and sys.platform == "win32":
         raise InputError("Windows has no pseudo-terminals; serve the bench on TCP ports")
     with contextlib.ExitStack() as stack:
-        endpoints = []
-        for index, device in enumerate(bench.instruments.values()):
+        addresses: dict[str, list[str]] = {}
+        for index, device in enumerate(devices):
             port = base_port + index if base_port else 0
-            endpoints.append(await _listen(device, host, port, stack))
-        if sys.platform != "win32" and ptys:
-            for device in bench.instruments.values():
+            addresses[device.name] = [await _listen(device, host, port, stack)]
+            if sys.platform != "win32" and ptys:
                 terminal = PseudoTerminal(device)
                 stack.callback(terminal.close)
-                endpoints.append(Endpoint(device.name, terminal.path))
-        yield tuple(endpoints)
+                addresses[device.name].append(terminal.path)
+        yield addresses
 
 
-async def _listen(device: Emulator, host: str, port: int, stack: contextlib.ExitStack) -> Endpoint:
+async def _listen(device: Emulator, host: str, port: int, stack: contextlib.ExitStack) -> str:
     connections: set[asyncio.Transport] = set()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(device, connections), host, port
-    )
+    try:
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(device, connections), host, port
+        )
+    except OSError as error:
+        raise InputError(
+            f"port {port} of {host} cannot be listened on for the {device.name}: {error.strerror}"
+        ) from error
     stack.callback(_hang_up, connections)
     stack.callback(server.close)
-    taken = server.sockets[0].getsockname()[1]
-    return Endpoint(device.name, f"{host}:{taken}")
+    return f"tcp://{host}:{server.sockets[0].getsockname()[1]}"
 
 
 def _hang_up(connections: set[asyncio.Transport]) -> None:

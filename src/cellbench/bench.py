@@ -6,7 +6,7 @@ addresses; `connected` opens them, identifies them and hands over a `Bench` of r
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cellbench.errors import CellbenchError, InputError, InstrumentError
+from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.readings import Identity
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import Chamber, Channel, Gauge, Instrument, Operator, Press
@@ -85,16 +85,25 @@ class SimulatedBench(Protocol):
 
     operator: Operator
 
-    def description(self) -> dict[str, Any]:
-        """Return what a bench file would say."""
+    @staticmethod
+    def cells() -> Sequence[str]:
+        """Return the names of the cells that can be on it."""
+
+    def description(self, addresses: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+        """Return what a bench file would say, with the addresses where it is served."""
 
     def connect(self, name: str) -> Stream:
         """Return a new connection to the emulator of an instrument."""
 
     def serve(
         self, base_port: int, *, ptys: bool
-    ) -> AbstractAsyncContextManager[dict[str, list[str]]]:
-        """Serve the emulators to other programs on this machine: addresses by instrument."""
+    ) -> AbstractAsyncContextManager[Mapping[str, Sequence[str]]]:
+        """Serve the emulators to programs on this machine, while on; addresses by instrument.
+
+        Args:
+            base_port: TCP port of the first instrument, the others follow; 0 for free ones.
+            ptys: Whether to open pseudo-terminals too (POSIX).
+        """
 
     async def __aenter__(self) -> Self:
         """Start the emulators on the running loop."""
@@ -109,9 +118,18 @@ def simulated_bench(cell: str, seed: int) -> SimulatedBench:
     Raises:
         InputError: No simulated bench is installed, or it has no such cell.
     """
+    bench: SimulatedBench = _simulator()(cell=cell, seed=seed)
+    return bench
+
+
+def simulated_cells() -> list[str]:
+    """Names of the cells that can be on the simulated bench. Raises like `simulated_bench`."""
+    return sorted(_simulator().cells())
+
+
+def _simulator() -> Any:
     for point in entry_points(group="cellbench.benches", name="simulated"):
-        bench: SimulatedBench = point.load()(cell=cell, seed=seed)
-        return bench
+        return point.load()
     raise InputError("the simulated bench is not installed: reinstall cellbench")
 
 
@@ -168,14 +186,10 @@ async def connected(
             driver = load_driver(entry.driver, beside)
             try:
                 stream = await open_stream(name, entry, driver)
-                instrument = driver(name, stream, entry.options)
-                stack.push_async_callback(instrument.close)
-                bench.identities[name] = await instrument.connect()
-            except (InputError, InstrumentError):
-                raise
-            except CellbenchError as error:
-                raise InstrumentError(
-                    name, f"cannot be reached at {entry.port}: {error}"
-                ) from error
+            except InstrumentError as error:  # it knows the address, and we the instrument
+                raise InstrumentError(name, str(error)) from error
+            instrument = driver(name, stream, entry.options)
+            stack.push_async_callback(instrument.close)
+            bench.identities[name] = await instrument.connect()
             _cast(bench, driver.role, instrument)
         yield bench

@@ -13,7 +13,7 @@ from cellbench import library
 from cellbench.instruments.capabilities import ImpedanceBand
 from cellbench.instruments.techniques import Impedance
 from cellbench.protocol import Program, Walk, adapt, check, load_protocol, plan
-from cellbench.protocol.plan import spectrum_duration_s
+from cellbench.protocol.planning import spectrum_duration_s
 from cellbench.protocol.program import EisStep, PassEnded
 
 Load = Callable[..., Program]
@@ -106,7 +106,7 @@ def test_a_condition_on_what_nobody_measures_is_a_problem(program: Load, bench: 
 def test_a_pressure_has_to_fit_die_press_and_gauge(
     changed: dict[str, object], words: str, program: Load, bench: Bench
 ) -> None:
-    other = Bench(**{**vars(bench), **changed})  # type: ignore[arg-type]
+    other = Bench(**{**vars(bench), **changed})
     assert words in said(program("  - press: 5 MPa\n"), other)
 
 
@@ -190,6 +190,8 @@ def test_a_plan_adds_up_what_is_certain_and_what_is_possible(bench: Bench) -> No
     assert one.charge_max_C == pytest.approx(0.7854e-3 * 1200, rel=1e-3)
     assert one.pressure_Pa == pytest.approx(5e6)
     assert (one.voltage_min_V, one.voltage_max_V) == (-2.0, 2.0)
+    assert one.on_device == ("voltage", "current")
+    assert one.on_host == ("stack pressure",)
     assert one.reaction_s == pytest.approx(2.021)
     assert one.rows == pytest.approx(1200 * 1.6, abs=5)
 

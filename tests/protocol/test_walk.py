@@ -178,7 +178,7 @@ def test_loops_can_end_by_results(program: Load) -> None:
             "      - eis: {from: 1 Hz, to: 1 mHz, as: s}\n"
         )
     )
-    passes = []
+    passes: list[bool | None] = []
     for item in walk:
         if isinstance(item, EisStep):
             walk.record("s", {"R_ohm": 3.0 * (1 + len(passes))})
@@ -329,3 +329,10 @@ def test_prompts_marks_and_interruptions_are_kept(steps: Steps) -> None:
 def test_the_identity_of_a_program_changes_with_a_setting() -> None:
     plain, changed = load_protocol("ccd"), load_protocol("ccd", None, {"rest": "9 min"})
     assert plain.identity == load_protocol("ccd").identity != changed.identity
+
+
+@pytest.mark.parametrize("text", ["at most $top", "0 MPa to 2 * $top / 2", "$top"])
+def test_limits_can_use_parameters(program: Load, text: str) -> None:
+    head = "name: x\ncell: LYC\nparameters: {top: 9 MPa}\n"
+    limits = program(f"{head}limits: {{stack pressure: {text}}}\nsteps:\n  - rest: 1 s\n").limits
+    assert limits.pressure_max_Pa == pytest.approx(9e6)

@@ -15,7 +15,6 @@ import pytest
 from cellbench.clock import run
 from cellbench.errors import InputError
 from cellbench_sim.bench import SimulatedBench
-from cellbench_sim.serve import serve
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 
@@ -31,8 +30,8 @@ def served(
 
     async def main() -> None:
         bench = SimulatedBench("LYC_PMMA", 7, **options)
-        async with bench, serve(bench, ptys=ptys) as endpoints:
-            await story({endpoint.instrument: endpoint.address for endpoint in endpoints})
+        async with bench, bench.serve(ptys=ptys) as addresses:
+            await story({name: places[-1] for name, places in addresses.items()})
 
     run(main(), virtual=True, speed=speed)
 
@@ -65,7 +64,7 @@ def test_pymodbus_reads_and_drives_the_press() -> None:
     client_module = pytest.importorskip("pymodbus.client")
 
     async def story(addresses: dict[str, str]) -> None:
-        host, port = addresses["press"].split(":")
+        host, port = addresses["press"].removeprefix("tcp://").split(":")
         client = client_module.AsyncModbusTcpClient(host, port=int(port))
         assert await client.connect()
         target = list(struct.unpack("<2H", struct.pack("<f", 1.0)))
@@ -87,7 +86,7 @@ def test_pymodbus_reads_and_drives_the_press() -> None:
 
 def test_hosts_come_and_go() -> None:
     async def story(addresses: dict[str, str]) -> None:
-        host, port = addresses["load cell"].split(":")
+        host, port = addresses["load cell"].removeprefix("tcp://").split(":")
         for _ in range(20):
             reader, writer = await asyncio.open_connection(host, int(port))
             writer.write(b"model\r")
@@ -105,7 +104,7 @@ def test_hosts_come_and_go() -> None:
 
 def test_time_passes_at_the_scale_that_was_asked_for() -> None:
     async def story(addresses: dict[str, str]) -> None:
-        host, port = addresses["load cell"].split(":")
+        host, port = addresses["load cell"].removeprefix("tcp://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         started_s = time.perf_counter()
         for _ in range(20):
@@ -122,7 +121,7 @@ def test_an_independent_driver_runs_scripts_on_the_potentiostat() -> None:
     tcp = pytest.importorskip("labmcp.transports.tcp")
 
     def drive(address: str) -> tuple[Any, ...]:
-        host, port = address.split(":")
+        host, port = address.removeprefix("tcp://").split(":")
         device = driver.MethodScriptDevice(tcp.TCPTransport(host, int(port)))
         script = driver.build_script(
             "meas_loop_ca p c 100m 100m 2",

@@ -5,6 +5,7 @@ above it, say) is listed and given as None, while the total, which is known, is 
 Spectra at several temperatures give the activation energy in both usual forms.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,8 +56,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     at = f" at {temperature:.1f} °C" if temperature is not None else ""
     under = f", {pressure:.1f} MPa" if pressure is not None else ""
     lines = [
-        f"conductivity  {result['conductivity_mS_cm']:.3g} "
-        f"± {result['conductivity_uncertainty_mS_cm']:.1g} mS/cm{at}{under}",
+        f"conductivity  {_with_error(result)}{at}{under}",
         f"resistance    {result['R_total_ohm']:.4g} Ω in total{_parts(result)}",
     ]
     if result["Ea_sigma_eV"] is not None:
@@ -65,6 +65,14 @@ def describe(result: Mapping[str, Any]) -> list[str]:
             f"{result['Ea_sigma_T_eV']:.3f} eV (of sigma T)"
         )
     return lines
+
+
+def _with_error(result: Mapping[str, Any]) -> str:
+    """Three digits, and what the fit leaves open; the sizes on the card are worse than that."""
+    value, error = result["conductivity_mS_cm"], result["conductivity_uncertainty_mS_cm"]
+    decimals = 2 - math.floor(math.log10(value))
+    text = f"{value:.{decimals}f} mS/cm"
+    return text if not error else f"{text} (fit: ± {100 * error / value:.1g} %)"
 
 
 def _parts(result: Mapping[str, Any]) -> str:

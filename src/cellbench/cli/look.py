@@ -20,6 +20,7 @@ class ExportFormat(StrEnum):
 
     CSV = "csv"
     BDF = "bdf"
+    SPECTRA = "spectra"
 
 
 def _evaluated(
@@ -105,7 +106,7 @@ def export(
     run_id: options.RunId,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     file_format: Annotated[
-        ExportFormat, typer.Option("--format", help="csv, or bdf (Battery Data Format).")
+        ExportFormat, typer.Option("--format", help="csv, bdf (Battery Data Format), or spectra.")
     ] = ExportFormat.CSV,
     store: options.StorePath = None,
 ) -> None:
@@ -114,8 +115,11 @@ def export(
         from cellbench.report.export import export as write
 
         evaluation = _evaluated(run_id, store, names=[])
-        write(evaluation.reader, evaluation.dataset, evaluation.run, str(file_format), output)
-        typer.echo(output)
+        written = write(
+            evaluation.reader, evaluation.dataset, evaluation.run, str(file_format), output
+        )
+        for path in written:
+            typer.echo(path)
 
 
 def analyze(

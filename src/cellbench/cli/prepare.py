@@ -19,11 +19,12 @@ def check(
 ) -> None:
     """Find what can be found wrong with a protocol without energising anything."""
     with told():
+        from cellbench.analysis import available
         from cellbench.engine.session import prepare
         from cellbench.protocol import check as check_program
 
         session = prepare(protocol, cell=cell, bench=bench, sets=sets or [])
-        found = check_program(session.program, session.declared())
+        found = check_program(session.program, session.declared(), available())
         if as_json:
             print_json(found.answer())
             raise typer.Exit(ExitCode.WRONG_INPUT if found.problems else ExitCode.FORESEEN_END)
@@ -46,13 +47,14 @@ def plan(
 ) -> None:
     """Print every step with its duration, charge and bounds, and when the run will end."""
     with told():
+        from cellbench.analysis import available
         from cellbench.engine.session import prepare
         from cellbench.protocol import check as check_program
         from cellbench.protocol import plan as plan_program
 
         session = prepare(protocol, cell=cell, bench=bench, sets=sets or [], seed=seed)
         declared = session.declared()
-        check_program(session.program, declared).raise_problems()
+        check_program(session.program, declared, available()).raise_problems()
         planned = plan_program(session.program, declared)
         simulation = None
         if simulate:

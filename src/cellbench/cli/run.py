@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -52,6 +54,7 @@ def run(
     it, 2 wrong input, 3 instrument trouble, 130 interrupted.
     """
     with told():
+        from cellbench.analysis import available
         from cellbench.engine.session import prepare
         from cellbench.protocol import check, plan
         from cellbench.store import Store
@@ -65,23 +68,61 @@ def run(
             seed=seed,
         )
         declared = session.declared()
-        check(session.program, declared).raise_problems()
+        check(session.program, declared, available()).raise_problems()
         planned = plan(session.program, declared)
+        stopping = _Stopping()
         with Store(store) as opened:
-            end = _run(session, opened, planned, speed, as_json=as_json)
+            end = _run(session, opened, planned, speed, stopping, as_json=as_json)
             _tell(session, opened, end, report, as_json=as_json)
     raise typer.Exit(end.exit_code)
 
 
-def _run(session: Session, store: Store, planned: Plan, speed: Speed, *, as_json: bool) -> RunEnd:
+class _Stopping:
+    """Ctrl-C and SIGTERM end the run through its safe state, however often they come.
+
+    They stay caught until the process has ended: once the bench is safe nothing is left to stop,
+    and an impatient second one must not cost the report.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._asked)
+
+    @contextmanager
+    def cancels_this_task(self) -> Iterator[None]:
+        """While the context lasts, a signal cancels the task that entered it."""
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._task = None
+
+    def _asked(self, _number: int, _frame: FrameType | None) -> None:
+        if self._loop is not None and self._task is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+
+def _run(
+    session: Session,
+    store: Store,
+    planned: Plan,
+    speed: Speed,
+    stopping: _Stopping,
+    *,
+    as_json: bool,
+) -> RunEnd:
     from cellbench import clock
 
     factor = None if speed is Speed.MAX else float(speed)
-    coroutine = _conduct(session, store, planned, as_json=as_json)
+    coroutine = _conduct(session, store, planned, stopping, as_json=as_json)
     return clock.run(coroutine, virtual=session.simulator is not None, speed=factor)
 
 
-async def _conduct(session: Session, store: Store, planned: Plan, *, as_json: bool) -> RunEnd:
+async def _conduct(
+    session: Session, store: Store, planned: Plan, stopping: _Stopping, *, as_json: bool
+) -> RunEnd:
     from rich.console import Console
 
     from cellbench.cli.live import watching
@@ -101,30 +142,9 @@ async def _conduct(session: Session, store: Store, planned: Plan, *, as_json: bo
         )
         conductor.status.steps_planned = len(planned.rows)
         conductor.status.planned_end_s = planned.duration_max_s
-        with _stopping(conductor), watching(conductor, _banner(session, conductor), console):
+        shown = watching(conductor, _banner(session, conductor), console)
+        with stopping.cancels_this_task(), shown:
             return await conductor.conduct()
-
-
-class _stopping:  # noqa: N801 (used like a function)
-    """Ctrl-C and SIGTERM end the run through its safe state, as often as they come."""
-
-    def __init__(self, conductor: Conductor) -> None:
-        self._conductor = conductor
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._asked)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _asked(self, _number: int, _frame: FrameType | None) -> None:
-        if self._task is not None:
-            self._loop.call_soon_threadsafe(self._task.cancel)
 
 
 def _banner(session: Session, conductor: Conductor) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Annotated
 
 import typer
@@ -48,13 +49,14 @@ def serve(
         bench = simulated_bench(cell, seed)
 
         async def main() -> None:
-            async with bench, bench.serve(port) as addresses:
+            async with bench, bench.serve(port, ptys=sys.platform != "win32") as addresses:
                 if as_json:
                     print_json({"addresses": addresses, "bench": bench.description(addresses)})
                 else:
                     for name, places in addresses.items():
-                        typer.echo(f"{name:<14}{'   '.join(places.values())}")
+                        typer.echo(f"{name:<14}{'   '.join(places)}")
                     typer.echo("Serving until Ctrl-C. Nothing here is a real instrument.")
+                sys.stdout.flush()
                 await asyncio.get_running_loop().create_future()
 
         try:

@@ -35,6 +35,9 @@ _SETTLE_ROWS_KEPT = 4000
 #: Ramp of a press whose protocol names none: full force in this time.
 _DEFAULT_RAMP_S = 60.0
 
+#: A force below this fraction of the press's full scale counts as none.
+UNLOADED_FRACTION = 0.005
+
 R = TypeVar("R")
 
 
@@ -193,12 +196,24 @@ class Environment:
     async def _approach(self, press: Press, step: PressStep, rate_N_per_s: float) -> None:
         assert step.force_N is not None  # noqa: S101 (every "to" has one)
         assert step.pressure_Pa is not None  # noqa: S101
+        if not self._pressing:
+            await self._tare(press)
         self._pressing = True
         self._watch.pressed = False
         await press.ramp_to(step.force_N, rate_N_per_s, self._force_max_N(press))
         if step.settle is not None:
             await self._settle("stack_pressure_Pa", step.pressure_Pa, step.settle)
         self._watch.pressed = True
+
+    async def _tare(self, press: Press) -> None:
+        """Zero the gauge before the stack is loaded, as one does by hand; never under load."""
+        gauge = self._bench.gauge
+        if gauge is None or (await press.read()).force_N > _unloaded_N(press):
+            return
+        before_N = (await gauge.read()).force_N
+        text = f"{gauge.name}: tared on the unloaded stack (it read {before_N:.1f} N)"
+        await self._recorder.journal.enter("action", text=text, tare_N=before_N)
+        await gauge.tare()
 
     def _force_max_N(self, press: Press) -> float:
         """Where the press itself is to trip: the tightest limit that is known."""
@@ -209,8 +224,7 @@ class Environment:
     async def _unloaded(self, press: Press) -> None:
         """Wait until the force is gone, as far as the press can tell."""
         deadline_s = asyncio.get_running_loop().time() + 10 * _DEFAULT_RAMP_S
-        threshold_N = max(0.005 * press.capabilities.force_max_N, 1.0)
-        while (await press.read()).force_N > threshold_N:
+        while (await press.read()).force_N > _unloaded_N(press):
             if asyncio.get_running_loop().time() > deadline_s:
                 raise StepFailed(f"{press.name}: the force does not go away")
             await asyncio.sleep(ATTENTIVE_INTERVAL_S)
@@ -250,6 +264,11 @@ class Environment:
             return True
         slope = statistics.linear_regression(*zip(*rows, strict=True)).slope
         return abs(slope) <= settle.slope
+
+
+def _unloaded_N(press: Press) -> float:
+    """A force that counts as none."""
+    return UNLOADED_FRACTION * press.capabilities.force_max_N
 
 
 def _unsettled(name: str, target: float, value: float | None, settle: Settle) -> str:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from cellbench.bench import Bench
+from cellbench.engine.environment import UNLOADED_FRACTION
 from cellbench.engine.trips import SafeState
 from cellbench.errors import CellbenchError
 from cellbench.instruments.readings import Outcome
@@ -23,8 +24,6 @@ CURRENT_OFF_DEADLINE_S = 5.0
 #: Time to take a force away, and the ramp that is used for it (full force in ...).
 RELEASE_DEADLINE_S = 180.0
 RELEASE_RAMP_S = 60.0
-#: A force below this fraction of full scale counts as gone.
-UNLOADED_FRACTION = 0.005
 
 
 async def make_safe(

@@ -91,10 +91,11 @@ class Verdicts:
 
         sound = self._spectra[-1] if self._spectra else None
         self._found.clear()
-        watched = sound is not None and not self._short_foreseen
-        if watched and spectrum_shows_short(spectrum, sound):
-            raise Trip("cell", _short_text(spectrum, sound))
         self._spectra.append(spectrum)
+        if sound is None or self._short_foreseen:
+            return
+        if spectrum_shows_short(spectrum, sound):
+            raise Trip("cell", _short_text(spectrum, sound))
 
     def holds(self, name: VerdictName) -> bool:
         """Whether the analysis finds ``short`` or ``irregular`` in the data so far."""

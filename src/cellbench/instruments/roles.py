@@ -103,6 +103,9 @@ class Gauge(Instrument, Protocol):
     async def read(self) -> GaugeReading:
         """Read the force."""
 
+    async def tare(self) -> None:
+        """Take the force of this moment for zero; asked for on an unloaded stack only."""
+
 
 @runtime_checkable
 class Chamber(Instrument, Protocol):

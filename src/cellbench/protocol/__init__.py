@@ -17,7 +17,8 @@ from cellbench.protocol.loading import (
     shipped_cells,
     shipped_protocols,
 )
-from cellbench.protocol.plan import Plan, plan
+from cellbench.protocol.plan import Plan
+from cellbench.protocol.planning import plan
 from cellbench.protocol.program import Program
 from cellbench.protocol.schema import json_schema
 from cellbench.protocol.walk import Walk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -87,7 +88,7 @@ def _quantity(source: SourceNode, scope: Scope) -> Quantity:
 
 
 def _interval(name: str, source: SourceNode, scope: Scope) -> Interval:
-    low, high = parse_bounds(text_of(source))
+    low, high = _bounds(source, scope)
     if name in {"voltage", "potential"}:
         return Interval(
             None if low is None else scope.card.voltage_V(low),
@@ -98,6 +99,19 @@ def _interval(name: str, source: SourceNode, scope: Scope) -> Interval:
         None if low is None else convert(low, dimension),
         None if high is None else convert(high, dimension),
     )
+
+
+def _bounds(source: SourceNode, scope: Scope) -> tuple[Quantity | None, Quantity | None]:
+    text = text_of(source)
+    if "$" not in text:
+        return parse_bounds(text)
+    if match := re.match(r"\s*at\s+(most|least)\s+", text):
+        value = scope.quantity(source.part(match.end(), len(text)))
+        return (None, value) if match[1] == "most" else (value, None)
+    if match := re.search(r"\s+to\s+", text):
+        low = scope.quantity(source.part(0, match.start()))
+        return low, scope.quantity(source.part(match.end(), len(text)))
+    return None, scope.quantity(source)
 
 
 def _larger(a: float | None, b: float | None) -> float | None:
