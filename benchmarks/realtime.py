@@ -1,6 +1,6 @@
 """Samples per second through a real TCP connection in real time, and how many are lost.
 
-The emulator runs in a process of its own and samples as fast as its script says (1 kHz and more);
+The emulator runs in a process of its own and samples as fast as its script says (2 kHz);
 driver and engine's store write every row. The reference is the same wire read line by line.
 """
 
@@ -23,7 +23,7 @@ from cellbench.transport.address import open_stream
 from cellbench_drivers.palmsens import PalmSens
 
 _LIMITS = ElectricalLimits(voltage_min_V=-2, voltage_max_V=2, current_max_A=0.01)
-_RATE_HZ = 1000
+_RATE_HZ = 2000
 
 
 def realtime(duration_s: float) -> list[dict[str, Any]]:

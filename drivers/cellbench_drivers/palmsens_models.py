@@ -41,7 +41,7 @@ class Model:
     frequency_max_Hz: float
     voltage_noise_V: float
     frequency_min_Hz: float = 1e-3
-    interval_min_s: float = 1e-3
+    interval_min_s: float = 5e-4
     unverified: tuple[str, ...] = UNVERIFIED
 
     @property

@@ -35,18 +35,19 @@ def texts(items: list[AnyStep]) -> list[str]:
 
 def test_each_step_of_the_shipped_ramp_has_its_path() -> None:
     found = [item.path for item in Walk(load_protocol("ccd"))]
-    assert found[:8] == [
+    assert found[:9] == [
         "press",
         "rest",
         "eis",
         "for_each[1]/current",
         "for_each[1]/current_2",
+        "for_each[1]/rest",
         "for_each[1]/eis",
         "for_each[1]",
         "for_each[2]/current",
     ]
     assert found[-1] == "press_2"
-    assert len(set(found)) == len(found) == 3 + 15 * 4 + 1
+    assert len(set(found)) == len(found) == 3 + 15 * 5 + 1
 
 
 def test_the_shipped_ramp_has_the_currents_of_the_study_in_both_directions() -> None:

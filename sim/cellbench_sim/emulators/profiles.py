@@ -45,7 +45,7 @@ class Profile:
     potential_ranges: tuple[Range, ...]
     galvanostat_offset: int = 0
     frequency_min_Hz: float = 10e-6
-    interval_min_s: float = 1e-3
+    interval_min_s: float = 5e-4
     commands: int = _ALL_COMMANDS
     #: Converter steps over the whole potential window and over +- one current range.
     converter_bits: int = 18

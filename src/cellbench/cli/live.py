@@ -46,9 +46,10 @@ def sparkline(values: list[float]) -> str:
     shown = [value for value in values if value == value][-_SPARKLINE_WIDTH:]  # noqa: PLR0124
     if not shown:
         return ""
-    low, span = min(shown), max(shown) - min(shown)
-    if span <= 1e-9 * max(abs(low), 1e-30):
-        return _BARS[3] * len(shown)
+    low, high = min(shown), max(shown)
+    # Noise is not news: a bar's full height is a fiftieth of the value at least.
+    span = max(high - low, 0.02 * max(abs(low), abs(high)), 1e-12)
+    low = min(low, (low + high - span) / 2)
     return "".join(_BARS[min(7, int(8 * (value - low) / span))] for value in shown)
 
 
@@ -86,22 +87,21 @@ class LiveView:
     def _progress(self, status: Status) -> RenderableType:
         line = Table.grid(padding=(0, 3))
         bar: RenderableType = Text()
+        ends = "end unknown"
         if status.planned_end_s:
             done = min(1.0, status.time_s / status.planned_end_s)
             bar = ProgressBar(total=1.0, completed=done, width=30)
-            ends = f"ends at {clock_text(status.planned_end_s)} of test time at the latest"
-        else:
-            ends = "end unknown"
-        line.add_row(
-            Text(self._conductor.program.name, style="bold"), clock_text(status.time_s), ends, bar
-        )
+            end = self._conductor.run.started + timedelta(seconds=status.planned_end_s)
+            ends = f"ends by {end.astimezone():%a %H:%M}"
+        name = Text(self._conductor.program.name, style="bold")
+        line.add_row(name, clock_text(status.time_s), ends, bar)
         return line
 
     def _step(self, status: Status) -> Text:
-        number = status.steps_done + 1
-        of = f"/{status.steps_planned}" if status.steps_planned else ""
         elapsed = max(0.0, status.time_s - status.step_started_s)
-        text = f"step {number}{of}  {status.step_what}, {clock_text(elapsed)}"
+        text = f"{status.step_what}, {clock_text(elapsed)}"
+        if status.step_number:
+            text = f"step {status.step_number}/{status.steps_planned}  {text}"
         if status.step_duration_s:
             text += f" of {clock_text(status.step_duration_s)}"
         return Text(text)

@@ -139,15 +139,15 @@ async def _conduct(
             store,
             documents=session.documents(bench),
             seed=session.seed,
+            planned=planned,
         )
-        conductor.status.steps_planned = len(planned.rows)
-        conductor.status.planned_end_s = planned.duration_max_s
-        shown = watching(conductor, _banner(session, conductor), console)
+        shown = watching(conductor, banner(session, conductor), console)
         with stopping.cancels_this_task(), shown:
             return await conductor.conduct()
 
 
-def _banner(session: Session, conductor: Conductor) -> Text:
+def banner(session: Session, conductor: Conductor) -> Text:
+    """The first line of a run: whether any of it is real, the cell, the run."""
     from rich.text import Text
 
     cell = f"cell {session.card.cell}   run {conductor.run.id}"

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from itertools import count
 
+import numpy as np
+
 from cellbench.engine.journal import Journal
 from cellbench.engine.status import Status
 from cellbench.instruments.readings import Flag
@@ -145,6 +147,4 @@ def _changed(value: float | None, kept: float | None, delta: float | None) -> bo
 
 def blob(values: Sequence[float]) -> bytes:
     """Pack floats as the spectrum table keeps them: little-endian doubles."""
-    import numpy as np  # noqa: PLC0415 (not needed by runs without spectra)
-
     return np.asarray(values, dtype="<f8").tobytes()

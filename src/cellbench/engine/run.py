@@ -23,7 +23,8 @@ from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import make_safe
-from cellbench.engine.status import Status
+from cellbench.engine.screening import screen
+from cellbench.engine.status import Forecast, Status
 from cellbench.engine.steps import StepRunner, describe
 from cellbench.engine.trips import SafeState, StepFailed, Trip
 from cellbench.engine.verdicts import Verdicts, foresees_short
@@ -32,7 +33,8 @@ from cellbench.errors import InputError, InstrumentError, StoreError
 from cellbench.instruments.readings import Outcome
 from cellbench.protocol.check import adapt
 from cellbench.protocol.conditions import first_met
-from cellbench.protocol.program import AnyStep, PassEnded, Program
+from cellbench.protocol.plan import Plan
+from cellbench.protocol.program import AnyStep, ChannelStep, EisStep, PassEnded, Program
 from cellbench.protocol.walk import Walk
 from cellbench.store import Run, RunWriter, Store
 
@@ -71,6 +73,7 @@ class Conductor:
         store: Where the run is kept.
         documents: Texts to keep verbatim with the run, by name.
         seed: Of the simulated bench, None with real instruments.
+        planned: The program's plan, from which the end is foretold.
     """
 
     def __init__(
@@ -81,10 +84,13 @@ class Conductor:
         *,
         documents: Mapping[str, str],
         seed: int | None = None,
+        planned: Plan | None = None,
     ) -> None:
         self.program = program
         self.bench = bench
         self.status = Status()
+        self._screened = False
+        self._forecast = Forecast(planned)
         self._store = store
         self._documents = documents
         self.run = store.register(
@@ -168,6 +174,13 @@ class Conductor:
         if adapted is None:
             return
         start_s = self.journal.now_s
+        if not self._screened and isinstance(adapted, ChannelStep | EisStep):
+            self._screened = True
+            await screen(
+                self.program.card, self.bench, self.program.limits.electrical, self._recorder,
+                self.journal,
+            )  # fmt: skip
+            start_s = self.journal.now_s
         self._show_step(adapted, start_s)
         self._recorder.enter_step(adapted.path, adapted.verb)
         settings = _settings(adapted)
@@ -176,7 +189,6 @@ class Conductor:
         end = await runner.run(adapted)
         await self.journal.enter("step ended", step=adapted.path, verb=adapted.verb,
                                  ending=end.ending, results=dict(end.results))  # fmt: skip
-        self.status.steps_done += 1
         self._verdicts.step_ended(
             StepData(adapted.path, adapted.verb, start_s, self.journal.now_s, settings, end.ending),
             self.status.value("temperature_K"),
@@ -229,6 +241,8 @@ class Conductor:
         status.time_s = start_s
         technique = getattr(step, "technique", None)
         status.step_duration_s = getattr(technique, "duration_s", None)
+        status.step_number, status.steps_planned = self._forecast.number(step.path)
+        status.planned_end_s = self._forecast.end_s(step.path, start_s)
 
     def _show(self, entry: object) -> None:
         text = getattr(entry, "text", "")

@@ -5,14 +5,48 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from cellbench.protocol.plan import Plan
+
+#: A sparkline has one point for so much time, so that it spans some half-cycles.
+SPARKLINE_S = 60.0
+
 
 @dataclass
 class Latest:
-    """The newest value of a quantity, and a few before it for a sparkline."""
+    """The newest value of a quantity, and one of each minute before it for a sparkline."""
 
     value: float
     time_s: float
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=60))
+    recent_s: float = -SPARKLINE_S
+
+
+class Forecast:
+    """When the run ends, from the plan and from where the run is.
+
+    Args:
+        planned: The plan, None where there is none.
+    """
+
+    def __init__(self, planned: Plan | None) -> None:
+        rows = () if planned is None else planned.rows
+        self._total_s = None if planned is None else planned.duration_max_s
+        self._index = {row.path: number for number, row in enumerate(rows, start=1)}
+        self._rows = rows
+
+    def number(self, path: str) -> tuple[int | None, int | None]:
+        """Place of a step in the plan, from 1, and the number of steps."""
+        return self._index.get(path), len(self._rows) or None
+
+    def end_s(self, path: str, start_s: float) -> float | None:
+        """Latest end of the run if the step begins at ``start_s``; None when unknown."""
+        number = self._index.get(path)
+        if number is None or self._total_s is None:
+            return None
+        row = self._rows[number - 1]
+        if row.end_max_s is None or row.duration_max_s is None:
+            return None
+        return start_s + self._total_s - (row.end_max_s - row.duration_max_s)
 
 
 @dataclass
@@ -21,8 +55,8 @@ class Status:
 
     Attributes:
         time_s: Time since the start of the run.
-        steps_done, steps_planned: Steps ended, and in the plan (None: unknown).
-        planned_end_s: When the plan ends, from what is known (None: unknown).
+        step_number, steps_planned: Place of the step in the plan, from 1 (None: unknown).
+        planned_end_s: Latest end of the run, by what is known now (None: unknown).
         latest: Newest readings by name with unit, e.g. ``voltage_V``, ``stack_pressure_Pa``.
         messages: Time since start and text of what a person should read.
     """
@@ -32,7 +66,7 @@ class Status:
     step_what: str = ""
     step_started_s: float = 0.0
     step_duration_s: float | None = None
-    steps_done: int = 0
+    step_number: int | None = None
     steps_planned: int | None = None
     planned_end_s: float | None = None
     latest: dict[str, Latest] = field(default_factory=dict)
@@ -44,7 +78,9 @@ class Status:
         if latest is None:
             latest = self.latest[name] = Latest(value, time_s)
         latest.value, latest.time_s = value, time_s
-        latest.recent.append(value)
+        if time_s - latest.recent_s >= SPARKLINE_S:
+            latest.recent.append(value)
+            latest.recent_s = time_s
         self.time_s = time_s
 
     def value(self, name: str) -> float | None:

@@ -7,7 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cellbench.analysis.dataset import Spectrum
+from cellbench.analysis.kramers_kronig import residual_percent
 from cellbench.bench import Bench
 from cellbench.engine.environment import ATTENTIVE_INTERVAL_S, Environment
 from cellbench.engine.journal import Journal
@@ -41,6 +44,7 @@ from cellbench.protocol.program import (
     TemperatureStep,
     WaitStep,
 )
+from cellbench.quantities import format_quantity
 
 _UNITS = {
     "time": " s",
@@ -51,6 +55,8 @@ _UNITS = {
     "temperature": " K",
 }
 
+#: An impedance at the top of the band beyond which no cell is there: stray capacitance alone.
+NO_CELL_OHM = 1e7
 CAPPED = "its cap was reached before its condition"
 
 
@@ -134,23 +140,31 @@ class StepRunner:
             raise Trip("cell", f"the instrument ended the spectrum: {running.ending.detail}")
         if not points.frequency_Hz:
             raise StepFailed("the instrument returned no point of the spectrum")
-        spectrum = self._store_spectrum(step, start_s, points)
+        bias_V = step.technique.bias_V
+        if bias_V is None and not math.isnan(running.open_circuit_V):
+            bias_V = running.open_circuit_V
+        spectrum = self._store_spectrum(step, start_s, points, bias_V)
+        results = await self._judge_spectrum(step, spectrum)
         self.verdicts.spectrum(spectrum)
-        real = spectrum.impedance_ohm.real
-        results = {"R_high_ohm": float(real[0]), "R_low_ohm": float(real[-1])}
-        await self.journal.enter(
-            "spectrum",
-            step=step.path,
-            text=f"spectrum: {real[0]:.4g} Ω at {spectrum.frequency_Hz[0]:.3g} Hz, "
-            f"{real[-1]:.4g} Ω at {spectrum.frequency_Hz[-1]:.3g} Hz",
-            **results,
-        )
         return StepEnd("completed", results)
 
-    def _store_spectrum(self, step: EisStep, start_s: float, points: _SpectrumPoints) -> Spectrum:
-        import numpy as np  # noqa: PLC0415 (not needed by runs without spectra)
+    async def _judge_spectrum(self, step: EisStep, spectrum: Spectrum) -> dict[str, float]:
+        """Enter a spectrum with its Kramers-Kronig residual; one without a cell is a failure."""
+        real, frequency_Hz = spectrum.impedance_ohm.real, spectrum.frequency_Hz
+        results = {"R_high_ohm": float(real[0]), "R_low_ohm": float(real[-1])}
+        text = f"spectrum: {_at(real[0], frequency_Hz[0])}, {_at(real[-1], frequency_Hz[-1])}"
+        residual = residual_percent(spectrum)
+        if residual is not None:
+            results["kramers_kronig_residual_percent"] = residual
+            text += f", Kramers-Kronig residual {residual:.1g} %"
+        await self.journal.enter("spectrum", step=step.path, text=text, **results)
+        if abs(spectrum.impedance_ohm[0]) > NO_CELL_OHM:
+            raise StepFailed(f"the spectrum shows no cell ({text}): are the leads connected?")
+        return results
 
-        bias_V = points.bias_V if points.bias_V is not None else step.technique.bias_V
+    def _store_spectrum(
+        self, step: EisStep, start_s: float, points: _SpectrumPoints, bias_V: float | None
+    ) -> Spectrum:
         row = {
             "time_s": start_s,
             "step": self.recorder.step_id,
@@ -285,21 +299,20 @@ class _SpectrumPoints:
         self.imag_ohm: list[float] = []
         self.time_s: list[float] = []
         self.flags: list[float] = []
-        self.bias_V: float | None = None
 
     def take(self, block: Block) -> None:
-        """Keep points; a row without a frequency is the d.c. voltage measured before."""
-        frequencies = block.columns.get("frequency_Hz")
-        if frequencies is None:
-            self.bias_V = block.columns["voltage_V"][-1]
-            return
+        """Keep points as they come."""
         since_start = self._runner.journal.since_start
         self.time_s.extend(since_start(time_s) for time_s in block.time_s)
-        self.frequency_Hz.extend(frequencies)
+        self.frequency_Hz.extend(block.columns["frequency_Hz"])
         self.real_ohm.extend(block.columns["impedance_real_ohm"])
         self.imag_ohm.extend(block.columns["impedance_imag_ohm"])
         self.flags.extend(float(flag) for flag in block.flags)
         self._runner.status.reading("frequency_Hz", self.time_s[-1], self.frequency_Hz[-1])
+
+
+def _at(resistance_ohm: float, frequency_Hz: float) -> str:
+    return f"{resistance_ohm:.4g} Ω at {format_quantity(float(frequency_Hz), 'frequency')}"
 
 
 def _ran_its_time(ending: Ending | None) -> bool:

@@ -48,9 +48,15 @@ class Instrument(Protocol):
 
 
 class Running(Protocol):
-    """A technique under way: iterate over its blocks to the end, then ask how it ended."""
+    """A technique under way: iterate over its blocks to the end, then ask how it ended.
+
+    Attributes:
+        ending: How it ended, None while it runs.
+        open_circuit_V: Voltage that was measured before the cell was closed; nan where it was not.
+    """
 
     ending: Ending | None
+    open_circuit_V: float
 
     def __aiter__(self) -> AsyncIterator[Block]:
         """Yield blocks as they arrive, until the instrument says that the technique is over."""

@@ -1,0 +1,81 @@
+"""Before anything is energised: is it the cell that the card describes, the right way round?
+
+The open-circuit voltage is all that can be measured without a current. A lithium symmetric cell
+rests at zero, a cell with a cathode shows a positive voltage; reversed leads, a wrong card or a
+dead cell show here.
+"""
+
+from __future__ import annotations
+
+import math
+
+from cellbench.bench import Bench
+from cellbench.cell import CellCard
+from cellbench.engine.journal import Journal
+from cellbench.engine.recorder import Recorder
+from cellbench.engine.trips import StepFailed
+from cellbench.instruments.readings import Flag
+from cellbench.instruments.techniques import ElectricalLimits, Rest
+
+#: How long the voltage is watched; the last reading counts.
+SCREENING_S = 3.0
+#: A symmetric cell's two sides differ by less than this.
+SYMMETRIC_V = 0.1
+PATH = "screening"
+
+
+def expected_open_circuit_V(card: CellCard) -> tuple[float, float] | None:
+    """What a sound cell can show at rest, None where anything is possible (blocking electrodes)."""
+    if card.kind == "symmetric":
+        return -SYMMETRIC_V, SYMMETRIC_V
+    if card.kind == "blocking":
+        return None
+    return 0.0, card.voltage_window_V[1]
+
+
+async def screen(
+    card: CellCard, bench: Bench, limits: ElectricalLimits, recorder: Recorder, journal: Journal
+) -> None:
+    """Measure the open-circuit voltage and compare it with what the card lets expect.
+
+    Raises:
+        StepFailed: It is not that of such a cell.
+    """
+    expected = expected_open_circuit_V(card)
+    if bench.channel is None or expected is None:
+        return
+    recorder.enter_step(PATH, "rest")
+    voltage_V = await _open_circuit_V(bench, limits, recorder, journal)
+    low, high = expected
+    text = f"open circuit: {voltage_V * 1e3:.4g} mV"
+    await journal.enter("screening", step=PATH, text=text, voltage_V=voltage_V)
+    if not low <= voltage_V <= high:
+        raise StepFailed(
+            f"{text}, but {card.cell} ({card.layout}) should rest between {low:g} and {high:g} V: "
+            "leads reversed, another cell than on the card, or a dead one? Nothing was energised."
+        )
+
+
+async def _open_circuit_V(
+    bench: Bench, limits: ElectricalLimits, recorder: Recorder, journal: Journal
+) -> float:
+    channel = bench.channel
+    assert channel is not None  # noqa: S101 (asked before)
+    voltage_V = math.nan
+    async with channel.run(Rest(duration_s=SCREENING_S), limits) as running:
+        async for block in running:
+            voltages = block.columns["voltage_V"]
+            recorder.writer.add_samples(
+                [
+                    (
+                        journal.since_start(time_s), channel.name, recorder.step_id, voltage, 0.0,
+                        0.0, None, None, int(flags),
+                    )
+                    for time_s, voltage, flags in zip(
+                        block.time_s, voltages, block.flags, strict=True
+                    )
+                ]
+            )  # fmt: skip
+            if not block.flags[-1] & Flag.SATURATED:
+                voltage_V = voltages[-1]
+    return voltage_V
