@@ -122,14 +122,17 @@ def test_an_independent_driver_runs_scripts_on_the_potentiostat() -> None:
 
     def drive(address: str) -> tuple[Any, ...]:
         host, port = address.removeprefix("tcp://").split(":")
-        device = driver.MethodScriptDevice(tcp.TCPTransport(host, int(port)))
+        transport = tcp.TCPTransport(host, int(port))
+        device = driver.MethodScriptDevice(transport)
         script = driver.build_script(
             "meas_loop_ca p c 100m 100m 2",
             begin_potential_v=0, e_min=-1, e_max=1, pgstat_mode=2, bandwidth_hz=60,
             current_range_a=1e-3, autorange=True, equilibration_s=0,
         )  # fmt: skip
         faulty = ["set_pgstat_mode 2", "cell_on", "set_e 20"]
-        return device.identify(), device.execute(script, 30), device.execute(faulty, 30)
+        answers = device.identify(), device.execute(script, 30), device.execute(faulty, 30)
+        transport.close()
+        return answers
 
     async def story(addresses: dict[str, str]) -> None:
         identity, measured, faulty = await in_thread(lambda: drive(addresses["potentiostat"]))
@@ -195,8 +198,9 @@ def test_a_terminal_that_nobody_reads_does_not_stop_the_bench() -> None:
     served(story, ptys=True, speed=400.0)
 
 
-@pytest.mark.skipif(sys.platform != "win32", reason="elsewhere there are pseudo-terminals")
-def test_windows_says_that_it_has_no_terminals() -> None:
+def test_windows_says_that_it_has_no_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+
     async def story(addresses: dict[str, str]) -> None:
         raise AssertionError(addresses)
 
