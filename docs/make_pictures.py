@@ -1,6 +1,6 @@
 """Make the README's pictures from a real simulated run: the live view, and the report.
 
-    python docs/make_pictures.py      (needs Chromium)
+python docs/make_pictures.py      (needs Chromium)
 """
 
 from __future__ import annotations

@@ -114,6 +114,28 @@ def test_analyses_follow_a_wrong_card_and_the_truth_does_not_move(
     assert wrong["conductivity_mS_cm"] == pytest.approx(2 * right["conductivity_mS_cm"], rel=1e-3)
 
 
+def test_a_wrong_diameter_scales_the_areas_and_nothing_else(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    right = answer(capsys, "run", "pellet_conductivity")["results"]["conductivity"]
+    narrow = card(tmp_path, ("diameter: 10 mm", "diameter: 9 mm"))
+    wrong = answer(capsys, "run", "pellet_conductivity", "--cell", narrow)
+    found = wrong["results"]["conductivity"]
+    assert found["R_total_ohm"] == pytest.approx(right["R_total_ohm"], rel=0.01)
+    ratio = found["conductivity_mS_cm"] / right["conductivity_mS_cm"]
+    assert ratio == pytest.approx((10 / 9) ** 2, rel=0.01)
+
+
+def test_a_card_whose_die_is_not_the_benchs_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = card(tmp_path, ("die: 10 mm", "die: 13 mm"))
+    with pytest.raises(SystemExit) as ended:
+        app(["run", "pellet_conductivity", "--cell", other])
+    assert ended.value.code == 2
+    assert "die 13 mm" in capsys.readouterr().err
+
+
 def test_a_run_can_be_analysed_again_with_a_corrected_card(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
