@@ -25,14 +25,14 @@ from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import make_safe
 from cellbench.engine.screening import screen
 from cellbench.engine.status import Forecast, Status
-from cellbench.engine.steps import StepRunner, describe
+from cellbench.engine.steps import StepRunner
 from cellbench.engine.trips import SafeState, StepFailed, Trip
 from cellbench.engine.verdicts import Verdicts, foresees_short
 from cellbench.engine.view import StepView
 from cellbench.errors import InputError, InstrumentError, StoreError
 from cellbench.instruments.readings import Outcome
 from cellbench.protocol.check import adapt
-from cellbench.protocol.conditions import first_met
+from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.plan import Plan
 from cellbench.protocol.program import AnyStep, ChannelStep, EisStep, PassEnded, Program
 from cellbench.protocol.walk import Walk

@@ -22,17 +22,7 @@ from cellbench.engine.verdicts import Verdicts
 from cellbench.engine.view import StepView
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.techniques import Rest, Sweep
-from cellbench.protocol.conditions import (
-    AllOf,
-    AnyOf,
-    Change,
-    Condition,
-    Decided,
-    Slope,
-    Threshold,
-    Verdict,
-    first_met,
-)
+from cellbench.protocol.conditions import Condition, describe, first_met
 from cellbench.protocol.program import (
     AnyStep,
     ChannelStep,
@@ -45,15 +35,6 @@ from cellbench.protocol.program import (
     WaitStep,
 )
 from cellbench.quantities import format_quantity
-
-_UNITS = {
-    "time": " s",
-    "voltage": " V",
-    "current": " A",
-    "charge": " C",
-    "stack pressure": " Pa",
-    "temperature": " K",
-}
 
 #: An impedance at the top of the band beyond which no cell is there: stray capacitance alone.
 NO_CELL_OHM = 1e7
@@ -326,25 +307,3 @@ def _told(ending: Ending | None) -> str:
     if ending.kind is EndingKind.TRIPPED:
         raise Trip("cell", f"the instrument switched off: {ending.detail}")
     return ending.detail or ending.kind.value
-
-
-def describe(condition: Condition) -> str:
-    """A condition that was met, for the journal."""
-    match condition:
-        case Threshold(quantity, above, value):
-            return f"{quantity} {'>=' if above else '<='} {value:.6g}{_UNITS[quantity]}"
-        case Slope(quantity, window_s, above, value):
-            sign = ">=" if above else "<="
-            unit = f"{_UNITS[quantity]}/s"
-            return f"slope of {quantity} over {window_s:g} s {sign} {value:.3g}{unit}"
-        case Change(quantity, window_s, rises, fraction):
-            verb = "rose" if rises else "fell"
-            return f"{quantity} {verb} by {fraction:.0%} over {window_s:g} s"
-        case Verdict(name):
-            return name
-        case Decided(text):
-            return text
-        case AnyOf(conditions):
-            return " or ".join(describe(each) for each in conditions)
-        case AllOf(conditions):
-            return " and ".join(describe(each) for each in conditions)

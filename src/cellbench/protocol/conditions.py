@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from cellbench.quantities import DIMENSIONS, format_quantity
+
 #: ``time`` and ``charge`` count from the start of the step; ``charge`` and ``current`` are
 #: compared by magnitude. SI units: s, V, A, C, Pa, K.
 Watched: TypeAlias = Literal[
@@ -136,3 +138,35 @@ def _changed(condition: Change, view: View) -> bool:
         return False
     change = abs(now) - abs(before)
     return (change if condition.rises else -change) >= condition.fraction * abs(before)
+
+
+_SIGN = {True: ">=", False: "<="}
+_DIMENSIONS: dict[Watched, str] = {
+    "time": "time",
+    "voltage": "voltage",
+    "current": "current",
+    "charge": "charge",
+    "stack pressure": "pressure",
+    "temperature": "temperature",
+}
+
+
+def describe(condition: Condition) -> str:
+    """A condition that was met, for the journal."""
+    match condition:
+        case Threshold(quantity, above, value):
+            return f"{quantity} {_SIGN[above]} {format_quantity(value, _DIMENSIONS[quantity])}"
+        case Slope(quantity, window_s, above, value):
+            unit = DIMENSIONS[_DIMENSIONS[quantity]].si_unit
+            return f"slope of {quantity} over {window_s:g} s {_SIGN[above]} {value:.3g} {unit}/s"
+        case Change(quantity, window_s, rises, fraction):
+            verb = "rose" if rises else "fell"
+            return f"{quantity} {verb} by {fraction:.0%} over {window_s:g} s"
+        case Verdict(name):
+            return name
+        case Decided(text):
+            return text
+        case AnyOf(conditions):
+            return " or ".join(describe(each) for each in conditions)
+        case AllOf(conditions):
+            return " and ".join(describe(each) for each in conditions)
