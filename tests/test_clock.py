@@ -158,3 +158,25 @@ def test_real_time_is_the_ordinary_loop() -> None:
         return type(asyncio.get_running_loop())
 
     assert not issubclass(clock.run(main()), clock.VirtualLoop)
+
+
+def test_a_wait_below_a_nanosecond_still_passes() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(0.1)
+        timer = loop.create_future()
+        loop.call_at(now() + 2e-6 + 1e-13, timer.set_result, None)
+        await timer
+        return now()
+
+    assert clock.run(main(), virtual=True) > 0.1
+
+
+def test_a_scaled_loop_without_timers_waits_for_others() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        told = loop.create_future()
+        threading.Timer(0.2, lambda: loop.call_soon_threadsafe(told.set_result, None)).start()
+        await told
+
+    clock.run(main(), virtual=True, speed=60)

@@ -56,13 +56,14 @@ class _TimeSelector(selectors.BaseSelector):
         self._idle_iterations = 0
         if self.holds:
             return self._real.select(_HOLD_POLL_S)
+        if self._speed is not None:
+            return self._pass_scaled(timeout, self._speed)
         if timeout is None:
             raise VirtualTimeError(
                 "virtual time is deadlocked: every task waits and no timer is set"
             )
-        if self._speed is not None:
-            return self._pass_scaled(timeout, self._speed)
-        self.now_ns += round(timeout * _NS)
+        # A wait below a nanosecond is the rounding of a float; time must pass all the same.
+        self.now_ns += max(1, round(timeout * _NS))
         return []
 
     def _look(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -72,7 +73,12 @@ class _TimeSelector(selectors.BaseSelector):
         self._turns = 0
         return self._real.select(0)
 
-    def _pass_scaled(self, timeout: float, speed: float) -> list[tuple[selectors.SelectorKey, int]]:
+    def _pass_scaled(
+        self, timeout: float | None, speed: float
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait at the given speed; without a timer, for whoever connects or calls."""
+        if timeout is None:
+            timeout = _HOLD_POLL_S * speed
         started = time.perf_counter()
         ready = self._real.select(timeout / speed)
         elapsed = (time.perf_counter() - started) * speed

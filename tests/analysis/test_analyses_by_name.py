@@ -7,6 +7,7 @@ import pytest
 
 from cellbench import analysis
 from cellbench.analysis import Dataset, Geometry
+from cellbench.errors import InputError
 
 MODULE = '''
 """A laboratory's own analysis."""
@@ -42,5 +43,5 @@ def test_a_laboratory_adds_its_own_analysis() -> None:
 
 
 def test_an_unknown_analysis_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(LookupError, match="No analysis 'no such'"):
+    with pytest.raises(InputError, match='no analysis "no such"'):
         analysis.analyse("no such", Dataset(Geometry(1e-4, "symmetric")))

@@ -89,7 +89,7 @@ def test_a_store_that_cannot_be_made_is_said(long_protocol: str, tmp_path: Path)
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--store" in done.stderr
     assert "Traceback" not in done.stderr
 

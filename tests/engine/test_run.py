@@ -164,3 +164,10 @@ def test_a_spectrum_left_out_or_clipped_is_a_deviation(run: Runner) -> None:
     (spectrum,) = ran.reader.spectra()
     assert spectrum.frequency_Hz[0] == pytest.approx(1e6)
     assert spectrum.stack_pressure_Pa is not None
+
+
+def test_a_wait_lasts_as_long_as_it_says_however_odd_the_moment_it_begins(run: Runner) -> None:
+    ran = run(HEAD + "  - current: {at: 0.1 mA/cm2, for: 7.3 s}\n  - wait: 2 h\n  - rest: 3 s\n")
+    (wait,) = [e for e in ran.reader.journal if e.kind == "step ended" and e.step == "wait"]
+    (began,) = [e for e in ran.reader.journal if e.kind == "step started" and e.step == "wait"]
+    assert wait.time_s - began.time_s == pytest.approx(7200, abs=0.01)

@@ -169,13 +169,13 @@ def test_how_a_run_ended_is_kept(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="--store"):
+    with pytest.raises(InputError, match="--store"):
         Store(tmp_path / "file" / "store")
 
 
 def test_a_network_drive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "_is_remote", lambda _: True)
-    with pytest.raises(StoreError, match="network drive"):
+    with pytest.raises(InputError, match="network drive"):
         Store(tmp_path)
 
 

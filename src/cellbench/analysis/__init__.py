@@ -19,6 +19,7 @@ from cellbench.analysis.dataset import (
     Spectrum,
     StepData,
 )
+from cellbench.errors import InputError
 
 __all__ = [
     "Dataset",
@@ -45,7 +46,7 @@ def analyse(name: str, dataset: Dataset, **options: Any) -> Result:
     """Run an analysis by the name that a protocol gives it ("ccd", "interface resistance").
 
     Raises:
-        LookupError: if no analysis of this name is installed.
+        InputError: if no analysis of this name is installed.
         ValueError: if the data do not hold what it needs.
     """
     return _load(name)(dataset, **options)
@@ -55,7 +56,7 @@ def describe(name: str, result: Mapping[str, Any]) -> list[str]:
     """The lines in which an analysis tells people its result; none if it has no words of its own.
 
     Raises:
-        LookupError: if no analysis of this name is installed.
+        InputError: if no analysis of this name is installed.
     """
     module = sys.modules[_load(name).__module__]
     lines: Callable[[Mapping[str, Any]], list[str]] | None = getattr(module, "describe", None)
@@ -66,6 +67,6 @@ def _load(name: str) -> Callable[..., Result]:
     wanted = name.strip().replace(" ", "_")
     found = list(entry_points(group=GROUP, name=wanted))
     if not found:
-        raise LookupError(f"No analysis {name!r}: there are {', '.join(available()) or 'none'}.")
+        raise InputError(f'there is no analysis "{name}"; there are: {", ".join(available())}')
     loaded: Callable[..., Result] = found[0].load()
     return loaded

@@ -20,10 +20,14 @@ def analyse(dataset: Dataset) -> Result:
     An interface without an arc of its own is None, never zero.
 
     Raises:
-        ValueError: if there is no spectrum.
+        ValueError: if there is no spectrum, or the electrodes are blocking.
     """
     if not dataset.spectra:
         raise ValueError("No interface resistance without a spectrum.")
+    if dataset.geometry.layout == "blocking":
+        raise ValueError(
+            "Blocking electrodes have no interface resistance: analyse the conductivity instead."
+        )
     rows = [_row(dataset, one) for one in sorted(dataset.spectra, key=lambda one: one.time_s)]
     electrolyte = [row["R_electrolyte_ohm"] for row in rows]
     typical_ohm = reported.median(electrolyte)

@@ -61,6 +61,11 @@ def clock_text(seconds: float) -> str:
     return f"{whole.days} d {text}" if whole.days else text
 
 
+def printable(text: str) -> str:
+    """Text as it may go to a terminal: what a protocol says cannot move its cursor."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 class LiveView:
     """The view of one run, redrawn by rich as often as it likes.
 
@@ -136,19 +141,19 @@ class LiveView:
 
     def _messages(self, status: Status) -> Iterator[Text]:
         for time_s, text in list(status.messages)[-_MESSAGES_SHOWN:]:
-            yield Text(f"{clock_text(time_s)}  {text}", style="dim")
+            yield Text(f"{clock_text(time_s)}  {printable(text)}", style="dim")
 
 
 @contextmanager
-def watching(conductor: Conductor, banner: Text, console: Console) -> Iterator[None]:
-    """Show a run on ``console`` while the context lasts."""
+def watching(conductor: Conductor, banner: Text, console: Console) -> Iterator[Live | None]:
+    """Show a run on ``console`` while the context lasts; yields the live view, if it is one."""
     if console.is_terminal:
-        with Live(LiveView(conductor, banner), console=console, refresh_per_second=6):
-            yield
+        with Live(LiveView(conductor, banner), console=console, refresh_per_second=6) as live:
+            yield live
         return
     console.print(banner, soft_wrap=True)
     conductor.journal.listeners.append(_plain(console))
-    yield
+    yield None
 
 
 def _plain(console: Console) -> Callable[[JournalEntry], None]:
@@ -157,8 +162,7 @@ def _plain(console: Console) -> Callable[[JournalEntry], None]:
         if entry.kind == "step started":
             text = f"{entry.step}: {entry.data['what']}"
         if text:
-            console.print(
-                f"{clock_text(entry.time_s)}  {text}", markup=False, highlight=False, soft_wrap=True
-            )
+            line = f"{clock_text(entry.time_s)}  {printable(text)}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return show

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellbench.cli import options
-from cellbench.cli.output import print_json, told
+from cellbench.cli.output import print_json, told, writable_output
 
 if TYPE_CHECKING:
     from cellbench.engine.evaluation import Evaluation
@@ -30,7 +31,7 @@ def _evaluated(
     from cellbench.protocol import load_card, parse_card
     from cellbench.store import RunReader, Store
 
-    with Store(store) as opened:
+    with Store(store, make=False) as opened:
         run = opened.find(run_id)
         if cell is not None:
             card, _ = load_card(None, cell)
@@ -46,22 +47,23 @@ def runs(
     as_json: options.AsJson = False,
 ) -> None:
     """List the runs that are kept."""
-    with told():
+    with told(as_json=as_json):
         from rich.console import Console
         from rich.table import Table
 
         from cellbench.store import Store
 
-        with Store(store) as opened:
+        with Store(store, make=False) as opened:
             found = opened.runs(limit)
         if as_json:
             print_json({"runs": [run.model_dump(mode="json") for run in found]})
             return
+        width = None if sys.stdout.isatty() else 200  # a pipe does not wrap lines
         table = Table("run", "protocol", "cell", "state", "started (UTC)", box=None)
         for run in found:
             started = f"{run.started:%Y-%m-%d %H:%M}"
             table.add_row(run.id, run.protocol, run.cell, run.state, started)
-        Console().print(table if found else "No run is kept yet.")
+        Console(width=width).print(table if found else "No run is kept yet.")
 
 
 def show(
@@ -70,20 +72,23 @@ def show(
     as_json: options.AsJson = False,
 ) -> None:
     """Show how a run went: its events, its results, what was not as planned."""
-    with told():
+    with told(as_json=as_json):
         evaluation = _evaluated(run_id, store)
         if as_json:
             entries = [entry.model_dump(mode="json") for entry in evaluation.reader.journal]
             print_json(evaluation.answer() | {"journal": entries})
             return
-        from cellbench.cli.live import clock_text
+        from cellbench.cli.live import clock_text, printable
 
         for entry in evaluation.reader.journal:
-            text = entry.data["what"] if entry.kind == "step started" else entry.text
+            text = entry.text
+            if entry.kind == "step started":
+                text = f"{entry.step}: {entry.data['what']}"
             if text:
-                typer.echo(f"{clock_text(entry.time_s):>12}  {text}")
+                typer.echo(f"{clock_text(entry.time_s):>12}  {printable(text)}")
         typer.echo("")
-        for line in evaluation.lines():
+        beside = evaluation.reader.path.with_suffix(".html")
+        for line in evaluation.lines(beside if beside.is_file() else None):
             typer.echo(line)
 
 
@@ -99,6 +104,8 @@ def report(
     with told():
         from cellbench.engine.evaluation import write_report
 
+        if output is not None:
+            writable_output(output, ".html")
         typer.echo(write_report(_evaluated(run_id, store, cell), output))
 
 
@@ -114,6 +121,7 @@ def export(
     with told():
         from cellbench.report.export import export as write
 
+        writable_output(output, ".csv", ".txt")
         evaluation = _evaluated(run_id, store, names=[])
         written = write(
             evaluation.reader, evaluation.dataset, evaluation.run, str(file_format), output
@@ -132,7 +140,7 @@ def analyze(
     as_json: options.AsJson = False,
 ) -> None:
     """Analyse a run again: with other analyses, or with a corrected cell card (--cell)."""
-    with told():
+    with told(as_json=as_json):
         evaluation = _evaluated(run_id, store, cell, names or None)
         if as_json:
             print_json(evaluation.answer())

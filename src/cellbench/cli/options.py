@@ -16,7 +16,7 @@ Cell = Annotated[
 ]
 SimCell = Annotated[
     str | None,
-    typer.Option("--sim-cell", help="The cell on the simulated bench, where the card is not it."),
+    typer.Option("--sim-cell", help="Cell on the simulated bench (else: the one the card names)."),
 ]
 BenchPath = Annotated[
     Path | None,
@@ -26,7 +26,9 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the protocol; repeatable."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of the simulated bench.", min=0)]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Seed of the simulated bench.", min=0, max=2**31 - 1)
+]
 StorePath = Annotated[
     Path | None,
     typer.Option("--store", help="Where runs are kept (or CELLBENCH_STORE)."),

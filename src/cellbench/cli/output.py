@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -44,13 +46,41 @@ def exit_code(error: CellbenchError) -> ExitCode:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Turn foreseen errors into a message and an exit code."""
+def told(*, as_json: bool = False) -> Iterator[None]:
+    """Turn foreseen errors into a message, or with ``as_json`` an object, and an exit code."""
     try:
         yield
     except CellbenchError as error:
-        print_error(str(error))
+        _tell(str(error), as_json=as_json)
         raise typer.Exit(exit_code(error)) from error
+    except BrokenPipeError as error:
+        # Whoever read us (head, less) has seen enough; Python would complain once more at exit.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+        raise typer.Exit(ExitCode.FORESEEN_END) from error
     except OSError as error:
-        print_error(f"{error.filename or 'system'}: {error.strerror or error}")
+        _tell(f"{error.filename or 'system'}: {error.strerror or error}", as_json=as_json)
         raise typer.Exit(ExitCode.WRONG_INPUT) from error
+
+
+def _tell(message: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"error": message})
+    print_error(message)
+
+
+def writable_output(path: Path, *suffixes: str) -> None:
+    """Refuse a file to be written that cannot be, or that is surely not meant.
+
+    Args:
+        path: The file.
+        suffixes: Endings that it may have: an HTML report never replaces a protocol.
+
+    Raises:
+        InputError: It has another ending, or its directory does not exist.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f'"{path}" must end in {" or ".join(suffixes)}')
+    if path.is_dir():
+        raise InputError(f'"{path}" is a directory')
+    if not path.absolute().parent.is_dir():
+        raise InputError(f'there is no directory "{path.absolute().parent}"')

@@ -18,7 +18,7 @@ def check(
     as_json: options.AsJson = False,
 ) -> None:
     """Find what can be found wrong with a protocol without energising anything."""
-    with told():
+    with told(as_json=as_json):
         from cellbench.analysis import available
         from cellbench.engine.session import prepare
         from cellbench.protocol import check as check_program
@@ -46,7 +46,7 @@ def plan(
     as_json: options.AsJson = False,
 ) -> None:
     """Print every step with its duration, charge and bounds, and when the run will end."""
-    with told():
+    with told(as_json=as_json):
         from cellbench.analysis import available
         from cellbench.engine.session import prepare
         from cellbench.protocol import check as check_program
@@ -84,7 +84,7 @@ def schema() -> None:
 
 def protocols(as_json: options.AsJson = False) -> None:
     """List the shipped protocols."""
-    with told():
+    with told(as_json=as_json):
         from cellbench.protocol import shipped_protocols
 
         _list("protocols", shipped_protocols(), as_json=as_json)
@@ -92,7 +92,7 @@ def protocols(as_json: options.AsJson = False) -> None:
 
 def cells(as_json: options.AsJson = False) -> None:
     """List the shipped cell cards."""
-    with told():
+    with told(as_json=as_json):
         from cellbench.protocol import shipped_cells
 
         _list("cells", shipped_cells(), as_json=as_json)
@@ -100,7 +100,7 @@ def cells(as_json: options.AsJson = False) -> None:
 
 def drivers(as_json: options.AsJson = False) -> None:
     """List the installed drivers."""
-    with told():
+    with told(as_json=as_json):
         from cellbench.instruments.registry import driver_names, load_driver
 
         found = {name: load_driver(name) for name in driver_names()}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellbench.cli import options
-from cellbench.cli.output import print_json, told
+from cellbench.cli.output import print_error, print_json, told, writable_output
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -53,12 +53,14 @@ def run(
     Exit codes: 0 the protocol came to an end that it foresees, 1 a safety limit or a failure ended
     it, 2 wrong input, 3 instrument trouble, 130 interrupted.
     """
-    with told():
+    with told(as_json=as_json):
         from cellbench.analysis import available
         from cellbench.engine.session import prepare
         from cellbench.protocol import check, plan
         from cellbench.store import Store
 
+        if report is not None:
+            writable_output(report, ".html")
         session = prepare(
             protocol,
             cell=cell,
@@ -77,8 +79,12 @@ def run(
     raise typer.Exit(end.exit_code)
 
 
+#: Ctrl-C, a polite kill, a closed terminal (POSIX), Ctrl-Break or a closed console (Windows).
+_STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+
+
 class _Stopping:
-    """Ctrl-C and SIGTERM end the run through its safe state, however often they come.
+    """Ctrl-C and its like end the run through its safe state, however often they come.
 
     They stay caught until the process has ended: once the bench is safe nothing is left to stop,
     and an impatient second one must not cost the report.
@@ -87,8 +93,10 @@ class _Stopping:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._asked)
+        for name in _STOPPING_SIGNALS:
+            number = getattr(signal, name, None)  # each system has some of them
+            if number is not None:
+                signal.signal(number, self._asked)
 
     @contextmanager
     def cancels_this_task(self) -> Iterator[None]:
@@ -142,7 +150,9 @@ async def _conduct(
             planned=planned,
         )
         shown = watching(conductor, banner(session, conductor), console)
-        with stopping.cancels_this_task(), shown:
+        with stopping.cancels_this_task(), shown as live:
+            if operator is not None:
+                operator.live = live
             return await conductor.conduct()
 
 
@@ -163,7 +173,12 @@ def _tell(
     from cellbench.engine.evaluation import evaluate, write_report
 
     evaluation = evaluate(store, end.run, session.card)
-    path = write_report(evaluation, report)
+    path: Path | None = None
+    try:
+        path = write_report(evaluation, report)
+    except OSError as error:
+        # The run counts, whatever became of the place for its report: `cellbench report` makes one.
+        print_error(f"{error.filename}: the report cannot be written: {error.strerror}")
     if as_json:
         print_json(evaluation.answer())
         return

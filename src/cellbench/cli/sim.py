@@ -17,7 +17,7 @@ app = typer.Typer(help="The simulated bench by itself.", no_args_is_help=True)
 @app.command()
 def cells(as_json: options.AsJson = False) -> None:
     """List the cells that can be on the simulated bench."""
-    with told():
+    with told(as_json=as_json):
         from cellbench.bench import simulated_cells
 
         names = simulated_cells()
@@ -42,7 +42,7 @@ def serve(
 
     Listens on this machine only, until Ctrl-C.
     """
-    with told():
+    with told(as_json=as_json):
         from cellbench.bench import simulated_bench
         from cellbench.clock import run
 

@@ -179,7 +179,7 @@ class StepRunner:
         view = StepView(step.until, self.status, self.verdicts.holds)
         start_s = self.journal.now_s
         met: Condition | None = None
-        while (elapsed_s := self.journal.now_s - start_s) < step.timeout_s:
+        while (elapsed_s := self.journal.now_s - start_s) < step.timeout_s - 1e-6:
             view.update(elapsed_s)
             met = first_met(step.until, view)
             if met is not None:

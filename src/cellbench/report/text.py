@@ -88,6 +88,8 @@ def _closing(record: Record, report: Path | None) -> str:
 
 
 def _safety(record: Record) -> str:
+    if record.run.state == "running":
+        return "still running"
     if record.safe:
         return "everything in its safe state"
     unknown = [entry.text for entry in record.safe_states if not entry.data.get("confirmed")]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cellbench import analysis
+from cellbench.errors import InputError
 from cellbench.store import Run
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -90,7 +91,7 @@ def described(name: str, result: Mapping[str, Any]) -> Sequence[str]:
     """An analysis's own lines; its plain values where it has no words or is not installed."""
     try:
         lines = analysis.describe(name, result)
-    except LookupError:
+    except InputError:
         lines = []
     return lines or [
         f"{name_of(key)}   {number(value) if isinstance(value, float) else value}"

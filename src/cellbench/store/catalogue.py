@@ -25,18 +25,24 @@ class Store:
 
     Args:
         directory: Chosen by the user; None for the default place.
+        make: Whether to make it where there is none yet.
+
+    Raises:
+        InputError: It cannot be used as a store.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
-        self.directory = store_directory(directory)
+    def __init__(self, directory: Path | None = None, *, make: bool = True) -> None:
+        self.directory = store_directory(directory, make=make)
         self._engine: Engine = open_engine(self.directory / "catalogue.sqlite", durable=True)
         try:
             SQLModel.metadata.create_all(
                 self._engine, tables=[SQLModel.metadata.tables[str(Run.__tablename__)]]
             )
         except SQLAlchemyError as error:
-            raise StoreError(
-                f"the catalogue in {self.directory} cannot be used: {error}"
+            self.close()
+            raise InputError(
+                f"{self.directory / 'catalogue.sqlite'} is no catalogue of runs that can be used "
+                f"({getattr(error, 'orig', error)}): move it away, or choose another --store"
             ) from error
 
     def __enter__(self) -> Self:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from cellbench.errors import StoreError
+from cellbench.errors import InputError
 
 #: File systems whose locking and write ordering SQLite's write-ahead log cannot rely on.
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -17,25 +17,29 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 _WINDOWS_DRIVE_REMOTE = 4
 
 
-def store_directory(chosen: Path | None = None) -> Path:
+def store_directory(chosen: Path | None = None, *, make: bool = True) -> Path:
     """Return the store's directory, made if need be.
 
     Raises:
-        StoreError: It cannot be made, or lies on a network drive.
+        InputError: It cannot be made, is not there (without ``make``), or lies on a network drive.
     """
+    if chosen is not None and str(chosen) in {"", "."}:
+        raise InputError("--store needs a directory of its own: write --store DIR")
     path = chosen or Path(
         os.environ.get("CELLBENCH_STORE") or platformdirs.user_data_dir("cellbench")
     )
     path = path.expanduser().absolute()
+    if not make and not (path / "catalogue.sqlite").is_file():
+        raise InputError(f"there is no store in {path}: no run was kept there yet")
     try:
         (path / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(
+        raise InputError(
             f"the store {path} cannot be made: {error.strerror}. "
             "Choose another place with --store DIR or CELLBENCH_STORE."
         ) from error
     if _is_remote(path):
-        raise StoreError(
+        raise InputError(
             f"the store {path} is on a network drive, where a run's data cannot be kept safely. "
             "Choose a local place with --store DIR or CELLBENCH_STORE."
         )
