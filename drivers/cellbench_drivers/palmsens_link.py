@@ -8,10 +8,11 @@ EmStat Pico 1.6 and Nexus; the vendor's public Python examples.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
 
-from cellbench.errors import InstrumentError
+from cellbench.errors import InstrumentError, InstrumentTimeout
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import wire
 from cellbench_drivers.methodscript import error_meaning
@@ -19,6 +20,8 @@ from cellbench_drivers.palmsens_scripts import CELL_OFF
 
 _REPLY_S = 2.0
 _DEAF_S = 0.1
+#: An abort that got no answer for so long is sent again; longer than the usual sample.
+_DEAF_RETRY_S = 1.5
 #: An abort that was answered is over after this many lines, or the line is not ours.
 _LINES_MAX = 10_000
 _ERROR = re.compile(r"[A-Za-z_]*!([0-9A-Fa-f]{4})(?:: Line (\d+))?")
@@ -88,14 +91,22 @@ class Link:
         Args:
             timeout_s: How long the sample under way may still take.
         """
-        await self.send("\nZ\n")
-        answer = await self._skip_to(lambda line: line.startswith("Z"), timeout_s)
+        answer = await self._abort(timeout_s)
         was_running = not answer.startswith("Z!")
         if was_running:
             await self._skip_to(lambda line: not line, timeout_s)
         with wire(self.name):
             await self._stream.drain(_DEAF_S)
         return was_running
+
+    async def _abort(self, timeout_s: float) -> str:
+        """Send the abort; once more if it may have fallen on deaf ears, after an error reply."""
+        if timeout_s > _DEAF_RETRY_S:
+            await self.send("\nZ\n")
+            with contextlib.suppress(InstrumentTimeout):
+                return await self._skip_to(lambda line: line.startswith("Z"), _DEAF_RETRY_S)
+        await self.send("\nZ\n")
+        return await self._skip_to(lambda line: line.startswith("Z"), timeout_s)
 
     async def cell_off(self) -> None:
         """Open the cell by a script of its own, and see that it ends cleanly.

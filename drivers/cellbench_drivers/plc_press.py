@@ -13,6 +13,7 @@ heartbeat register has not changed for the host timeout, the PLC holds and then 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Mapping
 from enum import IntEnum
@@ -53,6 +54,7 @@ class _Do(IntEnum):
     UNLOAD = 4
     CLEAR_ALARM = 5
     ENABLE = 6
+    DISABLE = 7
 
 
 class PlcPressOptions(Options):
@@ -166,11 +168,12 @@ class PlcPress:
     async def quiet(self) -> Outcome:
         """Hold the force that is measured now, and read back that it is held.
 
-        A drive that is off holds by its closed valve, and refuses the command.
+        A drive that is off holds by its closed valve, and refuses the command; one that was told
+        to let go is left to it.
         """
         try:
             status, _ = await self._status()
-            if status & _ENABLED:
+            if status & _ENABLED and (await self._look()).set_point_N >= _NO_FORCE_N:
                 await self.hold()
             state = await self._settled()
         except InstrumentError as error:
@@ -182,7 +185,15 @@ class PlcPress:
         return Outcome(self.name, text + alarm, confirmed=held and not state.alarm)
 
     async def close(self) -> None:
-        """Give up the connection."""
+        """Switch the drive off, so that a force stays behind the closed valve, and leave.
+
+        A drive left on would take our silence for a lost host and unload.
+        """
+        # The connection may be what was lost: then there is nobody to tell.
+        with contextlib.suppress(InstrumentError):
+            status, _ = await self._status()
+            if status & _ENABLED:
+                await self._do(_Do.DISABLE)
         await self._stream.close()
 
     async def _settled(self) -> PressState:

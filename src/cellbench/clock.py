@@ -45,6 +45,7 @@ class _TimeSelector(selectors.BaseSelector):
         self._speed = speed
         self._idle_iterations = 0
         self._turns = 0
+        self._origin = time.perf_counter()
         self.now_ns = 0
         self.holds = 0
 
@@ -55,7 +56,7 @@ class _TimeSelector(selectors.BaseSelector):
             return ready
         self._idle_iterations = 0
         if self.holds:
-            return self._real.select(_HOLD_POLL_S)
+            return self._held()
         if self._speed is not None:
             return self._pass_scaled(timeout, self._speed)
         if timeout is None:
@@ -79,10 +80,19 @@ class _TimeSelector(selectors.BaseSelector):
         """Wait at the given speed; without a timer, for whoever connects or calls."""
         if timeout is None:
             timeout = _HOLD_POLL_S * speed
+        # Paced against one origin, so that what a turn costs does not slow the clock down.
+        due = self._origin + (self.now_ns / _NS + timeout) / speed
+        ready = self._real.select(max(0.0, due - time.perf_counter()))
+        reached_ns = round((time.perf_counter() - self._origin) * speed * _NS)
+        target_ns = self.now_ns + max(1, round(timeout * _NS))
+        self.now_ns = max(self.now_ns, min(reached_ns, target_ns)) if ready else target_ns
+        return ready
+
+    def _held(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Let real time pass without virtual time."""
         started = time.perf_counter()
-        ready = self._real.select(timeout / speed)
-        elapsed = (time.perf_counter() - started) * speed
-        self.now_ns += round((min(elapsed, timeout) if ready else timeout) * _NS)
+        ready = self._real.select(_HOLD_POLL_S)
+        self._origin += time.perf_counter() - started
         return ready
 
     def _count_iteration(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellbench.cli import options
-from cellbench.cli.output import print_error, print_json, told, writable_output
+from cellbench.cli.output import ExitCode, print_error, print_json, told, writable_output
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -93,6 +93,7 @@ class _Stopping:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._wanted = False
         for name in _STOPPING_SIGNALS:
             number = getattr(signal, name, None)  # each system has some of them
             if number is not None:
@@ -102,12 +103,15 @@ class _Stopping:
     def cancels_this_task(self) -> Iterator[None]:
         """While the context lasts, a signal cancels the task that entered it."""
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        if self._wanted:
+            raise asyncio.CancelledError
         try:
             yield
         finally:
             self._task = None
 
     def _asked(self, _number: int, _frame: FrameType | None) -> None:
+        self._wanted = True
         if self._loop is not None and self._task is not None:
             self._loop.call_soon_threadsafe(self._task.cancel)
 
@@ -125,7 +129,11 @@ def _run(
 
     factor = None if speed is Speed.MAX else float(speed)
     coroutine = _conduct(session, store, planned, stopping, as_json=as_json)
-    return clock.run(coroutine, virtual=session.simulator is not None, speed=factor)
+    try:
+        return clock.run(coroutine, virtual=session.simulator is not None, speed=factor)
+    except asyncio.CancelledError as error:
+        print_error("interrupted before the run began: nothing was energised")
+        raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 
 async def _conduct(
@@ -140,20 +148,22 @@ async def _conduct(
     # With --json nothing but the answer goes to standard output.
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
     operator = ConsoleOperator(console) if console.is_terminal and not as_json else None
-    async with session.bench(operator) as bench:
-        conductor = Conductor(
-            session.program,
-            bench,
-            store,
-            documents=session.documents(bench),
-            seed=session.seed,
-            planned=planned,
-        )
-        shown = watching(conductor, banner(session, conductor), console)
-        with stopping.cancels_this_task(), shown as live:
-            if operator is not None:
-                operator.live = live
-            return await conductor.conduct()
+    async with AsyncExitStack() as stack:
+        # Instruments are let go of outside: a late Ctrl-C must not cut that short.
+        with stopping.cancels_this_task():
+            bench = await stack.enter_async_context(session.bench(operator))
+            conductor = Conductor(
+                session.program,
+                bench,
+                store,
+                documents=session.documents(bench),
+                seed=session.seed,
+                planned=planned,
+            )
+            with watching(conductor, banner(session, conductor), console) as live:
+                if operator is not None:
+                    operator.live = live
+                return await conductor.conduct()
 
 
 def banner(session: Session, conductor: Conductor) -> Text:

@@ -16,6 +16,7 @@ from cellbench.bench import Bench
 from cellbench.clock import sleep_until
 from cellbench.engine.limits import LimitWatch
 from cellbench.engine.recorder import Recorder
+from cellbench.engine.safe_state import UNLOADED_FRACTION, unloaded
 from cellbench.engine.trips import SafeState, StepFailed, Trip
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import ChamberState, GaugeReading, PressState
@@ -35,8 +36,10 @@ _SETTLE_ROWS_KEPT = 4000
 #: Ramp of a press whose protocol names none: full force in this time.
 _DEFAULT_RAMP_S = 60.0
 
-#: A force below this fraction of the press's full scale counts as none.
-UNLOADED_FRACTION = 0.005
+#: A stack pressure below this counts as none, and a gauge may be tared.
+UNLOADED_PA = 0.2e6
+#: After this, a press that was told to release does not.
+RELEASE_TIMEOUT_S = 600.0
 
 R = TypeVar("R")
 
@@ -104,8 +107,9 @@ class Environment:
 
     def _lost(self, name: str, error: InstrumentError) -> Trip:
         target = SafeState.QUIET
-        gauge = self._bench.gauge
-        if self._pressing and gauge is not None and name == gauge.name:
+        gauge, press = self._bench.gauge, self._bench.press
+        loaded = press is not None and (self._press_force_N or 0.0) > self._unloaded_N(press)
+        if (self._pressing or loaded) and gauge is not None and name == gauge.name:
             target = SafeState.RELEASED
         return Trip(name, f"silent for {LOST_AFTER} readings running ({error})", target)
 
@@ -115,7 +119,7 @@ class Environment:
         self._recorder.slow(press.name, state.time_s, force_N=state.force_N, flags=state.flags)
         self._press_force_N = state.force_N
         if self._bench.gauge is None:
-            self._pressure(state.time_s, state.force_N)
+            self._pressure(state.time_s, state.force_N, state.flags)
         if state.alarm:
             raise Trip(press.name, state.alarm, SafeState.RELEASED)
 
@@ -125,7 +129,7 @@ class Environment:
         self._recorder.slow(
             gauge.name, reading.time_s, force_N=reading.force_N, flags=reading.flags
         )
-        self._pressure(reading.time_s, reading.force_N)
+        self._pressure(reading.time_s, reading.force_N, reading.flags)
         self._compare(reading.force_N, gauge.capabilities.force_max_N)
 
     def _take_chamber(self, state: ChamberState) -> None:
@@ -139,10 +143,10 @@ class Environment:
         if state.alarm:
             raise Trip(chamber.name, state.alarm)
 
-    def _pressure(self, loop_time_s: float, force_N: float) -> None:
+    def _pressure(self, loop_time_s: float, force_N: float, flags: int) -> None:
         pressure_Pa = force_N / self._area_m2
         self._note("stack_pressure_Pa", loop_time_s, pressure_Pa)
-        self._watch.pressure(pressure_Pa)
+        self._watch.pressure(pressure_Pa, flags)
 
     def _note(self, name: str, loop_time_s: float, value: float) -> None:
         time_s = self._recorder.journal.since_start(loop_time_s)
@@ -182,11 +186,13 @@ class Environment:
                 case "to":
                     await self._approach(press, step, rate_N_per_s)
                 case "hold":
-                    await press.quiet()
+                    held = await press.quiet()
+                    if not held.confirmed:
+                        raise StepFailed(f"{press.name}: {held.state}")
                 case "release":
                     self._watch.pressed = False
                     await press.release(rate_N_per_s)
-                    await self._unloaded(press)
+                    await self._let_go(press)
                     self._pressing = False
         finally:
             self._interval_s = INTERVAL_S
@@ -208,7 +214,7 @@ class Environment:
     async def _tare(self, press: Press) -> None:
         """Zero the gauge before the stack is loaded, as one does by hand; never under load."""
         gauge = self._bench.gauge
-        if gauge is None or (await press.read()).force_N > _unloaded_N(press):
+        if gauge is None or (await press.read()).force_N > self._unloaded_N(press):
             return
         before_N = (await gauge.read()).force_N
         text = f"{gauge.name}: tared on the unloaded stack (it read {before_N:.1f} N)"
@@ -221,13 +227,16 @@ class Environment:
         most_N = press.capabilities.force_max_N
         return most_N if limit_Pa is None else min(most_N, limit_Pa * self._area_m2)
 
-    async def _unloaded(self, press: Press) -> None:
-        """Wait until the force is gone, as far as the press can tell."""
-        deadline_s = asyncio.get_running_loop().time() + 10 * _DEFAULT_RAMP_S
-        while (await press.read()).force_N > _unloaded_N(press):
-            if asyncio.get_running_loop().time() > deadline_s:
-                raise StepFailed(f"{press.name}: the force does not go away")
-            await asyncio.sleep(ATTENTIVE_INTERVAL_S)
+    async def _let_go(self, press: Press) -> None:
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await unloaded(press)
+        except TimeoutError as error:
+            raise StepFailed(f"{press.name}: the force does not go away") from error
+
+    def _unloaded_N(self, press: Press) -> float:
+        """A force that is none: small for the stack, or within what the press can resolve."""
+        return max(UNLOADED_PA * self._area_m2, UNLOADED_FRACTION * press.capabilities.force_max_N)
 
     async def temperature(self, step: TemperatureStep) -> dict[str, float]:
         """Give the chamber its set point, and wait for it where the step says so.
@@ -239,7 +248,11 @@ class Environment:
         assert chamber is not None  # noqa: S101 (checked before the run)
         await chamber.set_temperature(step.temperature_K)
         if step.settle is not None:
-            await self._settle("temperature_K", step.temperature_K, step.settle)
+            self._interval_s = ATTENTIVE_INTERVAL_S
+            try:
+                await self._settle("temperature_K", step.temperature_K, step.settle)
+            finally:
+                self._interval_s = INTERVAL_S
         temperature_K = self._recorder.status.value("temperature_K")
         return {} if temperature_K is None else {"temperature_K": temperature_K}
 
@@ -264,11 +277,6 @@ class Environment:
             return True
         slope = statistics.linear_regression(*zip(*rows, strict=True)).slope
         return abs(slope) <= settle.slope
-
-
-def _unloaded_N(press: Press) -> float:
-    """A force that counts as none."""
-    return UNLOADED_FRACTION * press.capabilities.force_max_N
 
 
 def _unsettled(name: str, target: float, value: float | None, settle: Settle) -> str:

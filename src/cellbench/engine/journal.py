@@ -40,6 +40,13 @@ class Journal:
 
     async def enter(self, kind: str, *, step: str = "", text: str = "", **data: Any) -> None:
         """Enter one fact; returns when it is durable."""
+        await self._writer.add_entries([self._entry(kind, step, text, data)])
+
+    def enter_soon(self, kind: str, *, step: str = "", text: str = "", **data: Any) -> None:
+        """Enter one fact without waiting for the disk: what comes next cannot wait."""
+        self._writer.add_entries_soon([self._entry(kind, step, text, data)])
+
+    def _entry(self, kind: str, step: str, text: str, data: dict[str, Any]) -> JournalEntry:
         time_s = round(self.now_s, 9)
         entry = JournalEntry(
             seq=self._seq,
@@ -52,6 +59,13 @@ class Journal:
         )
         self._seq += 1
         # Listeners first: what a person must know does not wait for, or fail with, the disk.
-        for listener in self.listeners:
+        for listener in list(self.listeners):
+            self._tell(listener, entry)
+        return entry
+
+    def _tell(self, listener: Listener, entry: JournalEntry) -> None:
+        try:
             listener(entry)
-        await self._writer.add_entries([entry])
+        except (Exception, SystemExit):  # noqa: BLE001 (a closed terminal is no reason to stop)
+            # rich ends the process when its pipe is closed; a run outlives whoever was watching.
+            self.listeners.remove(listener)

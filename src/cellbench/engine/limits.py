@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 
 from cellbench.engine.trips import SafeState, Trip
+from cellbench.instruments.readings import Flag
 from cellbench.protocol.program import Limits
 
-#: Unreadable rows running after which a channel counts as blind.
+#: Unreadable or saturated rows running after which a channel counts as blind.
 BLIND_ROWS = 3
+#: A set point at its limit is measured a little beyond it: the instruments' accuracy.
+CURRENT_TOLERANCE = 0.02
+VOLTAGE_TOLERANCE_V = 5e-3
 _MPA = 1e6
 _ZERO_CELSIUS_K = 273.15
 
 
 class LimitWatch:
-    """Raises `Trip` on the first reading past a limit.
+    """Raises `Trip` on the first reading past a limit; what cannot be read is not within limits.
 
     The lower pressure limit holds from the first settled pressure until the press is released.
     """
@@ -22,40 +26,45 @@ class LimitWatch:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.pressed = False
+        self._voltage_min_V = limits.voltage_min_V - VOLTAGE_TOLERANCE_V
+        self._voltage_max_V = limits.voltage_max_V + VOLTAGE_TOLERANCE_V
+        self._current_max_A = limits.current_max_A * (1 + CURRENT_TOLERANCE)
         self._blind_rows = 0
 
-    def electrical(self, voltage_V: float, current_A: float) -> None:
+    def electrical(self, voltage_V: float, current_A: float, flags: int = 0) -> None:
         """Check one row of a channel."""
-        limits = self.limits
         if (
-            limits.voltage_min_V <= voltage_V <= limits.voltage_max_V
-            and -limits.current_max_A <= current_A <= limits.current_max_A
+            self._voltage_min_V <= voltage_V <= self._voltage_max_V
+            and -self._current_max_A <= current_A <= self._current_max_A
+            and not flags & Flag.SATURATED
         ):
             self._blind_rows = 0
             return
-        if math.isnan(voltage_V) or math.isnan(current_A):
-            self._blind()
-        elif abs(current_A) > limits.current_max_A:
+        limits = self.limits
+        if abs(current_A) > self._current_max_A:
             raise Trip(
                 "current",
                 f"{current_A * 1e3:.4g} mA, beyond its limit of "
                 f"{limits.current_max_A * 1e3:.4g} mA",
             )
-        else:
+        if voltage_V < self._voltage_min_V or voltage_V > self._voltage_max_V:
             raise Trip(
                 "voltage",
                 f"{voltage_V:.4g} V, outside its limits of {limits.voltage_min_V:g} V to "
                 f"{limits.voltage_max_V:g} V",
             )
+        self._blind()
 
     def _blind(self) -> None:
         self._blind_rows += 1
         if self._blind_rows >= BLIND_ROWS:
-            raise Trip("voltage", f"out of the instrument's range for {BLIND_ROWS} readings")
+            raise Trip("cell", f"out of the instrument's range for {BLIND_ROWS} readings running")
 
-    def pressure(self, pressure_Pa: float) -> None:
+    def pressure(self, pressure_Pa: float, flags: int = 0) -> None:
         """Check a stack pressure."""
         highest, lowest = self.limits.pressure_max_Pa, self.limits.pressure_min_Pa
+        if flags & Flag.SATURATED or math.isnan(pressure_Pa):
+            raise Trip("stack pressure", "out of the gauge's range", SafeState.RELEASED)
         if highest is not None and pressure_Pa > highest:
             raise Trip(
                 "stack pressure",
@@ -72,6 +81,8 @@ class LimitWatch:
     def temperature(self, temperature_K: float) -> None:
         """Check a temperature."""
         highest, lowest = self.limits.temperature_max_K, self.limits.temperature_min_K
+        if math.isnan(temperature_K):
+            raise Trip("temperature", "cannot be read (sensor broken?)")
         if (highest is not None and temperature_K > highest) or (
             lowest is not None and temperature_K < lowest
         ):

@@ -101,10 +101,10 @@ class ChannelRecording:
             self._keep(row)
         return self.charge_C
 
-    def finish(self, flags: int = 0) -> None:
+    def finish(self) -> None:
         """Keep the last row in any case: the edges of a step are always recorded."""
         if self._last is not None and self._last is not self._kept:
-            self._keep((*self._last[:8], self._last[8] | flags))
+            self._keep(self._last)
 
     def _keep(self, row: SampleRow) -> None:
         self._kept = row

@@ -2,7 +2,7 @@
 
 Whatever happens (the protocol's own end, a limit, an instrument that fails, a bug, Ctrl-C), the
 bench is brought to a safe state and read back before the run counts as ended, and the run's file
-says why it ended.
+says why it ended. On a trip the safe state does not wait for the step's own clean-up.
 """
 
 from __future__ import annotations
@@ -11,41 +11,28 @@ import asyncio
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Any
 
-from pydantic import BaseModel
-
-from cellbench.analysis.dataset import Setting, StepData
 from cellbench.analysis.stored import geometry
 from cellbench.bench import Bench
+from cellbench.engine.causes import Judgement, RunState, is_bug, judge, root_cause
 from cellbench.engine.environment import Environment
+from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
 from cellbench.engine.recorder import Recorder
-from cellbench.engine.safe_state import make_safe
-from cellbench.engine.screening import screen
+from cellbench.engine.safe_state import make_safe, to_the_end
 from cellbench.engine.status import Forecast, Status
 from cellbench.engine.steps import StepRunner
-from cellbench.engine.trips import SafeState, StepFailed, Trip
+from cellbench.engine.trips import Trip
 from cellbench.engine.verdicts import Verdicts, foresees_short
-from cellbench.engine.view import StepView
-from cellbench.errors import InputError, InstrumentError, StoreError
+from cellbench.errors import CellbenchError, StoreError
 from cellbench.instruments.readings import Outcome
-from cellbench.protocol.check import adapt
-from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.plan import Plan
-from cellbench.protocol.program import AnyStep, ChannelStep, EisStep, PassEnded, Program
-from cellbench.protocol.walk import Walk
-from cellbench.store import Run, RunWriter, Store
+from cellbench.protocol.program import Program
+from cellbench.store import JournalEntry, Run, RunWriter, Store
 
-
-class RunState(StrEnum):
-    """How a run ended."""
-
-    COMPLETED = "completed"  #: the protocol came to an end that it foresees
-    STOPPED = "stopped"  #: a safety limit ended it
-    FAILED = "failed"  #: a step, an instrument, the store or cellbench itself failed
-    INTERRUPTED = "interrupted"  #: somebody ended it
+__all__ = ["Conductor", "RunEnd", "RunState"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +61,9 @@ class Conductor:
         documents: Texts to keep verbatim with the run, by name.
         seed: Of the simulated bench, None with real instruments.
         planned: The program's plan, from which the end is foretold.
+
+    Raises:
+        StoreError: The run cannot be kept.
     """
 
     def __init__(
@@ -89,8 +79,6 @@ class Conductor:
         self.program = program
         self.bench = bench
         self.status = Status()
-        self._screened = False
-        self._forecast = Forecast(planned)
         self._store = store
         self._documents = documents
         self.run = store.register(
@@ -100,134 +88,113 @@ class Conductor:
             simulated=bench.simulated,
             seed=seed,
         )
-        self._writer = RunWriter(store.run_path(self.run.id), durable=not bench.simulated)
+        try:
+            self._writer = RunWriter(store.run_path(self.run.id), durable=not bench.simulated)
+        except StoreError as error:
+            store.finish(self.run, RunState.FAILED, str(error))
+            raise
         self.journal = Journal(self._writer, self.run.started)
         self.journal.listeners.append(self._show)
+        self._alarm: asyncio.Future[Trip] = asyncio.get_running_loop().create_future()
+        self._recorder = Recorder(self._writer, self.journal, self.status)
+        watch = LimitWatch(program.limits)
+        self._environment = Environment(bench, program.card.stack_area_m2, watch, self._recorder)
+        verdicts = Verdicts(geometry(program.card), short_foreseen=foresees_short(program.nodes))
+        runner = StepRunner(
+            bench=bench,
+            environment=self._environment,
+            recorder=self._recorder,
+            journal=self.journal,
+            watch=watch,
+            verdicts=verdicts,
+            status=self.status,
+            alarm=self._raise_alarm,
+        )
+        self._interpreter = Interpreter(program, runner, Forecast(planned))
 
     async def conduct(self) -> RunEnd:
-        """Run the program to its end; raises nothing that the bench could be left energised by."""
+        """Run the program to its end.
+
+        However it ends, and however often the caller is cancelled: when this returns, the bench is
+        in a safe state as far as it could be brought there, and the outcome says how far.
+        """
+        tasks: list[asyncio.Task[None]] = []
         cause: BaseException | None = None
         try:
             await self._writer.add_documents(self._documents)
             await self.journal.enter("run started", text=self._headline())
-            await self._walk_watched()
+            tasks = [
+                asyncio.create_task(self._interpreter.walk(), name="walk"),
+                asyncio.create_task(self._environment.watch(), name="watch"),
+            ]
+            cause = await self._first_end(tasks)
         except BaseException as error:  # noqa: BLE001 (whatever it is, the bench comes first)
-            cause = _deepest(error)
-        state, reason, target, exit_code = _judge(cause)
-        if cause is not None:
-            self.status.messages.append((self.journal.now_s, f"{state}: {reason}"))
-        outcomes = await make_safe(
-            self.bench,
-            target,
-            lambda text: self.status.messages.append((self.journal.now_s, text)),
-        )
-        end = RunEnd(self.run, state, reason, outcomes, exit_code)
-        await self._close(end, target, cause)
-        return end
+            cause = root_cause(error)
+        return await to_the_end(self._end(cause, tasks), self._say)
 
-    # --- Walking --------------------------------------------------------------------------------
+    async def _first_end(self, tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
+        """Wait for an alarm, or for the walk or the watch to end; None is the program's own end."""
+        ends: list[asyncio.Future[Any]] = [*tasks, self._alarm]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if self._alarm.done():
+            return self._alarm.result()
+        failures = [task.exception() for task in tasks if task.done()]
+        causes = [root_cause(failure) for failure in failures if failure is not None]
+        return root_cause(BaseExceptionGroup("run", causes)) if causes else None
 
-    async def _walk_watched(self) -> None:
-        """Walk the program while the environment is watched; whichever fails first ends both."""
-        program, bench = self.program, self.bench
-        watch = LimitWatch(program.limits)
-        recorder = Recorder(self._writer, self.journal, self.status)
-        self._recorder = recorder
-        environment = Environment(bench, program.card.stack_area_m2, watch, recorder)
-        self._verdicts = Verdicts(
-            geometry(program.card), short_foreseen=foresees_short(program.nodes)
-        )
-        runner = StepRunner(
-            bench, environment, recorder, self.journal, watch, self._verdicts, self.status
-        )
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(environment.watch())
-            await self._walk(runner)
-            watching.cancel()
-
-    async def _walk(self, runner: StepRunner) -> None:
-        walk = Walk(self.program)
-        for item in walk:
-            if isinstance(item, PassEnded):
-                await self._pass_ended(item, walk)
-            else:
-                await self._step(item, walk, runner)
-
-    async def _pass_ended(self, item: PassEnded, walk: Walk) -> None:
-        view = StepView(item.until, self.status, self._verdicts.holds)
-        view.update(self.journal.now_s)
-        met = first_met(item.until, view)
-        if met is not None:
-            await self.journal.enter(
-                "loop ended", step=item.path, text=f"loop ended: {describe(met)}"
-            )
-            if not item.last:
-                walk.leave()
-        elif item.unmet:
-            text = "loop ended by its bound, without its condition"
-            await self.journal.enter("warning", step=item.path, text=text)
-
-    async def _step(self, step: AnyStep, walk: Walk, runner: StepRunner) -> None:
-        adapted, deviations = adapt(step, self.bench)
-        for text in deviations:
-            await self.journal.enter("deviation", step=step.path, text=text)
-        if adapted is None:
-            return
-        start_s = self.journal.now_s
-        if not self._screened and isinstance(adapted, ChannelStep | EisStep):
-            self._screened = True
-            await screen(
-                self.program.card, self.bench, self.program.limits.electrical, self._recorder,
-                self.journal,
-            )  # fmt: skip
-            start_s = self.journal.now_s
-        self._show_step(adapted, start_s)
-        self._recorder.enter_step(adapted.path, adapted.verb)
-        settings = _settings(adapted)
-        await self.journal.enter("step started", step=adapted.path, what=adapted.what,
-                                 verb=adapted.verb, settings=settings)  # fmt: skip
-        end = await runner.run(adapted)
-        await self.journal.enter("step ended", step=adapted.path, verb=adapted.verb,
-                                 ending=end.ending, results=dict(end.results))  # fmt: skip
-        self._verdicts.step_ended(
-            StepData(adapted.path, adapted.verb, start_s, self.journal.now_s, settings, end.ending),
-            self.status.value("temperature_K"),
-        )
-        if adapted.save_as is not None:
-            walk.record(adapted.save_as, end.results)
+    def _raise_alarm(self, trip: Trip) -> None:
+        """Called where a limit is found crossed, before the step cleans up after itself."""
+        if not self._alarm.done():
+            self._alarm.set_result(trip)
 
     # --- Ending ---------------------------------------------------------------------------------
 
-    async def _close(self, end: RunEnd, target: SafeState, cause: BaseException | None) -> None:
+    async def _end(
+        self, cause: BaseException | None, tasks: Sequence[asyncio.Task[None]]
+    ) -> RunEnd:
+        judgement = judge(cause)
+        if cause is not None:
+            kind = "trip" if isinstance(cause, Trip) else "failure"
+            self.journal.enter_soon(kind, step=self.status.step_path, text=judgement.reason)
+        self.journal.enter_soon("action", text=f"to the safe state: {judgement.target}")
+        walking, watching = tasks[:1], tasks[1:]
+        for task in walking:
+            task.cancel()
+        # The watch goes on meanwhile: a press wants to hear that its host lives.
+        outcomes = await make_safe(self.bench, judgement.target)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        end = RunEnd(self.run, judgement.state, judgement.reason, outcomes, judgement.exit_code)
+        await self._close(end, judgement, cause)
+        return end
+
+    async def _close(self, end: RunEnd, judgement: Judgement, cause: BaseException | None) -> None:
         """Enter how it ended; a store that fails now cannot take the end of the run away."""
         try:
-            if isinstance(cause, Exception) and _is_bug(cause):
+            if cause is not None and is_bug(cause):
                 trace = "".join(traceback.format_exception(cause))
                 await self._writer.add_documents({"traceback": trace})
-            if end.state is RunState.STOPPED:
-                await self.journal.enter("trip", step=self.status.step_path, text=end.reason)
             for outcome in end.outcomes:
                 await self.journal.enter(
                     "safe state",
                     text=f"{outcome.instrument}: {outcome.state}",
-                    target=target,
+                    target=judgement.target,
                     confirmed=outcome.confirmed,
                 )
             await self.journal.enter(
                 "run ended",
                 text=f"{end.state}: {end.reason}",
                 state=end.state,
-                missing_samples=self._missing,
+                missing_samples=self._recorder.missing,
             )
             await self._writer.close()
         except StoreError as error:
-            self.status.messages.append((self.journal.now_s, str(error)))
-        self._store.finish(end.run, end.state, end.reason)
-
-    @property
-    def _missing(self) -> int:
-        recorder = getattr(self, "_recorder", None)
-        return 0 if recorder is None else recorder.missing
+            self._say(str(error))
+        try:
+            self._store.finish(end.run, end.state, end.reason)
+        except CellbenchError as error:
+            self._say(str(error))
 
     # --- Showing --------------------------------------------------------------------------------
 
@@ -235,63 +202,9 @@ class Conductor:
         card = self.program.card
         return f"{self.program.name} on {card.cell}, bench {self.bench.name}"
 
-    def _show_step(self, step: AnyStep, start_s: float) -> None:
-        status = self.status
-        status.step_path, status.step_what, status.step_started_s = step.path, step.what, start_s
-        status.time_s = start_s
-        technique = getattr(step, "technique", None)
-        status.step_duration_s = getattr(technique, "duration_s", None)
-        status.step_number, status.steps_planned = self._forecast.number(step.path)
-        status.planned_end_s = self._forecast.end_s(step.path, start_s)
+    def _say(self, text: str) -> None:
+        self.status.messages.append((self.journal.now_s, text))
 
-    def _show(self, entry: object) -> None:
-        text = getattr(entry, "text", "")
-        if text:
-            self.status.messages.append((getattr(entry, "time_s", 0.0), text))
-
-
-def _settings(step: AnyStep) -> dict[str, Setting]:
-    """What a step asks for, as the journal keeps it: the technique's numbers, or the step's own."""
-    technique = getattr(step, "technique", None)
-    if isinstance(technique, BaseModel):
-        return technique.model_dump(mode="json", exclude={"cut_offs"}, exclude_none=True)
-    names = ("kind", "pressure_Pa", "force_N", "rate_N_per_s", "temperature_K", "timeout_s",
-             "prompt", "text")  # fmt: skip
-    values = {name: getattr(step, name, None) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _deepest(error: BaseException) -> BaseException:
-    """What ended the run, out of a task group's bundle: trips before what they dragged along."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    causes = [_deepest(each) for each in error.exceptions]
-    order = (Trip, StoreError, InstrumentError, StepFailed, Exception, asyncio.CancelledError)
-    return min(
-        causes,
-        key=lambda cause: next(
-            (rank for rank, kind in enumerate(order) if isinstance(cause, kind)), len(order)
-        ),
-    )
-
-
-def _is_bug(cause: Exception) -> bool:
-    return not isinstance(cause, Trip | StepFailed | InstrumentError | StoreError | InputError)
-
-
-def _judge(cause: BaseException | None) -> tuple[RunState, str, SafeState, int]:
-    """State, reason, safe state and exit code for what ended a run."""
-    match cause:
-        case None:
-            return RunState.COMPLETED, "every step has ended", SafeState.QUIET, 0
-        case Trip():
-            return RunState.STOPPED, str(cause), cause.target, 1
-        case StepFailed() | StoreError() | InputError():
-            return RunState.FAILED, str(cause), SafeState.QUIET, 1
-        case InstrumentError():
-            return RunState.FAILED, str(cause), SafeState.QUIET, 3
-        case asyncio.CancelledError() | KeyboardInterrupt():
-            return RunState.INTERRUPTED, "ended by the operator", SafeState.QUIET, 130
-        case _:
-            reason = f"internal error: {type(cause).__name__}: {cause}"
-            return RunState.FAILED, reason, SafeState.QUIET, 1
+    def _show(self, entry: JournalEntry) -> None:
+        if entry.text:
+            self.status.messages.append((entry.time_s, entry.text))

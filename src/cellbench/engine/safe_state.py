@@ -8,65 +8,71 @@ failures; what could not be read back is reported as unknown.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from cellbench.bench import Bench
-from cellbench.engine.environment import UNLOADED_FRACTION
 from cellbench.engine.trips import SafeState
-from cellbench.errors import CellbenchError
-from cellbench.instruments.readings import Outcome
+from cellbench.instruments.readings import Outcome, PressState
 from cellbench.instruments.roles import Instrument, Press
 
-#: Deadline of each instrument on its way to quiet.
+#: Deadline of each instrument on its way to quiet. A potentiostat may have to finish a period of
+#: its lowest frequency first.
 QUIET_DEADLINE_S = 15.0
+CHANNEL_DEADLINE_S = 240.0
 #: A press waits this long at most for the cell's confirmed zero current before it moves.
 CURRENT_OFF_DEADLINE_S = 5.0
 #: Time to take a force away, and the ramp that is used for it (full force in ...).
 RELEASE_DEADLINE_S = 180.0
 RELEASE_RAMP_S = 60.0
+LOOK_INTERVAL_S = 1.0
+#: A force below this fraction of the press's full scale counts as none.
+UNLOADED_FRACTION = 0.002
+
+T = TypeVar("T")
 
 
-async def make_safe(
-    bench: Bench, target: SafeState, report: Callable[[str], None]
-) -> Sequence[Outcome]:
-    """Bring a bench to a safe state, whatever happens to the task that asked for it.
-
-    Args:
-        bench: Whose instruments to act on.
-        target: Quiet, or released.
-        report: Told when someone asks again while it is under way.
+async def make_safe(bench: Bench, target: SafeState) -> Sequence[Outcome]:
+    """Bring a bench to a safe state.
 
     Returns:
-        One outcome per instrument; never raises for an instrument's failure.
+        One outcome per instrument and action; never raises for an instrument's failure.
     """
-    work = asyncio.ensure_future(_make_safe(bench, target))
-    while not work.done():
-        try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError:
-            if work.cancelled():
-                raise
-            report("already on the way to the safe state, please wait")
-    return work.result()
-
-
-async def _make_safe(bench: Bench, target: SafeState) -> list[Outcome]:
     channel, press = bench.channel, bench.press
     quiets = {
         instrument.name: asyncio.create_task(
-            _attempt(instrument, "quiet", instrument.quiet, QUIET_DEADLINE_S)
+            _attempt(
+                instrument,
+                "quiet",
+                instrument.quiet,
+                CHANNEL_DEADLINE_S if instrument is channel else QUIET_DEADLINE_S,
+            )
         )
         for instrument in bench.instruments()
     }
     release: asyncio.Task[Outcome] | None = None
     if press is not None and target is SafeState.RELEASED:
-        waits_for = [quiets[press.name]] if channel is None else [quiets[channel.name]]
-        await asyncio.wait(waits_for, timeout=CURRENT_OFF_DEADLINE_S)
+        # The press's own quiet first: two orders to one machine must not cross.
+        before = [quiets[each.name] for each in (channel, press) if each is not None]
+        await asyncio.wait(before, timeout=CURRENT_OFF_DEADLINE_S)
         release = asyncio.create_task(
             _attempt(press, "released", lambda: _release(press), RELEASE_DEADLINE_S)
         )
     outcomes = [await task for task in quiets.values()]
     return outcomes if release is None else [*outcomes, await release]
+
+
+async def to_the_end(work: Coroutine[Any, Any, T], say: Callable[[str], None]) -> T:
+    """Await ``work`` to its end, however often the caller is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+            say("already on the way to the safe state, please wait")
+    return task.result()
 
 
 async def _attempt(
@@ -77,13 +83,19 @@ async def _attempt(
             return await action()
     except TimeoutError:
         return Outcome(instrument.name, f"{state}: unknown, no answer in {deadline_s:g} s", False)
-    except (CellbenchError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 (one instrument's bug is not the others' danger)
         return Outcome(instrument.name, f"{state}: unknown ({error})", False)
 
 
 async def _release(press: Press) -> Outcome:
-    full_N = press.capabilities.force_max_N
-    await press.release(full_N / RELEASE_RAMP_S)
-    while (state := await press.read()).force_N > UNLOADED_FRACTION * full_N:
-        await asyncio.sleep(1.0)
+    await press.release(press.capabilities.force_max_N / RELEASE_RAMP_S)
+    state = await unloaded(press)
     return Outcome(press.name, f"released, {max(state.force_N, 0.0):.0f} N", True)
+
+
+async def unloaded(press: Press) -> PressState:
+    """Wait until a press that was told to release has let go, and stands still."""
+    limit_N = UNLOADED_FRACTION * press.capabilities.force_max_N
+    while (state := await press.read()).force_N > limit_N or state.moving:
+        await asyncio.sleep(LOOK_INTERVAL_S)
+    return state

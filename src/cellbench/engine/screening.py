@@ -14,7 +14,7 @@ from cellbench.cell import CellCard
 from cellbench.engine.journal import Journal
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.trips import StepFailed
-from cellbench.instruments.readings import Flag
+from cellbench.instruments.readings import EndingKind, Flag
 from cellbench.instruments.techniques import ElectricalLimits, Rest
 
 #: How long the voltage is watched; the last reading counts.
@@ -78,4 +78,6 @@ async def _open_circuit_V(
             )  # fmt: skip
             if not block.flags[-1] & Flag.SATURATED:
                 voltage_V = voltages[-1]
+    if running.ending is None or running.ending.kind is not EndingKind.COMPLETED:
+        raise StepFailed("the open-circuit voltage could not be watched to the end")
     return voltage_V

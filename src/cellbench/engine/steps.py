@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.verdicts import Verdicts
 from cellbench.engine.view import StepView
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
-from cellbench.instruments.techniques import Rest, Sweep
+from cellbench.instruments.techniques import Impedance, Sweep
 from cellbench.protocol.conditions import Condition, describe, first_met
 from cellbench.protocol.program import (
     AnyStep,
@@ -60,6 +60,7 @@ class StepRunner:
     watch: LimitWatch
     verdicts: Verdicts
     status: Status
+    alarm: Callable[[Trip], None]
 
     async def run(self, step: AnyStep) -> StepEnd:
         """Carry out a step to its end.
@@ -88,6 +89,18 @@ class StepRunner:
             case LaterStep():
                 raise StepFailed(f"its values are not known: {', '.join(step.uses)}")
 
+    def guard(self, voltage_V: float, current_A: float, flags: int) -> None:
+        """Check one reading against the limits; the alarm goes before the step's own clean-up.
+
+        Raises:
+            Trip: It is beyond them.
+        """
+        try:
+            self.watch.electrical(voltage_V, current_A, flags)
+        except Trip as trip:
+            self.alarm(trip)
+            raise
+
     # --- Techniques -----------------------------------------------------------------------------
 
     async def _technique(self, step: ChannelStep) -> StepEnd:
@@ -100,7 +113,7 @@ class StepRunner:
                     break
                 if self.recorder.writer.backlogged:
                     await self.recorder.writer.flush()
-        rows.recording.finish(rows.edge_flags)
+        rows.recording.finish()
         ending = rows.met or _told(running.ending)
         if step.capped and not rows.met and _ran_its_time(running.ending):
             ending = CAPPED
@@ -113,13 +126,12 @@ class StepRunner:
         channel = self.bench.channel
         assert channel is not None  # noqa: S101 (checked before the run)
         start_s = self.journal.now_s
-        points = _SpectrumPoints(self)
+        points = _SpectrumPoints(self, step.technique)
         async with channel.run(step.technique, self.watch.limits.electrical) as running:
             async for block in running:
                 points.take(block)
-        if running.ending is not None and running.ending.kind is EndingKind.TRIPPED:
-            raise Trip("cell", f"the instrument ended the spectrum: {running.ending.detail}")
-        if not points.frequency_Hz:
+        _told(running.ending)
+        if not points.frequency_Hz or all(math.isnan(each) for each in points.real_ohm):
             raise StepFailed("the instrument returned no point of the spectrum")
         bias_V = step.technique.bias_V
         if bias_V is None and not math.isnan(running.open_circuit_V):
@@ -214,13 +226,12 @@ class _TechniqueRows:
         )
         self.recording = ChannelRecording(runner.recorder, channel.name, interval_s, step.record)
         self.met = ""
-        self.edge_flags = 0
         self._runner = runner
         self._step = step
-        self._at_rest = isinstance(technique, Rest)
         self._view = StepView(step.until, runner.status, runner.verdicts.holds)
         self._charge_max_C = math.inf if step.charge_max_C is None else step.charge_max_C
         self._start_s = runner.journal.now_s
+        self._after = 0
         self._last: tuple[float, float, float] = (0.0, math.nan, math.nan)
 
     def take(self, block: Block) -> bool:
@@ -230,9 +241,11 @@ class _TechniqueRows:
         currents = block.columns.get("current_A")
         for index, loop_time_s in enumerate(block.time_s):
             current_A = 0.0 if currents is None else currents[index]
-            if self._row(since_start(loop_time_s), voltages[index], current_A, block.flags[index]):
-                return True
-        return False
+            flags = block.flags[index] | self._after
+            if self._row(since_start(loop_time_s), voltages[index], current_A, flags):
+                # What came with the crossing is kept, and said to lie after it.
+                self._after = Flag.AFTER_CROSSING
+        return bool(self._after)
 
     def _row(self, time_s: float, voltage_V: float, current_A: float, flags: int) -> bool:
         runner = self._runner
@@ -241,11 +254,9 @@ class _TechniqueRows:
         runner.status.reading("current_A", time_s, current_A)
         runner.verdicts.row(time_s, voltage_V, current_A)
         self._last = (time_s, voltage_V, current_A)
-        try:
-            runner.watch.electrical(voltage_V, current_A)
-        except Trip:
-            self.recording.finish(Flag.AFTER_CROSSING)
-            raise
+        runner.guard(voltage_V, current_A, flags)
+        if self._after:
+            return True
         return self._ends(time_s - self._start_s, voltage_V, current_A, charge_C)
 
     def _ends(self, elapsed_s: float, voltage_V: float, current_A: float, charge_C: float) -> bool:
@@ -273,8 +284,9 @@ class _TechniqueRows:
 class _SpectrumPoints:
     """The points of a spectrum as they come in."""
 
-    def __init__(self, runner: StepRunner) -> None:
+    def __init__(self, runner: StepRunner, technique: Impedance) -> None:
         self._runner = runner
+        self._technique = technique
         self.frequency_Hz: list[float] = []
         self.real_ohm: list[float] = []
         self.imag_ohm: list[float] = []
@@ -290,6 +302,21 @@ class _SpectrumPoints:
         self.imag_ohm.extend(block.columns["impedance_imag_ohm"])
         self.flags.extend(float(flag) for flag in block.flags)
         self._runner.status.reading("frequency_Hz", self.time_s[-1], self.frequency_Hz[-1])
+        self._check(block)
+
+    def _check(self, block: Block) -> None:
+        """An amplitude on an impedance is a swing of voltage or current; both have limits."""
+        technique, columns = self._technique, block.columns
+        for real_ohm, imag_ohm, flags in zip(
+            columns["impedance_real_ohm"], columns["impedance_imag_ohm"], block.flags, strict=True
+        ):
+            modulus_ohm = math.hypot(real_ohm, imag_ohm)
+            if technique.amplitude_A is not None:
+                swing = technique.amplitude_A * modulus_ohm, technique.amplitude_A
+            else:
+                amplitude_V = technique.amplitude_V or 0.0
+                swing = amplitude_V, amplitude_V / modulus_ohm if modulus_ohm else math.inf
+            self._runner.guard(*swing, flags)
 
 
 def _at(resistance_ohm: float, frequency_Hz: float) -> str:
@@ -303,7 +330,9 @@ def _ran_its_time(ending: Ending | None) -> bool:
 def _told(ending: Ending | None) -> str:
     """How the instrument ended a technique; a limit that it saw first is a trip all the same."""
     if ending is None:
-        return "aborted"
+        raise StepFailed("the instrument did not say how the step ended")
     if ending.kind is EndingKind.TRIPPED:
         raise Trip("cell", f"the instrument switched off: {ending.detail}")
+    if ending.kind is EndingKind.ABORTED:
+        raise StepFailed(f"somebody or something else ended the step: {ending.detail or 'aborted'}")
     return ending.detail or ending.kind.value

@@ -7,6 +7,7 @@ the instrument, an open stream, and its own options.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -62,7 +63,11 @@ def _from_file(reference: str, beside: Path) -> Driver:
     if spec is None or spec.loader is None or not path.is_file():
         raise InputError(f"there is no driver file {path}")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a laboratory's own file does wrong
+        raise InputError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     driver: Driver | None = getattr(module, class_name, None)
     if driver is None:
         raise InputError(f"{path} has no class {class_name}")

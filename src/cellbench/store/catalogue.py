@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, SQLModel, col, select
 
@@ -114,7 +114,9 @@ class Store:
         day = started.astimezone().strftime("%Y-%m-%d")
         with Session(self._engine) as session:
             newest = session.exec(
-                select(Run.id).where(col(Run.id).startswith(day)).order_by(col(Run.id).desc())
+                select(Run.id)
+                .where(col(Run.id).startswith(day))
+                .order_by(func.length(Run.id).desc(), col(Run.id).desc())
             ).first()
         return f"{day}-{int(newest.rsplit('-', 1)[1]) + 1 if newest else 1:03d}"
 

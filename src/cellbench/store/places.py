@@ -52,9 +52,14 @@ def _is_remote(path: Path) -> bool:
     mounts = Path("/proc/mounts")
     if not mounts.exists():
         return False
-    table = [line.split()[1:3] for line in mounts.read_text().splitlines()]
+    lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    table = [line.split()[1:3] for line in lines]
     resolved = path.resolve()
-    inside = [(len(where), kind) for where, kind in table if resolved.is_relative_to(where)]
+    inside = [
+        (len(where), kind)
+        for where, kind in table
+        if resolved.is_relative_to(where.replace(r"\040", " "))  # how the kernel writes a space
+    ]
     return max(inside, default=(0, ""))[1] in _NETWORK_FILE_SYSTEMS
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 from sqlmodel import Session, SQLModel, create_engine
@@ -64,7 +64,9 @@ def open_engine(path: Path, *, durable: bool) -> Engine:
         durable: Whether a commit also survives loss of power (slower; for real hardware).
     """
     engine = create_engine(
-        f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False}
+        URL.create("sqlite", database=str(path)),
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")
@@ -93,7 +95,7 @@ class RunWriter:
         self._engine = open_engine(path, durable=durable)
         try:
             self._create()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             raise StoreError(f"the run's file {path} cannot be made: {error}") from error
         self._thread = threading.Thread(target=self._work, name="run file", daemon=True)
         self._thread.start()
@@ -132,6 +134,10 @@ class RunWriter:
         """Commit journal entries with everything handed over before; returns when durable."""
         self._check()
         await self._send(_Batch(entries=list(entries), done=self._loop.create_future()))
+
+    def add_entries_soon(self, entries: Iterable[JournalEntry]) -> None:
+        """Hand over journal entries without waiting; durable like samples."""
+        self._queue.put(_Batch(entries=list(entries)))
 
     async def add_documents(self, documents: Mapping[str, str]) -> None:
         """Commit texts kept verbatim."""
@@ -187,7 +193,7 @@ class RunWriter:
         if failure is None:
             try:
                 self._write(batches)
-            except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            except Exception as error:  # noqa: BLE001 (the thread must live to tell of it)
                 failure = self._failure = getattr(error, "orig", None) or error
         for batch in batches:
             if batch.done is not None:

@@ -1,0 +1,122 @@
+"""Walking the program: each step is adapted to the bench, announced, run, and entered as ended."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from cellbench.analysis.dataset import Setting, StepData
+from cellbench.engine.screening import screen
+from cellbench.engine.status import Forecast
+from cellbench.engine.steps import StepRunner
+from cellbench.engine.view import StepView
+from cellbench.protocol.check import adapt
+from cellbench.protocol.conditions import describe, first_met
+from cellbench.protocol.program import AnyStep, ChannelStep, EisStep, PassEnded, Program
+from cellbench.protocol.walk import Walk
+
+_OWN_SETTINGS = (
+    "kind", "pressure_Pa", "force_N", "rate_N_per_s", "temperature_K", "timeout_s", "prompt",
+    "text",
+)  # fmt: skip
+
+
+class Interpreter:
+    """Runs a program's steps in order, and its loops to their ends.
+
+    Args:
+        program: What to walk.
+        runner: What carries out a single step.
+        forecast: Which step of the plan this is, and when the plan ends.
+    """
+
+    def __init__(self, program: Program, runner: StepRunner, forecast: Forecast) -> None:
+        self._program = program
+        self._runner = runner
+        self._forecast = forecast
+        self._screened = False
+
+    async def walk(self) -> None:
+        """Walk the program to its end.
+
+        Raises:
+            Trip: A limit was crossed.
+            StepFailed, InstrumentError, InputError: A step cannot be carried out.
+        """
+        walk = Walk(self._program)
+        for item in walk:
+            if isinstance(item, PassEnded):
+                await self._pass_ended(item, walk)
+            else:
+                await self._step(item, walk)
+
+    async def _pass_ended(self, item: PassEnded, walk: Walk) -> None:
+        runner, journal = self._runner, self._runner.journal
+        view = StepView(item.until, runner.status, runner.verdicts.holds)
+        view.update(journal.now_s)
+        met = first_met(item.until, view)
+        if met is not None:
+            text = f"loop ended: {describe(met)}"
+            await journal.enter("loop ended", step=item.path, text=text)
+            if not item.last:
+                walk.leave()
+        elif item.unmet:
+            text = "loop ended by its bound, without its condition"
+            await journal.enter("warning", step=item.path, text=text)
+
+    async def _step(self, asked: AnyStep, walk: Walk) -> None:
+        runner, journal = self._runner, self._runner.journal
+        step, deviations = adapt(asked, runner.bench)
+        for text in deviations:
+            await journal.enter("deviation", step=asked.path, text=text)
+        if step is None:
+            return
+        await self._screen_once(step)
+        start_s = journal.now_s
+        self._show(step, start_s)
+        runner.recorder.enter_step(step.path, step.verb)
+        settings = _settings(step)
+        # What is commanded is durable before it is sent.
+        await journal.enter(
+            "step started", step=step.path, what=step.what, verb=step.verb, settings=settings
+        )
+        end = await runner.run(step)
+        await journal.enter(
+            "step ended",
+            step=step.path,
+            verb=step.verb,
+            ending=end.ending,
+            results=dict(end.results),
+        )
+        runner.verdicts.step_ended(
+            StepData(step.path, step.verb, start_s, journal.now_s, settings, end.ending),
+            runner.status.value("temperature_K"),
+        )
+        if step.save_as is not None:
+            walk.record(step.save_as, end.results)
+
+    async def _screen_once(self, step: AnyStep) -> None:
+        """Before the first step that may energise the cell: is it the cell of the card?"""
+        if self._screened or not isinstance(step, ChannelStep | EisStep):
+            return
+        self._screened = True
+        runner, program = self._runner, self._program
+        limits = program.limits.electrical
+        await screen(program.card, runner.bench, limits, runner.recorder, runner.journal)
+
+    def _show(self, step: AnyStep, start_s: float) -> None:
+        status = self._runner.status
+        status.step_path, status.step_what, status.step_started_s = step.path, step.what, start_s
+        status.time_s = start_s
+        technique = getattr(step, "technique", None)
+        status.step_duration_s = getattr(technique, "duration_s", None)
+        status.step_number, status.steps_planned = self._forecast.number(step.path)
+        status.planned_end_s = self._forecast.end_s(step.path, start_s)
+
+
+def _settings(step: AnyStep) -> dict[str, Setting]:
+    """What a step asks for, as the journal keeps it: the technique's numbers, or the step's own."""
+    technique = getattr(step, "technique", None)
+    if isinstance(technique, BaseModel):
+        return technique.model_dump(mode="json", exclude={"cut_offs"}, exclude_none=True)
+    values = {name: getattr(step, name, None) for name in _OWN_SETTINGS}
+    return {name: value for name, value in values.items() if value is not None}
