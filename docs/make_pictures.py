@@ -33,7 +33,7 @@ CHROMIUM = [
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, Store(Path(directory)) as store:
-        session = prepare("ccd", seed=7)
+        session = prepare("ccd", seed=0)
         end = clock.run(_run(session, store, Path(directory)), virtual=True)
         report = write_report(evaluate(store, end.run, session.card))
         _screenshot(report, IMAGES / "report.png", "1000,1480", directory)
