@@ -180,3 +180,25 @@ def test_a_scaled_loop_without_timers_waits_for_others() -> None:
         await told
 
     clock.run(main(), virtual=True, speed=60)
+
+
+def test_work_in_a_thread_that_hangs_is_found_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "HOLD_LIMIT_S", 0.2)
+
+    async def main() -> None:
+        await unseen(asyncio.get_running_loop().create_future())
+
+    with pytest.raises(VirtualTimeError, match="real time"):
+        clock.run(main(), virtual=True)
+
+
+def test_a_person_may_take_longer_than_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "HOLD_LIMIT_S", 0.05)
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[str] = loop.create_future()
+        threading.Timer(0.3, lambda: loop.call_soon_threadsafe(answer.set_result, "yes")).start()
+        return await unseen(answer, patient=True)
+
+    assert clock.run(main(), virtual=True) == "yes"

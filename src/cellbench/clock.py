@@ -28,6 +28,8 @@ BUSY_LOOP_ITERATIONS = 200_000
 #: Turns of a jumping loop between looks at the real selector (signals, other threads): a look costs
 #: more than a turn.
 _TURNS_PER_LOOK = 50
+#: Real time after which work in a thread that holds virtual time counts as hung.
+HOLD_LIMIT_S = 300.0
 #: While held, the real selector is asked this often whether the hold has ended.
 _HOLD_POLL_S = 0.05
 _NS = 1_000_000_000
@@ -46,8 +48,10 @@ class _TimeSelector(selectors.BaseSelector):
         self._idle_iterations = 0
         self._turns = 0
         self._origin = time.perf_counter()
+        self._held_s = 0.0
         self.now_ns = 0
         self.holds = 0
+        self.patient_holds = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._look(timeout)
@@ -92,7 +96,14 @@ class _TimeSelector(selectors.BaseSelector):
         """Let real time pass without virtual time."""
         started = time.perf_counter()
         ready = self._real.select(_HOLD_POLL_S)
-        self._origin += time.perf_counter() - started
+        passed_s = time.perf_counter() - started
+        self._origin += passed_s
+        # The one watchdog in real time: the others run on the clock that stands still here.
+        self._held_s = 0.0 if ready or self.patient_holds else self._held_s + passed_s
+        if self._held_s > HOLD_LIMIT_S:
+            raise VirtualTimeError(
+                f"work outside the event loop has not ended for {HOLD_LIMIT_S:g} s of real time"
+            )
         return ready
 
     def _count_iteration(self) -> None:
@@ -139,13 +150,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._time.now_ns / _NS
 
     @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Keep virtual time still while something happens that the loop cannot see."""
+    def hold(self, *, patient: bool = False) -> Iterator[None]:
+        """Keep virtual time still while something happens that the loop cannot see.
+
+        Args:
+            patient: For as long as it takes, as a person may; else `HOLD_LIMIT_S` of real time.
+        """
         self._time.holds += 1
+        self._time.patient_holds += patient
         try:
             yield
         finally:
             self._time.holds -= 1
+            self._time.patient_holds -= patient
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., T], *args: Any
@@ -165,12 +182,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             await super().shutdown_default_executor(*args, **kwargs)
 
 
-async def unseen(work: Awaitable[T]) -> T:
-    """Await something that the loop cannot see coming (a thread, a person); time stands still."""
+async def unseen(work: Awaitable[T], *, patient: bool = False) -> T:
+    """Await something that the loop cannot see coming (a thread, a person); time stands still.
+
+    See `VirtualLoop.hold` for ``patient``.
+    """
     loop = asyncio.get_running_loop()
     if not isinstance(loop, VirtualLoop):
         return await work
-    with loop.hold():
+    with loop.hold(patient=patient):
         return await work
 
 

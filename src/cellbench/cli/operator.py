@@ -47,7 +47,7 @@ class ConsoleOperator:
 
         # A daemon: if the run is ended meanwhile, nobody waits for the Enter key.
         threading.Thread(target=read, name="operator", daemon=True).start()
-        return await unseen(answer)
+        return await unseen(answer, patient=True)
 
     def _read(self, prompt: str, choices: Sequence[str]) -> str:
         """Ask until the answer is one of the choices; no answer is anybody's default."""
