@@ -195,3 +195,39 @@ def test_a_number_survives_its_unit(value: float) -> None:
 def test_importing_quantities_does_not_import_pint() -> None:
     code = "import sys, cellbench.quantities; raise SystemExit('pint' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("raised", "plain"),
+    [
+        ("0.5 mA/cm²", "0.5 mA/cm2"),
+        ("0.5 mA cm⁻²", "0.5 mA/cm2"),
+        ("2 mm³", "2 mm^3"),
+        ("5 µA", "5 uA"),
+        ("5 μA", "5 uA"),
+        ("2 mA·h", "2 mAh"),
+        ("50 Ω·cm²", "50 Ohm cm2"),
+        ("3 days", "3 d"),
+    ],
+)
+def test_raised_exponents_micro_and_dots_are_units_too(raised: str, plain: str) -> None:
+    a, b = parse_quantity(raised), parse_quantity(plain)
+    assert a.exponents == b.exponents
+    assert a.value == pytest.approx(b.value)
+
+
+@pytest.mark.parametrize("word", ["years", "yr", "month", "weeks"])
+def test_a_time_that_has_no_fixed_length_is_no_unit(word: str) -> None:
+    with pytest.raises(QuantityError, match="use s, min, h or d"):
+        parse_quantity(f"2 {word}")
+
+
+def test_a_step_of_zero_never_arrives() -> None:
+    with pytest.raises(QuantityError, match="step of zero"):
+        parse_list("1 to 2 by 0 V", "voltage")
+
+
+@pytest.mark.parametrize("text", ["25 C", "10 C to 25 degC", "25C"])
+def test_c_is_no_temperature(text: str) -> None:
+    with pytest.raises(QuantityError, match="degC"):
+        parse_interval(text, "temperature")

@@ -67,12 +67,25 @@ def _find(name: str, folder: Path, names: list[str], what: str) -> Path:
     path = Path(name)
     if _is_file(path):
         return path
+    kind = _other_kind(path)
+    if kind:
+        raise InputError(f'"{name[:200]}" {kind}; a {what} is a file')
     looks_like_path = path.suffix in {".yaml", ".yml"} or len(path.parts) > 1
     if looks_like_path and path.name.removesuffix(path.suffix) not in names:
         raise InputError(f'there is no file "{name[:200]}"')
     close = difflib.get_close_matches(path.name.removesuffix(_SUFFIX), names, 1, 0.5)
     proposal = f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(names)}"
     raise InputError(f'there is no {what} "{name[:100]}"; {proposal}')
+
+
+def _other_kind(path: Path) -> str:
+    """Return what a path is that is there and no file; empty where nothing is there."""
+    try:
+        if path.is_dir():
+            return "is a directory"
+        return "is not a regular file" if path.exists() else ""
+    except (OSError, ValueError):  # a name that the file system cannot even look up
+        return ""
 
 
 def _is_file(path: Path) -> bool:

@@ -171,3 +171,14 @@ def test_a_wait_lasts_as_long_as_it_says_however_odd_the_moment_it_begins(run: R
     (wait,) = [e for e in ran.reader.journal if e.kind == "step ended" and e.step == "wait"]
     (began,) = [e for e in ran.reader.journal if e.kind == "step started" and e.step == "wait"]
     assert wait.time_s - began.time_s == pytest.approx(7200, abs=0.01)
+
+
+def test_a_value_computed_from_results_is_checked_before_it_is_sent(run: Runner) -> None:
+    ran = run(
+        HEAD
+        + "  - current: {at: 0.5 mA/cm2, for: 20 s, as: pulse}\n"
+        + "  - current: {at: $pulse.current_A * 1000, for: 10 s}\n"
+    )
+    assert ran.end.state is RunState.FAILED
+    assert "line 5" in ran.end.reason
+    assert np.nanmax(samples(ran, "potentiostat")["current_A"]) < 1e-3

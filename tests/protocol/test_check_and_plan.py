@@ -12,7 +12,16 @@ from tests.protocol.conftest import CHANNEL, GAUGE, PRESS, Bench, Fixture, Instr
 from cellbench import library
 from cellbench.instruments.capabilities import ImpedanceBand
 from cellbench.instruments.techniques import Impedance
-from cellbench.protocol import Program, Walk, adapt, check, load_protocol, plan
+from cellbench.protocol import (
+    Program,
+    ProtocolError,
+    Walk,
+    adapt,
+    check,
+    load_protocol,
+    plan,
+    problems_of,
+)
 from cellbench.protocol.planning import spectrum_duration_s
 from cellbench.protocol.program import EisStep, PassEnded
 
@@ -200,22 +209,79 @@ def test_steps_that_wait_for_results_or_people_have_no_known_end(
     program: Load, bench: Bench
 ) -> None:
     text = (
-        "  - eis: {from: 1 MHz, to: 1 Hz, as: a}\n  - rest: 1 s * ($a.R / 1 Ohm)\n"
+        "  - eis: {from: 1 MHz, to: 1 Hz, as: a}\n  - rest: 1 s * ($a.R_low / 1 Ohm)\n"
         "  - prompt: Close the valve\n"
     )
     planned = plan(program(text), bench)
     assert planned.duration_max_s is None
     assert [row.duration_max_s is None for row in planned.rows] == [False, True, True]
-    assert "unknown" in planned.lines()[-1]
+    assert "+ 2 steps of unknown duration" in planned.lines()[-1]
+    ends = [line.split()[-1] for line in planned.lines()[2:5]]
+    assert [end.endswith("+") for end in ends] == [False, True, True]
+    assert ends[0] + "+" == ends[1]
 
 
-def test_a_plan_has_a_line_for_each_step_and_a_total(bench: Bench) -> None:
+def test_a_plan_has_a_head_a_line_for_each_step_and_a_total(bench: Bench) -> None:
     planned = plan(load_protocol("stack_pressure_eis"), bench)
     lines = planned.lines()
-    assert len(lines) == 1 + len(planned.rows) + 1
-    assert "press to 22 MPa" in "\n".join(lines)
+    assert " ".join(lines[1].split()) == "step what is done likely at most ends by"
+    assert "press to 22 MPa" in "\n".join(lines[2 : 2 + len(planned.rows)])
+    assert "the computer watches stack pressure, and acts within 2 s" in lines
+    assert lines[-1].startswith(f"{len(planned.rows)} steps, 1:")
+
+
+@pytest.mark.parametrize("name", library.protocol_names())
+def test_a_plan_fits_100_columns(name: str, bench: Bench) -> None:
+    assert max(len(line) for line in plan(load_protocol(name), bench).lines()) <= 100
+
+
+def test_a_plan_keeps_what_is_likely_apart_from_what_is_longest(
+    program: Load, bench: Bench
+) -> None:
+    text = (
+        "  - press: {to: 1 MPa, settle: {within: 0.1 MPa, for: 2 min}}\n"
+        "  - current: {at: 1 mA, until: voltage >= 1 V, at most: 1 h}\n  - rest: 90 s\n"
+    )
+    _, _, press, current, rest, *_ = plan(program(text), bench).lines()
+    assert press.split()[-3:] == ["0:02:02", "0:12:04", "0:12:04"]
+    assert current.split()[-3:] == ["?", "1:00:00", "1:12:04"]
+    assert rest.split()[-2:] == ["0:01:30", "1:13:34"]
+
+
+def test_a_plan_of_one_step_is_in_the_singular(program: Load, bench: Bench) -> None:
+    assert plan(program("  - mark: x\n"), bench).lines()[-1].startswith("1 step, 0:00:00, ")
+
+
+def test_a_plan_of_a_protocol_that_cannot_be_resolved_is_an_error(
+    program: Load, bench: Bench
+) -> None:
+    with pytest.raises(ProtocolError, match="has no unit"):
+        plan(program("  - rest: 10\n"), bench)
 
 
 def test_passes_are_not_steps_of_the_plan(bench: Bench) -> None:
     items = [item for item in Walk(load_protocol("ccd")) if not isinstance(item, PassEnded)]
     assert len(plan(load_protocol("ccd"), bench).rows) == len(items)
+
+
+def test_a_step_that_was_computed_can_be_checked_by_itself(program: Load, bench: Bench) -> None:
+    text = "  - rest: {for: 1 s, as: r}\n  - voltage: {at: 3 * $r.voltage, for: 1 s}\n"
+    loaded = program(text)
+    assert check(loaded, bench).problems == ()
+    walk = Walk(loaded)
+    next(walk)
+    walk.record("r", {"voltage_V": 2.0})
+    hold = next(walk)
+    assert not isinstance(hold, PassEnded)
+    (problem,) = problems_of(hold, loaded, bench)
+    assert "6 V at the terminals is outside the limits" in problem.message
+
+
+def test_a_result_of_a_step_that_is_left_out_is_a_problem(program: Load, bench: Bench) -> None:
+    plain = replace(bench, channel=Instrument(replace(CHANNEL, impedance=None)))
+    text = (
+        "  - eis: {from: 1 Hz, to: 1 mHz, as: e, when: available}\n"
+        "  - if: $e.R_low > 1 Ohm\n    steps:\n      - mark: x\n"
+    )
+    assert said(program(text), bench) == ""
+    assert "may have been left out" in said(program(text), plain)

@@ -123,8 +123,8 @@ def test_a_repeat_that_runs_out_says_that_its_condition_never_came(program: Load
 
 RESULTS = """\
   - eis: {from: 1 MHz, to: 1 Hz, as: first}
-  - voltage: {at: 10 mV * ($first.R_total / 100 Ohm), for: 1 min}
-  - if: $first.R_total > 100 Ohm
+  - voltage: {at: 10 mV * ($first.R_low / 100 Ohm), for: 1 min}
+  - if: $first.R_low > 100 Ohm
     steps:
       - mark: high
     else:
@@ -139,7 +139,7 @@ def test_results_of_earlier_steps_decide(program: Load, resistance: float, mark:
     for item in walk:
         items.append(item)
         if isinstance(item, EisStep):
-            walk.record("first", {"R_total_ohm": resistance})
+            walk.record("first", {"R_low_ohm": resistance})
     hold, marked = items[1], items[2]
     assert isinstance(hold, ChannelStep)
     assert isinstance(hold.technique, ConstantVoltage)
@@ -152,7 +152,7 @@ def test_planning_walks_both_branches_and_says_what_waits_for_results(program: L
     walk = Walk(program(RESULTS), planning=True)
     items = [item for item in walk if not isinstance(item, PassEnded)]
     assert isinstance(items[1], LaterStep)
-    assert items[1].uses == ("first.R_total",)
+    assert items[1].uses == ("first.R_low",)
     assert paths(items[2:]) == ["if/mark", "if/else/mark"]
     assert walk.problems == []
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.protocol.conftest import Bench
 
+from cellbench import library
 from cellbench.errors import InputError
-from cellbench.protocol import check, load_card, load_protocol, parse_settings
+from cellbench.protocol import (
+    ProtocolError,
+    Walk,
+    check,
+    load_card,
+    load_protocol,
+    parse_card,
+    parse_settings,
+)
 
 SPECTRUM = "eis: {from: 1 MHz, to: 1 Hz}"
 HEAD = ["name: Test", "cell: LYC"]
@@ -65,7 +76,11 @@ PROTOCOLS: dict[str, tuple[str, int, list[str]]] = {
     "a bare word as step": (steps("- rest"), 4, ['like "rest: 10 min"']),
     "loop without steps": (steps('- for each: {j: "1, 2 mA"}'), 4, ['needs "steps"']),
     "steps beside a verb": (steps("- rest: 1 s", "  until: short"), 4, ["indented deeper"]),
-    "unknown version": ("cellbench: 2\nname: x\nsteps:\n  - rest: 1 s\n", 1, ['must be "1"']),
+    "unknown version": (
+        "cellbench: 2\nname: x\nsteps:\n  - rest: 1 s\n",
+        1,
+        ["version 2, this cellbench reads version 1"],
+    ),
     "wrong choice": (
         steps("- eis: {from: 1 Hz, to: 1 mHz, band: approximately}"),
         4,
@@ -167,8 +182,8 @@ PROTOCOLS: dict[str, tuple[str, int, list[str]]] = {
             "      steps:",
             "        - mark: x",
         ),
-        8,
-        ["more than 100000"],
+        4,
+        ["more than 100,000 steps"],
     ),
     "zero current": (steps("- current: {at: 0 mA, for: 1 min}"), 4, ["rest"]),
     # Cell, fixture, instruments
@@ -225,6 +240,115 @@ PROTOCOLS: dict[str, tuple[str, int, list[str]]] = {
     ),
     "unknown cell": ("name: x\ncell: LYK\nsteps:\n  - rest: 1 s\n", 2, ['did you mean "LYC']),
     "no cell": ("name: x\nsteps:\n  - rest: 1 s\n", 1, ["names no cell", "--cell"]),
+    # What is hardly meant, and endless
+    "a rest of 1e300 h": (steps("- rest: 1e300 h"), 4, ["would last", "10 years"]),
+    "a sweep of years": (
+        steps("- sweep: {from: 0 V, to: 1 V, rate: 1 nV/s}"),
+        4,
+        ["would last 31.7 years"],
+    ),
+    "a spectrum of years": (steps("- eis: {from: 1 Hz, to: 1e-12 Hz}"), 4, ["would last"]),
+    "a wait of years": (steps("- wait: 11000 d"), 4, ["would last"]),
+    "a ramp of years": (
+        steps("- press: {to: 1 MPa, ramp: 1e-6 Pa/s, settle: {within: 0.1 MPa, for: 1 min}}"),
+        4,
+        ["would last"],
+    ),
+    "a billion passes": (
+        steps(
+            "- for each: {a: 1 to 1000 by 1}",
+            "  steps:",
+            "    - for each: {b: 1 to 1000 by 1}",
+            "      steps:",
+            "        - for each: {c: 1 to 1000 by 1}",
+            "          steps: [{mark: x}]",
+        ),
+        4,
+        ["expands to more than 100,000 steps"],
+    ),
+    "a billion combinations": (
+        steps(
+            "- for each: {a: 1 to 1000 by 1, b: 1 to 1000 by 1, c: 1 to 1000 by 1}",
+            "  steps: [{mark: x}]",
+        ),
+        4,
+        ["expands to more than 100,000 steps"],
+    ),
+    "a loop without steps": (steps("- repeat: 3", "  steps:"), 4, ['needs "steps"']),
+    "temperature at its limit": (
+        steps("- temperature: 59 degC"),
+        4,
+        ["close to the limit of 60 °C", "Stay 2 K away"],
+    ),
+    "charge of a symmetric cell": (
+        steps("- charge: {at: 1 mA, for: 1 h}"),
+        4,
+        ["no direction on a symmetric cell", '"charge current: positive"'],
+    ),
+    "capacity of a symmetric cell": (
+        steps("- current: {at: 1 mA, for: 0.5 of nominal capacity}"),
+        4,
+        ["gives no capacity", '"0.5 mAh/cm2"'],
+    ),
+    "a lone voltage as limit": (
+        "name: x\ncell: LYC\nlimits:\n  voltage: 2 V\nsteps:\n  - rest: 1 s\n",
+        4,
+        ["only one end", '"-2 V to 2 V"', '"at most 2 V"'],
+    ),
+    "an analysis without its steps": (
+        "name: x\ncell: LYC\nsteps:\n  - rest: 1 s\nanalyses:\n  - ccd\n",
+        6,
+        ['"ccd" needs a current step'],
+    ),
+    "a conductivity without spectrum": (
+        "name: x\ncell: LYC\nsteps:\n  - rest: 1 s\nanalyses: [conductivity]\n",
+        5,
+        ['"conductivity" needs a spectrum'],
+    ),
+    # How it is said
+    "amplitude in ampere": (
+        steps("- eis: {from: 1 MHz, to: 1 Hz, amplitude: 10 mA}"),
+        4,
+        ["galvanostatic", "10 mA exceeds the limit of 7.854 mA (10 mA/cm2)", '"10 mV"'],
+    ),
+    "mistyped block": (
+        "name: x\ncell: LYC\ndefine:\n  spectrum: {from: 1 MHz, to: 1 Hz}\nsteps:\n"
+        "  - eis: $spectrumm\n",
+        6,
+        ['no block "$spectrumm" under "define"', 'did you mean "$spectrum"'],
+    ),
+    "years": (steps("- rest: 2 years"), 4, ["for a time, use s, min, h or d"]),
+    "C for degC": (steps("- temperature: 25 C"), 4, ['write "25 degC"']),
+    "C for degC in limits": (
+        "name: x\ncell: LYC\nlimits:\n  temperature: 10 C to 50 C\nsteps:\n  - rest: 1 s\n",
+        4,
+        ['write "10 degC"'],
+    ),
+    "settle without block": (
+        steps("- press: {to: 1 MPa, settle: 3 min}"),
+        4,
+        ['"{within: 0.1 MPa, for: 2 min}"'],
+    ),
+    "ramp too fast": (
+        steps("- press: {to: 1 MPa, ramp: 50 MPa/s}"),
+        4,
+        ["faster than Press moves", "at most 6.3 MPa/s"],
+    ),
+    "ramp that overshoots": (
+        steps("- press: {to: 34 MPa, ramp: 5 MPa/s}"),
+        4,
+        ["too far", "at most 1.3 MPa/s"],
+    ),
+    "a step of zero": (
+        steps("- for each: {j: 1 to 2 by 0 mA}", "  steps: [{mark: x}]"),
+        4,
+        ["a step of zero never arrives"],
+    ),
+    "bars in brackets": (
+        steps("- rest: {until: [|current| <= 1 mA, short], at most: 1 h}"),
+        4,
+        ["needs quotes", '"|current| <= 1 mA"'],
+    ),
     # Includes
     "include that includes itself": (steps("- include: wrong.yaml"), 4, ["includes itself"]),
     "missing include": (steps("- include: nothere.yaml"), 4, ["nothere.yaml"]),
@@ -261,6 +385,37 @@ CARDS: dict[str, tuple[str, int, list[str]]] = {
     ),
     "no size": (CARD.replace(", diameter: 10 mm}\ncounter", "}\ncounter"), 3, ["diameter"]),
     "half a window": (CARD.replace("2.5 V to 4.5 V", "at most 4.5 V"), 7, ["both ends"]),
+    "thick": (CARD.replace("0.5 mm", "354 mm"), 5, ["thickness of 0.354 m", "1 um to 20 mm"]),
+    "wide": (
+        CARD.replace("NMC, diameter: 10 mm", "NMC, diameter: 10 m"),
+        3,
+        ["working diameter of 10 m"],
+    ),
+    "hardly pressed": (
+        CARD.replace("0.5 mm,", "0.5 mm, fabrication pressure: 300 Pa,"),
+        5,
+        ["fabrication pressure of 0.3 kPa", "0.1 MPa to 5 GPa"],
+    ),
+    "a full cell of one metal": (
+        CARD.replace("layout", "kind: full\nlayout").replace("active: NMC", "material: In/InLi"),
+        2,
+        ["no full cell", "kind: symmetric"],
+    ),
+    "a potential for a voltage": (
+        CARD.replace("In/InLi", "Li").replace(" vs Li+/Li", ""),
+        7,
+        ["has a reference", '"voltage: ..."'],
+    ),
+    "counter potential without reference": (
+        CARD.replace("In/InLi}", "In/InLi, potential: 0.62 V}"),
+        4,
+        ['"0.62 V vs Li+/Li"'],
+    ),
+    "C for degC": (
+        CARD + "  temperature: 10 C to 60 C\n",
+        9,
+        ['write "10 degC"'],
+    ),
     "window upside down": (CARD.replace("2.5 V to 4.5 V", "4.5 V to 2.5 V"), 7, ["start"]),
 }
 
@@ -270,6 +425,8 @@ SETTINGS: dict[str, tuple[dict[str, str], list[str]]] = {
     "wrong dimension": ({"half_cycle": "0.5 mA"}, ["--set half_cycle", "20 min"]),
     "words": ({"half_cycle": "long"}, ["--set half_cycle", "20 min"]),
     "no step": ({"currents": "0.1 to 0.5 mA/cm2"}, ["--set currents", "by how much"]),
+    "no unit": ({"half_cycle": "5"}, ["--set half_cycle: ", '"5" has no unit: write "5 min"']),
+    "no unit in a list": ({"currents": "1, 2"}, ['write "1, 2 mA/cm2"']),
     "beyond the cell": ({"currents": "1, 50 mA/cm2"}, ["j = 50 mA/cm2", "beyond the limit"]),
 }
 
@@ -318,7 +475,59 @@ def test_a_wrong_setting_names_the_parameter(case: str, bench: Bench) -> None:
         check(load_protocol("ccd", None, settings), bench).raise_problems()
     flat = " ".join(str(caught.value).split())
     assert [word for word in words if word not in flat] == [], flat
+    assert "line 1:" not in flat
     assert fits_a_screen(str(caught.value))
+
+
+ONE_MISTAKE = {
+    "misspelt key": steps("- current: {att: 1 mA, for: 1 s}"),
+    "misspelt key of a list": steps("- rest: {untl: voltage > 1 V, at most: 1 h}"),
+    "pressure": steps("- press: 400 MPa"),
+    "verb in a group": steps("- group: a", "  steps:", "    - rets: 1 s"),
+    "only step": steps("- rets: 1 s"),
+    "step that is none": steps("- rest"),
+    "only step of a loop": steps("- repeat: 2", "  steps:", "    - eis: 3"),
+}
+
+
+@pytest.mark.parametrize("case", ONE_MISTAKE)
+def test_one_mistake_is_one_problem(case: str, tmp_path: Path, bench: Bench) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(ONE_MISTAKE[case], encoding="utf-8")
+    assert complaint(bench, path).count("wrong.yaml, line") == 1
+
+
+def test_a_misspelt_key_of_a_card_is_one_problem(tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text(CARD.replace("layout", "layuot"), encoding="utf-8")
+    with pytest.raises(InputError, match='did you mean "layout"') as caught:
+        load_card(None, path)
+    assert str(caught.value).count("card.yaml, line") == 1
+
+
+def test_a_card_that_was_kept_with_a_run_is_taken_as_it_is() -> None:
+    assert parse_card(CARD.replace("0.5 mm", "354 mm"), "card").electrolyte.thickness_m == 0.354
+
+
+def test_what_expands_beyond_all_bounds_is_found_without_expanding_it(
+    tmp_path: Path, bench: Bench
+) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(PROTOCOLS["a billion passes"][0], encoding="utf-8")
+    program = load_protocol(path)
+    assert list(Walk(program, planning=True)) == []
+    with pytest.raises(ProtocolError, match="more than 100,000 steps"):
+        next(Walk(program))
+
+
+def test_a_card_can_give_charge_a_direction(tmp_path: Path, bench: Bench) -> None:
+    card = Path(library.find_card("LYC")).read_text(encoding="utf-8")
+    (tmp_path / "card.yaml").write_text(f"{card}charge current: negative\n", encoding="utf-8")
+    path = tmp_path / "charge.yaml"
+    path.write_text(
+        "name: x\ncell: card.yaml\nsteps:\n  - charge: {at: 1 mA, for: 1 h}\n", encoding="utf-8"
+    )
+    assert check(load_protocol(path), bench).problems == ()
 
 
 @pytest.mark.parametrize("setting", ["currents", "=5 mA", "currents=", ""])
@@ -336,6 +545,25 @@ def test_a_setting_given_twice_is_refused() -> None:
 def test_a_protocol_that_is_not_there_is_an_input_error(name: str) -> None:
     with pytest.raises(InputError, match="there is no"):
         load_protocol(name)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Path.mkdir, "is a directory"),
+        pytest.param(
+            getattr(os, "mkfifo", None),
+            "is not a regular file",
+            marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no special files here"),
+        ),
+    ],
+)
+def test_what_is_no_file_is_called_what_it_is(
+    make: Callable[[Path], None], words: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "x.yaml")
+    with pytest.raises(InputError, match=words):
+        load_protocol(tmp_path / "x.yaml")
 
 
 def test_a_file_that_is_not_utf8_is_an_input_error(tmp_path: Path, bench: Bench) -> None:

@@ -191,6 +191,11 @@ class CellCard(_Part):
     # --- Charge and current ---------------------------------------------------------------------
 
     @property
+    def knows_charge(self) -> bool:
+        """Whether "charge" has a direction: by the electrodes, or since the card gives one."""
+        return self.kind in {"half", "full"} or "charge_current" in self.model_fields_set
+
+    @property
     def one_c_A(self) -> float:
         """The current of 1C.
 
@@ -215,7 +220,13 @@ class CellCard(_Part):
     @property
     def nominal_capacity_C(self) -> float:
         """What the cell holds at one hour's rate. Raises CardError like `one_c_A`."""
-        return self.one_c_A * 3600
+        try:
+            return self.one_c_A * 3600
+        except CardError as error:
+            raise CardError(
+                f"the card of {self.cell} gives no capacity that a fraction could refer to: write "
+                'a charge like "0.5 mAh/cm2", or add "nominal capacity" to the card'
+            ) from error
 
     def current_A(self, quantity: Quantity) -> float:
         """Amperes of a current, a current density, a C-rate or a specific current.

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, WithJsonSchema
 
 from cellbench.quantities import (
+    LITHIUM,
     Interval,
     Quantity,
     convert,
@@ -35,6 +36,16 @@ def _positive_si(*dimensions: str) -> Callable[[Any], float]:
         return result
 
     return to_si
+
+
+def _potential(value: Any) -> float:
+    if isinstance(value, float):
+        return value
+    quantity = parse_quantity(str(value))
+    volts = convert(quantity, "voltage")
+    if quantity.reference != LITHIUM:
+        raise ValueError(f'{value} has no reference: write "{volts:g} V vs Li+/Li"')
+    return volts
 
 
 def _interval(*dimensions: str) -> Callable[[Any], Interval]:
@@ -84,7 +95,7 @@ Charge: TypeAlias = Annotated[
     float, BeforeValidator(_positive_si("charge")), _described('A charge like "2 mAh"')
 ]
 Potential: TypeAlias = Annotated[
-    float, BeforeValidator(_si("voltage")), _described('A potential like "0.62 V vs Li+/Li"')
+    float, BeforeValidator(_potential), _described('A potential like "0.62 V vs Li+/Li"')
 ]
 PotentialInterval: TypeAlias = Annotated[
     tuple[Quantity | None, Quantity | None],

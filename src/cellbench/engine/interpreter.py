@@ -9,8 +9,9 @@ from cellbench.engine.screening import screen
 from cellbench.engine.status import Forecast
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.view import StepView
-from cellbench.protocol.check import adapt
+from cellbench.protocol.check import adapt, problems_of
 from cellbench.protocol.conditions import describe, first_met
+from cellbench.protocol.errors import ProtocolError
 from cellbench.protocol.program import AnyStep, ChannelStep, EisStep, PassEnded, Program
 from cellbench.protocol.walk import Walk
 
@@ -40,7 +41,7 @@ class Interpreter:
 
         Raises:
             Trip: A limit was crossed.
-            StepFailed, InstrumentError, InputError: A step cannot be carried out.
+            StepFailed, InstrumentError, ProtocolError: A step cannot be carried out.
         """
         walk = Walk(self._program)
         for item in walk:
@@ -70,6 +71,10 @@ class Interpreter:
             await journal.enter("deviation", step=asked.path, text=text)
         if step is None:
             return
+        # Values that were computed from results could not be checked before the run.
+        problems = list(problems_of(step, self._program, runner.bench))
+        if problems:
+            raise ProtocolError(problems)
         await self._screen_once(step)
         start_s = journal.now_s
         self._show(step, start_s)

@@ -6,7 +6,7 @@ check(program, bench).raise_problems()
 for item in Walk(program): ...
 """
 
-from cellbench.protocol.check import Found, adapt, check
+from cellbench.protocol.check import Found, adapt, check, problems_of
 from cellbench.protocol.errors import Problem, ProtocolError
 from cellbench.protocol.loading import (
     load_card,
@@ -39,6 +39,7 @@ __all__ = [
     "parse_card",
     "parse_settings",
     "plan",
+    "problems_of",
     "shipped_cells",
     "shipped_protocols",
 ]

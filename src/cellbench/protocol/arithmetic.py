@@ -1,4 +1,7 @@
-"""Evaluating expressions: arithmetic that knows units and references, and nothing else."""
+"""Evaluating expressions: arithmetic that knows units and references, and nothing else.
+
+While planning, results of steps are NaN with their unit: units are checked all the same.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ from cellbench.quantities import (
 
 
 class ResultMissing(Exception):
-    """An expression uses a result that does not exist yet."""
+    """An expression uses results that do not exist (yet); ``names`` are those."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
+    def __init__(self, *names: str) -> None:
+        super().__init__(", ".join(names))
+        self.names = names
 
 
 class Names(Protocol):
@@ -77,6 +80,9 @@ def _list(items: tuple[tuple[Tree, ...], ...], names: Names) -> Value:
             parts.extend([each] for each in values[0])
         else:
             parts.append([_number_of(each, 0) for each in values])
+    flat = tuple(each for part in parts for each in part)
+    if any(math.isnan(each.value) for each in flat):
+        return flat  # a range over a result: how many values it has, only the run will tell
     return spread(parts)
 
 
@@ -93,7 +99,8 @@ def _operation(tree: Operation, names: Names) -> Value:
         raise
     except (OverflowError, ZeroDivisionError, ValueError) as error:
         raise ExpressionError(f"this cannot be computed: {error}", column) from error
-    if not math.isfinite(result.value):
+    known = not any(math.isnan(each.value) for each in values)
+    if math.isinf(result.value) or (known and math.isnan(result.value)):
         raise ExpressionError("the result is beyond all bounds", column)
     return result
 
@@ -203,7 +210,8 @@ def _sqrt(values: list[Quantity], column: int) -> Quantity:
 
 
 def _round(values: list[Quantity], column: int) -> Quantity:
-    return Quantity(float(round(_bare(values, column))))
+    value = _bare(values, column)
+    return Quantity(value if math.isnan(value) else float(round(value)))
 
 
 def _log10(values: list[Quantity], column: int) -> Quantity:

@@ -60,6 +60,7 @@ class Body(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     short: ClassVar[str | None] = None
+    example: ClassVar[str] = "{key: value}"
 
     @model_validator(mode="before")
     @classmethod
@@ -67,7 +68,7 @@ class Body(BaseModel):
         if isinstance(value, dict):
             return value
         if cls.short is None or value is None or isinstance(value, list):
-            raise ValueError('must be a block like "{key: value}"')
+            raise ValueError(f'must be a block like "{cls.example}"')
         return {cls.short: value}
 
     @classmethod
@@ -103,6 +104,7 @@ class Record(Body):
 class SettleBody(Body):
     """When a set point counts as reached."""
 
+    example = "{within: 0.1 MPa, for: 2 min}"
     within: Text = says('Largest distance from the set point, e.g. "0.1 MPa"')
     for_: Text = Field(description='How long without leaving, e.g. "2 min"', alias="for")
     slope: Text | None = maybe('Largest slope over that time, e.g. "0.01 MPa/min"')
@@ -146,6 +148,7 @@ class RestBody(ChannelBody):
 class CurrentBody(ChannelBody):
     """A constant current; positive is oxidation at the working electrode."""
 
+    example = "{at: 0.5 mA/cm2, for: 20 min}"
     at: Text = says('The current: "0.5 mA/cm2", "2 mA", "C/10"')
 
 
@@ -156,6 +159,7 @@ class ChargeBody(CurrentBody):
 class VoltageBody(ChannelBody):
     """A constant voltage."""
 
+    example = "{at: 1 V, for: 10 min}"
     at: Text = says('The voltage: "1 V", "4.8 V vs Li+/Li"')
     current_range: Text | None = maybe("The largest current that is expected", "current range")
 
@@ -163,6 +167,7 @@ class VoltageBody(ChannelBody):
 class SweepBody(StepBody):
     """A linear voltage sweep."""
 
+    example = "{from: 0 V, to: 1 V, rate: 1 mV/s}"
     from_: Text = Field(description="Where it starts", alias="from")
     to: Text = says("Where it ends")
     rate: Text = says('How fast, e.g. "0.1 mV/s"')
@@ -175,6 +180,7 @@ class SweepBody(StepBody):
 class EisBody(StepBody):
     """An impedance spectrum."""
 
+    example = "{from: 1 MHz, to: 100 mHz}"
     from_: Text = Field(description="Highest frequency", alias="from")
     to: Text = says("Lowest frequency")
     points: Text = Field("10 per decade", description='e.g. "10 per decade"')

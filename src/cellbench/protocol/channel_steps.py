@@ -93,6 +93,11 @@ def _current(fields: Fields, common: Common) -> ChannelStep:
 def _signed(fields: Fields, verb: str, current_A: float, place: SourceNode) -> float:
     if verb == "current":
         return current_A
+    if not fields.scope.card.knows_charge:
+        fields.source.fail(
+            f'"{verb}" has no direction on a {fields.scope.card.kind} cell',
+            'Write "current" with a sign, or add "charge current: positive" to the card.',
+        )
     if current_A < 0:
         place.fail(
             f'"{verb}" has its direction from the cell card: give the current\'s magnitude',

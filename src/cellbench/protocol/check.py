@@ -8,7 +8,7 @@ problem at its line.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +21,27 @@ from cellbench.protocol.program import (
     AnyStep,
     ChannelStep,
     EisStep,
+    IfNode,
+    Node,
     PassEnded,
     PressStep,
     Program,
+    StepNode,
     TemperatureStep,
     WaitStep,
 )
+from cellbench.protocol.source import SourceNode, document_of, load
 from cellbench.protocol.walk import Walk
 
-__all__ = ["Found", "adapt", "check"]
+__all__ = ["Found", "adapt", "check", "problems_of"]
+
+
+#: Steps of which an analysis needs at least one, and what they are called.
+_NEEDS: dict[str, tuple[set[str], str]] = {
+    "ccd": ({"current", "charge", "discharge"}, "a current step"),
+    "conductivity": ({"eis"}, "a spectrum (eis)"),
+    "interface_resistance": ({"eis"}, "a spectrum (eis)"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,9 @@ def check(program: Program, bench: BenchLike, analyses: Collection[str] | None =
             continue
         adapted, texts = adapt(item, bench)
         deviations.update(dict.fromkeys(texts))
-        for problem in () if adapted is None else _problems(adapted, program, bench):
+        if adapted is None and item.save_as is not None:
+            walk.forget(item.save_as)
+        for problem in () if adapted is None else problems_of(adapted, program, bench):
             problems.setdefault((problem.file, problem.line, problem.message), problem)
     found = [*walk.problems, *problems.values(), *_die(program, bench)]
     found.extend(_analyses(program, analyses))
@@ -94,7 +108,8 @@ def _one_per_place(problems: list[Problem]) -> Iterator[Problem]:
             yield problem
 
 
-def _problems(step: AnyStep, program: Program, bench: BenchLike) -> Iterator[Problem]:
+def problems_of(step: AnyStep, program: Program, bench: BenchLike) -> Iterator[Problem]:
+    """Check one step, after `adapt`; in a run, one that was computed from results."""
     missing = missing_role(step, bench)
     if missing:
         yield step.source.problem(
@@ -146,8 +161,30 @@ def _die(program: Program, bench: BenchLike) -> Iterator[Problem]:
 
 
 def _analyses(program: Program, known: Collection[str] | None) -> Iterator[Problem]:
-    for name in program.analyses:
+    verbs = set(_verbs(program.nodes))
+    for index, name in enumerate(program.analyses):
+        needed, what = _NEEDS.get(name, (verbs, ""))
         if known is not None and name not in known:
             close = difflib.get_close_matches(name, known, 1, 0.5)
             hint = f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(known)}"
-            yield Problem(f'there is no analysis "{name}"; {hint}', program.sources[0].name)
+            message = f'there is no analysis "{name}"; {hint}'
+            yield _analysis_place(program, index).problem(message)
+        elif not verbs & needed:
+            message = f'the analysis "{name}" needs {what}, and there is none'
+            yield _analysis_place(program, index).problem(message)
+
+
+def _analysis_place(program: Program, index: int) -> SourceNode:
+    file = program.sources[0]
+    return load(document_of(file.text, file.name)).at(("analyses", index))
+
+
+def _verbs(nodes: Sequence[Node]) -> Iterator[str]:
+    for node in nodes:
+        match node:
+            case StepNode(verb=verb):
+                yield verb
+            case IfNode(nodes=inner, otherwise=otherwise):
+                yield from _verbs((*inner, *otherwise))
+            case _:
+                yield from _verbs(node.nodes)

@@ -167,6 +167,12 @@ def check_eis(step: EisStep, program: Program, able: ChannelCapabilities) -> Ite
     if not technique.galvanostatic and not band.potentiostatic:
         yield _at(step, f"{able.model} measures no potentiostatic impedance")
     yield from _amplitude(step, technique, program)
+    if technique.amplitude_A is not None and technique.amplitude_A < able.current_min_A:
+        yield _at(
+            step,
+            f"an amplitude of {_amperes(technique.amplitude_A)} is below what {able.model} "
+            f"resolves, {_amperes(able.current_min_A)}",
+        )
 
 
 def _band(step: EisStep, band: ImpedanceBand, able: ChannelCapabilities) -> Iterator[Problem]:
@@ -202,9 +208,19 @@ def _amplitude(step: EisStep, technique: Impedance, program: Program) -> Iterato
         if technique.amplitude_V > (limits.voltage_max_V - limits.voltage_min_V) / 2:
             yield _at(step, f"the amplitude is larger than the limits allow, {_window(limits)}")
     elif (technique.amplitude_A or 0.0) + abs(technique.bias_A) > limits.current_max_A:
-        yield _at(
-            step, f"bias and amplitude are beyond the limit of {_amperes(limits.current_max_A)}"
-        )
+        yield _galvanostatic(step, technique, program)
+
+
+def _galvanostatic(step: EisStep, technique: Impedance, program: Program) -> Problem:
+    place = step.source.child("amplitude") or step.source
+    limit_A, amplitude_A = program.limits.current_max_A, technique.amplitude_A or 0.0
+    density = format_quantity(limit_A / program.card.area_m2, "current density")
+    bias = f" and a bias of {_amperes(technique.bias_A)}" if technique.bias_A else ""
+    return place.problem(
+        f"the amplitude is a current, so that the spectrum is galvanostatic; "
+        f"{_amperes(amplitude_A)}{bias} exceeds the limit of {_amperes(limit_A)} ({density})",
+        f'Did you mean a voltage, "{amplitude_A * 1e3:.4g} mV"?',
+    )
 
 
 def _at(step: ChannelStep | EisStep, message: str, cure: str = "") -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from cellbench.instruments.capabilities import ChamberCapabilities, PressCapabilities
@@ -10,20 +11,28 @@ from cellbench.protocol.errors import Problem
 from cellbench.protocol.program import PressStep, Program, TemperatureStep
 from cellbench.quantities import format_quantity
 
+#: Chambers overshoot; a set point closer to a limit than this trips it.
+OVERSHOOT_K = 2.0
+#: No press moves more slowly in earnest.
+_SLOWEST_RAMP_PA_PER_S = 1e3
+
 
 def check_press(
     step: PressStep, program: Program, bench: BenchLike, able: PressCapabilities
 ) -> Iterator[Problem]:
     """Check a press step against cell, die, press and gauge."""
-    yield from _rate(step, able)
+    yield from _rate(step, able, program.card.stack_area_m2)
     if step.pressure_Pa is None or step.force_N is None:
         return
-    yield from _force(step, step.force_N, bench, able)
-    yield from _pressure(step, step.pressure_Pa, program, able)
+    beyond = [
+        *_pressure(step, step.pressure_Pa, program, able),
+        *_force(step, step.force_N, bench, able),
+    ]
+    yield from beyond[:1]  # what the cell does not bear, die and press need not bear either
     yield from _confirmed(step, program, bench)
 
 
-def _rate(step: PressStep, able: PressCapabilities) -> Iterator[Problem]:
+def _rate(step: PressStep, able: PressCapabilities, area_m2: float) -> Iterator[Problem]:
     rate = step.rate_N_per_s
     if rate is not None and rate > able.rate_max_N_per_s * (1 + 1e-9):
         yield _at(
@@ -31,7 +40,15 @@ def _rate(step: PressStep, able: PressCapabilities) -> Iterator[Problem]:
             "ramp",
             f"a ramp of {rate:.4g} N/s is faster than {able.model} moves, "
             f"{able.rate_max_N_per_s:g} N/s",
+            f"On this cell that is at most {_largest_ramp(able.rate_max_N_per_s / area_m2)}.",
         )
+
+
+def _largest_ramp(rate_Pa_per_s: float) -> str:
+    """Write a rate with two digits, rounded down: what is proposed has to be allowed."""
+    digits = 1 - math.floor(math.log10(rate_Pa_per_s))
+    rounded = math.floor(rate_Pa_per_s * (1 + 1e-9) * 10**digits) / 10**digits
+    return format_quantity(rounded, "rate of pressure")
 
 
 def _force(
@@ -76,10 +93,16 @@ def _pressure(
                 "to",
                 f"at this ramp the press goes {_pascals(overshoot)} too far before the host can "
                 f"stop it, beyond the limit of {_pascals(highest)}",
-                "Ramp more slowly.",
+                _slower((highest - pressure_Pa) / able.reaction.total_s),
             )
     if lowest is not None and 0 < pressure_Pa < lowest:
         yield _at(step, "to", f"{_pascals(pressure_Pa)} is below the limit of {_pascals(lowest)}")
+
+
+def _slower(rate_Pa_per_s: float) -> str:
+    if rate_Pa_per_s < _SLOWEST_RAMP_PA_PER_S:
+        return "Keep the set point further below the limit."
+    return f"Ramp more slowly: at most {_largest_ramp(rate_Pa_per_s)}."
 
 
 def _confirmed(step: PressStep, program: Program, bench: BenchLike) -> Iterator[Problem]:
@@ -116,6 +139,20 @@ def check_temperature(
     elif not able.temperature_min_K <= value <= able.temperature_max_K:
         span = f"{_celsius(able.temperature_min_K)} to {_celsius(able.temperature_max_K)}"
         yield _at(step, "to", f"{_celsius(value)} is beyond {able.model}, {span}")
+    else:
+        yield from _near_limit(step, low, high)
+
+
+def _near_limit(step: TemperatureStep, low: float | None, high: float | None) -> Iterator[Problem]:
+    for limit in (low, high):
+        if limit is not None and abs(step.temperature_K - limit) < OVERSHOOT_K - 1e-6:
+            yield _at(
+                step,
+                "to",
+                f"{_celsius(step.temperature_K)} is so close to the limit of {_celsius(limit)} "
+                "that the chamber's overshoot would trip it",
+                f"Stay {OVERSHOOT_K:g} K away from the limit.",
+            )
 
 
 def _at(step: PressStep | TemperatureStep, key: str, message: str, cure: str = "") -> Problem:

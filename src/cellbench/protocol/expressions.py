@@ -8,7 +8,7 @@ time: length, nesting, nodes and exponents are bounded when it is parsed.
     list        0.02, 0.05, 0.1 to 0.6 by 0.1 mA/cm2
     arithmetic  $potential + 0.1 V    -$j    1.3 of nominal capacity    $a ^ 2
     functions   min max abs sqrt round log10
-    logic       $first.R_total > 100 Ohm and not $again
+    logic       $first.R_low > 100 Ohm and not $again
 """
 
 from __future__ import annotations

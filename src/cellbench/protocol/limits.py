@@ -18,6 +18,7 @@ from cellbench.quantities import (
     convert,
     parse_bounds,
     parse_quantity,
+    refuse_bare_celsius,
 )
 
 
@@ -88,8 +89,11 @@ def _quantity(source: SourceNode, scope: Scope) -> Quantity:
 
 
 def _interval(name: str, source: SourceNode, scope: Scope) -> Interval:
+    if name == "temperature":
+        refuse_bare_celsius(text_of(source))
     low, high = _bounds(source, scope)
     if name in {"voltage", "potential"}:
+        _refuse_bare(name, source)
         return Interval(
             None if low is None else scope.card.voltage_V(low),
             None if high is None else scope.card.voltage_V(high),
@@ -99,6 +103,16 @@ def _interval(name: str, source: SourceNode, scope: Scope) -> Interval:
         None if low is None else convert(low, dimension),
         None if high is None else convert(high, dimension),
     )
+
+
+def _refuse_bare(name: str, source: SourceNode) -> None:
+    """A lone voltage could be meant in both directions; it would bound one."""
+    text = text_of(source).strip()
+    if not re.match(r"at\s+(most|least)\s", text) and not re.search(r"\s+to\s+", text):
+        source.fail(
+            f'"{text[:60]}" is only one end of the limits of {name}',
+            f'Write both, like "-2 V to 2 V", or "at most {text[:60]}".',
+        )
 
 
 def _bounds(source: SourceNode, scope: Scope) -> tuple[Quantity | None, Quantity | None]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cellbench import library
-from cellbench.cell import CardError, CellCard
+from cellbench.cell import CardError, CellCard, doubts
 from cellbench.errors import InputError
 from cellbench.protocol import tree
 from cellbench.protocol.defines import expand
@@ -25,7 +25,7 @@ from cellbench.protocol.schema import ProtocolFile
 from cellbench.protocol.scope import Scope, parameter_value, text_of
 from cellbench.protocol.source import Document, SourceNode, document_of, load, read_document
 from cellbench.protocol.validation import validate
-from cellbench.quantities import Exponents, Quantity, QuantityError, Value, name_of
+from cellbench.quantities import PLAIN, Exponents, Quantity, QuantityError, Value, name_of
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
 _FAMILIES = (
@@ -52,7 +52,7 @@ def load_card(protocol: str | Path | None, cell: str | Path | None) -> tuple[Cel
         document = _named_card(_parse(read_document(library.find_protocol(str(protocol)))))
     else:
         raise InputError("no cell is named")
-    return _card(document), document.text
+    return _plausible_card(document), document.text
 
 
 def parse_card(text: str, origin: str) -> CellCard:
@@ -86,6 +86,15 @@ def _card(document: Document) -> CellCard:
             settle()
         except (CardError, QuantityError) as error:
             node.at(("limits", name)).fail(str(error))
+    return card
+
+
+def _plausible_card(document: Document) -> CellCard:
+    """Read a card for a run to come; one that was kept with a run is taken as it is."""
+    card, node = _card(document), load(document)
+    problems = [node.at(path).problem(message, cure) for path, message, cure in doubts(card)]
+    if problems:
+        raise ProtocolError(problems)
     return card
 
 
@@ -151,8 +160,8 @@ def _parse(document: Document) -> _File:
 
 def _card_of(file: _File, card: str | Path | None) -> CellCard:
     if card is not None:
-        return _card(read_document(library.find_card(str(card))))
-    return _card(_named_card(file))
+        return _plausible_card(read_document(library.find_card(str(card))))
+    return _plausible_card(_named_card(file))
 
 
 def _named_card(file: _File) -> Document:
@@ -268,8 +277,11 @@ def _unknown_setting(name: str, known: Iterable[str]) -> Problem:
 
 def _setting(name: str, text: str, default: Value, scope: Scope) -> Value:
     document = document_of(text, f"--set {name}")
-    place = SourceNode(text, document, 1, 0, max(1, len(text)))
+    place = SourceNode(text, document, 0, 0, max(1, len(text)))  # a setting has no line
     value = parameter_value(place, scope)
+    unit = _unit(default)
+    if unit and _kind(value) == PLAIN and _kind(default) != PLAIN:
+        place.fail(f'"{text[:60]}" has no unit: write "{text[:60]} {unit}"')
     wanted, given = _kind(default), _kind(value)
     if wanted != given and not _related(wanted, given):
         example = text_of_value(default)
@@ -282,6 +294,11 @@ def text_of_value(value: Value) -> str:
     if isinstance(value, tuple):
         return ", ".join(str(each) for each in value)
     return str(value)
+
+
+def _unit(value: Value) -> str:
+    first = value[0] if isinstance(value, tuple) else value
+    return first.unit if isinstance(first, Quantity) else ""
 
 
 def _kind(value: Value) -> Exponents | str:

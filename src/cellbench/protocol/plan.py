@@ -6,6 +6,8 @@ Bounds come from set points, conditions, limits and the card; what only the run 
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,62 +71,109 @@ class Plan:
         }
 
     def lines(self) -> list[str]:
-        """Return it as a table for people, one line per step."""
-        width = min(40, max((len(row.path) for row in self.rows), default=4))
-        wide = min(60, max((len(row.what) for row in self.rows), default=4))
-        lines = [_line(row, width, wide) for row in self.rows]
-        lines.extend(f"deviation: {text}" for text in self.deviations)
-        return [self.name, *lines, self._total()]
+        """Return it for people, at most 100 columns: a head, a line per step, and what it sums to.
+
+        Times are h:mm:ss. A "+" follows the sum of the known times after a step of unknown time.
+        """
+        wide = min(_PATH_WIDTH, max((len(row.path) for row in self.rows), default=4))
+        head = _columns(" ", "step", wide, "what is done", ("likely", "at most", "ends by"))
+        lines = [self.name[:_WIDTH], head, *_table(self.rows, wide)]
+        if any(row.optional for row in self.rows):
+            lines.append("? only if its loop goes on that far, or its branch is taken")
+        for text in (*self._bounds(), *(f"deviation: {each}" for each in self.deviations)):
+            lines.extend(textwrap.wrap(text, _WIDTH, subsequent_indent="  "))
+        return [*lines, self._total()]
+
+    def _bounds(self) -> Iterator[str]:
+        voltages = [each for row in self.rows for each in (row.voltage_min_V, row.voltage_max_V)]
+        known = [each for each in voltages if each is not None]
+        parts = [f"voltage {min(known):g} V to {max(known):g} V"] if known else []
+        for what, dimension, values in (
+            ("current", "current", [row.current_max_A for row in self.rows]),
+            ("stack pressure", "pressure", [row.pressure_Pa for row in self.rows]),
+            ("charge of a step", "charge", [row.charge_max_C for row in self.rows]),
+        ):
+            highest = max((each or 0.0 for each in values), default=0.0)
+            if highest:
+                parts.append(f"{what} at most {format_quantity(highest, dimension)}")
+        if parts:
+            yield f"within: {', '.join(parts)}"
+        yield from self._watched()
+
+    def _watched(self) -> Iterator[str]:
+        device = dict.fromkeys(each for row in self.rows for each in row.on_device)
+        host = dict.fromkeys(each for row in self.rows for each in row.on_host)
+        reaction_s = max((row.reaction_s or 0.0 for row in self.rows), default=0.0)
+        if device:
+            yield f"the instrument itself watches {' and '.join(device)}"
+        if host and reaction_s:
+            yield f"the computer watches {', '.join(host)}, and acts within {reaction_s:.2g} s"
 
     def _total(self) -> str:
-        low, high = self.duration_min_s, self.duration_max_s
-        if high is None:
-            span = f"at least {_time(low)}, the longest is unknown"
-        elif high - low < 0.01 * high:
-            span = _time(high)
-        else:
-            span = f"{_time(low)} to {_time(high)}"
+        known_s = sum(row.duration_max_s or 0.0 for row in self.rows)
+        low, high = _time(self.duration_min_s), _time(known_s)
+        span = high if low == high else f"{low} to {high}"
+        if self.duration_max_s is None:
+            unknown = sum(row.duration_max_s is None for row in self.rows)
+            span += f" + {_count(unknown, 'step')} of unknown duration"
         return (
-            f"{len(self.rows)} steps, {span}, at most {self.samples} samples, {_size(self.bytes)}"
+            f"{_count(len(self.rows), 'step')}, {span}, at most {_count(self.samples, 'sample')}, "
+            f"{_size(self.bytes)}"
         )
 
 
 # --- For people ---------------------------------------------------------------------------------
 
-
-def _line(row: PlanRow, width: int, wide: int) -> str:
-    duration = "unknown" if row.duration_max_s is None else _time(row.duration_max_s)
-    if row.duration_max_s and (row.duration_min_s or 0.0) < 0.99 * row.duration_max_s:
-        duration = f"<= {duration}"
-    end = "unknown" if row.end_max_s is None else _clock(row.end_max_s)
-    extra = _bounds(row)
-    mark = "?" if row.optional else " "
-    return f"{mark} {row.path:<{width}}  {row.what:<{wide}}  {duration:>11}  {end:>9}  {extra}"
+_WIDTH = 100
+_PATH_WIDTH = 28
+_TIME_WIDTH = 10
 
 
-def _bounds(row: PlanRow) -> str:
-    parts = []
-    if row.charge_max_C:
-        parts.append(format_quantity(row.charge_max_C, "charge"))
-    if row.voltage_min_V is not None and row.voltage_max_V is not None:
-        parts.append(f"{row.voltage_min_V:g} to {row.voltage_max_V:g} V")
-    if row.pressure_Pa:
-        parts.append(format_quantity(row.pressure_Pa, "pressure"))
-    if row.on_device:
-        parts.append(f"device watches {' and '.join(row.on_device)}")
-    if row.on_host and row.reaction_s is not None:
-        parts.append(f"host {' and '.join(row.on_host)} in {row.reaction_s:.2g} s")
-    return ", ".join(parts)
+def _table(rows: Sequence[PlanRow], wide: int) -> Iterator[str]:
+    end_s, more = 0.0, ""
+    for row in rows:
+        end_s += row.duration_max_s or 0.0
+        more = "+" if row.duration_max_s is None else more
+        times = (_likely(row), _at_most(row), f"{_time(end_s)}{more}")
+        yield _columns("?" if row.optional else " ", row.path, wide, row.what, times)
 
 
-def _time(duration_s: float) -> str:
-    return format_quantity(duration_s, "time") if duration_s else "0 s"
+def _columns(mark: str, path: str, wide: int, what: str, times: tuple[str, str, str]) -> str:
+    left = _WIDTH - 2 - wide - 2 - 3 * _TIME_WIDTH
+    ends = "".join(f"{each:>{_TIME_WIDTH}}" for each in times)
+    return f"{mark} {_cut(path, wide):<{wide}}  {_cut(what, left):<{left}}{ends}"
 
 
-def _clock(time_s: float) -> str:
+def _cut(text: str, width: int) -> str:
+    """Shorten a text in its middle: what tells it apart is at both ends."""
+    if len(text) <= width:
+        return text
+    front = (width - 2) // 2
+    return f"{text[:front]}..{text[len(text) - (width - 2 - front) :]}"
+
+
+def _likely(row: PlanRow) -> str:
+    """A step that a condition can end at once has no likely duration."""
+    if row.duration_max_s is None or (row.duration_max_s and not row.duration_min_s):
+        return "?"
+    return _time(row.duration_min_s or 0.0)
+
+
+def _at_most(row: PlanRow) -> str:
+    if row.duration_max_s is None:
+        return "unknown"
+    shown = _time(row.duration_max_s)
+    return "" if shown == _likely(row) else shown
+
+
+def _time(time_s: float) -> str:
     minutes, seconds = divmod(round(time_s), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:d}:{minutes:02d}:{seconds:02d}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _size(count: int) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Impedance, Sweep
 from cellbench.protocol.abilities import BenchLike, adapt
 from cellbench.protocol.conditions import AllOf, AnyOf, Condition, Decided, Verdict
+from cellbench.protocol.errors import ProtocolError
 from cellbench.protocol.plan import Plan, PlanRow
 from cellbench.protocol.program import (
     AnyStep,
@@ -45,6 +46,8 @@ def plan(program: Program, bench: BenchLike) -> Plan:
             planner.pass_ended(item)
         else:
             planner.add(item)
+    if walk.problems:
+        raise ProtocolError(walk.problems)
     return planner.plan()
 
 

@@ -201,7 +201,7 @@ class MarkStep(Step):
 class LaterStep(Step):
     """A step that cannot be resolved yet, since it uses results; only planning walks yield it.
 
-    ``uses`` are the results that it waits for, e.g. ``first.R_total``.
+    ``uses`` are the results that it waits for, e.g. ``first.R_low``.
     """
 
     uses: tuple[str, ...]

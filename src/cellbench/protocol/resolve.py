@@ -7,7 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from cellbench.instruments.techniques import Impedance
+from cellbench.protocol.arithmetic import ResultMissing
 from cellbench.protocol.bodies import PromptBody
 from cellbench.protocol.channel_steps import resolve_channel, resolve_sweep
 from cellbench.protocol.fields import Common, Fields, common
@@ -23,6 +26,7 @@ from cellbench.protocol.program import (
     WaitStep,
 )
 from cellbench.protocol.scope import Scope, text_of
+from cellbench.protocol.size import refuse_endless
 from cellbench.protocol.source import SourceNode
 from cellbench.quantities import DIMENSIONS, PLAIN, Quantity, format_quantity
 
@@ -37,8 +41,19 @@ def resolve_step(node: StepNode, path: str, scope: Scope, bindings: Mapping[str,
         ProtocolError: It cannot be carried out as written.
         ResultMissing: It uses a result that does not exist yet.
     """
+    if scope.unknown is not None:
+        scope.unknown.clear()
     fields = Fields(node.body, node.source, scope)
-    return _RESOLVERS[node.verb](fields, common(node, path, bindings))
+    try:
+        step = _RESOLVERS[node.verb](fields, common(node, path, bindings))
+    except ValidationError:
+        if not scope.unknown:
+            raise
+        step = None  # a technique that takes no NaN for the result to come
+    if step is None or scope.unknown:
+        raise ResultMissing(*sorted(scope.unknown or ()))
+    refuse_endless(step)
+    return step
 
 
 def _eis(fields: Fields, common: Common) -> EisStep:
@@ -94,6 +109,8 @@ def _points(fields: Fields) -> int:
     match = _POINTS.match(text_of(place))
     number = place.part(*match.span(1)) if match else place
     quantity = fields.scope.quantity(number)
+    if quantity.exponents == PLAIN and math.isnan(quantity.value):
+        return 1
     if quantity.exponents != PLAIN or not _whole(quantity, _MAX_POINTS_PER_DECADE):
         place.fail(
             f'"{text_of(place)}" is not a number of points; write for example "10 per decade"'

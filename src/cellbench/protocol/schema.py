@@ -63,7 +63,7 @@ class Step(BaseModel):
         None, alias="for each", description="Variables and their values; several: all combinations"
     )
     repeat: Text | None = maybe("How many times (with until: at most how many)")
-    if_: Text | None = maybe('An expression, e.g. "$first.R_total > 100 Ohm"', "if")
+    if_: Text | None = maybe('An expression, e.g. "$first.R_low > 100 Ohm"', "if")
     group: Text | None = maybe("A name for the steps below")
     include: Text | None = maybe("Another protocol: a file beside this one, or a shipped name")
 
@@ -115,7 +115,7 @@ def _check_siblings(head: str, value: dict[str, Any]) -> None:
     if wrong:
         inside = "" if head in STRUCTURES else f'; the block of "{head}" is indented deeper'
         raise ValueError(f'"{wrong[0]}" has no meaning beside "{head}"{inside}')
-    if "steps" in allowed and "steps" not in value:
+    if "steps" in allowed and not value.get("steps"):
         raise ValueError(f'"{head}" needs "steps" beside it')
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from cellbench.cell import CardError, CellCard
 from cellbench.protocol.arithmetic import ResultMissing, evaluate
@@ -15,14 +16,27 @@ from cellbench.protocol.source import SourceNode
 from cellbench.quantities import (
     DIMENSIONS,
     PLAIN,
+    TERMINALS,
     Quantity,
     QuantityError,
     Value,
     convert,
+    refuse_bare_celsius,
     unit_of,
 )
 
 Results: TypeAlias = dict[str, Mapping[str, float]]
+
+_CHANNEL = ("voltage_V", "current_A", "charge_C", "duration_s")
+#: What each verb's results are, for those that have any.
+RESULTS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("rest", "current", "charge", "discharge", "voltage", "hold", "sweep"), _CHANNEL
+    ),
+    "eis": ("R_high_ohm", "R_low_ohm", "kramers_kronig_residual_percent"),
+    "press": ("stack_pressure_Pa",),
+    "temperature": ("temperature_K",),
+}
 
 #: Units at the end of a result's name, as analyses write them.
 _SUFFIXES = {
@@ -35,7 +49,16 @@ _SUFFIXES = {
 
 
 class Scope:
-    """Names in force, for `cellbench.protocol.expressions.evaluate`."""
+    """Names in force, for `cellbench.protocol.arithmetic.evaluate`.
+
+    Args:
+        card: The cell.
+        values: Parameters and loop variables.
+        results: Results by the name of their step; while planning they are NaN.
+        saved: Names of all steps that save results.
+        unknown: Collects, while planning, the names that only the run gives a value; None in a
+            run.
+    """
 
     def __init__(
         self,
@@ -43,26 +66,29 @@ class Scope:
         values: Mapping[str, Value],
         results: Results,
         saved: Iterable[str] = (),
+        unknown: set[str] | None = None,
     ) -> None:
         self.card = card
         self._values = dict(values)
         self._results = results
         self._saved = frozenset(saved)
+        self.unknown = unknown
 
     def inner(self, values: Mapping[str, Value]) -> Scope:
         """Return a scope with more names."""
-        return Scope(self.card, {**self._values, **values}, self._results, self._saved)
+        both = {**self._values, **values}
+        return Scope(self.card, both, self._results, self._saved, self.unknown)
 
     def isolated(self, values: Mapping[str, Value]) -> Scope:
         """Return a scope with only these names: that of an included protocol."""
-        return Scope(self.card, values, self._results, self._saved)
+        return Scope(self.card, values, self._results, self._saved, self.unknown)
 
     def lookup(self, name: str, result: str | None) -> Value:
         """Return what ``$name`` or ``$name.result`` stands for; see `Names`."""
         if result is not None:
-            return self._result(name, result)
+            return self._noted(f"{name}.{result}", self._result(name, result))
         if name in self._values:
-            return self._values[name]
+            return self._noted(name, self._values[name])
         if name in self._saved:
             raise KeyError(f'"${name}" is a step\'s results: write "${name}.field"')
         close = difflib.get_close_matches(name, self._values, 1, 0.5)
@@ -70,18 +96,35 @@ class Scope:
         hint = f'did you mean "${close[0]}"?' if close else f"there are: {known or 'none'}"
         raise KeyError(f'there is no parameter "${name}"; {hint}')
 
+    def _noted(self, name: str, value: Value) -> Value:
+        if self.unknown is not None and is_unknown(value):
+            self.unknown.add(name)
+        return value
+
     def _result(self, name: str, result: str) -> Value:
         if name not in self._saved:
             known = ", ".join(sorted(self._saved)) or "none"
             raise KeyError(f'no step is saved "as: {name}"; there are: {known}')
         if name not in self._results:
-            raise ResultMissing(f"{name}.{result}")
+            self._missing(name, result)
         for key, value in self._results[name].items():
             unit = _SUFFIXES.get(key[len(result) + 1 :], "") if key.startswith(result) else None
             if key == result or unit:
+                if self.unknown is None and not math.isfinite(value):
+                    raise ResultMissing(f"{name}.{result}")
                 return _with_unit(value, unit or "", key)
-        fields = ", ".join(self._results[name]) or "none"
+        if not self._results[name]:
+            raise KeyError(f'the step that is saved "as: {name}" gives no results')
+        fields = ", ".join(self._results[name])
         raise KeyError(f'the results of "{name}" have no "{result}"; they are: {fields}')
+
+    def _missing(self, name: str, result: str) -> NoReturn:
+        if self.unknown is None:
+            raise ResultMissing(f"{name}.{result}")
+        raise KeyError(
+            f'"${name}.{result}" is used before the step that is saved "as: {name}", or where that '
+            "step may have been left out"
+        )
 
     def nominal_capacity(self) -> Quantity:
         """Return the card's nominal capacity."""
@@ -124,9 +167,10 @@ class Scope:
 
     def si(self, source: SourceNode, *dimensions: str) -> float:
         """Evaluate to SI units of one of the dimensions. Raises like `value`."""
-        quantity = self.quantity(source)
         try:
-            return convert(quantity, *dimensions)
+            if "temperature" in dimensions:
+                refuse_bare_celsius(text_of(source))
+            return convert(self.quantity(source), *dimensions)
         except QuantityError as error:
             source.fail(str(error))
 
@@ -181,7 +225,14 @@ def _with_unit(value: float, unit: str, key: str) -> Quantity:
     if not unit:
         return Quantity(value, PLAIN)
     factor, exponents = unit_of(unit)
-    return Quantity(value * factor, exponents, unit=unit)
+    reference = TERMINALS if key == "voltage_V" else ""
+    return Quantity(value * factor, exponents, reference, unit)
+
+
+def is_unknown(value: Value) -> bool:
+    """Whether only the run will tell a value."""
+    parts = value if isinstance(value, tuple) else (value,)
+    return any(isinstance(each, Quantity) and math.isnan(each.value) for each in parts)
 
 
 def evaluate_bindings(bindings: Mapping[str, Binding], inside: Scope, around: Scope) -> Scope:

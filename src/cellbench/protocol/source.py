@@ -259,6 +259,10 @@ _CURES = (
     ("could not find expected ':'", 'Each line of a mapping is "key: value".'),
     ("expected ',' or", "Is a comma or bracket missing? Inside { } a text with [ ] needs quotes."),
     ("expected <block end>", "Are lines of one block indented alike?"),
+    (
+        "character '|'",
+        'Inside [ ] a condition with bars needs quotes: ["|current| <= 1 mA", voltage > 1 V].',
+    ),
     ("block scalar", 'A text that begins with "|" or ">" needs quotes: "|current| <= 1 mA".'),
     ("indentation indicators", 'A text that begins with "|" or ">" needs quotes.'),
 )

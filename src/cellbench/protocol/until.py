@@ -3,7 +3,7 @@
     voltage >= 1 V          |current| <= 0.05 mA/cm2     charge > 0.2 of nominal capacity
     stack pressure < 4 MPa  slope of stack pressure over 5 min < 0.01 MPa/min
     current rises by 50 % over 10 min                    short          irregular
-    any of [a, b]           all of [a, b]                $first.R_total > 100 Ohm
+    any of [a, b]           all of [a, b]                $first.R_low > 100 Ohm
 
 ``current`` and ``charge`` are compared by magnitude, with or without bars.
 """

@@ -27,7 +27,13 @@ def validate(model: type[Model], node: SourceNode) -> Model:
         return model.model_validate(node.plain())
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        problems = [_problem(model, node, each) for each in details if not _echo(node, each)]
+        misspelt = _misspelt(model, details)
+        problems = [
+            _problem(model, node, each)
+            for each in details
+            if not _echo(node, each)
+            and not (each["type"] == "missing" and tuple(each["loc"]) in misspelt)
+        ]
         raise ProtocolError(problems) from error
 
 
@@ -36,14 +42,32 @@ def _echo(root: SourceNode, error: Any) -> bool:
     return error["type"] == "too_short" and bool(root.at(tuple(error["loc"])).content)
 
 
+def _misspelt(model: type[BaseModel], details: Sequence[Any]) -> set[_Path]:
+    """Return where keys are missing whose misspelt form is there: it is one mistake."""
+    unknown = (tuple(each["loc"]) for each in details if each["type"] == "extra_forbidden")
+    return {(*path[:-1], *_close(model, path)) for path in unknown}
+
+
+def _close(model: type[BaseModel], path: _Path) -> list[str]:
+    return difflib.get_close_matches(str(path[-1]), _known_keys(model, path[:-1]), 1, 0.5)
+
+
 def _problem(model: type[BaseModel], root: SourceNode, error: Any) -> Problem:
     path: _Path = tuple(error["loc"])
     place = root.at(path)
+    if _names_a_block(place, error):
+        return _no_block(root, place)
     match error["type"]:
         case "extra_forbidden":
             return _unknown_key(model, root, path)
         case "missing":
             return _missing(root, path)
+        case "literal_error" if path == ("cellbench",):
+            readable = _expected(error).strip('"')
+            return place.problem(
+                f"this file is for language version {place.content}, this cellbench reads "
+                f"version {readable}"
+            )
         case "literal_error":
             return place.problem(f'"{place.content}" must be {_expected(error)}')
         case "string_pattern_mismatch":
@@ -53,6 +77,21 @@ def _problem(model: type[BaseModel], root: SourceNode, error: Any) -> Problem:
         case "value_error":
             return _value_error(place, path, error)
     return place.problem(f"{_quoted(path)} {_plainly(error['msg'])}")
+
+
+def _names_a_block(place: SourceNode, error: Any) -> bool:
+    """Whether a block is needed, and what is there is a name that nothing stands for."""
+    name = isinstance(place.content, str) and place.content.startswith("$")
+    return name and ("must be a block" in error["msg"] or error["type"] == "tuple_type")
+
+
+def _no_block(root: SourceNode, place: SourceNode) -> Problem:
+    defined = root.child("define")
+    names = defined.content if defined and isinstance(defined.content, dict) else {}
+    close = difflib.get_close_matches(str(place.content)[1:], names, 1, 0.5)
+    known = ", ".join(f"${each}" for each in names) or "none"
+    hint = f'did you mean "${close[0]}"?' if close else f"there are: {known}"
+    return place.problem(f'there is no block "{str(place.content)[:60]}" under "define"; {hint}')
 
 
 def _expected(error: Any) -> str:
@@ -88,8 +127,7 @@ def _missing(root: SourceNode, path: _Path) -> Problem:
 
 def _unknown_key(model: type[BaseModel], root: SourceNode, path: _Path) -> Problem:
     key = str(path[-1])
-    known = _known_keys(model, path[:-1])
-    close = difflib.get_close_matches(key, known, 1, 0.5)
+    known, close = _known_keys(model, path[:-1]), _close(model, path)
     hint = f'did you mean "{close[0]}"?' if close else f"known are: {', '.join(known)}"
     parent = root.at(path[:-1])
     return parent.key_problem(key, f'"{key[:60]}" is not known here; {hint}')

@@ -29,12 +29,16 @@ from cellbench.protocol.program import (
     StepNode,
 )
 from cellbench.protocol.resolve import resolve_step
-from cellbench.protocol.scope import Results, Scope, evaluate_bindings, text_of
-from cellbench.protocol.source import SourceNode
+from cellbench.protocol.scope import (
+    RESULTS,
+    Results,
+    Scope,
+    evaluate_bindings,
+    is_unknown,
+    text_of,
+)
+from cellbench.protocol.size import MAX_ITEMS, TOO_MANY, refuse_too_many
 from cellbench.quantities import PLAIN, Quantity
-
-#: What a program can expand to before it counts as endless.
-MAX_ITEMS = 100_000
 
 _Item = AnyStep | PassEnded
 
@@ -59,8 +63,9 @@ class Walk:
         self._leave = False
         self._count = 0
         values = {name: each.value for name, each in program.parameters.items()}
-        scope = Scope(program.card, values, self._results, program.saved)
-        self._items = self._walk(program.nodes, "", scope, {})
+        unknown: set[str] | None = set() if planning else None
+        scope = Scope(program.card, values, self._results, program.saved, unknown)
+        self._items = self._all(program.nodes, scope)
 
     def __iter__(self) -> Iterator[_Item]:
         """Return itself."""
@@ -74,11 +79,23 @@ class Walk:
         """Keep the results of the step saved as ``name``; keys end in their unit (``R_ohm``)."""
         self._results[name] = dict(results)
 
+    def forget(self, name: str) -> None:
+        """While planning: the step saved as ``name`` is left out on this bench."""
+        self._results.pop(name, None)
+
     def leave(self) -> None:
         """After `PassEnded`: leave that loop."""
         self._leave = True
 
     # --- The tree -------------------------------------------------------------------------------
+
+    def _all(self, nodes: Sequence[Node], scope: Scope) -> Iterator[_Item]:
+        try:
+            refuse_too_many(nodes, scope)
+        except ProtocolError as error:
+            self._note(error)
+            return
+        yield from self._walk(nodes, "", scope, {})
 
     def _walk(
         self, nodes: Sequence[Node], prefix: str, scope: Scope, bindings: Mapping[str, str]
@@ -89,6 +106,8 @@ class Walk:
                 yield from self._node(node, path, scope, bindings)
             except ProtocolError as error:
                 self._note(error)
+            except ResultMissing as missing:
+                node.source.fail(f'"${missing}" has no value: that step gave no results')
             if self._count > MAX_ITEMS:
                 return
 
@@ -106,7 +125,11 @@ class Walk:
     ) -> Iterator[_Item]:
         match node:
             case StepNode():
-                yield self._step(node, path, scope, bindings)
+                step = self._step(node, path, scope, bindings)
+                if self._planning and node.body.save_as is not None:
+                    fields = RESULTS.get(node.verb, ())
+                    self._results[node.body.save_as] = dict.fromkeys(fields, math.nan)
+                yield step
             case GroupNode():
                 yield from self._group(node, path, scope, bindings)
             case RepeatNode():
@@ -121,14 +144,14 @@ class Walk:
     ) -> AnyStep:
         self._count += 1
         if self._count > MAX_ITEMS:
-            node.source.fail(f"the protocol expands to more than {MAX_ITEMS} steps")
+            node.source.fail(TOO_MANY)
         try:
             return resolve_step(node, path, scope, bindings)
         except ResultMissing as missing:
             if not self._planning:
-                node.source.fail(f'"${missing.name}" has no value: that step gave no results')
+                node.source.fail(f'"${missing}" has no value: that step gave no results')
             what = f"{node.verb}, by the results of an earlier step"
-            return LaterStep(**common(node, path, bindings), what=what, uses=(missing.name,))
+            return LaterStep(**common(node, path, bindings), what=what, uses=missing.names)
 
     def _group(
         self, node: GroupNode, path: str, scope: Scope, bindings: Mapping[str, str]
@@ -141,34 +164,44 @@ class Walk:
         self, node: IfNode, path: str, scope: Scope, bindings: Mapping[str, str]
     ) -> Iterator[_Item]:
         chosen = self._test(node, scope)
+        before = dict(self._results)
         if chosen is not False:
             yield from self._walk(node.nodes, f"{path}/", scope, bindings)
+        after = dict(self._results)
+        if chosen is None:
+            self._restore(before)
         if chosen is not True:
             yield from self._walk(node.otherwise, f"{path}/else/", scope, bindings)
+        if chosen is None:  # what only one of the branches gives may never come
+            self._restore({k: v for k, v in self._results.items() if k in after})
+
+    def _restore(self, results: Results) -> None:
+        self._results.clear()
+        self._results.update(results)
 
     def _test(self, node: IfNode, scope: Scope) -> bool | None:
         """Return the outcome of an ``if``, None when only the run will tell."""
+        if scope.unknown is not None:
+            scope.unknown.clear()
         try:
             value = scope.value(node.test)
         except ResultMissing as missing:
-            if self._planning:
-                return None
-            node.test.fail(f'"${missing.name}" has no value: that step gave no results')
+            node.test.fail(f'"${missing}" has no value: that step gave no results')
         if not isinstance(value, bool):
-            node.test.fail('"if" needs a comparison, like "$first.R_total > 100 Ohm"')
-        return value
+            node.test.fail('"if" needs a comparison, like "$first.R_low > 100 Ohm"')
+        return None if scope.unknown else value
 
     # --- Loops ----------------------------------------------------------------------------------
 
     def _repeat(
         self, node: RepeatNode, path: str, scope: Scope, bindings: Mapping[str, str]
     ) -> Iterator[_Item]:
-        times = _times(node.times, scope)
+        times = _times(node, scope)
         for index in range(1, times + 1):
             here = f"{path}[{index}]"
             yield from self._walk(node.nodes, f"{here}/", scope, bindings)
             unmet = index == times and bool(node.conditions)
-            yield self._ended(here, node.conditions, scope, last=index == times, unmet=unmet)
+            yield self._ended(node, here, scope, last=index == times, unmet=unmet)
             if self._left():
                 return
 
@@ -177,26 +210,24 @@ class Walk:
     ) -> Iterator[_Item]:
         lists = [scope.quantities(source) for source in node.variables.values()]
         count = math.prod(len(each) for each in lists)
-        if count > MAX_ITEMS:
-            node.source.fail(f"these are {count} combinations; at most {MAX_ITEMS} make sense")
         for index, values in enumerate(itertools.product(*lists), start=1):
             here = f"{path}[{index}]"
             chosen = dict(zip(node.variables, values, strict=True))
             shown = {**bindings, **{name: str(value) for name, value in chosen.items()}}
             inner = scope.inner(chosen)
             yield from self._walk(node.nodes, f"{here}/", inner, shown)
-            yield self._ended(here, node.conditions, inner, last=index == count, unmet=False)
+            yield self._ended(node, here, inner, last=index == count, unmet=False)
             if self._left():
                 return
 
     def _ended(
-        self, path: str, sources: Sequence[SourceNode], scope: Scope, *, last: bool, unmet: bool
+        self, node: RepeatNode | ForEachNode, path: str, scope: Scope, *, last: bool, unmet: bool
     ) -> PassEnded:
         self._count += 1
-        if self._count > MAX_ITEMS and sources:
-            sources[0].fail(f"the protocol expands to more than {MAX_ITEMS} steps")
+        if self._count > MAX_ITEMS:
+            node.source.fail(TOO_MANY)
         try:
-            conditions = until.resolve(sources, scope)
+            conditions = until.resolve(node.conditions, scope)
         except ResultMissing:
             conditions = ()
         return PassEnded(path=path, until=conditions, last=last, unmet=unmet)
@@ -206,9 +237,11 @@ class Walk:
         return left or self._count > MAX_ITEMS
 
 
-def _times(source: SourceNode, scope: Scope) -> int:
-    text = text_of(source)
+def _times(node: RepeatNode, scope: Scope) -> int:
+    source, text = node.times, text_of(node.times)
     quantity = Quantity(0.0) if looks_like_text(text) else scope.quantity(source)
+    if is_unknown(quantity) and quantity.exponents == PLAIN:
+        return 1  # how many passes there are, only the run will tell
     if not _is_count(quantity):
         source.fail(
             f'"{text[:40]}" is not how often to repeat: a whole number from 1 to {MAX_ITEMS}',
@@ -218,5 +251,5 @@ def _times(source: SourceNode, scope: Scope) -> int:
 
 
 def _is_count(quantity: Quantity) -> bool:
-    whole = quantity.value == math.floor(quantity.value)
+    whole = quantity.value % 1 == 0
     return quantity.exponents == PLAIN and whole and 1 <= quantity.value <= MAX_ITEMS

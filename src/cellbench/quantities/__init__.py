@@ -28,6 +28,7 @@ from cellbench.quantities.quantity import (
     describe,
     parse,
     parse_quantity,
+    refuse_bare_celsius,
     refuse_decimal_comma,
     scan,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "parse_list",
     "parse_quantities",
     "parse_quantity",
+    "refuse_bare_celsius",
     "refuse_decimal_comma",
     "scan",
     "spread",

@@ -13,6 +13,7 @@ from cellbench.quantities.quantity import (
     Quantity,
     convert,
     parse_quantity,
+    refuse_bare_celsius,
     refuse_decimal_comma,
 )
 from cellbench.quantities.units import CELSIUS, PLAIN, QuantityError, unit_of
@@ -48,7 +49,9 @@ def steps_between(first: Quantity, last: Quantity, by: Quantity) -> tuple[Quanti
     if not first.exponents == last.exponents == by.exponents:
         raise QuantityError(f'"{first}", "{last}" and "{by}" are not of one dimension')
     distance, step = last.value - first.value, abs(convert_step(by))
-    if step == 0 or abs(distance) / step > _MAX_ITEMS:
+    if step == 0:
+        raise QuantityError(f'from "{first}" to "{last}" by "{by}": a step of zero never arrives')
+    if abs(distance) / step > _MAX_ITEMS:
         raise QuantityError(f'steps of "{by}" from "{first}" to "{last}" are too many')
     count = math.floor(abs(distance) / step * (1 + 1e-9) + 1e-9) + 1
     signed = math.copysign(step, distance)
@@ -141,6 +144,8 @@ def parse_interval(text: str, *dimensions: str) -> Interval:
     Raises:
         QuantityError: The text is no interval of one of the dimensions.
     """
+    if "temperature" in dimensions:
+        refuse_bare_celsius(text)
     low, high = parse_bounds(text)
     return Interval(
         None if low is None else convert(low, *dimensions),

@@ -34,6 +34,7 @@ _C_RATE = re.compile(
     r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?|[+-])?C(?:/(\d+\.?\d*))?(?![A-Za-z0-9_°µ])"
 )
 _COULOMB_OR_RATE = re.compile(r"[+-]?\d+\.?\d*\s+C(?![A-Za-z0-9_])")
+_BARE_CELSIUS = re.compile(r"([+-]?\d+\.?\d*)\s*C(?![A-Za-z0-9_/])")
 _REFERENCE = re.compile(
     r"\s*\b(?:vs\.?\s+(?P<electrode>[A-Za-z0-9/+]+)|at\s+(?:the\s+)?terminals?)"
 )
@@ -181,8 +182,23 @@ def refuse_decimal_comma(text: str) -> None:
         )
 
 
+def refuse_bare_celsius(text: str) -> None:
+    """Raise QuantityError for ``25 C`` where a temperature is needed."""
+    if match := _BARE_CELSIUS.search(text):
+        raise QuantityError(
+            f'"{match[0]}" is no temperature: write "{match[1]} degC"',
+            match.start(),
+            len(match[0]),
+        )
+
+
 def describe(quantity: Quantity) -> str:
-    """Write a quantity in the unit that it was given in, else in a fitting one."""
+    """Write a quantity in the unit that it was given in, else in a fitting one.
+
+    A value that only the run will give (NaN) is a question mark.
+    """
+    if math.isnan(quantity.value):
+        return f"? {quantity.unit}".rstrip()
     suffix = {LITHIUM: " vs Li+/Li", TERMINALS: " at the terminals"}.get(quantity.reference, "")
     if quantity.unit == "C":
         return f"{quantity.value:.6g}C"

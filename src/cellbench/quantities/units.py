@@ -66,7 +66,12 @@ CELSIUS = {"degC", "°C", "℃", "celsius"}
 KEYWORDS = frozenset(("to", "by", "of", "vs", "at", "and", "or", "not", "over", "for", "if", "per"))
 
 _FACTOR = re.compile(r"([A-Za-zµμΩΩ°℃%_]+)(?:(?:\^|\*\*)?(-?[1-9])(?![\d.]))?")
-_JOINT = re.compile(r"\s*([/*·])\s*(?=[A-Za-zµμΩ°%])|\s+(?=[A-Za-zµμΩ°])")
+_JOINT = re.compile(r"\s*([/*·⋅])\s*(?=[A-Za-zµμΩ°%])|\s+(?=[A-Za-zµμΩ°])")
+
+#: Raised exponents, each to one character, so that places in the text stay as they are.
+_RAISED = str.maketrans("⁻¹²³⁴", "-1234")
+#: People write these for times; a month or a year has no length that a test could rely on.
+_LONG_TIMES = {"week", "wk", "month", "year", "yr"}
 
 
 class QuantityError(InputError, ValueError):
@@ -122,6 +127,9 @@ def is_unit(word: str) -> bool:
 
 def unknown_unit(word: str, column: int) -> QuantityError:
     """Return the error for a word that is no unit, with a proposal."""
+    if word.lower().removesuffix("s") in _LONG_TIMES:
+        message = f'"{word[:40]}" is not a unit; for a time, use s, min, h or d'
+        return QuantityError(message, column, len(word))
     close = difflib.get_close_matches(word, _COMMON, 1, 0.5)
     folded = [unit for unit in _COMMON if unit.lower() == word.lower()]
     proposal = f'; did you mean "{(folded or close)[0]}"?' if folded or close else ""
@@ -130,6 +138,7 @@ def unknown_unit(word: str, column: int) -> QuantityError:
 
 def scan_unit(text: str, start: int) -> tuple[tuple[float, Exponents] | None, int]:
     """Read a product of units from ``start``; None (and ``start``) where there is none."""
+    text = text.translate(_RAISED)
     factor, exponents, position, sign = 1.0, PLAIN, start, 1.0
     first = True
     while match := _FACTOR.match(text, position):
