@@ -96,6 +96,7 @@ class RunWriter:
         try:
             self._create()
         except (SQLAlchemyError, sqlite3.Error) as error:
+            self._engine.dispose()
             raise StoreError(f"the run's file {path} cannot be made: {error}") from error
         self._thread = threading.Thread(target=self._work, name="run file", daemon=True)
         self._thread.start()
@@ -156,12 +157,14 @@ class RunWriter:
 
     async def close(self) -> None:
         """Commit what waits and end the thread; safe to call after a failure."""
-        if self._thread.is_alive():
-            done = self._loop.create_future()
-            self._queue.put(_Batch(done=done, last=True))
-            await unseen(done)
-        self._thread.join()
-        self._engine.dispose()
+        try:
+            if self._thread.is_alive():
+                done = self._loop.create_future()
+                self._queue.put(_Batch(done=done, last=True))
+                await unseen(done)
+        finally:
+            self._thread.join()
+            self._engine.dispose()
         self._check()
 
     async def _send(self, batch: _Batch) -> None:
