@@ -174,3 +174,100 @@ def make_spectrum() -> Callable[..., Spectrum]:
         )
 
     return build
+
+
+MASS_KG = 4.9e-6
+NOMINAL_C = 3.6  # 1 mAh
+FULL = Geometry(
+    AREA_M2, "full", "halide", 0.9e-3, AREA_M2, MASS_KG, NOMINAL_C, counter_potential_V=0.62
+)
+
+
+@dataclass
+class SyntheticTest:
+    """A test that is put together step by step; currents are positive on charge."""
+
+    geometry: Geometry = FULL
+    period_s: float = 10.0
+    with_ledger: bool = False
+    noise_V: float = 0.0
+    noise_A: float = 0.0
+    now_s: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng(self.seed)
+        self._rows: list[tuple[FloatArray, ...]] = []
+        self.steps: list[StepData] = []
+        self.spectra: list[Spectrum] = []
+        self.pressure: Series = Series()
+        self.temperature: Series = Series()
+
+    def step(
+        self,
+        kind: str,
+        duration_s: float,
+        voltage_V: Callable[[FloatArray], FloatArray] | float,
+        current_A: Callable[[FloatArray], FloatArray] | float = 0.0,
+        *,
+        path: str = "",
+        ending: str = "completed",
+        period_s: float | None = None,
+        **settings: float,
+    ) -> "SyntheticTest":
+        """One step; voltage and current are numbers or functions of the time since its start."""
+        period_s = period_s or self.period_s
+        t = np.append(np.arange(period_s, duration_s - 1e-6, period_s), duration_s)
+        v, i = (f(t) if callable(f) else np.full(len(t), f) for f in (voltage_V, current_A))
+        charge_C = np.concatenate(([0.0], np.cumsum((i[1:] + i[:-1]) / 2 * np.diff(t))))
+        v = v + self.noise_V * self._rng.normal(size=len(t))
+        i = i + self.noise_A * self._rng.normal(size=len(t))
+        self._rows.append((self.now_s + t, v, i, charge_C))
+        if kind in {"charge", "discharge", "current"} and not callable(current_A):
+            settings = {"current_A": float(current_A), **settings}
+        name = path or f"{kind}_{len(self.steps)}"
+        end_s = self.now_s + duration_s
+        self.steps.append(StepData(name, kind, self.now_s, end_s, settings, ending))
+        self.now_s = end_s
+        return self
+
+    def cycle(
+        self,
+        charge_C: float,
+        discharge_C: float,
+        current_A: float = 1e-3,
+        low_V: float = 2.0,
+        high_V: float = 3.6,
+    ) -> "SyntheticTest":
+        """A charge and a discharge along a straight line of voltage."""
+        for kind, passed_C, sign in (("charge", charge_C, 1), ("discharge", discharge_C, -1)):
+            lasts_s = passed_C / current_A
+            start_V, end_V = (low_V, high_V) if sign > 0 else (high_V, low_V)
+            ramp = lambda t, a=start_V, b=end_V, T=lasts_s: a + (b - a) * t / T  # noqa: E731
+            self.step(kind, lasts_s, ramp, sign * current_A)
+        return self
+
+    def spectrum(
+        self, impedance: Callable[[FloatArray], ComplexArray], noise: float = 1e-3, **fields: float
+    ) -> "SyntheticTest":
+        f = np.geomspace(1e6, 0.1, 61)
+        z = noisy(impedance(f), noise, len(self.spectra))
+        name = f"eis_{len(self.spectra)}"
+        self.spectra.append(Spectrum(self.now_s + 1, name, f, z, **fields))  # type: ignore[arg-type]
+        self.steps.append(StepData(name, "eis", self.now_s, self.now_s + 120))
+        self.now_s += 120
+        return self
+
+    def build(self) -> Dataset:
+        columns = [np.concatenate(column) for column in zip(*self._rows, strict=True)]
+        if not columns:
+            columns = [np.empty(0)] * 4
+        time_s, voltage_V, current_A, charge_C = columns
+        ledger = charge_C if self.with_ledger else np.empty(0)
+        samples = Samples(time_s, voltage_V, current_A, self.pressure, self.temperature, ledger)
+        return Dataset(self.geometry, tuple(self.steps), samples, tuple(self.spectra), "synthetic")
+
+
+@pytest.fixture
+def new_test() -> type[SyntheticTest]:
+    return SyntheticTest

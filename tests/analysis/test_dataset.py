@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cellbench.analysis.dataset import Dataset, Geometry, Samples, Series, Spectrum, StepData
+from cellbench.analysis.reported import plain
 
 
 def test_columns_of_different_length_are_refused() -> None:
@@ -52,3 +53,10 @@ def test_only_a_number_is_a_numeric_setting() -> None:
     assert step.number("when") is None
     assert step.number("absent") is None
     assert step.duration_s == 2.0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(29076.2, "29080"), (0.00123456, "0.001235"), (1e9, "1e+09"), (12.0, "12")]
+)
+def test_large_resistances_are_written_without_an_exponent(value: float, text: str) -> None:
+    assert plain(value) == text

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellbench.analysis import ccd, conductivity
-from cellbench.analysis.dataset import Dataset, Result
+from cellbench import analysis
+from cellbench.analysis.dataset import Dataset, Result, Samples, Spectrum
 from cellbench.analysis.stored import stored_dataset
 from cellbench.cell import CellCard
 from cellbench.protocol.source import document_of, load
@@ -28,6 +28,15 @@ counter: {{material: Li, potential: 0 V vs Li+/Li, diameter: 10 mm}}
 electrolyte:
   {{name: LYC_PMMA, thickness: 0.354 mm, diameter: 10 mm, fabrication pressure: 300 MPa}}
 limits: {{voltage: -5 V to 5 V, current: 10 mA/cm2, stack pressure: at most 35 MPa}}
+charge current: {charge}
+"""
+FULL_CARD = """\
+cell: {name}
+layout: NCM85 | halide | In/InLi
+working: {{active: NCM85, loading: 6.22 mg/cm2, 1C: 180 mA/g, diameter: 10 mm}}
+counter: {{material: In/InLi, potential: 0.62 V vs Li+/Li}}
+electrolyte: {{name: halide, thickness: 0.9 mm, diameter: 10 mm}}
+limits: {{potential: 2.5 V to 4.9 V vs Li+/Li, current: 5 mA/cm2}}
 charge current: {charge}
 """
 AREA_M2 = np.pi / 4 * 0.01**2
@@ -103,6 +112,32 @@ class Script:
             "point_time_s": blob(self.now_s + np.arange(71)), "flags": blob(np.zeros(71)),
         })  # fmt: skip
 
+    def columns(self, step: int, rows: Samples) -> None:
+        """Rows with a current of their own."""
+        middle_A = (rows.current_A[1:] + rows.current_A[:-1]) / 2
+        charge_C = np.concatenate(([0.0], np.cumsum(np.diff(rows.time_s) * middle_A)))
+        columns = (rows.time_s, rows.voltage_V, rows.current_A, charge_C)
+        self.writer.add_samples(
+            [
+                (t, "potentiostat", step, v, i, q, None, None, 0)
+                for t, v, i, q in zip(*(column.tolist() for column in columns), strict=True)
+            ]
+        )
+
+    def given(self, step: int, spectrum: Spectrum) -> None:
+        """A spectrum as it is."""
+        blob: Callable[[Any], bytes] = lambda values: np.asarray(values, "<f8").tobytes()  # noqa: E731
+        count = len(spectrum)
+        self.writer.add_spectrum({
+            "time_s": spectrum.time_s, "step": step, "temperature_K": spectrum.temperature_K,
+            "stack_pressure_Pa": spectrum.stack_pressure_Pa, "bias_V": spectrum.bias_V,
+            "frequency_Hz": blob(spectrum.frequency_Hz),
+            "impedance_real_ohm": blob(spectrum.impedance_ohm.real),
+            "impedance_imag_ohm": blob(spectrum.impedance_ohm.imag),
+            "point_time_s": blob(spectrum.time_s + np.arange(count)),
+            "flags": blob(np.zeros(count)),
+        })  # fmt: skip
+
     def _poll(self, until_s: float) -> None:
         rows: list[SampleRow] = []
         while self._polled_s <= until_s:
@@ -159,6 +194,23 @@ async def _eis(script: Script, path: str, interface_ohm: float, electrolyte_ohm:
     await script.end(path, "eis", 100)
 
 
+async def replay(script: Script, dataset: Dataset) -> None:
+    """Write a dataset that was put together elsewhere: its steps, rows and spectra."""
+    await script.enter("run started")
+    spectra = {one.step: one for one in dataset.spectra}
+    for step in dataset.steps:
+        script.now_s = step.start_s
+        number = await script.step(
+            step.path, step.kind, f"{step.kind} {step.path}", step.duration_s, **step.settings
+        )
+        if step.path in spectra:
+            script.given(number, spectra[step.path])
+        else:
+            rows = dataset.samples.between(step.start_s + 1e-6, step.end_s)
+            script.columns(number, rows)
+        await script.end(step.path, step.kind, step.duration_s, step.ending)
+
+
 async def write_end(
     script: Script, state: str, reason: str, *, trip: bool, confirmed: bool
 ) -> None:
@@ -181,8 +233,9 @@ class Maker:
         self, write: Callable[[Script], Any], *, name: str = "LYC_PMMA", charge: str = "positive",
         state: str = "completed", reason: str = "every step has ended", trip: bool = False,
         confirmed: bool = True, simulated: bool = True, analyses: tuple[str, ...] = ("ccd",),
+        card_text: str = CARD,
     ) -> StoredRun:  # fmt: skip
-        card_text = CARD.format(name=json.dumps(name), charge=charge)
+        card_text = card_text.format(name=json.dumps(name), charge=charge)
         card = CellCard.model_validate(load(document_of(card_text, "cell")).plain())
         with Store(self.directory) as store:
             run = store.register(
@@ -204,8 +257,7 @@ class Maker:
             stored = store.find(run.id)
         reader = RunReader(path)
         dataset = stored_dataset(reader, card)
-        known = {"ccd": ccd.analyse, "conductivity": conductivity.analyse}
-        results = {each: known[each](dataset) for each in analyses}
+        results = {each: analysis.analyse(each, dataset) for each in analyses}
         return StoredRun(stored, reader, dataset, results)
 
 
@@ -243,3 +295,15 @@ def ramp_script() -> Callable[[Script], Any]:
 def ramp(make_run: Maker) -> StoredRun:
     """A whole critical-current test: 26 half-cycles of 20 min, 14 spectra."""
     return make_run(write_ramp)
+
+
+@pytest.fixture(scope="session")
+def replayed(make_run: Maker) -> Callable[[Dataset, tuple[str, ...]], StoredRun]:
+    """Stores a dataset of a full cell that was put together elsewhere, and analyses it."""
+
+    def make(dataset: Dataset, analyses: tuple[str, ...]) -> StoredRun:
+        return make_run(
+            lambda script: replay(script, dataset), card_text=FULL_CARD, analyses=analyses
+        )
+
+    return make

@@ -95,6 +95,7 @@ def _row(dataset: Dataset, spectrum: Spectrum, length_over_area_per_m: float) ->
         **_resistances(found),
         "temperature_degC": reported.degree_celsius(temperature_K),
         "stack_pressure_MPa": reported.megapascal(pressure_Pa),
+        "highest_pressure_MPa": reported.megapascal(_highest_Pa(dataset, spectrum.time_s)),
         "fit_residual_percent": reported.percent(fit.rms),
         "kramers_kronig_residual_percent": residual_percent(spectrum),
     }
@@ -130,6 +131,13 @@ def _conditions(dataset: Dataset, spectrum: Spectrum) -> tuple[float | None, flo
         dataset.temperature_K(at_s, at_s) if temperature_K is None else temperature_K,
         dataset.stack_pressure_Pa(at_s, at_s) if pressure_Pa is None else pressure_Pa,
     )
+
+
+def _highest_Pa(dataset: Dataset, until_s: float) -> float | None:
+    """The highest pressure (Pa) that the pellet has felt in this run: it remembers that."""
+    series = dataset.samples.stack_pressure
+    felt = series.value[(series.time_s <= until_s) & np.isfinite(series.value)]
+    return float(felt.max()) if len(felt) else None
 
 
 def _representative(rows: Sequence[Result]) -> Result:

@@ -55,16 +55,23 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What the channel measured, columns of one length, with the gauges' own series beside it."""
+    """What the channel measured, columns of one length, with the gauges' own series beside it.
+
+    `charge_C` is the charge that the run counted from the start of each step, raw rows included
+    that were not kept; an empty column where nobody counted.
+    """
 
     time_s: FloatArray = field(default_factory=_empty)
     voltage_V: FloatArray = field(default_factory=_empty)
     current_A: FloatArray = field(default_factory=_empty)
     stack_pressure: Series = field(default_factory=Series)  # Pa
     temperature: Series = field(default_factory=Series)  # K
+    charge_C: FloatArray = field(default_factory=_empty)
 
     def __post_init__(self) -> None:
         _same_length(self, "time_s", "voltage_V", "current_A")
+        if len(self.charge_C):
+            _same_length(self, "time_s", "charge_C")
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -80,6 +87,7 @@ class Samples:
             self.current_A[rows],
             self.stack_pressure,
             self.temperature,
+            self.charge_C[rows],
         )
 
 
@@ -146,7 +154,8 @@ class Geometry:
     """What the technician's cell card says of sizes; even if wrong, analyses follow it.
 
     `area_m2` is the electrode's, `electrolyte_area_m2` the pellet's (where it differs).
-    `layout` is "symmetric", "blocking", "full" or "half".
+    `layout` is "symmetric", "blocking", "full" or "half". `counter_potential_V` is against Li+/Li;
+    `charge_sign` is +1 where charging the cell is a positive current, else -1.
     """
 
     area_m2: float
@@ -154,6 +163,23 @@ class Geometry:
     electrolyte: str | None = None
     electrolyte_thickness_m: float | None = None
     electrolyte_area_m2: float | None = None
+    active_mass_kg: float | None = None
+    nominal_capacity_C: float | None = None
+    counter_potential_V: float | None = None
+    charge_sign: float = 1.0
+
+    @property
+    def reference(self) -> str:
+        """What the volts of a result refer to: "vs Li+/Li", or "at the terminals"."""
+        return "at the terminals" if self._shift_V is None else "vs Li+/Li"
+
+    def potential_V(self, voltage_V: float | None) -> float | None:
+        """Potential of the working electrode against Li+/Li; the plain voltage if not known."""
+        return None if voltage_V is None else voltage_V + (self._shift_V or 0.0)
+
+    @property
+    def _shift_V(self) -> float | None:
+        return None if self.layout in {"symmetric", "blocking"} else self.counter_potential_V
 
 
 @dataclass(frozen=True, eq=False)

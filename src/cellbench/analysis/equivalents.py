@@ -6,46 +6,33 @@ Sinclair and West, Adv. Mater. 2 (1990) 132): bulk some 10 pF, grain boundaries 
 electrode interfaces 0.1 to 10 uF. A part that the band does not identify is said to be so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cellbench.analysis.circuits import Arc, Circuit, ConstantPhase, Element, Fit, Resistor, fit
+from cellbench.analysis.candidates import (
+    BLOCKING,
+    BULK,
+    BULK_BELOW_F,
+    DIFFUSION_ABOVE_F,
+    INSERTING,
+    INTERFACE_ABOVE_F,
+    REVERSIBLE,
+    TAIL,
+    range_F,
+)
+from cellbench.analysis.circuits import Arc, Circuit, Fit, fit
 from cellbench.analysis.dataset import ComplexArray, FloatArray, Spectrum
+from cellbench.analysis.starts import starts
 
-BULK_BELOW_F = 1.5e-10  # effective capacitances of cells of about 1 cm2
-INTERFACE_ABOVE_F = 5e-8
 #: A spectrum is fitted once, whoever asks again: the running verdict, the analysis, the report.
 _FITS_KEPT = 256
 LEAST_POINTS = 8
 _MARGIN = 10.0  # in BIC: "very strong" evidence for the circuit with more elements
-_ARC_ALPHA, _SPIKE_ALPHAS = 0.9, (0.7, 0.76, 0.82, 0.88, 0.94, 0.99)  # of the grid for starts
-_STARTS = 2
+_WORSE, _GOOD_RMS = 1.5, 0.004  # a continued fit may leave this much more unexplained, or this much
 _LEAST_SHARE = 0.003  # an arc of less than that of the whole resistance is a wiggle
-
-_BULK = Resistor("bulk")
-# At tens of MHz the bulk is its own arc, whose foot reaches down into the band of many instruments.
-_BULK_ARC = Arc("bulk", ideal=True)
-_ARC, _SECOND, _THIRD = Arc("arc"), Arc("second arc"), Arc("third arc")
-_SPIKE = ConstantPhase("spike")
-_BLOCKING: tuple[Circuit, ...] = (
-    (_BULK, _SPIKE),
-    (_BULK_ARC, _SPIKE),
-    (_BULK, _ARC, _SPIKE),
-    (_BULK_ARC, _ARC, _SPIKE),
-)
-_REVERSIBLE: tuple[Circuit, ...] = (
-    (_BULK,),
-    (_BULK, _ARC),
-    (_BULK_ARC, _ARC),
-    (_BULK, _ARC, _SECOND),
-    (_BULK_ARC, _ARC, _SECOND),
-    (_BULK, _ARC, _SECOND, _THIRD),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +79,7 @@ def blocking(spectrum: Spectrum) -> Equivalent:
     Raises:
         ValueError: if the spectrum has fewer than 8 usable points.
     """
-    return _named(_choose(_BLOCKING, spectrum))
+    return _named(_choose(BLOCKING, spectrum))
 
 
 @lru_cache(maxsize=_FITS_KEPT)
@@ -102,7 +89,50 @@ def reversible(spectrum: Spectrum) -> Equivalent:
     Raises:
         ValueError: if the spectrum has fewer than 8 usable points.
     """
-    return _named(_choose(_REVERSIBLE, spectrum))
+    return _named(_choose(REVERSIBLE, spectrum))
+
+
+@lru_cache(maxsize=_FITS_KEPT)
+def inserting(spectrum: Spectrum) -> Equivalent:
+    """A full or half cell: electrolyte, arcs of its interfaces, and diffusion in the particles.
+
+    Raises:
+        ValueError: if the spectrum has fewer than 8 usable points.
+    """
+    return _named(_choose(INSERTING, spectrum, DIFFUSION_ABOVE_F))
+
+
+def of_layout(layout: str) -> Callable[[Spectrum], Equivalent]:
+    """How the spectra of cells of a layout ("symmetric", "blocking", "half", "full") are fitted."""
+    if layout == "blocking":
+        return blocking
+    return reversible if layout == "symmetric" else inserting
+
+
+def followed(spectra: Sequence[Spectrum], layout: str) -> Iterator[Equivalent | None]:
+    """Fits of a series, in its order; None for a spectrum that is too short.
+
+    Which circuit a spectrum shows is chosen for the first one; the next is fitted with the same
+    circuit from the parameters of the one before, and only where that no longer follows the
+    points the choice is made afresh: a tenth of the time.
+    """
+    choose, last = of_layout(layout), None
+    for spectrum in spectra:
+        if len(spectrum.descending()[0]) < LEAST_POINTS:
+            yield None
+            continue
+        last = _continued(last, spectrum, layout) or choose(spectrum)
+        yield last
+
+
+def _continued(last: Equivalent | None, spectrum: Spectrum, layout: str) -> Equivalent | None:
+    """The fit of the circuit before, if it follows this spectrum too."""
+    if last is None:
+        return None
+    found = fit(last.fit.circuit, last.fit.parameters, *usable_points(spectrum))
+    most_F = DIFFUSION_ABOVE_F if layout in {"full", "half"} else np.inf
+    follows = found.rms <= max(_WORSE * last.fit.rms, _GOOD_RMS) and _sensible(found, most_F)
+    return _named(found) if follows else None
 
 
 def electrolyte_resistance_ohm(spectrum: Spectrum) -> float | None:
@@ -118,13 +148,13 @@ def _named(chosen: Fit) -> Equivalent:
     bulk = [name for name, c in capacitance_F.items() if c < BULK_BELOW_F]
     interface = [name for name, c in capacitance_F.items() if c > INTERFACE_ABOVE_F]
     boundary = [name for name in capacitance_F if name not in (*bulk, *interface)]
-    return Equivalent(chosen, (_BULK.name, *bulk), tuple(boundary), tuple(interface))
+    return Equivalent(chosen, (BULK.name, *bulk), tuple(boundary), tuple(interface))
 
 
 def _arcs(chosen: Fit) -> list[str]:
     """Names of the arcs that are not the bulk's by construction."""
     arcs = [element.name for element in chosen.circuit if isinstance(element, Arc)]
-    return [name for name in arcs if name != _BULK.name]
+    return [name for name in arcs if name != BULK.name]
 
 
 def usable_points(spectrum: Spectrum) -> tuple[FloatArray, ComplexArray]:
@@ -143,141 +173,53 @@ def usable_points(spectrum: Spectrum) -> tuple[FloatArray, ComplexArray]:
     return frequency_Hz, impedance_ohm
 
 
-def _choose(candidates: Sequence[Circuit], spectrum: Spectrum) -> Fit:
+def _choose(candidates: Sequence[Circuit], spectrum: Spectrum, most_F: float = np.inf) -> Fit:
     frequency_Hz, impedance_ohm = usable_points(spectrum)
     fits = [_best_fit(circuit, frequency_Hz, impedance_ohm) for circuit in candidates]
     best = fits[0]
     for tried in fits[1:]:
-        if tried.bic < best.bic - _MARGIN and _sensible(tried):
+        if tried.bic < best.bic - _MARGIN and _sensible(tried, most_F):
             best = tried
     return best
 
 
-def _sensible(found: Fit) -> bool:
+def _sensible(found: Fit, most_F: float = np.inf) -> bool:
     arcs = [element for element in found.circuit if isinstance(element, Arc)]
-    names = dict.fromkeys((_BULK.name, *(arc.name for arc in arcs)))
-    ohms = [found.resistance_ohm(name) for name in names]
-    if min(ohms) < _LEAST_SHARE * sum(ohms) or min(found.exponents().values(), default=1) < 0.4:
+    if min(found.exponents().values(), default=1) < _least_exponent(found.circuit):
         return False
-    ranges_F = [_range_F(found.circuit, arc) for arc in arcs]
+    if _least_share(found, [arc.name for arc in arcs]) < _LEAST_SHARE:
+        return False
+    ranges_F = [range_F(found.circuit, arc) for arc in arcs]
     capacitances_F = [found.capacitance_F(arc.name) for arc in arcs]
-    return all(low <= c <= top for c, (low, top) in zip(capacitances_F, ranges_F, strict=True))
+    within = (low <= c <= top for c, (low, top) in zip(capacitances_F, ranges_F, strict=True))
+    return all(within) and max(capacitances_F, default=0.0) <= most_F
+
+
+def _least_exponent(circuit: Circuit) -> float:
+    return 0.25 if TAIL in circuit else 0.4
+
+
+def _least_share(found: Fit, arcs: Sequence[str]) -> float:
+    """The smallest arc, as a share of what is in series with it where its top lies, or above.
+
+    Against the whole, the electrolyte of an empty cathode of some 10 kOhm would be a wiggle.
+    """
+    names = sorted(dict.fromkeys((BULK.name, *arcs)), key=lambda name: -_top_Hz(found, name))
+    ohms = np.array([found.resistance_ohm(name) for name in names])
+    shares = ohms / np.cumsum(ohms)
+    electrolyte = [
+        ohm for name, ohm in zip(names, ohms, strict=True)
+        if name == BULK.name or found.capacitance_F(name) < INTERFACE_ABOVE_F
+    ]  # fmt: skip
+    return float(min(shares.min(), ohms[names.index(BULK.name)] / sum(electrolyte)))
+
+
+def _top_Hz(found: Fit, name: str) -> float:
+    arcs = {element.name for element in found.circuit if isinstance(element, Arc)}
+    return found.top_Hz(name) if name in arcs else float("inf")
 
 
 def _best_fit(circuit: Circuit, frequency_Hz: FloatArray, impedance_ohm: ComplexArray) -> Fit:
-    starts = _starts(circuit, frequency_Hz, impedance_ohm)
-    fits = [fit(circuit, start, frequency_Hz, impedance_ohm) for start in starts]
+    begun = starts(circuit, frequency_Hz, impedance_ohm)
+    fits = [fit(circuit, start, frequency_Hz, impedance_ohm) for start in begun]
     return min(fits, key=lambda found: found.rms)
-
-
-def _starts(
-    circuit: Circuit,
-    frequency_Hz: FloatArray,
-    impedance_ohm: ComplexArray,
-) -> list[list[float]]:
-    """The best points of a coarse grid of time constants and spikes; all else is linear."""
-    tau_s = _grid_s(frequency_Hz)
-    columns = _selections(circuit, len(tau_s))
-    basis = _basis(tau_s, frequency_Hz) / np.abs(impedance_ohm)
-    amplitudes, misfit = _solve(basis, columns, impedance_ohm / np.abs(impedance_ohm))
-    misfit = misfit + len(basis.T) * _implausible(circuit, amplitudes, columns, tau_s)
-    best = np.argsort(misfit)[:_STARTS]
-    return [_start(circuit, amplitudes[k], columns[k], tau_s) for k in best]
-
-
-def _grid_s(frequency_Hz: FloatArray) -> FloatArray:
-    """Time constants, two per decade, from one decade above the band to its low end."""
-    top, bottom = 10 * frequency_Hz.max(), frequency_Hz.min()
-    count = max(4, round(2 * np.log10(top / bottom)))
-    return np.asarray(1 / (2 * np.pi * np.geomspace(top, bottom, count)))
-
-
-def _basis(tau_s: FloatArray, frequency_Hz: FloatArray) -> ComplexArray:
-    """Rows of unit arcs, then a unit resistance, then unit spikes."""
-    s = 2j * np.pi * frequency_Hz
-    arcs = 1 / (1 + (s * tau_s[:, np.newaxis]) ** _ARC_ALPHA)
-    spikes = s ** -np.array(_SPIKE_ALPHAS)[:, np.newaxis]
-    return np.vstack((arcs, np.ones((1, len(s))), spikes))
-
-
-def _selections(circuit: Circuit, taus: int) -> NDArray[np.intp]:
-    """Every choice of one row of the basis per element, in the elements' order."""
-    arcs = sum(isinstance(element, Arc) for element in circuit)
-    spikes = len(_SPIKE_ALPHAS) if _SPIKE in circuit else 1
-    chosen = np.array(list(combinations(range(taus), arcs)), dtype=np.intp)
-    of_arcs = iter(np.repeat(chosen, spikes, axis=0).T)
-    of_spike = np.tile(taus + 1 + np.arange(spikes), len(chosen))
-    columns = []
-    for element in circuit:
-        if isinstance(element, Arc):
-            columns.append(next(of_arcs))
-        else:
-            columns.append(of_spike if element == _SPIKE else np.full_like(of_spike, taus))
-    return np.stack(columns, axis=1)
-
-
-def _implausible(
-    circuit: Circuit,
-    amplitudes: FloatArray,
-    columns: NDArray[np.intp],
-    tau_s: FloatArray,
-) -> NDArray[np.intp]:
-    """How many arcs of each selection have a capacitance that their place does not allow."""
-    count = np.zeros(len(columns), dtype=np.intp)
-    for place, element in enumerate(circuit):
-        if isinstance(element, Arc):
-            capacitance_F = tau_s[columns[:, place]] / amplitudes[:, place]
-            least_F, most_F = _range_F(circuit, element)
-            count += (capacitance_F < least_F) | (capacitance_F > most_F)
-    return count
-
-
-def _range_F(circuit: Circuit, arc: Element) -> tuple[float, float]:
-    """Between which capacitances an arc can be what its place in the circuit says.
-
-    Between blocking electrodes an arc of an interface's capacitance is a part of the spike.
-    """
-    if arc == _BULK_ARC:
-        return 0.0, BULK_BELOW_F
-    return (
-        BULK_BELOW_F if _BULK_ARC in circuit else 0.0,
-        INTERFACE_ABOVE_F if _SPIKE in circuit else np.inf,
-    )
-
-
-def _solve(
-    basis: ComplexArray,
-    columns: NDArray[np.intp],
-    target: ComplexArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Amplitudes and misfits of all selections of rows at once; negative ones are ruled out."""
-    rows = np.hstack((basis.real, basis.imag))
-    wanted = np.concatenate((target.real, target.imag))
-    gram, projected = rows @ rows.T, rows @ wanted
-    scale = np.sqrt(np.diag(gram))
-    gram, projected = gram / np.outer(scale, scale) + 1e-9 * np.eye(len(scale)), projected / scale
-    small = gram[columns[:, :, np.newaxis], columns[:, np.newaxis, :]]
-    right = projected[columns]
-    solved = np.linalg.solve(small, right[..., np.newaxis])[..., 0]
-    misfit = wanted @ wanted - np.sum(solved * right, axis=1)
-    misfit = np.where(np.any(solved < 0, axis=1), misfit + len(wanted), misfit)
-    return np.maximum(solved, 1e-6) / scale[columns], misfit
-
-
-def _start(
-    circuit: Circuit,
-    amplitudes: FloatArray,
-    rows: NDArray[np.intp],
-    tau_s: FloatArray,
-) -> list[float]:
-    """Parameters in the elements' order, from a point of the grid."""
-    start: list[float] = []
-    for element, amplitude, row in zip(circuit, np.log(amplitudes), rows, strict=True):
-        if isinstance(element, Arc):
-            values = [amplitude, np.log(tau_s[row]), _ARC_ALPHA]
-        elif isinstance(element, Resistor):
-            values = [amplitude]
-        else:
-            values = [-amplitude, _SPIKE_ALPHAS[row - len(tau_s) - 1]]
-        start += [float(value) for value in values[: element.columns]]
-    return start

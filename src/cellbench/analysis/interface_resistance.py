@@ -1,7 +1,8 @@
-"""Interface resistance of a symmetric cell against stack pressure, one row per spectrum.
+"""Interface resistance against stack pressure, one row per spectrum.
 
 The electrolyte's part (bulk and grain boundaries) should not care for pressure; the interfaces'
-should. ASR_interface = R_interface x area / 2, "per interface", because current crosses two.
+should. In a symmetric cell ASR_interface = R_interface x area / 2, "per interface", because current
+crosses two alike; in other cells it is R_interface x area, of both interfaces together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from cellbench.analysis import reported
 from cellbench.analysis.dataset import Dataset, Result, Spectrum
-from cellbench.analysis.equivalents import reversible
+from cellbench.analysis.equivalents import of_layout
 from cellbench.analysis.kramers_kronig import residual_percent
 
 
@@ -37,6 +38,7 @@ def analyse(dataset: Dataset) -> Result:
         "R_electrolyte_spread_percent": reported.percent(spread),
         "R_interface_falls_with_pressure": _falls(rows, "R_interface"),
         "R_total_falls_with_pressure": _falls(rows, "R_total"),
+        "ASR_is": "of both" if dataset.geometry.layout in {"full", "half"} else "per interface",
         "area_cm2": reported.scaled(dataset.geometry.area_m2, 1e4),
         "spectra": rows,
     }
@@ -44,7 +46,7 @@ def analyse(dataset: Dataset) -> Result:
 
 def describe(result: Mapping[str, Any]) -> list[str]:
     """The table in lines for people."""
-    lines = [_line(row) for row in result["spectra"]]
+    lines = [_line(row, result["ASR_is"]) for row in result["spectra"]]
     verdict = {True: "falls monotonically with pressure", False: "does not fall monotonically"}
     falls = result["R_interface_falls_with_pressure"]
     if falls is not None:
@@ -54,13 +56,13 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _line(row: Mapping[str, Any], asr_is: str) -> str:
     pressure = row["stack_pressure_MPa"]
     at = "pressure unknown" if pressure is None else f"{pressure:.1f} MPa"
     interface = "interface not seen"
     if row["R_interface_ohm"] is not None:
         asr = row["ASR_interface_ohm_cm2"]
-        interface = f"interface {row['R_interface_ohm']:.4g} Ω ({asr:.3g} Ω cm2 per interface)"
+        interface = f"interface {row['R_interface_ohm']:.4g} Ω ({asr:.3g} Ω cm2 {asr_is})"
     return (
         f"{at:<10}electrolyte {row['R_electrolyte_ohm']:.4g} Ω   {interface}   "
         f"total {row['R_total_ohm']:.4g} Ω"
@@ -68,7 +70,9 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _row(dataset: Dataset, spectrum: Spectrum) -> Result:
-    found = reversible(spectrum)
+    layout = dataset.geometry.layout
+    found = of_layout("full" if layout in {"full", "half"} else "symmetric")(spectrum)
+    interfaces = 1 if layout in {"full", "half"} else 2
     unknown = found.unidentified()
     seen = "interface" not in unknown
     interface_ohm = found.fit.resistance_ohm(*found.interface) if seen else None
@@ -88,7 +92,7 @@ def _row(dataset: Dataset, spectrum: Spectrum) -> Result:
             reported.number(found.fit.uncertainty_ohm(*found.interface)) if seen else None
         ),
         "ASR_interface_ohm_cm2": (
-            reported.ohm_cm2(interface_ohm * dataset.geometry.area_m2 / 2)
+            reported.ohm_cm2(interface_ohm * dataset.geometry.area_m2 / interfaces)
             if interface_ohm is not None
             else None
         ),

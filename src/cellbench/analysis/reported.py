@@ -17,6 +17,12 @@ def number(value: float | None) -> float | None:
     return float(f"{value:.6g}")
 
 
+def plain(value: float, digits: int = 4) -> str:
+    """So many significant digits in words for people, without an exponent up to ten millions."""
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:.0f}" if 10**digits <= abs(rounded) < 1e7 else f"{value:.{digits}g}"
+
+
 def scaled(value: float | None, factor: float) -> float | None:
     """The value times a factor."""
     return None if value is None else number(value * factor)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellbench.analysis.dataset import Dataset, Geometry, Samples, Series, Spectrum, StepData
-from cellbench.cell import CellCard
+from cellbench.cell import CardError, CellCard
 from cellbench.store import JournalEntry, RunReader
 
 
@@ -21,7 +21,18 @@ def geometry(card: CellCard) -> Geometry:
         electrolyte=card.electrolyte.name,
         electrolyte_thickness_m=card.electrolyte.thickness_m,
         electrolyte_area_m2=card.electrolyte_area_m2,
+        active_mass_kg=card.active_mass_kg,
+        nominal_capacity_C=_nominal_capacity_C(card),
+        counter_potential_V=card.counter.potential_V,
+        charge_sign=1.0 if card.charge_current == "positive" else -1.0,
     )
+
+
+def _nominal_capacity_C(card: CellCard) -> float | None:
+    try:
+        return card.nominal_capacity_C
+    except CardError:  # nobody has to say what 1C is
+        return None
 
 
 def environment(reader: RunReader) -> dict[str, Any]:
@@ -64,6 +75,7 @@ def _samples(reader: RunReader, roles: Mapping[str, str], stack_area_m2: float) 
         current_A=channel["current_A"],
         stack_pressure=Series(force["time_s"], force["force_N"] / stack_area_m2),
         temperature=Series(chamber["time_s"], chamber["temperature_K"]),
+        charge_C=channel["charge_C"],
     )
 
 

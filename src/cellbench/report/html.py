@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from cellbench.analysis.dataset import Dataset, Result
 from cellbench.report.conditions import condition_rows, instrument_table, step_rows
+from cellbench.report.drawers import plots_of
 from cellbench.report.plots import page_data
 from cellbench.report.record import PROTOCOL, Record
 from cellbench.report.spectra import drawn_spectra, spectra_table
@@ -38,12 +39,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """One analysis's answer: its name, its lines as label and text, its verdict, its tables."""
+    """One analysis's answer: name, verdict, lines as label and text, tables, and curves."""
 
     name: str
     verdict: str
     lines: list[tuple[str, str]]
     tables: list[Table]
+    curves: list[dict[str, Any]]
 
 
 def render(reader: RunReader, run: Run, dataset: Dataset, results: Mapping[str, Result]) -> str:
@@ -57,11 +59,12 @@ def render(reader: RunReader, run: Run, dataset: Dataset, results: Mapping[str, 
     """
     record = Record(reader, run)
     spectra = drawn_spectra(dataset)
+    findings = [_finding(name, dataset, result) for name, result in results.items()]
     return _template().render(
         run=run,
         record=record,
         banner=banner(run),
-        findings=[_finding(name, result) for name, result in results.items()],
+        findings=findings,
         without_result=[
             title_of(name) for name in record.environment.get("analyses", ()) if name not in results
         ],
@@ -70,17 +73,18 @@ def render(reader: RunReader, run: Run, dataset: Dataset, results: Mapping[str, 
         steps=step_rows(record, dataset),
         spectra=spectra_table(spectra) if spectra else None,
         protocol=reader.documents.get(PROTOCOL, ""),
-        data=page_data(record, dataset, spectra, results),
+        data=page_data(record, dataset, spectra, results, [one.curves for one in findings]),
     )
 
 
-def _finding(name: str, result: Result) -> Finding:
+def _finding(name: str, dataset: Dataset, result: Result) -> Finding:
     lines = [powers(line).strip() for line in described(name, result)]
     return Finding(
         name=title_of(name),
         verdict=str(result.get("verdict") or "").replace("_", " "),
         lines=[_label_and_text(line) for line in lines],
         tables=result_tables(name, result),
+        curves=plots_of(name, dataset, result),
     )
 
 

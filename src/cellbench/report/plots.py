@@ -18,13 +18,18 @@ _MPA_PER_PA = 1e-6
 
 
 def page_data(
-    record: Record, dataset: Dataset, spectra: Sequence[Drawn], results: Mapping[str, Result]
+    record: Record,
+    dataset: Dataset,
+    spectra: Sequence[Drawn],
+    results: Mapping[str, Result],
+    curves: Sequence[Sequence[dict[str, Any]]],
 ) -> Markup:
-    """All plots as JSON that can stand inside a script element."""
+    """All plots as JSON that can stand inside a script element; curves by analysis, in order."""
     content = {
         "time": time_plot(record, dataset),
         "nyquist": [plot_data(drawn) for drawn in spectra],
         "levels": [plot for name in results for plot in _level_plots(name, results[name])],
+        "curves": curves,
     }
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704 ("<" is the only way out of a script)
@@ -72,7 +77,7 @@ def _span(step: StepData, dataset: Dataset, unit_s: float) -> list[dict[str, Any
     current_A = step.number("current_A")
     if step.kind == "eis":
         kind, label = "eis", ""
-    elif step.kind == "current" and current_A:
+    elif step.kind in {"current", "charge", "discharge"} and current_A:
         kind = "plus" if current_A > 0 else "minus"
         label = number(abs(current_A) / dataset.geometry.area_m2 / 10, 3)
     else:

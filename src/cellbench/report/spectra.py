@@ -1,28 +1,24 @@
 """The spectra of a run on their way into one Nyquist plot: points, fitted lines, labels.
 
-The lines are the analyses' own circuits. Which circuit a spectrum shows is chosen for the first
-one; the next is fitted with the same circuit, from the parameters of the one before, and only
-where that no longer follows the points is the choice made afresh: a tenth of the time.
+The lines are the analyses' own circuits.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cellbench.analysis.circuits import ConstantPhase, Element, Fit, fit
+from cellbench.analysis.circuits import ConstantPhase, Element, Fit
 from cellbench.analysis.dataset import Dataset, Spectrum
-from cellbench.analysis.equivalents import LEAST_POINTS, blocking, reversible, usable_points
+from cellbench.analysis.equivalents import followed
 from cellbench.analysis.kramers_kronig import residual_percent
 from cellbench.report.tables import Table
 from cellbench.report.wording import number, with_error
 
-#: A continued fit may leave this much more unexplained than the one before.
-_WORSE = 1.5
-_GOOD_RMS = 0.01
 _LINE_POINTS = 120
 #: The element that is known without its arc: it is the high-frequency intercept.
 _INTERCEPT = "bulk"
@@ -112,23 +108,8 @@ def _element(found: Fit, element: Element) -> str:
 
 
 def _fits(dataset: Dataset, spectra: Sequence[Spectrum]) -> Iterator[Fit | None]:
-    choose = reversible if dataset.geometry.layout != "blocking" else blocking
-    last: Fit | None = None
-    for spectrum in spectra:
-        if len(spectrum.descending()[0]) < LEAST_POINTS:
-            yield None
-            continue
-        continued = _continued(last, spectrum)
-        last = choose(spectrum).fit if continued is None else continued
-        yield last
-
-
-def _continued(last: Fit | None, spectrum: Spectrum) -> Fit | None:
-    """The fit of the circuit before, if it follows this spectrum too."""
-    if last is None:
-        return None
-    found = fit(last.circuit, last.parameters, *usable_points(spectrum))
-    return found if found.rms <= max(_WORSE * last.rms, _GOOD_RMS) else None
+    for found in followed(spectra, dataset.geometry.layout):
+        yield None if found is None else found.fit
 
 
 def _labels(dataset: Dataset, spectra: Sequence[Spectrum]) -> list[str]:
@@ -136,7 +117,15 @@ def _labels(dataset: Dataset, spectra: Sequence[Spectrum]) -> list[str]:
     names = ("stack_pressure_Pa", "temperature_K")
     varying = {name for name, share in zip(names, (0.1, 0.01), strict=True)
                if _varies([getattr(one, name) for one in spectra], share)}  # fmt: skip
-    return [_label(dataset, one, varying) for one in spectra]
+    labels = [_label(dataset, one, varying) for one in spectra]
+    alike = len(set(labels)) < len(labels)
+    return [_timed(label, one) if alike else label
+            for label, one in zip(labels, spectra, strict=True)]  # fmt: skip
+
+
+def _timed(label: str, spectrum: Spectrum) -> str:
+    """Where nothing else tells two spectra apart, their time does."""
+    return f"{label}, {spectrum.time_s / 3600:.4g} h"
 
 
 def _varies(values: Sequence[float | None], share: float) -> bool:
@@ -150,7 +139,13 @@ def _label(dataset: Dataset, spectrum: Spectrum, varying: set[str]) -> str:
         parts.append(f"{spectrum.stack_pressure_Pa / 1e6:.1f} MPa")
     if "temperature_K" in varying and spectrum.temperature_K is not None:
         parts.append(f"{spectrum.temperature_K - 273.15:.1f} °C")
-    return ", ".join(part for part in parts if part) or spectrum.step
+    return ", ".join(part for part in parts if part) or _place_of(spectrum.step)
+
+
+def _place_of(path: str) -> str:
+    """A step's name without the passes of its loops, which its time tells better."""
+    looped = re.search(r"\[\d+\]", path)
+    return re.sub(r"\[\d+\]", "", path).rpartition("/")[2] if looped else path
 
 
 def _current_before(dataset: Dataset, spectrum: Spectrum) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cellbench.report.columns import KNOWN, Column
 from cellbench.report.wording import name_of, number, powers, with_error
 
 
@@ -19,49 +20,10 @@ class Table:
     classes: Sequence[str] = field(default_factory=tuple)
 
 
-_Column = tuple[str, str]
-_CCD: tuple[_Column, ...] = (
-    ("current_density_mA_cm2", "j / mA/cm²"),
-    ("verdict", "verdict"),
-    ("reason", "reason"),
-    ("voltage_positive_V", "V+ / V"),
-    ("voltage_negative_V", "V\N{MINUS SIGN} / V"),
-    ("ASR_apparent_ohm_cm2", "apparent ASR / Ω cm²"),
-    ("apparent_over_electrolyte", "of the electrolyte"),
-    ("rms_percent", "rms / %"),
-    ("largest_step_percent", "largest step / %"),
-    ("asymmetry_percent", "asymmetry / %"),
-    ("end_ratio", "end / start"),
-    ("areal_capacity_mAh_cm2", "mAh/cm²"),
-)
-_CONDUCTIVITY: tuple[_Column, ...] = (
-    ("step", "spectrum"),
-    ("stack_pressure_MPa", "MPa"),
-    ("temperature_degC", "°C"),
-    ("conductivity_mS_cm", "conductivity / mS/cm"),
-    ("R_total_ohm", "R total / Ω"),
-    ("R_bulk_ohm", "R bulk / Ω"),
-    ("R_grain_boundary_ohm", "R grain boundary / Ω"),
-    ("fit_residual_percent", "fit residual / %"),
-    ("kramers_kronig_residual_percent", "Kramers-Kronig / %"),
-    ("why_not_identified", "not identified"),
-)
-_INTERFACE: tuple[_Column, ...] = (
-    ("step", "spectrum"),
-    ("stack_pressure_MPa", "MPa"),
-    ("temperature_degC", "°C"),
-    ("R_electrolyte_ohm", "R electrolyte / Ω"),
-    ("R_interface_ohm", "R interface / Ω"),
-    ("ASR_interface_ohm_cm2", "ASR per interface / Ω cm²"),
-    ("R_total_ohm", "R total / Ω"),
-    ("kramers_kronig_residual_percent", "Kramers-Kronig / %"),
-    ("not_identified", "not identified"),
-)
-_KNOWN = {
-    "ccd": ("Levels", "steps", _CCD),
-    "conductivity": ("By spectrum", "spectra", _CONDUCTIVITY),
-    "interface_resistance": ("By spectrum", "spectra", _INTERFACE),
-}
+#: A table of more rows is thinned: the plot shows them all.
+MOST_ROWS = 60
+#: Of these the third digit is not enough: 99.4 % and 99.9 % are different cells.
+_FINE = ("efficiency_percent", "retention_percent", "cycle", "potential_V", "_peak_V")
 _SYMBOLS = {
     "stable": "○",
     "irregular": "▲",
@@ -74,10 +36,11 @@ _SYMBOLS = {
 
 def result_tables(name: str, result: Mapping[str, Any]) -> list[Table]:
     """The tables of one analysis; of one that the report does not know, every list of rows."""
-    known = _KNOWN.get(name.strip().replace(" ", "_"))
+    known = KNOWN.get(name.strip().replace(" ", "_"))
     if known is not None:
-        title, key, columns = known
-        return [_table(title, result.get(key) or [], columns)]
+        return [
+            _table(title, result[key], columns) for title, key, columns in known if result.get(key)
+        ]
     return [
         _table(name_of(key), rows, tuple((each, name_of(each)) for each in rows[0]))
         for key, rows in result.items()
@@ -85,7 +48,8 @@ def result_tables(name: str, result: Mapping[str, Any]) -> list[Table]:
     ]
 
 
-def _table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[_Column]) -> Table:
+def _table(title: str, every: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Table:
+    title, rows = _thinned(title, every)
     shown = [column for column in columns if any(_there(row.get(column[0])) for row in rows)]
     return Table(
         title,
@@ -93,6 +57,17 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[_Col
         [[_cell(row, key) for key, _ in shown] for row in rows],
         [str(row.get("verdict", "")).replace(" ", "-") for row in rows],
     )
+
+
+def _thinned(
+    title: str, rows: Sequence[Mapping[str, Any]]
+) -> tuple[str, Sequence[Mapping[str, Any]]]:
+    """At most so many rows, the first and the last among them; the title then says so."""
+    count = len(rows)
+    if count <= MOST_ROWS:
+        return title, rows
+    chosen = sorted({round(k * (count - 1) / (MOST_ROWS - 1)) for k in range(MOST_ROWS)})
+    return f"{title}: {MOST_ROWS} of {count} rows", [rows[index] for index in chosen]
 
 
 def _there(value: object) -> bool:
@@ -109,6 +84,8 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
             return f"{_SYMBOLS[text]} {text}" if key == "verdict" and text in _SYMBOLS else text
         case list(items):
             return powers("; ".join(name_of(str(item)) for item in items))
+        case int(value) | float(value) if key.endswith(_FINE):
+            return number(value, 5)
         case int(value) | float(value):
             return with_error(value, _error(row, key))
         case _:

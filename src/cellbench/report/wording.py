@@ -9,12 +9,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cellbench import analysis
+from cellbench.analysis import reported
 from cellbench.errors import InputError
 from cellbench.store import Run
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 _EXPONENTS = {"cm2": "cm²", "mm2": "mm²", "m2": "m²", "cm3": "cm³"}
-_TITLES = {"ccd": "Critical current density"}
+_TITLES = {
+    "ccd": "Critical current density",
+    "dq dv": "dQ/dV",
+    "gitt": "GITT",
+    "lsv onset": "Onset of decomposition",
+    "rate table": "Rate capability",
+}
 _POWERED = re.compile(r"\b(cm2|mm2|m2|cm3)\b")
 
 
@@ -27,7 +34,7 @@ def number(value: float | None, digits: int = 4) -> str:
     """A number of so many significant digits; a dash for what is not there."""
     if value is None or not math.isfinite(value):
         return DASH
-    return f"{value:.{digits}g}".replace("-", MINUS)
+    return reported.plain(value, digits).replace("-", MINUS)
 
 
 def with_error(value: float, error: float | None) -> str:

@@ -1,5 +1,5 @@
 /* What every plot of a report shares: colours, numbers as text, axes, a place on the page.
-   The template puts the five scripts of a report into one function, so that they see each other;
+   The template puts the six scripts of a report into one function, so that they see each other;
    the numbers are in the page as JSON, and nothing is loaded from anywhere. */
 
 const data = JSON.parse(document.getElementById("data").textContent);

@@ -1,5 +1,6 @@
 /* All spectra in one Nyquist plot: points measured, lines fitted, as many ohms per pixel both ways. */
 
+const MOST_NAMED = 16;
 const RAMP = [[68, 1, 84], [65, 68, 135], [42, 120, 142], [34, 168, 132], [122, 209, 81], [253, 231, 37]];
 
 // Viridis, without the end that would vanish on this background.
@@ -129,9 +130,19 @@ function nyquistPlot() {
   holder.append(legend(spectra, hidden, () => chart.redraw(false), fitted));
 }
 
+// Both ends of the colour scale, where there are too many to name each.
+function rampKey(name, first, last) {
+  const key = element("span", "", {class: "curve-key"});
+  const stops = [0, 0.25, 0.5, 0.75, 1].map((at) => ordered(at, 2)).join(",");
+  key.append(element("span", `${name} ${first}`.trim()),
+    element("i", "", {class: "ramp", style: `background:linear-gradient(to right,${stops})`}), element("span", last));
+  return key;
+}
+
 function legend(spectra, hidden, redraw, fitted) {
   const list = element("div", "", {class: "legend", role: "group", "aria-label": "Spectra shown"});
-  spectra.forEach((spectrum, index) => {
+  if (spectra.length > MOST_NAMED) list.append(rampKey("", spectra[0].label, spectra[spectra.length - 1].label));
+  else spectra.forEach((spectrum, index) => {
     const button = element("button", spectrum.label, {type: "button", "aria-pressed": "true"});
     button.prepend(element("i", "", {style: `background:${ordered(index, spectra.length)}`}));
     button.onclick = () => {

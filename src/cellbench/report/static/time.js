@@ -128,7 +128,7 @@ function timeTools(zoom, group) {
     tools.append(button);
   }
   tools.append(element("span", "drag to zoom, double-click for the whole test", {class: "hint"}));
-  const kinds = [["plus", "positive half-cycle"], ["minus", "negative half-cycle"], ["eis", "spectrum"]];
+  const kinds = [["plus", "positive current"], ["minus", "negative current"], ["eis", "spectrum"]];
   const key = element("span", "");
   for (const [kind, text] of kinds.filter(([kind]) => data.time.spans.some((span) => span.kind === kind))) {
     key.append(element("span", "", {class: "key", style: `background:var(--${kind})`}), text);

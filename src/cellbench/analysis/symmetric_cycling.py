@@ -1,0 +1,160 @@
+"""Long plating and stripping of a symmetric cell: cycles until polarisation rises, and to a short.
+
+The polarisation of a cycle is half the difference of its two median voltages, which an offset does
+not touch. It has *risen* from the first cycle on from which it stays above 1.5 times its reference
+(median of cycles 2 to 11). A *short* is told as in the critical-current ramp: apparent resistance
+below half the electrolyte's (without a spectrum: below half the reference) for 60 s, and again
+after reversal. Interphases and voids raise the voltage, dendrites lower it (Albertus et al., ACS
+Energy Lett. 6 (2021) 1399).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cellbench.analysis import reported
+from cellbench.analysis.cycles import Cycle, HalfCycle, cycles
+from cellbench.analysis.dataset import Dataset, Result
+from cellbench.analysis.equivalents import electrolyte_resistance_ohm
+from cellbench.analysis.half_cycle import DEFAULT, half_cycle_verdict, is_hard_short
+from cellbench.analysis.half_cycle import HalfCycle as Measured
+
+_REFERENCE_CYCLES = slice(1, 11)
+
+
+def analyse(dataset: Dataset, *, risen: float = 1.5) -> Result:
+    """Polarisation per cycle and the cycles to failure.
+
+    Args:
+        dataset: a run that plates and strips in turn.
+        risen: multiple of the reference polarisation that counts as risen.
+
+    Raises:
+        ValueError: if no cycle is complete.
+    """
+    ran = [cycle for cycle in cycles(dataset) if cycle.complete]
+    if not ran:
+        raise ValueError("No symmetric cycling: no cycle ran in both directions.")
+    levels_V = [_polarisation_V(cycle) for cycle in ran]
+    reference_V = float(np.median(levels_V[_REFERENCE_CYCLES] or levels_V))
+    rise = _risen_from(ran, levels_V, risen * reference_V)
+    short = _shorted_at(dataset, ran, reference_V)
+    start_s, end_s = _halves(ran)[0].start_s, _halves(ran)[-1].end_s
+    return {
+        "verdict": "short" if short else "polarisation risen" if rise else "not_reached",
+        "cycles": len(ran),
+        "risen_at_cycle": rise,
+        "short_at_cycle": short,
+        "survived_cycles": (short - 1) if short else len(ran),
+        "hours": reported.number((end_s - start_s) / 3600),
+        "polarisation_reference_V": reported.number(reference_V),
+        "polarisation_last_V": reported.number(levels_V[-1]),
+        "polarisation_growth_percent": reported.percent(_growth(levels_V, short, reference_V)),
+        **_conditions(dataset, ran),
+        "rows": [_row(cycle, level_V) for cycle, level_V in zip(ran, levels_V, strict=True)],
+    }
+
+
+def describe(result: Mapping[str, Any]) -> list[str]:
+    """The cycles to failure in lines for people."""
+    density, capacity = result["current_density_mA_cm2"], result["areal_capacity_mAh_cm2"]
+    lines = [f"{density:.3g} mA/cm2   {capacity:.3g} mAh/cm2 per half-cycle"]
+    more = "" if result["short_at_cycle"] else "more than "
+    lines.append(f"cycles        {more}{result['survived_cycles']} ({result['hours']:.4g} h)")
+    if result["risen_at_cycle"]:
+        lines.append(f"polarisation  rose for good from cycle {result['risen_at_cycle']} on")
+    if result["short_at_cycle"]:
+        lines.append(f"short         in cycle {result['short_at_cycle']}")
+    reference, last = result["polarisation_reference_V"], result["polarisation_last_V"]
+    lines.append(f"voltage       {reference:.3g} V at first, {last:.3g} V in the last cycle")
+    return lines
+
+
+def _median_V(half: HalfCycle) -> float:
+    flowing = np.abs(half.current_A) > 0.8 * (half.set_A or 0.0)
+    values = half.voltage_V[flowing] if flowing.any() else half.voltage_V
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def _polarisation_V(cycle: Cycle) -> float:
+    levels = [_median_V(half) for half in (cycle.first, cycle.second) if half]
+    return abs(levels[0] - levels[-1]) / 2
+
+
+def _risen_from(ran: Sequence[Cycle], levels_V: Sequence[float], limit_V: float) -> int | None:
+    """The first of five cycles in a row above the limit; a short afterwards does not undo it."""
+    above = [level_V > limit_V for level_V in levels_V]
+    for index in range(len(ran)):
+        if all(above[index : index + 5]):
+            return ran[index].number if len(ran) - index >= 2 else None
+    return None
+
+
+def _shorted_at(dataset: Dataset, ran: Sequence[Cycle], reference_V: float) -> int | None:
+    """The first cycle with a hard short."""
+    halves = [(cycle.number, half) for cycle in ran for half in (cycle.first, cycle.second) if half]
+    set_A = halves[0][1].set_A or 0.0
+    ohm = _reference_ohm(dataset, halves[0][1].start_s, reference_V, set_A)
+    suspects = {
+        index
+        for index, (_, half) in enumerate(halves)
+        if abs(_median_V(half)) < DEFAULT.soft * ohm * set_A
+    }
+    for index in sorted(suspects):
+        following = halves[index + 1][1] if index + 1 < len(halves) else None
+        after = None if following is None else _measured(dataset, following, ohm)
+        if is_hard_short(_measured(dataset, halves[index][1], ohm), after):
+            return halves[index][0]
+    return None
+
+
+def _reference_ohm(dataset: Dataset, start_s: float, reference_V: float, set_A: float) -> float:
+    earlier = [spectrum for spectrum in dataset.spectra if spectrum.time_s < start_s]
+    found = electrolyte_resistance_ohm(earlier[-1]) if earlier else None
+    if found is not None:
+        return found
+    return reference_V / set_A if set_A else 0.0
+
+
+def _measured(dataset: Dataset, half: HalfCycle, ohm: float) -> Measured:
+    set_A = half.pieces[0].set_A or float(np.median(half.current_A))
+    limits = replace(DEFAULT, settle_s=0.0)
+    return half_cycle_verdict(
+        half.time_s, half.voltage_V, half.current_A, dataset.geometry.area_m2, ohm,
+        set_current_A=set_A, start_s=half.start_s, thresholds=limits,
+    )  # fmt: skip
+
+
+def _growth(levels_V: Sequence[float], short: int | None, reference_V: float) -> float | None:
+    """Of the last sound tenth over the reference."""
+    sound = levels_V[: short - 1] if short else levels_V
+    late = sound[-max(1, len(sound) // 10) :]
+    return float(np.median(late)) / reference_V - 1 if late and reference_V else None
+
+
+def _conditions(dataset: Dataset, ran: Sequence[Cycle]) -> Result:
+    halves = _halves(ran)
+    area_m2, start_s, end_s = dataset.geometry.area_m2, halves[0].start_s, halves[-1].end_s
+    capacity = float(np.median([half.capacity_C for half in halves]))
+    set_A = float(np.median([half.set_A or 0.0 for half in halves]))
+    return {
+        "current_density_mA_cm2": reported.milliampere_per_cm2(set_A / area_m2),
+        "areal_capacity_mAh_cm2": reported.milliampere_hour_per_cm2(capacity / area_m2),
+        "stack_pressure_MPa": reported.megapascal(dataset.stack_pressure_Pa(start_s, end_s)),
+        "temperature_degC": reported.degree_celsius(dataset.temperature_K(start_s, end_s)),
+    }
+
+
+def _halves(ran: Sequence[Cycle]) -> list[HalfCycle]:
+    return [half for cycle in ran for half in (cycle.first, cycle.second) if half]
+
+
+def _row(cycle: Cycle, level_V: float) -> Result:
+    first = cycle.first
+    return {
+        "cycle": cycle.number,
+        "time_h": reported.number(first.start_s / 3600 if first else None),
+        "polarisation_V": reported.number(level_V),
+    }
