@@ -12,6 +12,7 @@ from cellbench.engine.causes import judge, root_cause
 from cellbench.engine.run import RunState
 from cellbench.engine.trips import SafeState, Trip
 from cellbench.errors import InstrumentError
+from cellbench_sim.bench import SimulatedBench
 
 Runner = Callable[..., Any]
 
@@ -174,3 +175,20 @@ def test_text_that_the_disk_cannot_take_is_an_error_and_not_a_hang(run: Runner) 
     ran = run(HEAD + "  - prompt: Well?\n  - rest: 5 s\n", disturb=answer_nonsense)
     assert ran.end.state is RunState.FAILED
     assert "cannot be written" in ran.end.reason
+
+
+def test_a_bench_with_nothing_but_a_potentiostat_runs_to_the_end(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = SimulatedBench.description
+
+    def bare(bench: SimulatedBench, addresses: Any = None) -> dict[str, Any]:
+        content = whole(bench, addresses)
+        content["instruments"] = {"potentiostat": content["instruments"]["potentiostat"]}
+        return content
+
+    monkeypatch.setattr(SimulatedBench, "description", bare)
+    ran = run("cellbench: 1\nname: A test\nsteps:\n  - rest: 60 s\n")
+    assert ran.end.state is RunState.COMPLETED
+    assert ran.kinds().count("step ended") == 1
+    assert ran.reader.journal[-1].time_s >= 60

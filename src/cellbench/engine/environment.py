@@ -73,7 +73,10 @@ class Environment:
     # --- Watching -------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Poll every instrument until cancelled; raises `Trip` when a limit is crossed."""
+        """Poll every instrument until cancelled; raises `Trip` when a limit is crossed.
+
+        Returns at once on a bench where there is nothing to poll.
+        """
         bench = self._bench
         async with asyncio.TaskGroup() as group:
             if bench.press is not None:

@@ -133,9 +133,14 @@ class Conductor:
         return await to_the_end(self._end(cause, tasks), self._say)
 
     async def _first_end(self, tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
-        """Wait for an alarm, or for the walk or the watch to end; None is the program's own end."""
-        ends: list[asyncio.Future[Any]] = [*tasks, self._alarm]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        """Wait for an alarm, a failure, or the end of the walk; None is the program's own end."""
+        walk = tasks[0]
+        ends: set[asyncio.Future[Any]] = {*tasks, self._alarm}
+        while not walk.done():
+            done, ends = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            # A watch with nothing to watch ends at once, which is no reason to end the run.
+            if any(each is self._alarm or each.exception() is not None for each in done):
+                break
         if self._alarm.done():
             return self._alarm.result()
         failures = [task.exception() for task in tasks if task.done()]
