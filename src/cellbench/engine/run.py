@@ -13,28 +13,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pydantic import BaseModel
-
-from cellbench.analysis.dataset import Setting, StepData
 from cellbench.analysis.stored import geometry
 from cellbench.bench import Bench
 from cellbench.engine.environment import Environment
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
+from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import make_safe
 from cellbench.engine.screening import screen
 from cellbench.engine.status import Forecast, Status
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.trips import SafeState, StepFailed, Trip
-from cellbench.engine.verdicts import Verdicts, foresees_short
-from cellbench.engine.view import StepView
+from cellbench.engine.verdicts import Verdicts
 from cellbench.errors import InputError, InstrumentError, StoreError
 from cellbench.instruments.readings import Outcome
 from cellbench.protocol.check import adapt
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.plan import Plan
-from cellbench.protocol.program import AnyStep, ChannelStep, EisStep, PassEnded, Program
+from cellbench.protocol.program import (
+    AnyStep,
+    ChannelStep,
+    CheckStep,
+    EisStep,
+    PassEnded,
+    Program,
+)
 from cellbench.protocol.walk import Walk
 from cellbench.store import Run, RunWriter, Store
 
@@ -133,12 +137,20 @@ class Conductor:
         watch = LimitWatch(program.limits)
         recorder = Recorder(self._writer, self.journal, self.status)
         self._recorder = recorder
-        environment = Environment(bench, program.card.stack_area_m2, watch, recorder)
-        self._verdicts = Verdicts(
-            geometry(program.card), short_foreseen=foresees_short(program.nodes)
+        environment = Environment(
+            bench, program.card.stack_area_m2, watch, recorder, program.conditions_every_s
         )
+        self._passes = Passes()
+        self._verdicts = Verdicts(geometry(program.card), program.nodes)
         runner = StepRunner(
-            bench, environment, recorder, self.journal, watch, self._verdicts, self.status
+            bench,
+            environment,
+            recorder,
+            self.journal,
+            watch,
+            self._verdicts,
+            self.status,
+            self._passes,
         )
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(environment.watch())
@@ -154,9 +166,10 @@ class Conductor:
                 await self._step(item, walk, runner)
 
     async def _pass_ended(self, item: PassEnded, walk: Walk) -> None:
-        view = StepView(item.until, self.status, self._verdicts.holds)
-        view.update(self.journal.now_s)
+        passes, verdicts = self._passes, self._verdicts
+        view = passes.view(item.path, self.journal.now_s, self.status, verdicts.holds)
         met = first_met(item.until, view)
+        passes.ended(item.path, last=item.last or met is not None)
         if met is not None:
             await self.journal.enter(
                 "loop ended", step=item.path, text=f"loop ended: {describe(met)}"
@@ -174,7 +187,9 @@ class Conductor:
         if adapted is None:
             return
         start_s = self.journal.now_s
-        if not self._screened and isinstance(adapted, ChannelStep | EisStep):
+        if isinstance(adapted, CheckStep):
+            self._screened = self._screened or adapted.voltage is not None
+        elif not self._screened and isinstance(adapted, ChannelStep | EisStep):
             self._screened = True
             await screen(
                 self.program.card, self.bench, self.program.limits.electrical, self._recorder,
@@ -182,17 +197,7 @@ class Conductor:
             )  # fmt: skip
             start_s = self.journal.now_s
         self._show_step(adapted, start_s)
-        self._recorder.enter_step(adapted.path, adapted.verb)
-        settings = _settings(adapted)
-        await self.journal.enter("step started", step=adapted.path, what=adapted.what,
-                                 verb=adapted.verb, settings=settings)  # fmt: skip
-        end = await runner.run(adapted)
-        await self.journal.enter("step ended", step=adapted.path, verb=adapted.verb,
-                                 ending=end.ending, results=dict(end.results))  # fmt: skip
-        self._verdicts.step_ended(
-            StepData(adapted.path, adapted.verb, start_s, self.journal.now_s, settings, end.ending),
-            self.status.value("temperature_K"),
-        )
+        end = await runner.perform(adapted)
         if adapted.save_as is not None:
             walk.record(adapted.save_as, end.results)
 
@@ -248,17 +253,6 @@ class Conductor:
         text = getattr(entry, "text", "")
         if text:
             self.status.messages.append((getattr(entry, "time_s", 0.0), text))
-
-
-def _settings(step: AnyStep) -> dict[str, Setting]:
-    """What a step asks for, as the journal keeps it: the technique's numbers, or the step's own."""
-    technique = getattr(step, "technique", None)
-    if isinstance(technique, BaseModel):
-        return technique.model_dump(mode="json", exclude={"cut_offs"}, exclude_none=True)
-    names = ("kind", "pressure_Pa", "force_N", "rate_N_per_s", "temperature_K", "timeout_s",
-             "prompt", "text")  # fmt: skip
-    values = {name: getattr(step, name, None) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _deepest(error: BaseException) -> BaseException:

@@ -33,6 +33,8 @@ from cellbench.protocol.scope import Results, Scope, evaluate_bindings, text_of
 from cellbench.protocol.source import SourceNode
 from cellbench.quantities import PLAIN, Quantity
 
+#: In a loop, ``$cycle`` is the number of the pass, from 1; of nested loops, of the innermost.
+CYCLE = "cycle"
 #: What a program can expand to before it counts as endless.
 MAX_ITEMS = 100_000
 
@@ -166,9 +168,10 @@ class Walk:
         times = _times(node.times, scope)
         for index in range(1, times + 1):
             here = f"{path}[{index}]"
-            yield from self._walk(node.nodes, f"{here}/", scope, bindings)
+            inner = scope.inner({CYCLE: Quantity(float(index))})
+            yield from self._walk(node.nodes, f"{here}/", inner, bindings)
             unmet = index == times and bool(node.conditions)
-            yield self._ended(here, node.conditions, scope, last=index == times, unmet=unmet)
+            yield self._ended(here, node.conditions, inner, last=index == times, unmet=unmet)
             if self._left():
                 return
 
@@ -183,7 +186,7 @@ class Walk:
             here = f"{path}[{index}]"
             chosen = dict(zip(node.variables, values, strict=True))
             shown = {**bindings, **{name: str(value) for name, value in chosen.items()}}
-            inner = scope.inner(chosen)
+            inner = scope.inner({CYCLE: Quantity(float(index)), **chosen})
             yield from self._walk(node.nodes, f"{here}/", inner, shown)
             yield self._ended(here, node.conditions, inner, last=index == count, unmet=False)
             if self._left():
