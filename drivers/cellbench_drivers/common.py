@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -67,16 +66,25 @@ Temperature = Annotated[float, _quantity("temperature")]
 TemperatureRate = Annotated[float, _quantity("rate of temperature")]
 
 
-@contextlib.contextmanager
-def wire(name: str) -> Iterator[None]:
+class wire:  # noqa: N801 (reads as what it is: with wire(name))
     """Turn failures of the connection into errors of the instrument ``name``."""
-    try:
-        yield
-    except InstrumentError:
-        raise
-    except TransportTimeout as error:
-        raise InstrumentTimeout(name, f"does not answer ({error})") from error
-    except TransportClosed as error:
-        raise InstrumentError(name, f"the connection is gone ({error})") from error
-    except CellbenchError as error:
-        raise InstrumentError(name, str(error)) from error
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        """Raise what the failure means for the instrument."""
+        match error:
+            case None | InstrumentError():
+                return
+            case TransportTimeout():
+                raise InstrumentTimeout(self._name, f"does not answer ({error})") from error
+            case TransportClosed():
+                raise InstrumentError(self._name, f"the connection is gone ({error})") from error
+            case CellbenchError():
+                raise InstrumentError(self._name, str(error)) from error

@@ -41,6 +41,9 @@ _ALARMS = {
     0x40: "loop break",
     0x80: "heater failed",
 }
+#: The summary of alarms is a second request on a slow line. It is left out while the temperature
+#: moves as a chamber's can (a broken sensor's does not), but never for longer than this.
+_SUMMARY_EVERY_S, _JUMP_K = 30.0, 2.0
 _ZERO_CELSIUS_K = 273.15
 _MINUTE_S = 60.0
 
@@ -81,6 +84,8 @@ class Eurotherm:
         self._stream = stream
         self._registers = ModbusMaster(stream, self._options.unit, "rtu", self._options.timeout)
         self._scale = 10.0 ** (self._options.decimals or 0)
+        self._measured = self._summary = 0
+        self._summary_due_s = 0.0
         self.capabilities = ChamberCapabilities(
             model="Eurotherm",
             temperature_min_K=self._options.temperature_min,
@@ -118,7 +123,7 @@ class Eurotherm:
         """Look at it: temperature, set point, alarms."""
         with wire(self.name):
             measured, set_point = await self._registers.read_registers(_PV, 2)
-        summary = await self._word(_SUMMARY)
+        summary = await self._alarm_summary(_signed(measured))
         alarms = [text for bit, text in _ALARMS.items() if summary & bit]
         return ChamberState(
             time_s=asyncio.get_running_loop().time(),
@@ -127,6 +132,16 @@ class Eurotherm:
             alarm=", ".join(alarms),
             flags=int(Flag.SATURATED) if summary & _SENSOR_BREAK else 0,
         )
+
+    async def _alarm_summary(self, measured: int) -> int:
+        """Return the summary of alarms: asked for at times, when it is set, when PV has jumped."""
+        now_s = asyncio.get_running_loop().time()
+        jumped = abs(measured - self._measured) > _JUMP_K * self._scale
+        if self._summary or jumped or now_s >= self._summary_due_s:
+            self._summary = await self._word(_SUMMARY)
+            self._summary_due_s = now_s + _SUMMARY_EVERY_S
+        self._measured = measured
+        return self._summary
 
     async def quiet(self) -> Outcome:
         """Hold: the controller keeps its set point by itself; read that back."""

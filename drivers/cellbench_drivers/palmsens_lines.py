@@ -20,9 +20,12 @@ _BANDWIDTH_INTERVALS = 10.0
 _VOLTAGE_ACCURACY_V = 5e-3
 
 
-def program(head: Sequence[str], loop: str, body: Sequence[str]) -> str:
-    """Put a program together: set-up, one measurement loop, and the cell open at its end."""
-    lines = [*head, loop, *_indent(body), "endloop", "on_finished:", *_indent(["cell_off"])]
+def program(head: Sequence[str], *loops: tuple[str, Sequence[str]]) -> str:
+    """Put a program together: set-up, measurement loops, and the cell open at its end."""
+    lines = [*head]
+    for loop, body in loops:
+        lines += [loop, *_indent(body), "endloop"]
+    lines += ["on_finished:", *_indent(["cell_off"])]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -90,12 +93,20 @@ def package(*names: str) -> list[str]:
     return ["timer_get t", "pck_start", *(f"pck_add {name}" for name in names), "pck_end"]
 
 
-def dc_body(cut_offs: Sequence[CutOff], limits: ElectricalLimits) -> list[str]:
-    """Write the body of a loop that measures voltage and current."""
+def dc_body(
+    cut_offs: Sequence[CutOff], limits: ElectricalLimits, leave: str = "breakloop"
+) -> list[str]:
+    """Write the body of a loop that measures voltage and current.
+
+    Args:
+        cut_offs: Those of the technique.
+        limits: Those of the cell.
+        leave: The statement that a cut-off ends with.
+    """
     # Cut-offs first: a charge to exactly the limit then ends as it was meant to.
     return [
         *package("p", "c", "t"),
-        *cut_off_lines(cut_offs, ("voltage", "current")),
+        *cut_off_lines(cut_offs, ("voltage", "current"), leave),
         *voltage_trips(limits.voltage_min_V, limits.voltage_max_V),
         *_if("c", ">=", limits.current_max_A, _trip("current max")),
         *_if("c", "<=", -limits.current_max_A, _trip("current max")),
@@ -114,12 +125,14 @@ def _trip(which: str) -> list[str]:
     return [f'send_string "TRIP {which}"', "abort"]
 
 
-def cut_off_lines(cut_offs: Sequence[CutOff], measured: tuple[str, ...]) -> list[str]:
-    """Break the loop at those cut-offs whose quantity is measured."""
+def cut_off_lines(
+    cut_offs: Sequence[CutOff], measured: tuple[str, ...], leave: str = "breakloop"
+) -> list[str]:
+    """Leave the loop at those cut-offs whose quantity is measured."""
     lines: list[str] = []
     for index, cut_off in enumerate(cut_offs):
         if cut_off.quantity in measured:
-            lines += _cut_off(cut_off, [f'send_string "CUT {index}"', "breakloop"])
+            lines += _cut_off(cut_off, [f'send_string "CUT {index}"', leave])
     return lines
 
 

@@ -28,6 +28,9 @@ _RANGE_HEADROOM = 1.1
 #: Autoranging in a spectrum stops here: the ranges below are slow.
 _SPECTRUM_RANGE_MIN_A = 100e-9
 _INTERVAL_USUAL_S = 1.0
+#: With so much time for a sample, ranges down to this one settle.
+_SLOW_S = 0.5
+_SLOW_RANGE_MIN_A = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,12 @@ class Model:
         """Return the smallest range with headroom above a current, or else the highest."""
         wanted_A = _RANGE_HEADROOM * abs(expected_A)
         return next((top for top in self.current_ranges_A if top >= wanted_A), self.current_max_A)
+
+    def slow_range_min(self, interval_s: float) -> float:
+        """Return the lowest range that autoranging may use where a sample takes so long."""
+        if interval_s < _SLOW_S:
+            return self.spectrum_range_min()
+        return next(top for top in self.current_ranges_A if top >= _SLOW_RANGE_MIN_A)
 
     def spectrum_range_min(self) -> float:
         """Return the lowest range that autoranging may use in a spectrum."""

@@ -28,6 +28,7 @@ class ScriptRun:
     Attributes:
         ending: How it ended, None while it runs.
         open_circuit_V: Voltage before a spectrum, nan until it is known.
+        started_s: Loop time at which the loop began, nan until its first row.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class ScriptRun:
         self._rows = 0
         self._garbled = 0
         self._flags_next = 0
-        self._zero_s = math.nan
+        self.started_s = math.nan
         self._last_s = 0.0
         self._gap_s = _GAP_INTERVALS * script.interval_s
 
@@ -96,7 +97,7 @@ class ScriptRun:
         if elapsed_s - self._last_s > self._gap_s and self._rows:
             flags |= Flag.MISSING
         if not self._rows:
-            self._zero_s = self._now() - elapsed_s
+            self.started_s = self._now() - elapsed_s
         self._rows += 1
         self._garbled = self._flags_next = 0
         self._last_s = elapsed_s
@@ -104,7 +105,7 @@ class ScriptRun:
         if self._at_rest:
             # The cell relay is open: no current flows, by construction.
             columns["current_A"] = (0.0,)
-        return Block((self._zero_s + elapsed_s,), columns, (flags,))
+        return Block((self.started_s + elapsed_s,), columns, (flags,))
 
     def _count_garbled(self, error: ValueError) -> None:
         self._garbled += 1

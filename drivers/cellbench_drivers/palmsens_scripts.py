@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from cellbench.instruments.techniques import (
     ConstantCurrent,
@@ -108,12 +109,12 @@ def script_for(technique: Technique, limits: ElectricalLimits, model: Model) -> 
 
 
 def _rest(technique: Rest, limits: ElectricalLimits, model: Model) -> Script:
-    interval_s, duration_s = technique.interval_s, technique.duration_s
+    interval_s, duration_s = _interval_s(technique), technique.duration_s
     head = [*declare("p", "t"), *mode(POTENTIOSTAT, interval_s), *voltage_range(limits, model)]
     loop = f"meas_loop_ocp p {literal(interval_s)} {literal(duration_s)}"
     body = [*package("p", "t"), *cut_off_lines(technique.cut_offs, ("voltage",))]
     body += voltage_trips(limits.voltage_min_V, limits.voltage_max_V)
-    text = program([*head, "cell_off", "timer_start"], loop, body)
+    text = program([*head, "cell_off", "timer_start"], (loop, body))
     return _timed(text, (VOLTAGE, TIME), ("voltage_V",), duration_s, interval_s)
 
 
@@ -132,7 +133,7 @@ def _constant_current(technique: ConstantCurrent, limits: ElectricalLimits, mode
     loop = f"meas_loop_cp p c {literal(current_A)} {_pace(technique)}"
     current_max_A = max(limits.current_max_A, abs(current_A) * (1 + _CURRENT_ACCURACY))
     trips = limits.model_copy(update={"current_max_A": current_max_A})
-    return _dc(program(head, loop, dc_body(technique.cut_offs, trips)), technique)
+    return _dc(program(head, (loop, dc_body(technique.cut_offs, trips))), technique)
 
 
 def _constant_voltage(technique: ConstantVoltage, limits: ElectricalLimits, model: Model) -> Script:
@@ -140,18 +141,24 @@ def _constant_voltage(technique: ConstantVoltage, limits: ElectricalLimits, mode
     head = _potentiostat_head((voltage_V,), technique.interval_s, technique, limits, model)
     loop = f"meas_loop_ca p c {literal(voltage_V)} {_pace(technique)}"
     body = dc_body(technique.cut_offs, around(limits, voltage_V))
-    return _dc(program(head, loop, body), technique)
+    return _dc(program(head, (loop, body)), technique)
 
 
 def _sweep(technique: Sweep, limits: ElectricalLimits, model: Model) -> Script:
-    ends = (technique.start_V, technique.end_V)
-    interval_s = technique.step_V / technique.rate_V_per_s
-    head = _potentiostat_head(ends, interval_s, technique, limits, model)
-    numbers = (*ends, technique.step_V, technique.rate_V_per_s)
-    loop = " ".join(["meas_loop_lsv p c", *map(literal, numbers)])
-    text = program(head, loop, dc_body(technique.cut_offs, around(limits, *ends)))
+    voltages = technique.voltages_V
+    interval_s = technique.interval_s
+    head = _potentiostat_head(voltages, interval_s, technique, limits, model)
+    # A cut-off ends the whole script: leaving one loop would begin the next.
+    leave = "abort" if technique.vertices_V else "breakloop"
+    body = dc_body(technique.cut_offs, around(limits, *voltages), leave)
+    pace = f"{literal(technique.step_V)} {literal(technique.rate_V_per_s)}"
+    loops = [
+        (f"meas_loop_lsv p c {literal(start_V)} {literal(end_V)} {pace}", body)
+        for start_V, end_V in pairwise(voltages)
+    ]
     layout = (VOLTAGE, CURRENT, TIME)
-    return _timed(text, layout, ("voltage_V", "current_A"), technique.duration_s, interval_s)
+    columns = ("voltage_V", "current_A")
+    return _timed(program(head, *loops), layout, columns, technique.duration_s, interval_s)
 
 
 def _impedance(technique: Impedance, limits: ElectricalLimits, model: Model) -> Script:
@@ -163,7 +170,7 @@ def _impedance(technique: Impedance, limits: ElectricalLimits, model: Model) -> 
         head += _potentiostatic_head(technique, limits, model)
     frequencies = frequencies_Hz(technique)
     loop = _spectrum_loop(technique, len(frequencies))
-    text = program([*head, "cell_on", "timer_start"], loop, package("f", "zr", "zi", "t"))
+    text = program([*head, "cell_on", "timer_start"], (loop, package("f", "zr", "zi", "t")))
     return Script(
         text=text,
         layout=(FREQUENCY, IMPEDANCE_REAL, IMPEDANCE_IMAG, TIME),
@@ -235,7 +242,7 @@ def _potentiostat_head(
         *declare("p", "c", "t"),
         *mode(POTENTIOSTAT, interval_s),
         *window(limits, model),
-        *potentiostat_range(min(model.spectrum_range_min(), top_A), top_A),
+        *potentiostat_range(min(model.slow_range_min(interval_s), top_A), top_A),
         *voltage_range(limits, model),
         *measure_open_circuit(limits),
         f"set_e {literal(voltages_V[0])}",
@@ -245,13 +252,27 @@ def _potentiostat_head(
 
 
 def _pace(technique: ConstantCurrent | ConstantVoltage) -> str:
-    return f"{literal(technique.interval_s)} {literal(technique.duration_s)}"
+    return f"{literal(_interval_s(technique))} {literal(technique.duration_s)}"
+
+
+def _interval_s(technique: Rest | ConstantCurrent | ConstantVoltage) -> float:
+    """Return an interval that divides the duration: an instrument skips what is left over.
+
+    It is rounded down to the digits that a literal holds, so that no interval is lost to rounding.
+    """
+    duration_s = float(f"{technique.duration_s:.5e}")
+    exact = duration_s / technique.interval_s
+    count = math.ceil(exact - 1e-6)
+    if abs(exact - count) < 1e-6:
+        return technique.interval_s
+    digits = 5 - math.floor(math.log10(duration_s / count))
+    return math.floor(duration_s / count * 10.0**digits) / 10.0**digits
 
 
 def _dc(text: str, technique: ConstantCurrent | ConstantVoltage) -> Script:
     columns = ("voltage_V", "current_A")
     layout = (VOLTAGE, CURRENT, TIME)
-    return _timed(text, layout, columns, technique.duration_s, technique.interval_s)
+    return _timed(text, layout, columns, technique.duration_s, _interval_s(technique))
 
 
 def _timed(

@@ -41,6 +41,8 @@ _ALARMS = {
 _KN = 1000.0
 #: What no press shows, in its own units: a float with its words swapped does, nearly always.
 _BEYOND, _BELOW = 1e4, 1e-20
+#: Heartbeats within the host timeout: some may be lost.
+_BEATS = 4
 _NO_FORCE_N = 1.0
 _RATE_MIN_N_PER_S = 1e-3
 _HOLD_TRIES, _HOLD_PAUSE_S = 10, 0.2
@@ -72,7 +74,7 @@ class PlcPressOptions(Options):
     word_order: WordOrder = "lsw first"
     capacity: Force = Field(default=25e3, gt=0)
     rate_max: ForceRate = Field(default=5e3, gt=0)
-    host_timeout: Duration = Field(default=10.0, gt=0)
+    host_timeout: Duration = Field(default=60.0, gt=0)
 
 
 class PlcPress:
@@ -89,6 +91,7 @@ class PlcPress:
         self._stream = stream
         self._registers = ModbusMaster(stream, self._options.unit, "tcp")
         self._beat = 0
+        self._beat_due_s = 0.0
         self._unload_due = False
         self.capabilities = PressCapabilities(
             model="PLC press",
@@ -101,9 +104,12 @@ class PlcPress:
 
     async def connect(self) -> Identity:
         """Check that the numbers make sense and set the host timeout; moves nothing."""
-        state = await self._look()
         with wire(self.name):
+            measured = await self._registers.read_registers(_STATUS, _STATUS_COUNT)
             self._beat = (await self._registers.read_registers(_HEARTBEAT, 1))[0]
+        for at in (2, 4, 6, 8):
+            self._plausible(measured[at : at + 2])
+        state = await self._look()
         await self._write(_HOST_TIMEOUT, self._floats(self._options.host_timeout))
         await self.heartbeat()
         remarks = [f"found at {state.force_N / _KN:.3f} kN"]
@@ -151,8 +157,9 @@ class PlcPress:
         await self._do(_Do.CLEAR_ALARM)
 
     async def read(self) -> PressState:
-        """Look at the press, and tell it that the host lives."""
-        await self.heartbeat()
+        """Look at the press; tell it that the host lives as often as it needs to know."""
+        if asyncio.get_running_loop().time() >= self._beat_due_s:
+            await self.heartbeat()
         state = await self._look()
         if self._unload_due and state.at_target and state.set_point_N < _NO_FORCE_N:
             self._unload_due = False
@@ -162,6 +169,8 @@ class PlcPress:
     async def heartbeat(self) -> None:
         """Tell the PLC that the host lives."""
         self._beat = (self._beat + 1) & 0xFFFF
+        due_s = asyncio.get_running_loop().time() + self._options.host_timeout / _BEATS
+        self._beat_due_s = due_s
         with wire(self.name):
             await self._registers.write_registers(_HEARTBEAT, [self._beat])
 
@@ -231,9 +240,7 @@ class PlcPress:
     async def _look(self) -> PressState:
         with wire(self.name):
             registers = await self._registers.read_registers(_STATUS, _STATUS_COUNT)
-        force_kN, _, _, set_point_kN = (
-            self._plausible(registers[at : at + 2]) for at in (2, 4, 6, 8)
-        )
+        force_kN, set_point_kN = (self._plausible(registers[at : at + 2]) for at in (2, 8))
         status = registers[0]
         return PressState(
             time_s=asyncio.get_running_loop().time(),

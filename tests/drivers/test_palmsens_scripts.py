@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +194,47 @@ def test_a_set_value_right_at_a_limit_does_not_trip_by_its_own_noise() -> None:
     assert "if c >= 5100u\n" in script_for(at_limit, LIMITS, NEXUS).text
     hold = ConstantVoltage(voltage_V=4.9, duration_s=10)
     assert "if p >= 4905m\n" in script_for(hold, LIMITS, NEXUS).text
+
+
+def test_a_sweep_through_vertices_is_one_script_that_keeps_the_cell_closed() -> None:
+    sweep = Sweep(start_V=0.5, vertices_V=(2.5, 0.0), end_V=2.5, rate_V_per_s=1e-3)
+    text = script_for(sweep, LIMITS, NEXUS).text
+    loops = [line for line in text.splitlines() if line.startswith("meas_loop")]
+    assert loops == [
+        "meas_loop_lsv p c 500m 2500m 1m 1m",
+        "meas_loop_lsv p c 2500m 0 1m 1m",
+        "meas_loop_lsv p c 0 2500m 1m 1m",
+    ]
+    assert text.count("cell_on\n") == 1
+    assert text.count("cell_off") == 2  # before it is measured, and when all is done
+
+
+def test_a_cut_off_ends_a_sweep_with_vertices_as_a_whole() -> None:
+    sweep = Sweep(
+        start_V=0.0, vertices_V=(1.0,), end_V=0.0, rate_V_per_s=1e-3, cut_offs=CUT_OFFS[:1]
+    )
+    text = script_for(sweep, LIMITS, NEXUS).text
+    assert text.count('send_string "CUT 0"\n        abort\n') == 2
+    assert "breakloop" not in text
+
+
+@given(duration_s=st.floats(0.5, 1e6), interval_s=st.floats(0.01, 100.0))
+def test_the_interval_divides_the_duration(duration_s: float, interval_s: float) -> None:
+    technique = Rest(duration_s=duration_s, interval_s=interval_s)
+    script = script_for(technique, LIMITS, NEXUS)
+    exact_s = float(f"{duration_s:.5e}")
+    whole = math.floor(exact_s / script.interval_s + 1e-6) * script.interval_s
+    assert script.interval_s <= interval_s * (1 + 1e-6)
+    assert exact_s - whole <= 2e-5 * exact_s
+
+
+def test_currents_that_decay_are_followed_into_the_small_ranges() -> None:
+    hold = ConstantVoltage(voltage_V=4.5, duration_s=3600)
+    assert "set_autoranging ba 1n 10m\n" in script_for(hold, LIMITS, NEXUS).text
+    fast = ConstantVoltage(voltage_V=4.5, duration_s=10, interval_s=0.01)
+    assert "set_autoranging ba 100n 10m\n" in script_for(fast, LIMITS, NEXUS).text
+    named = ConstantVoltage(voltage_V=4.5, duration_s=3600, current_range_A=5e-8)
+    assert "set_autoranging ba 1n 100n\n" in script_for(named, LIMITS, NEXUS).text
 
 
 def test_slow_points_of_a_spectrum_are_given_their_periods() -> None:

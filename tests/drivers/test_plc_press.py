@@ -176,15 +176,18 @@ def test_a_press_whose_alarm_stays_is_unloaded_at_once(register_bank: Bank) -> N
     assert played(register_bank, act) == [(100, [4])]
 
 
-def test_the_heartbeat_changes_with_every_look(register_bank: Bank) -> None:
+def test_the_heartbeat_changes_often_enough_while_the_press_is_looked_at(
+    register_bank: Bank,
+) -> None:
     async def act(press: PlcPress, bank: RegisterBank) -> list[int]:
         await press.connect()
-        await press.read()
         await press.heartbeat()
-        await press.read()
+        for _ in range(60):
+            await press.read()
+            await asyncio.sleep(1.0)
         return [values[0] for address, values in bank.written if address == 107]
 
-    assert played(register_bank, act) == [1, 2, 3, 4]
+    assert played(register_bank, act, OPTIONS | {"host_timeout": "60 s"}) == [1, 2, 3, 4, 5]
 
 
 def test_a_parameter_that_the_plc_does_not_keep_stops_the_command(register_bank: Bank) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellbench.engine import environment
 from cellbench.engine.run import RunState
 
 Runner = Callable[..., Any]
@@ -99,13 +98,10 @@ def test_the_same_seed_gives_identical_samples_and_journal_and_another_seed_othe
     assert content(first)[1] != content(other)[1]
 
 
-def test_looking_more_often_changes_nothing_in_the_cell(
-    run: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_looking_more_often_changes_nothing_in_the_cell(run: Runner) -> None:
     protocol = HEAD + "  - current: {at: 0.2 mA/cm2, for: 5 min}\n  - rest: 2 min\n"
     seldom = run(protocol)
-    monkeypatch.setattr(environment, "INTERVAL_S", 1.0)
-    often = run(protocol)
+    often = run(protocol.replace("steps:", "conditions: {every: 1 s}\nsteps:"))
     assert len(samples(often, "chamber")["time_s"]) > 4 * len(samples(seldom, "chamber")["time_s"])
     for name, column in samples(seldom, "potentiostat").items():
         np.testing.assert_array_equal(column, samples(often, "potentiostat")[name])

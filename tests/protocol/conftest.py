@@ -48,7 +48,7 @@ CHANNEL = ChannelCapabilities(
     reaction=ReactionTime(1.0, 0.02, 1.0),
     voltage_noise_V=1e-4,
 )
-PRESS = PressCapabilities("Press", 5.0, 5000.0, 500.0, 5.0, ReactionTime(0.5, 0.02, 0.2))
+PRESS = PressCapabilities("Press", 5.0, 5000.0, 500.0, 30.0, ReactionTime(0.5, 0.02, 0.2))
 GAUGE = GaugeCapabilities("Load cell", 5000.0, 0.5, 0.02)
 CHAMBER = ChamberCapabilities("Chamber", 253.15, 453.15, 0.1)
 

@@ -38,6 +38,9 @@ class Data:
     def value(self, quantity: Watched) -> float | None:
         return self.now.get(quantity)
 
+    def reached(self, quantity: Watched, *, above: bool) -> float | None:  # noqa: ARG002
+        return self.now.get(quantity)
+
     def slope(self, quantity: Watched, _window_s: float) -> float | None:
         return self.slopes.get(quantity)
 

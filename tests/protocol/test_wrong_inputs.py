@@ -58,6 +58,85 @@ PROTOCOLS: dict[str, tuple[str, int, list[str]]] = {
         ["no value", "quotes"],
     ),
     "null byte": ("name: \0\n", 0, ["not YAML"]),
+    # Interruptions, sweeps, checks
+    "interrupted by nothing": (
+        steps("- hold: {at: 1 V, for: 1 h, every: {interval: 10 min}}"),
+        4,
+        ['"every" needs "do"'],
+    ),
+    "interval and after": (
+        steps(
+            "- hold: {at: 1 V, for: 1 h, every: {interval: 9 min, after: 9 min, do: [rest: 9 s]}}"
+        ),
+        4,
+        ['either "interval" or "after"', "clock then stops"],
+    ),
+    "loop in an interruption": (
+        steps(
+            "- rest:",
+            "    for: 1 h",
+            "    every:",
+            "      after: 10 min",
+            "      do:",
+            "        - repeat: 3",
+            "          steps: [{rest: 1 min}]",
+        ),
+        9,
+        ['"every" holds', "Loops"],
+    ),
+    "spectrum longer than the interval": (
+        steps(
+            "- rest: {for: 9 h, every: {interval: 9 min, do: [eis: {from: 1 Hz, to: 9 mHz}]}}",
+        ),
+        4,
+        ["takes up to", "longer interval"],
+    ),
+    "never interrupted": (
+        steps("- hold: {at: 1 V, for: 10 min, every: {interval: 20 min, do: [rest: 1 s]}}"),
+        4,
+        ["ends before it is interrupted"],
+    ),
+    "charge after a rest": (
+        steps("- rest: {for: 1 h, every: {after: 1 mAh, do: [mark: x]}}"),
+        4,
+        ["only a constant current"],
+    ),
+    "mistyped interruption": (
+        steps("- rest: {for: 1 h, every: {intervall: 10 min, do: [mark: x]}}"),
+        4,
+        ['did you mean "interval"'],
+    ),
+    "one vertex": (
+        steps("- cv: {from: 0 V, vertices: 2 V, rate: 1 mV/s}"),
+        4,
+        ["turns at two potentials"],
+    ),
+    "half a cycle": (
+        steps('- cv: {from: 0 V, vertices: "2, 1 V", cycles: 0.5, rate: 1 mV/s}'),
+        4,
+        ["whole number"],
+    ),
+    "a check of nothing": (steps("- check: {}"), 4, ["nothing is checked"]),
+    "check of a wrong unit": (
+        steps("- check: {stack pressure: at most 5 V}"),
+        4,
+        ["pressure"],
+    ),
+    "remainder of different units": (
+        steps("- repeat: 3", "  steps:", "    - if: $cycle % 2 s == 0", "      steps: [{mark: x}]"),
+        6,
+        ["is a"],
+    ),
+    "conditions seldom": (
+        "name: x\ncell: LYC\nconditions: {every: 10 min}\nsteps:\n  - rest: 1 h\n",
+        3,
+        ["at least each 60 s"],
+    ),
+    "then nothing": (
+        steps("- press: {to: 5 MPa, then: relase}"),
+        4,
+        ['must be "hold" or "release"'],
+    ),
     # Shape
     "no name": ("cell: LYC\nsteps:\n  - rest: 1 s\n", 1, ['needs "name"']),
     "no steps": ("name: x\ncell: LYC\n", 1, ['needs "steps"']),

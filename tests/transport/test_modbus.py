@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pymodbus.datastore import ModbusDeviceContext, ModbusSequentialDataBlock, ModbusServerContext
-from pymodbus.framer import FramerRTU
+from pymodbus.framer import FramerRTU, FramerSocket
+from pymodbus.pdu import DecodePDU, ModbusPDU
+from pymodbus.pdu.register_message import (
+    ReadHoldingRegistersRequest,
+    ReadHoldingRegistersResponse,
+    WriteMultipleRegistersRequest,
+    WriteMultipleRegistersResponse,
+    WriteSingleRegisterRequest,
+    WriteSingleRegisterResponse,
+)
 from pymodbus.server import ModbusTcpServer
 
 from cellbench.clock import run
@@ -95,6 +104,41 @@ def test_tcp_frames_carry_growing_transaction_numbers() -> None:
         return await read_one(master) + await read_one(master)
 
     assert against("tcp", device, twice) == [41, 42]
+
+
+@given(
+    framing=st.sampled_from(["tcp", "rtu"]),
+    address=st.integers(0, 0xFFFF),
+    values=st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=120),
+)
+def test_frames_are_those_of_pymodbus(framing: Framing, address: int, values: list[int]) -> None:
+    framer = (FramerSocket if framing == "tcp" else FramerRTU)(DecodePDU(is_server=False))
+    requests: list[ModbusPDU] = [
+        ReadHoldingRegistersRequest(address=address, count=len(values)),
+        WriteMultipleRegistersRequest(address=address, registers=values),
+        WriteSingleRegisterRequest(address=address, registers=values[:1]),
+    ]
+    replies: list[ModbusPDU] = [
+        ReadHoldingRegistersResponse(registers=values),
+        WriteMultipleRegistersResponse(address=address, count=len(values)),
+        WriteSingleRegisterResponse(address=address, registers=values[:1]),
+    ]
+
+    async def device(end: Stream) -> None:
+        for number, (request, reply) in enumerate(zip(requests, replies, strict=True), 1):
+            for pdu in (request, reply):
+                pdu.dev_id, pdu.transaction_id = 1, number
+            frame = framer.buildFrame(request)
+            assert await end.read_exactly(len(frame), 1.0) == frame
+            await end.write(framer.buildFrame(reply))
+
+    async def all_three(master: ModbusMaster) -> list[int]:
+        registers = await master.read_registers(address, len(values))
+        await master.write_registers(address, values)
+        await master.write_register(address, values[0])
+        return registers
+
+    assert against(framing, device, all_three) == values
 
 
 def test_a_reply_in_single_bytes_is_put_together() -> None:

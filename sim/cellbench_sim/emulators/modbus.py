@@ -1,19 +1,20 @@
 """The server's side of Modbus holding registers: frames by pymodbus, register banks by emulators.
 
+The answer to a read, most of what a device is asked, is put together here.
+
 Functions 3 (read), 6 (write one) and 16 (write several). Exceptions: 1 for any other function, 2
 for an address that does not exist or cannot be written, 3 for a value or count that is not allowed.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pymodbus.framer import FramerBase, FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
 from pymodbus.pdu.register_message import (
-    ReadHoldingRegistersRequest,
-    ReadHoldingRegistersResponse,
     WriteMultipleRegistersRequest,
     WriteMultipleRegistersResponse,
     WriteSingleRegisterResponse,
@@ -78,9 +79,7 @@ class ModbusServer:
                 break
             del self._received[:used]
             if pdu and unit == self._unit:
-                response = self._answer(pdu)
-                response.dev_id, response.transaction_id = unit, transaction
-                send(self._framer.buildFrame(response))
+                send(self._framer.encode(self._reply(pdu), unit, transaction))
 
     def _decode(self) -> tuple[int, int, int, bytes]:
         """Return what the framer finds; what can never become a frame is dropped."""
@@ -94,18 +93,27 @@ class ModbusServer:
             return decoded
         return len(frame), 0, 0, b""
 
-    def _answer(self, pdu: bytes) -> ModbusPDU:
+    def _reply(self, pdu: bytes) -> bytes:
         try:
-            return self._perform(self._checked(pdu))
+            if pdu[0] == _READ:
+                return self._read(pdu)
+            response = self._perform(self._checked(pdu))
         except ModbusRefusal as refusal:
-            return ExceptionResponse(pdu[0] & 0x7F, refusal.code)
+            response = ExceptionResponse(pdu[0] & 0x7F, refusal.code)
+        return bytes([response.function_code]) + response.encode()
+
+    def _read(self, pdu: bytes) -> bytes:
+        """Answer a read, which is most of what a device is asked."""
+        count = int.from_bytes(pdu[3:5], "big")
+        if len(pdu) != 5 or not 1 <= count <= _READ_MAX:
+            raise ModbusRefusal(ILLEGAL_VALUE)
+        words = self._bank.read_registers(int.from_bytes(pdu[1:3], "big"), count)
+        return struct.pack(f">BB{count}H", _READ, 2 * count, *words)
 
     def _checked(self, pdu: bytes) -> ModbusPDU:
         """Return the request, once its length and counts agree."""
         function, size, count = pdu[0], len(pdu), int.from_bytes(pdu[3:5], "big")
-        if function == _READ:
-            good = size == 5 and 1 <= count <= _READ_MAX
-        elif function == _WRITE_ONE:
+        if function == _WRITE_ONE:
             good = size == 5
         elif function == _WRITE_MANY:
             good = 1 <= count <= _WRITE_MAX and size == 6 + 2 * count and pdu[5] == 2 * count
@@ -118,9 +126,6 @@ class ModbusServer:
 
     def _perform(self, request: ModbusPDU) -> ModbusPDU:
         address = request.address
-        if isinstance(request, ReadHoldingRegistersRequest):
-            words = self._bank.read_registers(address, request.count)
-            return ReadHoldingRegistersResponse(registers=words)
         self._bank.write_registers(address, request.registers)
         if isinstance(request, WriteMultipleRegistersRequest):
             return WriteMultipleRegistersResponse(address=address, count=request.count)

@@ -149,6 +149,9 @@ class PlcPressEmulator(Emulator):
         first, end = address - _COMMAND, address - _COMMAND + len(words)
         if first < 0 or end > len(self._words):
             raise ModbusRefusal(ILLEGAL_ADDRESS)
+        if (address, len(words)) == (_HEARTBEAT, 1):
+            self._take_heartbeat(words[0])
+            return
         before = self._words
         self._words = [*before[:first], *words, *before[end:]]
         if not self._is_valid():
@@ -159,6 +162,12 @@ class PlcPressEmulator(Emulator):
         command, self._words[0] = Command(self._words[0]), Command.NONE
         if command is not Command.NONE:
             self._carry_out(command)
+
+    def _take_heartbeat(self, word: int) -> None:
+        at = _HEARTBEAT - _COMMAND
+        if self._words[at] != word:
+            self._words[at] = word
+            self._heard()
 
     def _is_valid(self) -> bool:
         shortest_s, longest_s = _TIMEOUT_S
@@ -192,8 +201,8 @@ class PlcPressEmulator(Emulator):
         )
         return [self._status(), self._alarm(), *struct.unpack("<8H", floats)]
 
-    def _status(self) -> Status:
-        press, status = self._press, Status(0)
+    def _status(self) -> int:
+        press, status = self._press, 0
         bits = {
             Status.ENABLED: self._enabled,
             Status.MOVING: press.moving,
@@ -206,8 +215,9 @@ class PlcPressEmulator(Emulator):
         }
         for bit, is_set in bits.items():
             if is_set:
-                status |= bit
-        return status | (Status.READY if self._alarm() is Alarm.NONE else Status.ALARM)
+                status |= bit.value
+        ready = self._alarm() is Alarm.NONE
+        return status | (Status.READY.value if ready else Status.ALARM.value)
 
     def _alarm(self) -> Alarm:
         if self._e_stop:

@@ -10,7 +10,8 @@ import asyncio
 import statistics
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 from cellbench.bench import Bench
 from cellbench.clock import sleep_until
@@ -23,8 +24,7 @@ from cellbench.instruments.readings import ChamberState, GaugeReading, PressStat
 from cellbench.instruments.roles import Chamber, Press
 from cellbench.protocol.program import PressStep, Settle, TemperatureStep
 
-#: How often press, gauge and chamber are read, and while a step waits for one of them.
-INTERVAL_S = 5.0
+#: How often press, gauge and chamber are read while a step waits for one of them.
 ATTENTIVE_INTERVAL_S = 1.0
 #: Readings missed running after which an instrument counts as lost.
 LOST_AFTER = 3
@@ -41,7 +41,15 @@ UNLOADED_PA = 0.2e6
 #: After this, a press that was told to release does not.
 RELEASE_TIMEOUT_S = 600.0
 
-R = TypeVar("R")
+
+@dataclass
+class _Poll:
+    """One instrument that is looked at, and how often running it did not answer."""
+
+    name: str
+    read: Callable[[], Awaitable[Any]]
+    take: Callable[[Any], None]
+    missed: int = 0
 
 
 class Environment:
@@ -52,16 +60,22 @@ class Environment:
         stack_area_m2: Area that turns force into stack pressure.
         watch: The limits that hold at all times.
         recorder: Where readings go.
+        every_s: How often they are taken.
     """
 
     def __init__(
-        self, bench: Bench, stack_area_m2: float, watch: LimitWatch, recorder: Recorder
+        self,
+        bench: Bench,
+        stack_area_m2: float,
+        watch: LimitWatch,
+        recorder: Recorder,
+        every_s: float,
     ) -> None:
         self._bench = bench
         self._area_m2 = stack_area_m2
         self._watch = watch
         self._recorder = recorder
-        self._interval_s = INTERVAL_S
+        self._every_s = self._interval_s = every_s
         self._press_force_N: float | None = None
         self._disagreements = 0
         self._pressing = False
@@ -75,38 +89,42 @@ class Environment:
     async def watch(self) -> None:
         """Poll every instrument until cancelled; raises `Trip` when a limit is crossed.
 
-        Returns at once on a bench where there is nothing to poll.
+        They are asked one after the other: one that does not answer holds up the others for its
+        time-out, and counts as lost after `LOST_AFTER` of them.
         """
-        bench = self._bench
-        async with asyncio.TaskGroup() as group:
-            if bench.press is not None:
-                group.create_task(self._poll(bench.press.name, bench.press.read, self._take_press))
-            if bench.gauge is not None:
-                group.create_task(self._poll(bench.gauge.name, bench.gauge.read, self._take_gauge))
-            if bench.chamber is not None:
-                group.create_task(
-                    self._poll(bench.chamber.name, bench.chamber.read, self._take_chamber)
-                )
-
-    async def _poll(
-        self, name: str, read: Callable[[], Awaitable[R]], take: Callable[[R], None]
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        due_s = loop.time()
-        missed = 0
+        polls = self._polls()
+        if not polls:
+            return
+        due_s = asyncio.get_running_loop().time()
         while True:
-            try:
-                take(await read())
-                missed = 0
-            except InstrumentError as error:
-                missed += 1
-                if missed == 1:
-                    await self._recorder.journal.enter("warning", text=f"no reading: {error}")
-                if missed >= LOST_AFTER:
-                    raise self._lost(name, error) from error
+            for poll in polls:
+                await self._look(poll)
             # Absolute deadlines, so that sampling does not drift; slots missed are left out.
-            due_s = max(due_s + self._interval_s, loop.time())
+            due_s = max(due_s + self._interval_s, asyncio.get_running_loop().time())
             await sleep_until(due_s)
+
+    def _polls(self) -> list[_Poll]:
+        """The press first: a look at it also tells it that the host lives."""
+        press, gauge, chamber = self._bench.press, self._bench.gauge, self._bench.chamber
+        polls = []
+        if press is not None:
+            polls.append(_Poll(press.name, press.read, self._take_press))
+        if gauge is not None:
+            polls.append(_Poll(gauge.name, gauge.read, self._take_gauge))
+        if chamber is not None:
+            polls.append(_Poll(chamber.name, chamber.read, self._take_chamber))
+        return polls
+
+    async def _look(self, poll: _Poll) -> None:
+        try:
+            poll.take(await poll.read())
+            poll.missed = 0
+        except InstrumentError as error:
+            poll.missed += 1
+            if poll.missed == 1:
+                await self._recorder.journal.enter("warning", text=f"no reading: {error}")
+            if poll.missed >= LOST_AFTER:
+                raise self._lost(poll.name, error) from error
 
     def _lost(self, name: str, error: InstrumentError) -> Trip:
         target = SafeState.QUIET
@@ -158,7 +176,7 @@ class Environment:
 
     def _compare(self, gauge_N: float, full_scale_N: float) -> None:
         """Two instruments see one force: that they agree is part of trusting either."""
-        if self._press_force_N is None or self._interval_s < INTERVAL_S:
+        if self._press_force_N is None or self._interval_s < self._every_s:
             return  # while the force moves, two readings apart in time differ
         allowed_N = DISAGREEMENT_FRACTION * abs(gauge_N) + DISAGREEMENT_OF_FULL_SCALE * full_scale_N
         if abs(self._press_force_N - gauge_N) <= allowed_N:
@@ -183,7 +201,7 @@ class Environment:
         press = self._bench.press
         assert press is not None  # noqa: S101 (checked before the run)
         rate_N_per_s = step.rate_N_per_s or press.capabilities.force_max_N / _DEFAULT_RAMP_S
-        self._interval_s = ATTENTIVE_INTERVAL_S
+        self._interval_s = min(ATTENTIVE_INTERVAL_S, self._every_s)
         try:
             match step.kind:
                 case "to":
@@ -192,15 +210,20 @@ class Environment:
                     held = await press.quiet()
                     if not held.confirmed:
                         raise StepFailed(f"{press.name}: {held.state}")
-                case "release":
-                    self._watch.pressed = False
-                    await press.release(rate_N_per_s)
-                    await self._let_go(press)
-                    self._pressing = False
+            if step.hold_s:
+                await asyncio.sleep(step.hold_s)
+            pressure_Pa = self._recorder.status.value("stack_pressure_Pa")
+            if step.kind == "release" or step.then_release:
+                await self._release(press, rate_N_per_s)
         finally:
-            self._interval_s = INTERVAL_S
-        pressure_Pa = self._recorder.status.value("stack_pressure_Pa")
+            self._interval_s = self._every_s
         return {} if pressure_Pa is None else {"stack_pressure_Pa": pressure_Pa}
+
+    async def _release(self, press: Press, rate_N_per_s: float) -> None:
+        self._watch.pressed = False
+        await press.release(rate_N_per_s)
+        await self._let_go(press)
+        self._pressing = False
 
     async def _approach(self, press: Press, step: PressStep, rate_N_per_s: float) -> None:
         assert step.force_N is not None  # noqa: S101 (every "to" has one)
@@ -255,7 +278,7 @@ class Environment:
             try:
                 await self._settle("temperature_K", step.temperature_K, step.settle)
             finally:
-                self._interval_s = INTERVAL_S
+                self._interval_s = self._every_s
         temperature_K = self._recorder.status.value("temperature_K")
         return {} if temperature_K is None else {"temperature_K": temperature_K}
 

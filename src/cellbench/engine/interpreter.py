@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-
-from cellbench.analysis.dataset import Setting, StepData
 from cellbench.engine.screening import screen
 from cellbench.engine.status import Forecast
 from cellbench.engine.steps import StepRunner
-from cellbench.engine.view import StepView
 from cellbench.protocol.check import adapt, problems_of
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.errors import ProtocolError
-from cellbench.protocol.program import AnyStep, ChannelStep, EisStep, PassEnded, Program
+from cellbench.protocol.program import AnyStep, ChannelStep, CheckStep, EisStep, PassEnded, Program
 from cellbench.protocol.walk import Walk
-
-_OWN_SETTINGS = (
-    "kind", "pressure_Pa", "force_N", "rate_N_per_s", "temperature_K", "timeout_s", "prompt",
-    "text",
-)  # fmt: skip
 
 
 class Interpreter:
@@ -52,9 +43,10 @@ class Interpreter:
 
     async def _pass_ended(self, item: PassEnded, walk: Walk) -> None:
         runner, journal = self._runner, self._runner.journal
-        view = StepView(item.until, runner.status, runner.verdicts.holds)
-        view.update(journal.now_s)
+        passes = runner.passes
+        view = passes.view(item.path, journal.now_s, runner.status, runner.verdicts.holds)
         met = first_met(item.until, view)
+        passes.ended(item.path, last=item.last or met is not None)
         if met is not None:
             text = f"loop ended: {describe(met)}"
             await journal.enter("loop ended", step=item.path, text=text)
@@ -76,31 +68,15 @@ class Interpreter:
         if problems:
             raise ProtocolError(problems)
         await self._screen_once(step)
-        start_s = journal.now_s
-        self._show(step, start_s)
-        runner.recorder.enter_step(step.path, step.verb)
-        settings = _settings(step)
-        # What is commanded is durable before it is sent.
-        await journal.enter(
-            "step started", step=step.path, what=step.what, verb=step.verb, settings=settings
-        )
-        end = await runner.run(step)
-        await journal.enter(
-            "step ended",
-            step=step.path,
-            verb=step.verb,
-            ending=end.ending,
-            results=dict(end.results),
-        )
-        runner.verdicts.step_ended(
-            StepData(step.path, step.verb, start_s, journal.now_s, settings, end.ending),
-            runner.status.value("temperature_K"),
-        )
+        self._show(step, journal.now_s)
+        end = await runner.perform(step)
         if step.save_as is not None:
             walk.record(step.save_as, end.results)
 
     async def _screen_once(self, step: AnyStep) -> None:
         """Before the first step that may energise the cell: is it the cell of the card?"""
+        if isinstance(step, CheckStep):
+            self._screened = self._screened or step.voltage is not None
         if self._screened or not isinstance(step, ChannelStep | EisStep):
             return
         self._screened = True
@@ -116,12 +92,3 @@ class Interpreter:
         status.step_duration_s = getattr(technique, "duration_s", None)
         status.step_number, status.steps_planned = self._forecast.number(step.path)
         status.planned_end_s = self._forecast.end_s(step.path, start_s)
-
-
-def _settings(step: AnyStep) -> dict[str, Setting]:
-    """What a step asks for, as the journal keeps it: the technique's numbers, or the step's own."""
-    technique = getattr(step, "technique", None)
-    if isinstance(technique, BaseModel):
-        return technique.model_dump(mode="json", exclude={"cut_offs"}, exclude_none=True)
-    values = {name: getattr(step, name, None) for name in _OWN_SETTINGS}
-    return {name: value for name, value in values.items() if value is not None}

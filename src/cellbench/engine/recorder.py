@@ -49,7 +49,7 @@ class Recorder:
         """Keep one reading of a press, gauge or chamber."""
         time_s = self.journal.since_start(loop_time_s)
         self.writer.add_samples(
-            [(time_s, source, self.step_id, None, None, None, force_N, temperature_K, flags)]
+            ((time_s, source, self.step_id, None, None, None, force_N, temperature_K, flags),)
         )
 
 
@@ -72,17 +72,30 @@ class ChannelRecording:
         self._keeps_all = rule.dV_V is None and rule.dI_A is None and rule.dP_Pa is None
         self._keeps_all &= rule.spacing == "linear" and (rule.every_s or 0.0) <= interval_s
         self._start_s: float | None = None
+        self._begun_s: float | None = None
         self._last: SampleRow | None = None
         self._kept: SampleRow | None = None
         self._kept_pressure: float | None = None
         self.charge_C = 0.0
         self.rows = 0
 
+    def begin(self, time_s: float) -> None:
+        """Take note of when the technique took hold: its charge counts from there."""
+        self._begun_s = time_s
+
+    def resume(self, charge_C: float) -> None:
+        """Go on after an interruption, in which this charge has passed."""
+        self.finish()
+        self.charge_C += charge_C
+        self._last = self._start_s = self._begun_s = None
+
     def take(self, time_s: float, voltage_V: float, current_A: float, flags: int) -> float:
         """Take one raw row at a time since the start of the run; return the charge so far."""
         last = self._last
         if last is None:
             self._start_s = time_s
+            if self._begun_s is not None and not math.isnan(current_A):
+                self.charge_C += current_A * max(0.0, time_s - self._begun_s)
         else:
             elapsed_s = time_s - last[0]
             before_A = last[4] if last[4] is not None else current_A

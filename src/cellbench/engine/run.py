@@ -20,12 +20,13 @@ from cellbench.engine.environment import Environment
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
+from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import make_safe, to_the_end
 from cellbench.engine.status import Forecast, Status
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.trips import Trip
-from cellbench.engine.verdicts import Verdicts, foresees_short
+from cellbench.engine.verdicts import Verdicts
 from cellbench.errors import CellbenchError, StoreError
 from cellbench.instruments.readings import Outcome
 from cellbench.protocol.plan import Plan
@@ -98,17 +99,19 @@ class Conductor:
         self._alarm: asyncio.Future[Trip] = asyncio.get_running_loop().create_future()
         self._recorder = Recorder(self._writer, self.journal, self.status)
         watch = LimitWatch(program.limits)
-        self._environment = Environment(bench, program.card.stack_area_m2, watch, self._recorder)
-        verdicts = Verdicts(geometry(program.card), short_foreseen=foresees_short(program.nodes))
+        self._environment = Environment(
+            bench, program.card.stack_area_m2, watch, self._recorder, program.conditions_every_s
+        )
         runner = StepRunner(
             bench=bench,
             environment=self._environment,
             recorder=self._recorder,
             journal=self.journal,
             watch=watch,
-            verdicts=verdicts,
+            verdicts=Verdicts(geometry(program.card), program.nodes),
             status=self.status,
             alarm=self._raise_alarm,
+            passes=Passes(),
         )
         self._interpreter = Interpreter(program, runner, Forecast(planned))
 

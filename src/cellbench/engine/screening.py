@@ -45,7 +45,7 @@ async def screen(
     if bench.channel is None or expected is None:
         return
     recorder.enter_step(PATH, "rest")
-    voltage_V = await _open_circuit_V(bench, limits, recorder, journal)
+    voltage_V = await open_circuit_V(bench, limits, recorder, journal)
     low, high = expected
     text = f"open circuit: {voltage_V * 1e3:.4g} mV"
     await journal.enter("screening", step=PATH, text=text, voltage_V=voltage_V)
@@ -56,9 +56,10 @@ async def screen(
         )
 
 
-async def _open_circuit_V(
+async def open_circuit_V(
     bench: Bench, limits: ElectricalLimits, recorder: Recorder, journal: Journal
 ) -> float:
+    """Measure the voltage of the open cell for some seconds; nan if it is out of range."""
     channel = bench.channel
     assert channel is not None  # noqa: S101 (asked before)
     voltage_V = math.nan

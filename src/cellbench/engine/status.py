@@ -83,6 +83,11 @@ class Status:
             latest.recent_s = time_s
         self.time_s = time_s
 
+    def electrical(self, time_s: float, voltage_V: float, current_A: float) -> None:
+        """Take note of one row of the channel."""
+        self.reading("voltage_V", time_s, voltage_V)
+        self.reading("current_A", time_s, current_A)
+
     def value(self, name: str) -> float | None:
         """The newest value of a quantity, None before there is one."""
         latest = self.latest.get(name)

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+from pydantic import BaseModel
 
-from cellbench.analysis.dataset import Spectrum
+from cellbench.analysis.dataset import Setting, Spectrum, StepData
 from cellbench.analysis.kramers_kronig import residual_percent
 from cellbench.bench import Bench
 from cellbench.engine.environment import ATTENTIVE_INTERVAL_S, Environment
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
-from cellbench.engine.recorder import ChannelRecording, Recorder, blob
+from cellbench.engine.passes import Passes
+from cellbench.engine.recorder import Recorder, blob
+from cellbench.engine.sanity import check_sanity
 from cellbench.engine.status import Status
+from cellbench.engine.technique import CAPPED, StepEnd, Technique, told
 from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.verdicts import Verdicts
 from cellbench.engine.view import StepView
-from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
-from cellbench.instruments.techniques import Impedance, Sweep
+from cellbench.instruments.readings import Block
+from cellbench.instruments.techniques import Impedance
 from cellbench.protocol.conditions import Condition, describe, first_met
 from cellbench.protocol.program import (
     AnyStep,
     ChannelStep,
+    CheckStep,
     EisStep,
     LaterStep,
     MarkStep,
@@ -38,15 +43,6 @@ from cellbench.quantities import format_quantity
 
 #: An impedance at the top of the band beyond which no cell is there: stray capacitance alone.
 NO_CELL_OHM = 1e7
-CAPPED = "its cap was reached before its condition"
-
-
-@dataclass(frozen=True)
-class StepEnd:
-    """How a step ended, and what later expressions may use of it."""
-
-    ending: str
-    results: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,6 +57,7 @@ class StepRunner:
     verdicts: Verdicts
     status: Status
     alarm: Callable[[Trip], None]
+    passes: Passes
 
     async def run(self, step: AnyStep) -> StepEnd:
         """Carry out a step to its end.
@@ -81,6 +78,8 @@ class StepRunner:
                 return StepEnd("completed", await self.environment.temperature(step))
             case WaitStep():
                 return await self._wait(step)
+            case CheckStep():
+                return StepEnd("completed", await check_sanity(step, self))
             case PromptStep():
                 return await self._prompt(step)
             case MarkStep(text=text):
@@ -103,22 +102,41 @@ class StepRunner:
 
     # --- Techniques -----------------------------------------------------------------------------
 
+    async def perform(self, step: AnyStep) -> StepEnd:
+        """Carry out a step and enter its start and end; raises like `run`."""
+        journal, start_s = self.journal, self.journal.now_s
+        self.recorder.enter_step(step.path, step.verb)
+        settings = settings_of(step)
+        await journal.enter(
+            "step started", step=step.path, what=step.what, verb=step.verb, settings=settings
+        )
+        end = await self.run(step)
+        await journal.enter(
+            "step ended",
+            step=step.path,
+            verb=step.verb,
+            ending=end.ending,
+            results=dict(end.results),
+        )
+        self.verdicts.step_ended(
+            StepData(step.path, step.verb, start_s, journal.now_s, settings, end.ending),
+            self.status.value("temperature_K"),
+        )
+        return end
+
     async def _technique(self, step: ChannelStep) -> StepEnd:
-        rows = _TechniqueRows(self, step)
-        channel = self.bench.channel
-        assert channel is not None  # noqa: S101 (checked before the run)
-        async with channel.run(step.technique, self.watch.limits.electrical) as running:
-            async for block in running:
-                if rows.take(block):
-                    break
-                if self.recorder.writer.backlogged:
-                    await self.recorder.writer.flush()
-        rows.recording.finish()
-        ending = rows.met or _told(running.ending)
-        if step.capped and not rows.met and _ran_its_time(running.ending):
-            ending = CAPPED
-            await self.journal.enter("warning", step=step.path, text=f"{step.what}: {ending}")
-        return StepEnd(ending, rows.results())
+        technique = Technique(self, step, self._interrupting)
+        self.passes.begin(step.path, self.journal.now_s)
+        end = await technique.run()
+        self.passes.end(step.path, technique.extremes, end.results["charge_C"])
+        return end
+
+    async def _interrupting(self, step: AnyStep) -> StepEnd:
+        """Carry out a step that interrupts another, and show it meanwhile."""
+        shown, self.status.step_what = self.status.step_what, step.what
+        end = await self.perform(step)
+        self.status.step_what = shown
+        return end
 
     # --- Spectra --------------------------------------------------------------------------------
 
@@ -130,7 +148,7 @@ class StepRunner:
         async with channel.run(step.technique, self.watch.limits.electrical) as running:
             async for block in running:
                 points.take(block)
-        _told(running.ending)
+        told(running.ending)
         if not points.frequency_Hz or all(math.isnan(each) for each in points.real_ohm):
             raise StepFailed("the instrument returned no point of the spectrum")
         bias_V = step.technique.bias_V
@@ -212,75 +230,6 @@ class StepRunner:
         return StepEnd(f"answered: {answer}")
 
 
-class _TechniqueRows:
-    """Every raw row of one technique: limits, charge, conditions, recording, live values."""
-
-    def __init__(self, runner: StepRunner, step: ChannelStep) -> None:
-        channel = runner.bench.channel
-        assert channel is not None  # noqa: S101 (checked before the run)
-        technique = step.technique
-        interval_s = (
-            technique.step_V / technique.rate_V_per_s
-            if isinstance(technique, Sweep)
-            else technique.interval_s
-        )
-        self.recording = ChannelRecording(runner.recorder, channel.name, interval_s, step.record)
-        self.met = ""
-        self._runner = runner
-        self._step = step
-        self._view = StepView(step.until, runner.status, runner.verdicts.holds)
-        self._charge_max_C = math.inf if step.charge_max_C is None else step.charge_max_C
-        self._start_s = runner.journal.now_s
-        self._after = 0
-        self._last: tuple[float, float, float] = (0.0, math.nan, math.nan)
-
-    def take(self, block: Block) -> bool:
-        """Take a block; whether the host ends the step now."""
-        since_start = self._runner.journal.since_start
-        voltages = block.columns["voltage_V"]
-        currents = block.columns.get("current_A")
-        for index, loop_time_s in enumerate(block.time_s):
-            current_A = 0.0 if currents is None else currents[index]
-            flags = block.flags[index] | self._after
-            if self._row(since_start(loop_time_s), voltages[index], current_A, flags):
-                # What came with the crossing is kept, and said to lie after it.
-                self._after = Flag.AFTER_CROSSING
-        return bool(self._after)
-
-    def _row(self, time_s: float, voltage_V: float, current_A: float, flags: int) -> bool:
-        runner = self._runner
-        charge_C = self.recording.take(time_s, voltage_V, current_A, flags)
-        runner.status.reading("voltage_V", time_s, voltage_V)
-        runner.status.reading("current_A", time_s, current_A)
-        runner.verdicts.row(time_s, voltage_V, current_A)
-        self._last = (time_s, voltage_V, current_A)
-        runner.guard(voltage_V, current_A, flags)
-        if self._after:
-            return True
-        return self._ends(time_s - self._start_s, voltage_V, current_A, charge_C)
-
-    def _ends(self, elapsed_s: float, voltage_V: float, current_A: float, charge_C: float) -> bool:
-        if abs(charge_C) >= self._charge_max_C:
-            self.met = f"charge {abs(charge_C) / 3.6:.4g} mAh"
-        elif self._step.until:
-            self._view.update(
-                elapsed_s, voltage_V=voltage_V, current_A=current_A, charge_C=charge_C
-            )
-            condition = first_met(self._step.until, self._view)
-            self.met = "" if condition is None else describe(condition)
-        return bool(self.met)
-
-    def results(self) -> dict[str, float]:
-        """What later expressions can use."""
-        time_s, voltage_V, current_A = self._last
-        return {
-            "voltage_V": voltage_V,
-            "current_A": current_A,
-            "charge_C": self.recording.charge_C,
-            "duration_s": max(0.0, time_s - self._start_s),
-        }
-
-
 class _SpectrumPoints:
     """The points of a spectrum as they come in."""
 
@@ -323,16 +272,12 @@ def _at(resistance_ohm: float, frequency_Hz: float) -> str:
     return f"{resistance_ohm:.4g} Ω at {format_quantity(float(frequency_Hz), 'frequency')}"
 
 
-def _ran_its_time(ending: Ending | None) -> bool:
-    return ending is not None and ending.kind is EndingKind.COMPLETED
-
-
-def _told(ending: Ending | None) -> str:
-    """How the instrument ended a technique; a limit that it saw first is a trip all the same."""
-    if ending is None:
-        raise StepFailed("the instrument did not say how the step ended")
-    if ending.kind is EndingKind.TRIPPED:
-        raise Trip("cell", f"the instrument switched off: {ending.detail}")
-    if ending.kind is EndingKind.ABORTED:
-        raise StepFailed(f"somebody or something else ended the step: {ending.detail or 'aborted'}")
-    return ending.detail or ending.kind.value
+def settings_of(step: AnyStep) -> dict[str, Setting]:
+    """What a step asks for, as the journal keeps it: the technique's numbers, or the step's own."""
+    technique = getattr(step, "technique", None)
+    if isinstance(technique, BaseModel):
+        return technique.model_dump(mode="json", exclude={"cut_offs"}, exclude_none=True)
+    names = ("kind", "pressure_Pa", "force_N", "rate_N_per_s", "hold_s", "temperature_K",
+             "timeout_s", "prompt", "text")  # fmt: skip
+    values = {name: getattr(step, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}

@@ -16,6 +16,8 @@ from cellbench.protocol.conditions import (
     Watched,
 )
 
+#: Slopes and changes are judged on at most so many values of their window.
+_POINTS_PER_WINDOW = 120
 _STATUS_NAMES = {"stack pressure": "stack_pressure_Pa", "temperature": "temperature_K"}
 
 
@@ -41,6 +43,8 @@ class StepView:
         self._past: dict[Watched, deque[tuple[float, float]]] = {
             quantity: deque() for quantity in self._windows
         }
+        self._noted_s: dict[Watched, float] = {}
+        self._blind_until_s = 0.0
         self._status = status
         self._own: dict[Watched, float] = {}
         self.verdict = verdict
@@ -54,12 +58,23 @@ class StepView:
         own["time"] = elapsed_s
         if voltage_V is not None and current_A is not None and charge_C is not None:
             own["voltage"], own["current"], own["charge"] = voltage_V, current_A, charge_C
-        for quantity, past in self._past.items():
-            value = self.value(quantity)
-            if value is not None:
-                past.append((elapsed_s, value))
-            while len(past) > 1 and past[1][0] <= elapsed_s - self._windows[quantity]:
-                past.popleft()
+        if elapsed_s >= self._blind_until_s:
+            for quantity in self._past:
+                self._note(quantity, elapsed_s)
+
+    def _note(self, quantity: Watched, elapsed_s: float) -> None:
+        """Keep a value for the past, as often as its window needs."""
+        past, window_s = self._past[quantity], self._windows[quantity]
+        value = self.value(quantity)
+        if value is not None and elapsed_s >= self._noted_s.get(quantity, -1.0):
+            past.append((elapsed_s, value))
+            self._noted_s[quantity] = elapsed_s + window_s / _POINTS_PER_WINDOW
+        while len(past) > 1 and past[1][0] <= elapsed_s - window_s:
+            past.popleft()
+
+    def blind_until(self, elapsed_s: float) -> None:
+        """Judge no slope and no change before this time: an interruption disturbed them."""
+        self._blind_until_s = elapsed_s
 
     def value(self, quantity: Watched) -> float | None:
         """Latest value in SI units."""
@@ -67,8 +82,14 @@ class StepView:
             return self._status.value(_STATUS_NAMES[quantity])
         return self._own.get(quantity)
 
+    def reached(self, quantity: Watched, *, above: bool) -> float | None:  # noqa: ARG002
+        """The value that a threshold is compared with: the latest."""
+        return self.value(quantity)
+
     def earlier(self, quantity: Watched, age_s: float) -> float | None:
         """The value ``age_s`` ago, None when the step is younger."""
+        if self._own["time"] < self._blind_until_s:
+            return None
         past = self._past[quantity]
         since = self._own["time"] - age_s
         before = [value for time_s, value in past if time_s <= since]
@@ -76,6 +97,8 @@ class StepView:
 
     def slope(self, quantity: Watched, window_s: float) -> float | None:
         """Least-squares slope over the last ``window_s``, None before the window is full."""
+        if self._own["time"] < self._blind_until_s:
+            return None
         since = self._own["time"] - window_s
         past = self._past[quantity]
         if not past or past[0][0] > since:

@@ -53,10 +53,13 @@ class Running(Protocol):
     Attributes:
         ending: How it ended, None while it runs.
         open_circuit_V: Voltage that was measured before the cell was closed; nan where it was not.
+        started_s: Loop time at which it took hold of the cell, known with the first block; nan
+            where the instrument does not tell.
     """
 
     ending: Ending | None
     open_circuit_V: float
+    started_s: float
 
     def __aiter__(self) -> AsyncIterator[Block]:
         """Yield blocks as they arrive, until the instrument says that the technique is over."""

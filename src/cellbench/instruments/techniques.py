@@ -7,6 +7,7 @@ terminals and in SI units; positive current is oxidation at the working electrod
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -74,11 +75,12 @@ class ConstantVoltage(_Data):
 
 
 class Sweep(_Data):
-    """A linear voltage sweep from one voltage to another."""
+    """A linear voltage sweep from one voltage to another, by way of ``vertices_V``."""
 
     technique: Literal["sweep"] = "sweep"
     start_V: float
     end_V: float
+    vertices_V: tuple[float, ...] = ()
     rate_V_per_s: PositiveFloat
     step_V: PositiveFloat = 1e-3
     current_range_A: PositiveFloat | None = None
@@ -87,7 +89,17 @@ class Sweep(_Data):
     @property
     def duration_s(self) -> float:
         """Time from the first to the last voltage."""
-        return abs(self.end_V - self.start_V) / self.rate_V_per_s
+        return sum(abs(b - a) for a, b in pairwise(self.voltages_V)) / self.rate_V_per_s
+
+    @property
+    def interval_s(self) -> float:
+        """Time that one step of the staircase takes."""
+        return self.step_V / self.rate_V_per_s
+
+    @property
+    def voltages_V(self) -> tuple[float, ...]:
+        """All voltages between which it is linear."""
+        return (self.start_V, *self.vertices_V, self.end_V)
 
 
 class Impedance(_Data):

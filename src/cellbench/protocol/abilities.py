@@ -18,8 +18,10 @@ from cellbench.instruments.techniques import Impedance
 from cellbench.protocol.program import (
     AnyStep,
     ChannelStep,
+    CheckStep,
     EisStep,
     PressStep,
+    PromptStep,
     TemperatureStep,
 )
 from cellbench.quantities import format_quantity, parse
@@ -76,6 +78,7 @@ _ROLE_NAMES = {
     "impedance": "instrument that measures impedance",
     "press": "press",
     "chamber": "temperature chamber",
+    "gauge": "press or force gauge",
 }
 
 
@@ -86,11 +89,25 @@ def missing_role(step: AnyStep, bench: BenchLike) -> str:
             return _ROLE_NAMES["impedance"]
         case ChannelStep() if bench.channel is None:
             return _ROLE_NAMES["channel"]
+        case CheckStep():
+            return _missing_eye(step, bench)
         case PressStep() if bench.press is None:
             return _ROLE_NAMES["press"]
         case TemperatureStep() if bench.chamber is None:
             return _ROLE_NAMES["chamber"]
     return ""
+
+
+def _missing_eye(step: CheckStep, bench: BenchLike) -> str:
+    """Return what the bench lacks to look at what is checked."""
+    channel = bench.channel
+    if step.contact_ohm and (channel is None or channel.capabilities.impedance is None):
+        return _ROLE_NAMES["impedance"]
+    if step.voltage and channel is None:
+        return _ROLE_NAMES["channel"]
+    if step.pressure and bench.press is None and bench.gauge is None:
+        return _ROLE_NAMES["gauge"]
+    return _ROLE_NAMES["chamber"] if step.temperature and bench.chamber is None else ""
 
 
 def adapt(step: AnyStep, bench: BenchLike) -> tuple[AnyStep | None, Sequence[str]]:
@@ -99,13 +116,47 @@ def adapt(step: AnyStep, bench: BenchLike) -> tuple[AnyStep | None, Sequence[str
     Returns:
         The step as it can be run, None if it is left out, and the deviations for the record.
     """
+    if isinstance(step, PressStep) and step.by_hand and not _press_can(step, bench):
+        return _by_hand(step)
     missing = missing_role(step, bench)
     if missing and not step.required:
         return None, [f"{step.what}: left out, the bench has no {missing}"]
     if isinstance(step, EisStep) and not missing and not step.band_exact and bench.channel:
         band = bench.channel.capabilities.impedance
         return (step, []) if band is None else _clip_step(step, band)
+    if isinstance(step, ChannelStep) and step.every is not None:
+        fitted = [adapt(each, bench) for each in step.every.steps]
+        inner = tuple(each for each, _ in fitted if each is not None)
+        every = replace(step.every, steps=inner) if inner else None
+        return replace(step, every=every), [text for _, texts in fitted for text in texts]
     return step, []
+
+
+def _press_can(step: PressStep, bench: BenchLike) -> bool:
+    """Whether the bench's press and fixture reach the force of a step."""
+    if bench.press is None:
+        return False
+    force_N, fixture_N = step.force_N or 0.0, fixture_force_max_N(bench.fixture)
+    able = bench.press.capabilities
+    gauge = bench.gauge.capabilities.force_max_N if bench.gauge else force_N
+    reach_N = min(able.force_max_N, gauge, force_N if fixture_N is None else fixture_N)
+    return force_N <= reach_N
+
+
+def _by_hand(step: PressStep) -> tuple[AnyStep, Sequence[str]]:
+    """Return the press step as a question to the operator."""
+    force = format_quantity(step.force_N or 0.0, "force")
+    prompt = f"{step.what[0].upper()}{step.what[1:]} by hand ({force} on the stack), then confirm."
+    asked = PromptStep(
+        path=step.path,
+        verb="prompt",
+        what=f"ask: {prompt}",
+        source=step.source,
+        bindings=step.bindings,
+        save_as=step.save_as,
+        prompt=prompt,
+    )
+    return asked, [f"{step.what}: by hand, the bench's press does not reach {force}"]
 
 
 def _clip_step(step: EisStep, band: ImpedanceBand) -> tuple[AnyStep | None, Sequence[str]]:

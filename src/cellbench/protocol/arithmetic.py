@@ -184,6 +184,13 @@ def _divide(values: list[Quantity], column: int) -> Quantity:
     return Quantity(a.value / b.value, exponents, kept.reference, kept.unit)
 
 
+def _remainder(values: list[Quantity], column: int) -> Quantity:
+    _scale(values, column)
+    a, b = values
+    _same_dimension(a, b, column)
+    return Quantity(a.value % b.value, a.exponents, a.reference, a.unit)
+
+
 def _power(values: list[Quantity], column: int) -> Quantity:
     _scale(values, column)
     power = int(values[1].value)
@@ -238,6 +245,7 @@ _OPERATIONS: dict[str, Callable[[list[Quantity], int], Quantity]] = {
     "-": _subtract,
     "*": _multiply,
     "/": _divide,
+    "%": _remainder,
     "^": _power,
     "negate": _negate,
     "abs": _absolute,

@@ -7,10 +7,13 @@ settled in `cellbench.protocol.resolve`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.json_schema import JsonSchemaValue
+
+if TYPE_CHECKING:
+    from cellbench.protocol.schema import Step
 
 _SCALAR: dict[str, Any] = {"type": ["string", "number"]}
 
@@ -101,6 +104,17 @@ class Record(Body):
     at_least_every: Text | None = maybe("Longest gap with log spacing", "at least every")
 
 
+class EveryBody(Body):
+    """What interrupts a step again and again, after which the step goes on.
+
+    The model is complete once `cellbench.protocol.schema` has defined ``Step``.
+    """
+
+    interval: Text | None = maybe("From one start to the next; the step's own time runs on")
+    after: Text | None = maybe("So much time or charge of the step itself, whose clock then stops")
+    do: Annotated[tuple[Step, ...], Field(min_length=1)] = says("Plain steps, without loops")
+
+
 class SettleBody(Body):
     """When a set point counts as reached."""
 
@@ -127,6 +141,7 @@ class StepBody(Body):
 
 _FOR = 'How long: a time, or for a current also a charge, e.g. "20 min", "1 mAh/cm2"'
 _UNTIL = 'Conditions, any of which ends it, e.g. "voltage >= 1 V"'
+_STOP_IF = "Conditions that end it early, with a warning; the protocol goes on"
 _AT_MOST = 'Bounds in case no condition comes, e.g. "10 h" or "1.3 of nominal capacity"'
 
 
@@ -136,6 +151,8 @@ class ChannelBody(StepBody):
     for_: Text | None = maybe(_FOR, "for")
     until: Conditions = Field(default=(), description=_UNTIL)
     at_most: ListText | None = maybe(_AT_MOST, "at most")
+    stop_if: Conditions = Field(default=(), description=_STOP_IF, alias="stop if")
+    every: EveryBody | None = maybe("Steps that interrupt it again and again")
     record: Record = Field(default_factory=Record)
 
 
@@ -164,12 +181,29 @@ class VoltageBody(ChannelBody):
     current_range: Text | None = maybe("The largest current that is expected", "current range")
 
 
+_SWEEP_FROM = 'Where it starts: a voltage, or "open circuit"'
+
+
 class SweepBody(StepBody):
     """A linear voltage sweep."""
 
     example = "{from: 0 V, to: 1 V, rate: 1 mV/s}"
-    from_: Text = Field(description="Where it starts", alias="from")
+    from_: Text = Field(description=_SWEEP_FROM, alias="from")
     to: Text = says("Where it ends")
+    rate: Text = says('How fast, e.g. "0.1 mV/s"')
+    step: Text | None = maybe("Staircase step; 1 mV unless given")
+    until: Conditions = Field(default=(), description=_UNTIL)
+    current_range: Text | None = maybe("The largest current that is expected", "current range")
+    record: Record = Field(default_factory=Record)
+
+
+class CvBody(StepBody):
+    """A cyclic voltammogram: from the start to one vertex, to the other, and so on."""
+
+    from_: Text = Field("open circuit", description=_SWEEP_FROM, alias="from")
+    vertices: ListText = says('The two potentials where it turns, the first one first: "2.5, 0 V"')
+    to: Text | None = maybe("Where the last cycle ends; where it started unless given")
+    cycles: Text = Field("1", description="How many times both vertices are visited")
     rate: Text = says('How fast, e.g. "0.1 mV/s"')
     step: Text | None = maybe("Staircase step; 1 mV unless given")
     until: Conditions = Field(default=(), description=_UNTIL)
@@ -196,8 +230,15 @@ class PressBody(StepBody):
 
     short = "to"
     to: Text = says('A stack pressure ("5 MPa"), a force ("2 kN"), "hold" or "release"')
-    ramp: Text = Field("0.5 MPa/s", description="How fast")
+    ramp: Text = Field("0.5 MPa/s", description="How fast, up and down")
     settle: SettleBody | None = maybe("When it counts as reached")
+    hold: Text | None = maybe('How long it is kept before the next step, e.g. "3 min"')
+    then: Literal["hold", "release"] = Field("hold", description="release: take the force away")
+    by_hand: Literal["refused", "allowed"] = Field(
+        "refused",
+        description="allowed: the operator presses where the bench's press cannot",
+        alias="by hand",
+    )
 
 
 class TemperatureBody(StepBody):
@@ -215,6 +256,15 @@ class WaitBody(StepBody):
     for_: Text | None = maybe("How long", "for")
     until: Conditions = Field(default=(), description=_UNTIL)
     at_most: Text | None = maybe("Longest wait", "at most")
+
+
+class CheckBody(StepBody):
+    """What has to be true before the protocol goes on; nothing is energised before."""
+
+    open_circuit: Text | None = maybe('e.g. "1.5 V to 3.6 V vs Li+/Li"', "open circuit")
+    contact: Text | None = maybe('Impedance at high frequency, e.g. "at most 10 kOhm"')
+    stack_pressure: Text | None = maybe('e.g. "4 MPa to 6 MPa"', "stack pressure")
+    temperature: Text | None = maybe('e.g. "15 degC to 30 degC"')
 
 
 class PromptBody(StepBody):
@@ -241,14 +291,17 @@ MODELS: dict[str, type[BaseModel]] = {
     "voltage": VoltageBody,
     "hold": VoltageBody,
     "sweep": SweepBody,
+    "cv": CvBody,
     "eis": EisBody,
     "press": PressBody,
     "temperature": TemperatureBody,
     "wait": WaitBody,
+    "check": CheckBody,
     "prompt": PromptBody,
     "mark": MarkBody,
     "record": Record,
     "settle": SettleBody,
+    "every": EveryBody,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NoReturn
 
 from cellbench.instruments.techniques import (
@@ -30,6 +31,10 @@ from cellbench.quantities import (
     format_quantity,
     name_of,
 )
+
+#: How a person writes the voltage of a cell at rest.
+OPEN_CIRCUIT = frozenset({"open circuit", "OCV", "OCP"})
+_CYCLES_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ def _rest(fields: Fields, common: Common) -> ChannelStep:
     record, interval_s = recording(fields)
     technique = Rest(duration_s=duration_s, interval_s=interval_s, cut_offs=ends.cut_offs)
     what = f"rest {_for(duration_s, capped)}"
-    return _step(common, technique, ends, record, capped, what)
+    return _step(fields, common, technique, ends, record, capped, what)
 
 
 def _current(fields: Fields, common: Common) -> ChannelStep:
@@ -87,7 +92,7 @@ def _current(fields: Fields, common: Common) -> ChannelStep:
     amperes = format_quantity(current_A, "current")
     shown = written if written == amperes else f"{written} ({amperes})"
     what = f"{common['verb']} {shown} {_for(duration_s, capped)}"
-    return _step(common, technique, ends, record, capped, what)
+    return _step(fields, common, technique, ends, record, capped, what)
 
 
 def _signed(fields: Fields, verb: str, current_A: float, place: SourceNode) -> float:
@@ -120,28 +125,64 @@ def _voltage(fields: Fields, common: Common) -> ChannelStep:
         cut_offs=ends.cut_offs,
     )
     what = f"{common['verb']} {fields.words('at')} {_for(duration_s, capped)}"
-    return _step(common, technique, ends, record, capped, what)
+    return _step(fields, common, technique, ends, record, capped, what)
 
 
 def resolve_sweep(fields: Fields, common: Common) -> ChannelStep:
     """Resolve a sweep. Raises like `resolve_channel`."""
-    start_V = fields.scope.voltage_V(fields.needed("from_"))
     end_V = fields.scope.voltage_V(fields.needed("to"))
+    start_V, from_rest = _start_V(fields, (end_V,))
     if start_V == end_V:
         fields.source.fail("the sweep ends where it starts")
+    what = f"sweep {fields.words('from_')} to {fields.words('to')} at {fields.words('rate')}"
+    return _swept(fields, common, (start_V, end_V), from_rest, what)
+
+
+def resolve_cv(fields: Fields, common: Common) -> ChannelStep:
+    """Resolve a cyclic voltammogram. Raises like `resolve_channel`."""
+    place = fields.needed("vertices")
+    vertices = tuple(fields.scope.voltage_V_of(place, q) for q in fields.scope.quantities(place))
+    if len(vertices) != 2 or vertices[0] == vertices[1]:
+        place.fail("a cyclic voltammogram turns at two potentials", 'Write "vertices: 2.5, 0 V".')
+    start_V, from_rest = _start_V(fields, vertices)
+    to = fields.place("to")
+    turns = vertices * fields.scope.count(fields.needed("cycles"), _CYCLES_MAX)
+    last_V = () if from_rest and to is None else (start_V,)
+    path = (start_V, *turns, *(last_V if to is None else (fields.scope.voltage_V(to),)))
+    what = (
+        f"cv {fields.words('from_')}, {fields.words('vertices')} at {fields.words('rate')}, "
+        f"{len(turns) // 2} x"
+    )
+    return _swept(fields, common, path, from_rest, what)
+
+
+def _start_V(fields: Fields, towards: Sequence[float]) -> tuple[float, bool]:
+    """Return where a sweep starts; from open circuit, the farthest start that the card allows."""
+    place = fields.needed("from_")
+    if text_of(place).strip() not in OPEN_CIRCUIT:
+        return fields.scope.voltage_V(place), False
+    window_V = fields.scope.card.voltage_window_V
+    return max(window_V, key=lambda start_V: abs(start_V - towards[0])), True
+
+
+def _swept(
+    fields: Fields, common: Common, path: Sequence[float], from_rest: bool, what: str
+) -> ChannelStep:
+    points = [path[0], *(b for a, b in pairwise(path) if b != a)]
     cut_offs, host = _by_place(fields.conditions())
-    rate = fields.scope.positive_si(fields.needed("rate"), "voltage rate")
     record, _ = recording(fields)
     technique = Sweep(
-        start_V=start_V,
-        end_V=end_V,
-        rate_V_per_s=rate,
+        start_V=points[0],
+        vertices_V=tuple(points[1:-1]),
+        end_V=points[-1],
+        rate_V_per_s=fields.scope.positive_si(fields.needed("rate"), "voltage rate"),
         step_V=fields.positive_si("step", "voltage") or 1e-3,
         current_range_A=current_range(fields),
         cut_offs=cut_offs,
     )
-    what = f"sweep {fields.words('from_')} to {fields.words('to')} at {fields.words('rate')}"
-    return ChannelStep(**common, what=what, technique=technique, until=host, record=record)
+    return ChannelStep(
+        **common, what=what, technique=technique, until=host, record=record, from_rest=from_rest
+    )
 
 
 def current_range(fields: Fields) -> float | None:
@@ -151,6 +192,7 @@ def current_range(fields: Fields) -> float | None:
 
 
 def _step(
+    fields: Fields,
     common: Common,
     technique: Rest | ConstantCurrent | ConstantVoltage,
     ends: _Ends,
@@ -167,6 +209,7 @@ def _step(
         record=record,
         capped=capped,
         charge_max_C=min(charges, default=None),
+        stop_if=fields.conditions("stop_if"),
     )
 
 

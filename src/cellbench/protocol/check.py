@@ -17,6 +17,7 @@ from cellbench.protocol.check_channel import check_channel, check_eis
 from cellbench.protocol.check_standing import check_press, check_temperature
 from cellbench.protocol.conditions import AllOf, AnyOf, Change, Condition, Slope, Threshold
 from cellbench.protocol.errors import Problem, ProtocolError
+from cellbench.protocol.planning import interruption_s
 from cellbench.protocol.program import (
     AnyStep,
     ChannelStep,
@@ -32,6 +33,7 @@ from cellbench.protocol.program import (
 )
 from cellbench.protocol.source import SourceNode, document_of, load
 from cellbench.protocol.walk import Walk
+from cellbench.quantities import format_quantity
 
 __all__ = ["Found", "adapt", "check", "problems_of"]
 
@@ -120,7 +122,8 @@ def problems_of(step: AnyStep, program: Program, bench: BenchLike) -> Iterator[P
     match step:
         case ChannelStep() if bench.channel:
             yield from check_channel(step, program, bench.channel.capabilities)
-            yield from _watched(step, step.until, bench)
+            yield from _watched(step, (*step.until, *step.stop_if), bench)
+            yield from _interrupted(step, program, bench)
         case EisStep() if bench.channel:
             yield from check_eis(step, program, bench.channel.capabilities)
         case PressStep() if bench.press:
@@ -129,6 +132,27 @@ def problems_of(step: AnyStep, program: Program, bench: BenchLike) -> Iterator[P
             yield from check_temperature(step, program, bench.chamber.capabilities)
         case WaitStep():
             yield from _watched(step, step.until, bench)
+
+
+def _interrupted(step: ChannelStep, program: Program, bench: BenchLike) -> Iterator[Problem]:
+    """What interrupts a step has to be possible, and to fit between two interruptions."""
+    every = step.every
+    if every is None:
+        return
+    for each in every.steps:
+        yield from problems_of(each, program, bench)
+    duration_s = interruption_s(every)
+    place = step.source.at(("every", "interval"))
+    if every.clock_runs and duration_s is not None and duration_s >= every.period_s:
+        yield place.problem(
+            f"what is done every {format_quantity(every.period_s, 'time')} takes up to "
+            f"{format_quantity(duration_s, 'time')}",
+            "Choose a longer interval, or a spectrum that ends at a higher frequency.",
+        )
+    if every.period_s >= step.technique.duration_s:
+        yield step.source.at(("every",)).problem(
+            "the step ends before it is interrupted for the first time"
+        )
 
 
 def _watched(

@@ -101,7 +101,7 @@ def _voltage(
 def _sweep(
     step: ChannelStep, sweep: Sweep, program: Program, able: ChannelCapabilities
 ) -> Iterator[Problem]:
-    for voltage_V in (sweep.start_V, sweep.end_V):
+    for voltage_V in sweep.voltages_V[step.from_rest :]:
         yield from _voltage(step, voltage_V, program, able)
     overshoot_V = sweep.rate_V_per_s * able.reaction.total_s
     window_V = program.limits.voltage_max_V - program.limits.voltage_min_V

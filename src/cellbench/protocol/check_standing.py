@@ -22,6 +22,7 @@ def check_press(
 ) -> Iterator[Problem]:
     """Check a press step against cell, die, press and gauge."""
     yield from _rate(step, able, program.card.stack_area_m2)
+    yield from _heard(step, program, able)
     if step.pressure_Pa is None or step.force_N is None:
         return
     beyond = [
@@ -30,6 +31,18 @@ def check_press(
     ]
     yield from beyond[:1]  # what the cell does not bear, die and press need not bear either
     yield from _confirmed(step, program, bench)
+
+
+def _heard(step: PressStep, program: Program, able: PressCapabilities) -> Iterator[Problem]:
+    """A press that watches its host lets go when it does not hear of it."""
+    every_s = program.conditions_every_s
+    if able.heartbeat_s is not None and every_s > able.heartbeat_s / 2:
+        yield step.source.problem(
+            f"{able.model} lets go when it hears nothing for "
+            f"{format_quantity(able.heartbeat_s, 'time')}, and is looked at every "
+            f"{format_quantity(every_s, 'time')} only",
+            'Choose a shorter time under "conditions", or a longer host timeout in the bench file.',
+        )
 
 
 def _rate(step: PressStep, able: PressCapabilities, area_m2: float) -> Iterator[Problem]:

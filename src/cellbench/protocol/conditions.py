@@ -22,6 +22,9 @@ class View(Protocol):
     def value(self, quantity: Watched) -> float | None:
         """Latest value, signed, in SI units."""
 
+    def reached(self, quantity: Watched, *, above: bool) -> float | None:
+        """The value that a threshold is compared with: in a loop, what its pass came nearest."""
+
     def slope(self, quantity: Watched, window_s: float, /) -> float | None:
         """Slope over the last ``window_s`` in SI units per second; None before it is full."""
 
@@ -123,7 +126,7 @@ def _beyond(value: float, above: bool, bound: float) -> bool:
 
 
 def _threshold(condition: Threshold, view: View) -> bool:
-    value = view.value(condition.quantity)
+    value = view.reached(condition.quantity, above=condition.above)
     if value is None:
         return False
     if condition.quantity in {"current", "charge"}:

@@ -6,7 +6,7 @@ loops, no attribute access and no strings to build, so that no expression is wor
 time: length, nesting, nodes and exponents are bounded when it is parsed.
 
     list        0.02, 0.05, 0.1 to 0.6 by 0.1 mA/cm2
-    arithmetic  $potential + 0.1 V    -$j    1.3 of nominal capacity    $a ^ 2
+    arithmetic  $potential + 0.1 V    -$j    1.3 of nominal capacity    $a ^ 2    $cycle % 50
     functions   min max abs sqrt round log10
     logic       $first.R_low > 100 Ohm and not $again
 """
@@ -74,14 +74,14 @@ class ListOf:
 Tree: TypeAlias = Number | Name | Operation | ListOf
 
 _NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]{0,60})(?:\.([A-Za-z_][A-Za-z0-9_]{0,60}))?")
-_OPERATOR = re.compile(r">=|<=|==|!=|\*\*|[-+*/^<>(),≥≤]|(?:and|or|not|of|to|by)\b")
+_OPERATOR = re.compile(r">=|<=|==|!=|\*\*|[-+*/%^<>(),≥≤]|(?:and|or|not|of|to|by)\b")
 _FUNCTION = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,30})\s*\(")
 _NOMINAL = re.compile(r"(?:the\s+)?nominal\s+capacity\b")
 _BLANKS = re.compile(r"\s*")
 _ALIASES = {"≥": ">=", "≤": "<=", "**": "^", "of": "*"}
 _BINARY = {
     "or": 1, "and": 2, "<": 4, ">": 4, "<=": 4, ">=": 4, "==": 4, "!=": 4,
-    "+": 5, "-": 5, "*": 6, "/": 6, "^": 8,
+    "+": 5, "-": 5, "*": 6, "/": 6, "%": 6, "^": 8,
 }  # fmt: skip
 _NOT, _MINUS = 3, 7
 _FUNCTIONS = {"min": (1, 20), "max": (1, 20), "abs": (1, 1), "sqrt": (1, 1), "round": (1, 1),

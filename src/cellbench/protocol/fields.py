@@ -66,9 +66,9 @@ class Fields:
         place = self.place(name)
         return None if place is None else self.scope.positive_si(place, *dimensions)
 
-    def conditions(self) -> tuple[Condition, ...]:
-        """Return the conditions under ``until``. Raises ProtocolError, ResultMissing."""
-        return resolve(sources_of(self._below("until")), self.scope)
+    def conditions(self, name: str = "until") -> tuple[Condition, ...]:
+        """Return the conditions under a field. Raises ProtocolError, ResultMissing."""
+        return resolve(sources_of(self._below(name)), self.scope)
 
     def inner(self, name: str) -> Fields | None:
         """Return a block within the block, None if absent."""
@@ -79,8 +79,8 @@ class Fields:
         """Return how a person wrote a field, with ``$names`` replaced by their values."""
         place = self.needed(name)
         text = text_of(place)
-        if "$" not in text:
-            return text
+        if "$" not in text or self.scope.stands_for_words(text):
+            return self.scope.words(text)
         return ", ".join(str(each) for each in self.scope.quantities(place))
 
 

@@ -66,7 +66,7 @@ def _narrower(limits: Limits, name: str, source: SourceNode, scope: Scope) -> Li
             source.fail("this allows no current at all")
         return replace(limits, current_max_A=min(limits.current_max_A, given_A))
     low_name, high_name = _FIELDS[name]
-    given = _interval(name, source, scope)
+    given = interval(name, source, scope)
     low = _larger(getattr(limits, low_name), given.low)
     high = _smaller(getattr(limits, high_name), given.high)
     if low is not None and high is not None and low >= high:
@@ -88,17 +88,30 @@ def _quantity(source: SourceNode, scope: Scope) -> Quantity:
     return scope.quantity(source.saying(text)) if "$" in text else parse_quantity(text)
 
 
-def _interval(name: str, source: SourceNode, scope: Scope) -> Interval:
+_DIMENSIONS = {
+    "stack pressure": "pressure",
+    "temperature": "temperature",
+    "contact": "resistance",
+}
+
+
+def interval(name: str, source: SourceNode, scope: Scope) -> Interval:
+    """Return what a text like "2 V to 3 V" or "at most 6 MPa" says of a quantity, in SI units.
+
+    Raises:
+        QuantityError, CardError: It is no interval of that quantity.
+        ProtocolError: A name in it has no value.
+    """
     if name == "temperature":
         refuse_bare_celsius(text_of(source))
     low, high = _bounds(source, scope)
-    if name in {"voltage", "potential"}:
+    if name in {"voltage", "potential", "open circuit"}:
         _refuse_bare(name, source)
         return Interval(
             None if low is None else scope.card.voltage_V(low),
             None if high is None else scope.card.voltage_V(high),
         )
-    dimension = "pressure" if name == "stack pressure" else "temperature"
+    dimension = _DIMENSIONS[name]
     return Interval(
         None if low is None else convert(low, dimension),
         None if high is None else convert(high, dimension),

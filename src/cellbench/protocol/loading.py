@@ -28,6 +28,8 @@ from cellbench.protocol.validation import validate
 from cellbench.quantities import PLAIN, Exponents, Quantity, QuantityError, Value, name_of
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
+#: Longest time between two looks at pressure and temperature.
+_CONDITIONS_MAX_S = 60.0
 _FAMILIES = (
     ("current", "current density", "C-rate", "specific current"),
     ("time", "charge", "areal capacity", "specific capacity"),
@@ -131,7 +133,21 @@ def load_protocol(
         analyses=file.body.analyses,
         sources=tuple(SourceFile(each.name, each.text) for each in documents),
         saved=frozenset(loaded.saved),
+        conditions_every_s=_conditions_every_s(file, scope),
     )
+
+
+def _conditions_every_s(file: _File, scope: Scope) -> float:
+    place = file.root.at(("conditions", "every"))
+    if not isinstance(place.content, str):
+        place = file.root.saying(file.body.conditions.every)
+    every_s = scope.positive_si(place, "time")
+    if every_s > _CONDITIONS_MAX_S:
+        place.fail(
+            f"pressure and temperature are read at least each {_CONDITIONS_MAX_S:g} s",
+            "Three readings missed running are the end of the run: it must notice in time.",
+        )
+    return every_s
 
 
 def shipped_protocols() -> dict[str, str]:

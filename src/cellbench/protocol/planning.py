@@ -13,7 +13,9 @@ from cellbench.protocol.plan import Plan, PlanRow
 from cellbench.protocol.program import (
     AnyStep,
     ChannelStep,
+    CheckStep,
     EisStep,
+    Every,
     MarkStep,
     PassEnded,
     PressStep,
@@ -29,8 +31,12 @@ _BYTES_PER_ROW = 60
 #: sweep from 1 MHz to 100 mHz at 10 points per decade takes 1.7 min, as instruments do.
 _PERIODS = 2.0
 _SETTLING_PER_POINT_S = 0.07
-#: Environment (pressure, force, temperature) is kept every 5 s.
-_ENVIRONMENT_ROWS_PER_S = 3 / 5
+#: Force of press and gauge, and temperature, are kept at each look.
+_CONDITIONS_ROWS = 3
+#: With log spacing, rows per decade of the step's time.
+_LOG_ROWS_PER_DECADE = 50
+#: Time to look at the open circuit and at the contact of a cell.
+_CHECK_S = 6.0
 
 
 def plan(program: Program, bench: BenchLike) -> Plan:
@@ -77,7 +83,7 @@ class _Planner:
             self._end_s = None if high_s is None else self._end_s + high_s
         self._rows.append(self._row(adapted, low_s, high_s))
         if isinstance(adapted, PressStep) and adapted.kind != "hold":
-            self._pressure_Pa = adapted.pressure_Pa or 0.0
+            self._pressure_Pa = 0.0 if adapted.then_release else adapted.pressure_Pa or 0.0
 
     def plan(self) -> Plan:
         samples = sum(row.rows or 0 for row in self._rows)
@@ -109,7 +115,7 @@ class _Planner:
             on_device=places[0],
             on_host=places[1],
             reaction_s=self._reaction_s(step),
-            rows=_rows(step, high_s),
+            rows=_rows(step, high_s, self._program.conditions_every_s),
             end_max_s=self._end_s,
         )
 
@@ -124,7 +130,8 @@ class _Planner:
                 sure = isinstance(technique, ConstantCurrent) and not (
                     step.until or technique.cut_offs
                 )
-                return technique.duration_s if sure or not early else 0.0, technique.duration_s
+                low_s = technique.duration_s if sure or not early else 0.0
+                return (0.0 if step.stop_if else low_s), _interrupted_s(step)
             case EisStep(technique=technique):
                 duration_s = spectrum_duration_s(technique)
                 return duration_s, duration_s
@@ -134,6 +141,8 @@ class _Planner:
                 return (0.0, 0.0) if settle is None else (settle.for_s, settle.timeout_s)
             case WaitStep():
                 return (0.0 if step.until else step.timeout_s), step.timeout_s
+            case CheckStep():
+                return 0.0, _CHECK_S
             case MarkStep():
                 return 0.0, 0.0
         return 0.0, None
@@ -142,17 +151,20 @@ class _Planner:
         distance = abs((step.pressure_Pa or 0.0) - self._pressure_Pa)
         moving = step.kind != "hold" and step.rate_Pa_per_s
         ramp_s = distance / step.rate_Pa_per_s if moving and step.rate_Pa_per_s else 0.0
+        fixed_s = ramp_s + step.hold_s
+        if step.then_release and step.rate_Pa_per_s:
+            fixed_s += (step.pressure_Pa or 0.0) / step.rate_Pa_per_s
         if step.settle is None:
-            return ramp_s, ramp_s
-        return ramp_s + step.settle.for_s, ramp_s + step.settle.timeout_s
+            return fixed_s, fixed_s
+        return fixed_s + step.settle.for_s, fixed_s + step.settle.timeout_s
 
     def _voltages(self, step: AnyStep) -> tuple[float | None, float | None]:
         limits = self._program.limits
         match step:
             case ChannelStep(technique=ConstantVoltage(voltage_V=voltage_V)):
                 return voltage_V, voltage_V
-            case ChannelStep(technique=Sweep(start_V=start_V, end_V=end_V)):
-                return min(start_V, end_V), max(start_V, end_V)
+            case ChannelStep(technique=Sweep() as sweep):
+                return min(sweep.voltages_V), max(sweep.voltages_V)
             case ChannelStep(technique=technique):
                 cuts = [c for c in technique.cut_offs if c.quantity == "voltage"]
                 highest = min([limits.voltage_max_V, *(c.value for c in cuts if c.above)])
@@ -181,7 +193,8 @@ class _Planner:
             device = [each for each in ("voltage", "current") if each in able]
             host += [each for each in ("voltage", "current") if each not in able]
         if isinstance(step, ChannelStep | WaitStep):
-            host += [each for each in _watched(step.until) if each not in host]
+            watched = [*step.until, *(step.stop_if if isinstance(step, ChannelStep) else ())]
+            host += [each for each in _watched(watched) if each not in host]
         return tuple(device), tuple(host)
 
     def _reaction_s(self, step: AnyStep) -> float | None:
@@ -205,6 +218,45 @@ def spectrum_duration_s(technique: Impedance) -> float:
     step = math.pow(ratio, 1 / max(1, count - 1))
     periods_s = sum(step**-index for index in range(count)) / technique.frequency_min_Hz
     return _PERIODS * periods_s + _SETTLING_PER_POINT_S * count
+
+
+def interruption_s(every: Every) -> float | None:
+    """Longest time that what interrupts a step takes; None when it is unknown."""
+    total_s = 0.0
+    for step in every.steps:
+        match step:
+            case ChannelStep(technique=technique):
+                total_s += technique.duration_s
+            case EisStep(technique=technique):
+                total_s += spectrum_duration_s(technique)
+            case WaitStep(timeout_s=timeout_s):
+                total_s += timeout_s
+            case CheckStep():
+                total_s += _CHECK_S
+            case MarkStep():
+                pass
+            case _:
+                return None
+    return total_s
+
+
+def _interruptions(step: ChannelStep) -> int:
+    """How often a step is interrupted at most: never right at its end."""
+    if step.every is None:
+        return 0
+    return math.ceil(step.technique.duration_s / step.every.period_s - 1e-9) - 1
+
+
+def _interrupted_s(step: ChannelStep) -> float | None:
+    """Longest duration of a step with all that interrupts it."""
+    if step.every is None:
+        return step.technique.duration_s
+    once_s = interruption_s(step.every)
+    if once_s is None:
+        return None
+    # With a clock that runs on, only the last interruption can take longer than the step.
+    count = 1 if step.every.clock_runs else _interruptions(step)
+    return step.technique.duration_s + count * once_s
 
 
 def _watched(conditions: Iterable[Condition]) -> Iterator[str]:
@@ -232,17 +284,29 @@ def _charge_C(step: AnyStep) -> float | None:
     return 0.0
 
 
-def _rows(step: AnyStep, duration_s: float | None) -> int | None:
+def _rows(step: AnyStep, duration_s: float | None, conditions_every_s: float) -> int | None:
     """Number of rows at most, those of pressure and temperature included."""
     if duration_s is None:
         return None
-    environment = duration_s * _ENVIRONMENT_ROWS_PER_S
+    own = _own_rows(step)
+    if isinstance(step, ChannelStep) and step.every is not None:
+        own += _interruptions(step) * sum(map(_own_rows, step.every.steps))
+    return round(duration_s * _CONDITIONS_ROWS / conditions_every_s) + own
+
+
+def _own_rows(step: AnyStep) -> int:
+    """Rows and points of the channel alone."""
     if isinstance(step, EisStep):
-        return round(environment) + spectrum_points(step.technique)
+        return spectrum_points(step.technique)
     if not isinstance(step, ChannelStep):
-        return round(environment)
+        return 0
     record, technique = step.record, step.technique
     deltas = record.every_s is None or record.dV_V or record.dI_A or record.dP_Pa
-    interval_s = getattr(technique, "interval_s", 1.0)
-    gap_s = interval_s if deltas else record.every_s or interval_s
-    return round(environment + duration_s / gap_s) + 2
+    gap_s = technique.interval_s
+    if not deltas:
+        gap_s = max(gap_s, record.every_s or 0.0)
+    rows = round(technique.duration_s / gap_s) + 2
+    if record.spacing == "log":
+        decades = math.log10(max(10.0, technique.duration_s / technique.interval_s))
+        rows += math.ceil(_LOG_ROWS_PER_DECADE * decades)
+    return min(rows, round(technique.duration_s / technique.interval_s) + 2)

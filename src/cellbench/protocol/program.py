@@ -24,7 +24,7 @@ from cellbench.instruments.techniques import (
 from cellbench.protocol.bodies import StepBody
 from cellbench.protocol.conditions import Condition
 from cellbench.protocol.source import SourceNode
-from cellbench.quantities import Value
+from cellbench.quantities import Interval, Value
 
 WhenInterrupted: TypeAlias = Literal["quiet", "continue", "restart"]
 
@@ -118,6 +118,20 @@ class Step:
         return self.source.line
 
 
+@dataclass(frozen=True, slots=True)
+class Every:
+    """What interrupts a technique again and again.
+
+    With ``clock_runs`` the step's own time goes on through ``steps``, and ``period_s`` is from one
+    start of them to the next; without, it stands still, and ``period_s`` is of the step alone.
+    Paths of ``steps`` hold ``[{}]`` where the number of the interruption belongs.
+    """
+
+    period_s: float
+    clock_runs: bool
+    steps: tuple[AnyStep, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelStep(Step):
     """A technique on the channel: rest, constant current or voltage, sweep.
@@ -129,6 +143,10 @@ class ChannelStep(Step):
     Attributes:
         capped: Reaching the technique's duration means that no condition came first ("at most").
         charge_max_C: End the step at this magnitude of charge, None for no such bound.
+        stop_if: Conditions of the host that end the step early, with a warning.
+        every: What interrupts it, None for nothing.
+        from_rest: A sweep starts at the open-circuit voltage, which only the run can tell; until
+            then the technique holds the farthest start that the card allows.
     """
 
     technique: Rest | ConstantCurrent | ConstantVoltage | Sweep
@@ -136,6 +154,9 @@ class ChannelStep(Step):
     record: Recording = Recording()
     capped: bool = False
     charge_max_C: float | None = None
+    stop_if: tuple[Condition, ...] = ()
+    every: Every | None = None
+    from_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +173,11 @@ class PressStep(Step):
 
     ``to`` approaches ``force_N`` (``pressure_Pa`` on the card's stack area) at ``rate_N_per_s``
     (None: the press's own), ``hold`` keeps what is measured now, ``release`` ramps to zero.
+
+    Attributes:
+        hold_s: How long the force is kept before the step ends.
+        then_release: Whether it is taken away after that.
+        by_hand: Whether the operator may press where the bench's press cannot.
     """
 
     kind: Literal["to", "hold", "release"]
@@ -160,6 +186,9 @@ class PressStep(Step):
     rate_Pa_per_s: float | None = None
     rate_N_per_s: float | None = None
     settle: Settle | None = None
+    hold_s: float = 0.0
+    then_release: bool = False
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +209,19 @@ class WaitStep(Step):
     until: tuple[Condition, ...]
     timeout_s: float
     capped: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckStep(Step):
+    """What must be true before anything is energised, in SI units at the terminals.
+
+    ``contact`` is the magnitude of the impedance at high frequency; None is not looked at.
+    """
+
+    voltage: Interval | None = None
+    contact_ohm: Interval | None = None
+    pressure: Interval | None = None
+    temperature: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +272,7 @@ AnyStep: TypeAlias = (
     | PressStep
     | TemperatureStep
     | WaitStep
+    | CheckStep
     | PromptStep
     | MarkStep
     | LaterStep
@@ -241,12 +284,16 @@ AnyStep: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class StepNode:
-    """An unresolved step. ``source`` is its body in the file, where problems are shown."""
+    """An unresolved step. ``source`` is its body in the file, where problems are shown.
+
+    ``every`` are the nodes that interrupt it.
+    """
 
     name: str
     verb: str
     body: StepBody
     source: SourceNode
+    every: tuple[StepNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +385,7 @@ class Program:
     Attributes:
         sources: The files that it was made from, the protocol first; the card and includes follow.
         saved: Names under which steps save results (``as``).
+        conditions_every_s: How often stack pressure and temperature are read.
     """
 
     name: str
@@ -349,6 +397,7 @@ class Program:
     analyses: tuple[str, ...]
     sources: tuple[SourceFile, ...]
     saved: frozenset[str] = frozenset()
+    conditions_every_s: float = 5.0
 
     @property
     def identity(self) -> str:

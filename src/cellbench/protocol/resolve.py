@@ -5,18 +5,29 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from cellbench.instruments.techniques import Impedance
+from cellbench.cell import CardError
+from cellbench.instruments.techniques import ConstantCurrent, Impedance
 from cellbench.protocol.arithmetic import ResultMissing
-from cellbench.protocol.bodies import PromptBody
-from cellbench.protocol.channel_steps import resolve_channel, resolve_sweep
+from cellbench.protocol.bodies import PressBody, PromptBody
+from cellbench.protocol.channel_steps import (
+    OPEN_CIRCUIT,
+    resolve_channel,
+    resolve_cv,
+    resolve_sweep,
+)
 from cellbench.protocol.fields import Common, Fields, common
+from cellbench.protocol.limits import interval
 from cellbench.protocol.program import (
     AnyStep,
+    ChannelStep,
+    CheckStep,
     EisStep,
+    Every,
     MarkStep,
     PressStep,
     PromptStep,
@@ -28,7 +39,14 @@ from cellbench.protocol.program import (
 from cellbench.protocol.scope import Scope, text_of
 from cellbench.protocol.size import refuse_endless
 from cellbench.protocol.source import SourceNode
-from cellbench.quantities import DIMENSIONS, PLAIN, Quantity, format_quantity
+from cellbench.quantities import (
+    DIMENSIONS,
+    PLAIN,
+    Interval,
+    Quantity,
+    QuantityError,
+    format_quantity,
+)
 
 _POINTS = re.compile(r"\s*(.+?)\s+per\s+decade\s*$")
 _MAX_POINTS_PER_DECADE = 100
@@ -52,8 +70,45 @@ def resolve_step(node: StepNode, path: str, scope: Scope, bindings: Mapping[str,
         step = None  # a technique that takes no NaN for the result to come
     if step is None or scope.unknown:
         raise ResultMissing(*sorted(scope.unknown or ()))
+    if node.every and isinstance(step, ChannelStep):
+        step = replace(step, every=_every(node, step, fields, path, bindings))
     refuse_endless(step)
     return step
+
+
+def _every(
+    node: StepNode, step: ChannelStep, fields: Fields, path: str, bindings: Mapping[str, str]
+) -> Every:
+    inner = fields.inner("every")
+    assert inner is not None  # noqa: S101 (it holds the nodes)
+    interval, after = inner.place("interval"), inner.place("after")
+    if (interval is None) == (after is None):
+        inner.source.fail(
+            'give either "interval" or "after"',
+            '"interval: 20 min" is from one start to the next, while the step\'s time runs on; '
+            '"after: 1 h" (or a charge) is of the step alone, whose clock then stops.',
+        )
+    steps = tuple(
+        resolve_step(each, f"{path}/every[{{}}]/{each.name}", fields.scope, bindings)
+        for each in node.every
+    )
+    if interval is not None:
+        return Every(fields.scope.positive_si(interval, "time"), True, steps)
+    return Every(_after_s(step, inner), False, steps)
+
+
+def _after_s(step: ChannelStep, inner: Fields) -> float:
+    """Return the time between two interruptions; a constant current passes a charge in one."""
+    place = inner.needed("after")
+    quantity = inner.scope.quantity(place)
+    if quantity.exponents == DIMENSIONS["time"].exponents:
+        return inner.scope.positive_si(place, "time")
+    if not isinstance(step.technique, ConstantCurrent):
+        place.fail("only a constant current passes a charge in a known time: give a time")
+    period_s = inner.scope.charge_C(place) / abs(step.technique.current_A)
+    if period_s <= 0:
+        place.fail(f'"{text_of(place)}" is not above zero')
+    return period_s
 
 
 def _eis(fields: Fields, common: Common) -> EisStep:
@@ -97,7 +152,7 @@ def _amplitude(fields: Fields) -> _Amplitude:
 
 def _bias(fields: Fields, amplitude: _Amplitude) -> dict[str, float | None]:
     place = fields.needed("bias")
-    if text_of(place).strip() in {"open circuit", "OCV", "OCP"}:
+    if fields.scope.words(text_of(place)).strip() in OPEN_CIRCUIT:
         return {}
     if amplitude.current_A is None:
         return {"bias_V": fields.scope.voltage_V(place)}
@@ -129,25 +184,43 @@ def _press(fields: Fields, common: Common) -> PressStep:
     place = fields.needed("to")
     card = fields.scope.card
     rate = _press_rate(fields)
-    rates = {"rate_Pa_per_s": rate, "rate_N_per_s": card.force_N(rate)}
+    rate_N_per_s = card.force_N(rate)
+    hold_s = fields.positive_si("hold", "time") or 0.0
     match text_of(place).strip():
         case "hold":
-            return PressStep(**common, what="press holds", kind="hold")
+            return PressStep(**common, what="press holds", kind="hold", hold_s=hold_s)
         case "release":
             settle = _settle(fields, Settle(within=0.1e6, for_s=1.0, timeout_s=600.0), "pressure")
             return PressStep(
-                **common, what="press releases", kind="release", settle=settle, **rates
+                **common,
+                what="press releases",
+                kind="release",
+                settle=settle,
+                rate_Pa_per_s=rate,
+                rate_N_per_s=rate_N_per_s,
             )
     pressure_Pa = _pressure(fields, place)
+    then_release = isinstance(fields.body, PressBody) and fields.body.then == "release"
     return PressStep(
         **common,
-        what=f"press to {format_quantity(pressure_Pa, 'pressure')}",
+        what=_press_words(pressure_Pa, hold_s, then_release),
         kind="to",
         pressure_Pa=pressure_Pa,
         force_N=card.force_N(pressure_Pa),
         settle=_settle(fields, _usual_gate(pressure_Pa, rate), "pressure"),
-        **rates,
+        hold_s=hold_s,
+        then_release=then_release,
+        by_hand=isinstance(fields.body, PressBody) and fields.body.by_hand == "allowed",
+        rate_Pa_per_s=rate,
+        rate_N_per_s=rate_N_per_s,
     )
+
+
+def _press_words(pressure_Pa: float, hold_s: float, then_release: bool) -> str:
+    words = f"press to {format_quantity(pressure_Pa, 'pressure')}"
+    if hold_s:
+        words += f", hold {format_quantity(hold_s, 'time')}"
+    return f"{words}, release" if then_release else words
 
 
 def _usual_gate(pressure_Pa: float, rate_Pa_per_s: float) -> Settle:
@@ -223,6 +296,32 @@ def _wait(fields: Fields, common: Common) -> WaitStep:
     return WaitStep(**common, what=what, until=conditions, timeout_s=timeout_s, capped=capped)
 
 
+def _check(fields: Fields, common: Common) -> CheckStep:
+    wanted = {
+        "voltage": ("open_circuit", "open circuit"),
+        "contact_ohm": ("contact", "contact"),
+        "pressure": ("stack_pressure", "stack pressure"),
+        "temperature": ("temperature", "temperature"),
+    }
+    found = {name: _interval(fields, field, quantity) for name, (field, quantity) in wanted.items()}
+    if not any(found.values()):
+        fields.source.fail(
+            "nothing is checked", 'Write for example "check: {open circuit: 1.5 V to 3.6 V}".'
+        )
+    looked_at = [words for name, (_, words) in wanted.items() if found[name] is not None]
+    return CheckStep(**common, what=f"check {', '.join(looked_at)}", **found)
+
+
+def _interval(fields: Fields, field: str, quantity: str) -> Interval | None:
+    place = fields.place(field)
+    if place is None:
+        return None
+    try:
+        return interval(quantity, place, fields.scope)
+    except (QuantityError, CardError) as error:
+        place.fail(str(error))
+
+
 def _prompt(fields: Fields, common: Common) -> PromptStep:
     text = text_of(fields.needed("ask"))
     choices = fields.body.choices if isinstance(fields.body, PromptBody) else ()
@@ -242,10 +341,12 @@ _RESOLVERS: dict[str, Callable[[Fields, Common], AnyStep]] = {
     "voltage": resolve_channel,
     "hold": resolve_channel,
     "sweep": resolve_sweep,
+    "cv": resolve_cv,
     "eis": _eis,
     "press": _press,
     "temperature": _temperature,
     "wait": _wait,
+    "check": _check,
     "prompt": _prompt,
     "mark": _mark,
 }

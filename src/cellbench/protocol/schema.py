@@ -11,9 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from cellbench.protocol.bodies import (
+    MODELS,
     ChargeBody,
+    CheckBody,
     Conditions,
     CurrentBody,
+    CvBody,
     EisBody,
     ListText,
     MarkBody,
@@ -52,10 +55,12 @@ class Step(BaseModel):
     voltage: VoltageBody | None = None
     hold: VoltageBody | None = None
     sweep: SweepBody | None = None
+    cv: CvBody | None = None
     eis: EisBody | None = None
     press: PressBody | None = None
     temperature: TemperatureBody | None = None
     wait: WaitBody | None = None
+    check: CheckBody | None = None
     prompt: PromptBody | None = None
     mark: MarkBody | None = None
 
@@ -103,8 +108,8 @@ class Step(BaseModel):
 
 _ALL_SIBLINGS = set().union(*_SIBLINGS.values())
 VERBS = (
-    "rest", "current", "charge", "discharge", "voltage", "hold", "sweep", "eis", "press",
-    "temperature", "wait", "prompt", "mark",
+    "rest", "current", "charge", "discharge", "voltage", "hold", "sweep", "cv", "eis", "press",
+    "temperature", "wait", "check", "prompt", "mark",
 )  # fmt: skip
 _HEADS = {*VERBS, *STRUCTURES}
 
@@ -119,6 +124,12 @@ def _check_siblings(head: str, value: dict[str, Any]) -> None:
         raise ValueError(f'"{head}" needs "steps" beside it')
 
 
+# Steps hold bodies, and "every" in a body holds steps.
+_BODIES: tuple[type[BaseModel], ...] = (*MODELS.values(), Step)
+for _body in _BODIES:
+    _body.model_rebuild(_types_namespace={each.__name__: each for each in _BODIES})
+
+
 class LimitsBody(BaseModel):
     """What holds at all times, beside the cell card's limits; the tighter one counts."""
 
@@ -129,6 +140,14 @@ class LimitsBody(BaseModel):
     current: Text | None = maybe('Magnitude, e.g. "5 mA/cm2"')
     stack_pressure: Text | None = maybe('e.g. "at most 12 MPa"', "stack pressure")
     temperature: Text | None = maybe('e.g. "10 degC to 60 degC"')
+
+
+class ConditionsBody(BaseModel):
+    """How stack pressure and temperature are followed throughout the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every: Text = Field("5 s", description='How often they are read and kept, e.g. "10 s"')
 
 
 class ProtocolFile(BaseModel):
@@ -146,6 +165,7 @@ class ProtocolFile(BaseModel):
         default_factory=dict, description="Values with defaults; --set name=value changes them"
     )
     limits: LimitsBody = Field(default_factory=LimitsBody)
+    conditions: ConditionsBody = Field(default_factory=ConditionsBody)
     define: dict[str, Any] = Field(
         default_factory=dict, description="Blocks that are used by name: eis: $spectrum"
     )

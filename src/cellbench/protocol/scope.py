@@ -193,6 +193,27 @@ class Scope:
         """Evaluate to coulombs. Raises like `value`."""
         return self._by_card(source, self.quantity(source), "charge")
 
+    def voltage_V_of(self, source: SourceNode, quantity: Quantity) -> float:
+        """Convert a quantity that was read at a place to volts. Raises like `value`."""
+        return self._by_card(source, quantity, "voltage")
+
+    def count(self, source: SourceNode, most: int) -> int:
+        """Evaluate to a whole number from 1 to ``most``. Raises like `value`."""
+        quantity = self.quantity(source)
+        whole = quantity.exponents == PLAIN and quantity.value == int(quantity.value)
+        if not whole or not 1 <= quantity.value <= most:
+            source.fail(f'"{text_of(source)}" is not a whole number from 1 to {most}')
+        return int(quantity.value)
+
+    def words(self, text: str) -> str:
+        """Return words: the text itself, or those that a ``$name`` stands for."""
+        value = self._values.get(text.strip()[1:]) if text.strip().startswith("$") else None
+        return value if isinstance(value, str) else text
+
+    def stands_for_words(self, text: str) -> bool:
+        """Whether a text is a ``$name`` that stands for words, like "open circuit"."""
+        return self.words(text) != text
+
     def charge_C_of(self, source: SourceNode, quantity: Quantity) -> float:
         """Convert a quantity that was read at a place to coulombs. Raises like `value`."""
         return self._by_card(source, quantity, "charge")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cellbench.protocol.bodies import StepBody
+from cellbench.protocol.bodies import ChannelBody, StepBody
 from cellbench.protocol.errors import ProtocolError
 from cellbench.protocol.program import (
     Binding,
@@ -23,6 +23,11 @@ from cellbench.protocol.schema import STRUCTURES, ProtocolFile, Step
 from cellbench.protocol.scope import text_of
 from cellbench.protocol.source import SourceNode
 from cellbench.protocol.until import sources_of
+
+#: Steps that can interrupt another.
+_INTERRUPTING = frozenset(
+    {"eis", "rest", "current", "charge", "discharge", "voltage", "hold", "wait", "mark", "check"}
+)
 
 
 class Includes(Protocol):
@@ -98,7 +103,20 @@ class _Builder:
         body: StepBody = getattr(step, step.verb)
         if body.save_as is not None:
             self.saved.append(body.save_as)
-        return StepNode(name, step.verb, body, source.child(step.verb) or source)
+        place = source.child(step.verb) or source
+        return StepNode(name, step.verb, body, place, self._every(body, place))
+
+    def _every(self, body: StepBody, source: SourceNode) -> tuple[StepNode, ...]:
+        """Build the steps that interrupt a step: plain ones, as many as there are in the file."""
+        every = body.every if isinstance(body, ChannelBody) else None
+        nodes = () if every is None else self.nodes(every.do, source.at(("every", "do")))
+        for node in nodes:
+            if not isinstance(node, StepNode) or node.verb not in _INTERRUPTING or node.every:
+                node.source.fail(
+                    '"every" holds spectra, rests and other plain steps on the channel',
+                    "Loops, standing orders and steps that are interrupted themselves stand alone.",
+                )
+        return tuple(node for node in nodes if isinstance(node, StepNode))
 
     def _structure(self, step: Step, source: SourceNode, name: str) -> Node:
         head = source.at((step.verb,))

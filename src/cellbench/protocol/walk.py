@@ -40,6 +40,9 @@ from cellbench.protocol.scope import (
 from cellbench.protocol.size import MAX_ITEMS, TOO_MANY, refuse_too_many
 from cellbench.quantities import PLAIN, Quantity
 
+#: In a loop, ``$cycle`` is the number of the pass, from 1; of nested loops, of the innermost.
+CYCLE = "cycle"
+
 _Item = AnyStep | PassEnded
 
 
@@ -199,9 +202,10 @@ class Walk:
         times = _times(node, scope)
         for index in range(1, times + 1):
             here = f"{path}[{index}]"
-            yield from self._walk(node.nodes, f"{here}/", scope, bindings)
+            inner = scope.inner({CYCLE: Quantity(float(index))})
+            yield from self._walk(node.nodes, f"{here}/", inner, bindings)
             unmet = index == times and bool(node.conditions)
-            yield self._ended(node, here, scope, last=index == times, unmet=unmet)
+            yield self._ended(node, here, inner, last=index == times, unmet=unmet)
             if self._left():
                 return
 
@@ -214,7 +218,7 @@ class Walk:
             here = f"{path}[{index}]"
             chosen = dict(zip(node.variables, values, strict=True))
             shown = {**bindings, **{name: str(value) for name, value in chosen.items()}}
-            inner = scope.inner(chosen)
+            inner = scope.inner({CYCLE: Quantity(float(index)), **chosen})
             yield from self._walk(node.nodes, f"{here}/", inner, shown)
             yield self._ended(node, here, inner, last=index == count, unmet=False)
             if self._left():

@@ -1,9 +1,9 @@
 """Modbus master on a byte stream, TCP or RTU framing: registers in, registers out.
 
-Frames and PDUs are pymodbus's. This module decides what a serial line or a socket needs around
-them: one exchange at a time, whole frames out of a stream, resynchronising after silence or
-garbage. Source: Modbus application protocol 1.1b3, Modbus messaging on TCP/IP 1.0b, Modbus over
-serial line 1.02.
+One exchange at a time, whole frames out of a stream, resynchronising after silence or garbage.
+Instruments are polled all the time, so that frames are packed here, without objects; pymodbus's
+frames are what they are tested against. Source: Modbus application protocol 1.1b3, Modbus messaging
+on TCP/IP 1.0b, Modbus over serial line 1.02.
 """
 
 from __future__ import annotations
@@ -13,13 +13,7 @@ import struct
 from collections.abc import Sequence
 from typing import Literal
 
-from pymodbus.framer import FramerRTU, FramerSocket
-from pymodbus.pdu import DecodePDU, ModbusPDU
-from pymodbus.pdu.register_message import (
-    ReadHoldingRegistersRequest,
-    WriteMultipleRegistersRequest,
-    WriteSingleRegisterRequest,
-)
+from pymodbus.framer import FramerRTU
 
 from cellbench.clock import sleep_until
 from cellbench.errors import CellbenchError, TransportTimeout
@@ -32,11 +26,13 @@ _RESYNCHRONISE_S = 0.05
 #: Silence that separates two RTU frames: 3.5 characters at 9600 baud.
 _RTU_GAP_S = 0.004
 _MBAP = struct.Struct(">HHHB")
+_THREE = struct.Struct(">BHH")
+_WRITE_HEAD = struct.Struct(">BHHB")
 _PDU_MAX = 253
 _EXCEPTION_BIT = 0x80
 _RTU_EXCEPTION_SIZE = 5
 _RTU_WRITE_REPLY_SIZE = 8
-_READ = 3
+_READ, _WRITE_ONE, _WRITE_MANY = 3, 6, 16
 
 _EXCEPTIONS = {
     1: "function not supported",
@@ -78,8 +74,6 @@ class ModbusMaster:
         self._unit = unit
         self._rtu = framing == "rtu"
         self._timeout_s = timeout_s
-        decoder = DecodePDU(is_server=False)
-        self._framer = FramerRTU(decoder) if self._rtu else FramerSocket(decoder)
         self._lock = asyncio.Lock()
         self._transaction = 0
         self._in_step = True
@@ -93,46 +87,52 @@ class ModbusMaster:
             TransportTimeout: It is silent, twice.
             TransportClosed: The connection is gone.
         """
-        request = ReadHoldingRegistersRequest(address=address, count=count, dev_id=self._unit)
+        request = _THREE.pack(_READ, address, count)
         try:
-            registers = list((await self._exchange(request)).registers)
+            reply = await self._exchange(request)
         except (TransportTimeout, GarbledReply):
-            registers = list((await self._exchange(request)).registers)
-        if len(registers) != count:
-            raise GarbledReply(f"{count} registers were asked for, {len(registers)} came")
-        return registers
+            reply = await self._exchange(request)
+        if reply[1] != 2 * count or len(reply) != 2 + 2 * count:
+            raise GarbledReply(f"{count} registers were asked for, {reply.hex(' ')} came")
+        return list(struct.unpack_from(f">{count}H", reply, 2))
 
     async def write_registers(self, address: int, values: Sequence[int]) -> None:
         """Write holding registers (function 16), once; errors as `read_registers`."""
-        request = WriteMultipleRegistersRequest(
-            address=address, registers=list(values), dev_id=self._unit
-        )
-        reply = await self._exchange(request)
-        if (reply.address, reply.count) != (address, len(values)):
-            raise GarbledReply(f"{len(values)} registers at {address} were written, not answered")
+        count = len(values)
+        head = _WRITE_HEAD.pack(_WRITE_MANY, address, count, 2 * count)
+        reply = await self._exchange(head + struct.pack(f">{count}H", *values))
+        if reply != head[:-1]:
+            raise GarbledReply(f"{count} registers at {address} were written, not answered")
 
     async def write_register(self, address: int, value: int) -> None:
         """Write one holding register (function 6), once; errors as `read_registers`."""
-        request = WriteSingleRegisterRequest(address=address, registers=[value], dev_id=self._unit)
+        request = _THREE.pack(_WRITE_ONE, address, value)
         reply = await self._exchange(request)
-        if (reply.address, list(reply.registers)) != (address, [value]):
-            raise GarbledReply(f"{value} was written at {address}, {reply.registers} answered")
+        if reply != request:
+            raise GarbledReply(f"{value} was written at {address}, {reply.hex(' ')} answered")
 
-    async def _exchange(self, request: ModbusPDU) -> ModbusPDU:
+    async def _exchange(self, pdu: bytes) -> bytes:
+        """Send a request and return the PDU that answers it."""
         async with self._lock:
-            await self._get_in_step()
+            if not self._in_step or self._line_free_s > asyncio.get_running_loop().time():
+                await self._get_in_step()
             self._in_step = False
             self._transaction = self._transaction % 0xFFFF + 1
-            request.transaction_id = self._transaction
-            await self._stream.write(self._framer.buildFrame(request))
-            reply = await self._reply(request.function_code)
+            await self._stream.write(self._framed(pdu))
+            reply = await self._reply(pdu[0])
             self._in_step = True
-        if reply.isError():
-            code = reply.exception_code
-            meaning = _EXCEPTIONS.get(code, "unknown")
-            where = f"function {request.function_code}, register {request.address}"
-            raise ModbusError(f"refused with exception {code}, {meaning} ({where})", code)
+        if reply[0] & _EXCEPTION_BIT:
+            meaning = _EXCEPTIONS.get(reply[1], "unknown")
+            where = f"function {pdu[0]}, register {int.from_bytes(pdu[1:3], 'big')}"
+            message = f"refused with exception {reply[1]}, {meaning} ({where})"
+            raise ModbusError(message, reply[1])
         return reply
+
+    def _framed(self, pdu: bytes) -> bytes:
+        if not self._rtu:
+            return _MBAP.pack(self._transaction, 0, len(pdu) + 1, self._unit) + pdu
+        frame = bytes([self._unit]) + pdu
+        return frame + _crc(frame)
 
     async def _get_in_step(self) -> None:
         """After an exchange that did not end well, let its late reply pass."""
@@ -141,25 +141,31 @@ class ModbusMaster:
         if self._rtu:
             await sleep_until(self._line_free_s)
 
-    async def _reply(self, function: int) -> ModbusPDU:
+    async def _reply(self, function: int) -> bytes:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._timeout_s
         while True:
             frame = await self._frame(deadline_s - loop.time())
-            used, unit, transaction, data = self._framer.decode(frame)
-            self._line_free_s = loop.time() + _RTU_GAP_S
-            if transaction and transaction != self._transaction:
-                continue  # the late reply to a request that was given up
-            if not used or unit != self._unit or data[0] & ~_EXCEPTION_BIT != function:
+            if self._rtu:
+                self._line_free_s = loop.time() + _RTU_GAP_S
+                unit, pdu, good = frame[0], frame[1:-2], _crc(frame[:-2]) == frame[-2:]
+            else:
+                transaction, _, _, unit = _MBAP.unpack_from(frame)
+                if transaction != self._transaction:
+                    continue  # the late reply to a request that was given up
+                pdu, good = frame[_MBAP.size :], True
+            if not good or unit != self._unit or pdu[0] & ~_EXCEPTION_BIT != function:
                 raise GarbledReply(f"garbled reply {frame.hex(' ')}")
-            reply = self._framer.decoder.decode(data)
-            if reply is None:
-                raise GarbledReply(f"garbled reply {frame.hex(' ')}")
-            return reply
+            return pdu
 
     async def _frame(self, timeout_s: float) -> bytes:
         """Take one whole frame from the stream, by the length that it tells of itself."""
         size = _RTU_EXCEPTION_SIZE if self._rtu else _MBAP.size
+        waiting = self._stream.peek(size)
+        if len(waiting) == size:
+            # Nearly always the reply is there at once, in one piece.
+            whole = self._rtu_size(waiting) if self._rtu else size + self._tcp_rest(waiting)
+            return await self._stream.read_exactly(whole, timeout_s)
         head = await self._stream.read_exactly(size, timeout_s)
         rest = self._rtu_size(head) - size if self._rtu else self._tcp_rest(head)
         return head + (await self._stream.read_exactly(rest, timeout_s) if rest else b"")
@@ -177,6 +183,10 @@ class ModbusMaster:
         if function & _EXCEPTION_BIT:
             return _RTU_EXCEPTION_SIZE
         return head[2] + 5 if function == _READ else _RTU_WRITE_REPLY_SIZE
+
+
+def _crc(frame: bytes) -> bytes:
+    return FramerRTU.compute_CRC(frame).to_bytes(2, "big")
 
 
 def float_from(registers: Sequence[int], word_order: WordOrder) -> float:

@@ -51,7 +51,13 @@ class Stream(ABC):
         """Return the next ``count`` bytes; errors as `read_until`."""
         while len(self._buffer) < count:
             timeout_s = await self._more(timeout_s)
+        if len(self._buffer) == count:
+            return self._take_all()
         return self._take(count)
+
+    def peek(self, count: int) -> bytes:
+        """Return up to ``count`` bytes that have arrived, and leave them there."""
+        return bytes(self._buffer[:count])
 
     async def drain(self, silence_s: float, limit_s: float = 30.0) -> bytes:
         """Discard (and return) what arrives until the line has been silent for ``silence_s``.
@@ -85,6 +91,11 @@ class Stream(ABC):
         """Take note that the connection is gone; what had arrived can still be read."""
         self._failure = self._failure or failure
         self._wake()
+
+    def _take_all(self) -> bytes:
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
 
     def _take(self, count: int) -> bytes:
         data = bytes(self._buffer[:count])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cellbench_sim.emulators.mscript.values import ScriptError
 
@@ -47,11 +48,16 @@ class Script:
 
 
 def parse(lines: Sequence[str]) -> Script:
-    """Parse a script.
+    """Parse a script. Hosts send the same few again and again: the trees are shared, not changed.
 
     Raises:
         ScriptError: A line or block is malformed.
     """
+    return _parsed(tuple(lines))
+
+
+@lru_cache(maxsize=32)
+def _parsed(lines: tuple[str, ...]) -> Script:
     reader = _Reader([_statement(number, line) for number, line in enumerate(lines, 1)])
     main = reader.block(("on_finished:",), depth=0)
     finished: list[Statement] = []

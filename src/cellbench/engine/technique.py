@@ -1,0 +1,298 @@
+"""One step on the channel from its first row to its last, through all that interrupts it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+from cellbench.engine.recorder import ChannelRecording
+from cellbench.engine.screening import open_circuit_V
+from cellbench.engine.trips import StepFailed, Trip
+from cellbench.engine.view import StepView
+from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
+from cellbench.instruments.roles import Running
+from cellbench.instruments.techniques import Sweep
+from cellbench.protocol.conditions import describe, first_met
+from cellbench.protocol.program import AnyStep, ChannelStep, EisStep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cellbench.engine.steps import StepRunner
+
+CAPPED = "its cap was reached before its condition"
+#: After an interruption a current first relaxes: slopes and changes are not judged for so long,
+#: or for a quarter of the time between two interruptions.
+SETTLING_S = 300.0
+#: Instruments keep time to this fraction of a sample.
+_SLIVER = 0.1
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """How a step ended, and what later expressions may use of it."""
+
+    ending: str
+    results: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Extremes:
+    """The largest and smallest of what a step measured."""
+
+    voltage_min_V: float = math.inf
+    voltage_max_V: float = -math.inf
+    current_min_A: float = math.inf
+    current_max_A: float = 0.0
+
+    def take(self, other: Extremes) -> None:
+        """Widen by those of another."""
+        self.voltage_min_V = min(self.voltage_min_V, other.voltage_min_V)
+        self.voltage_max_V = max(self.voltage_max_V, other.voltage_max_V)
+        self.current_min_A = min(self.current_min_A, other.current_min_A)
+        self.current_max_A = max(self.current_max_A, other.current_max_A)
+
+
+#: Carries out an interrupting step as any other, with its journal entries.
+Perform = Callable[[AnyStep], Awaitable[StepEnd]]
+
+
+class Technique:
+    """Carries out a `ChannelStep`: one technique on the instrument, or several in a row."""
+
+    def __init__(self, runner: StepRunner, step: ChannelStep, perform: Perform) -> None:
+        self._runner = runner
+        self._step = step
+        self._perform = perform
+        self._rows = TechniqueRows(runner, step)
+        self._ending: Ending | None = None
+
+    async def run(self) -> StepEnd:
+        """Run it to its end; raises like `StepRunner.run`."""
+        step, rows = self._step, self._rows
+        if step.from_rest:
+            step = self._step = await self._at_rest(step)
+        for number in count(1):
+            duration_s, last = self._next_segment()
+            if duration_s > _SLIVER * step.technique.interval_s:
+                await self._segment(duration_s)
+            if last or rows.met or not _ran_its_time(self._ending):
+                break
+            await self._interrupt(number)
+        rows.recording.finish()
+        return StepEnd(await self._told(), rows.results())
+
+    async def _at_rest(self, step: ChannelStep) -> ChannelStep:
+        """Return a sweep that starts where the cell rests."""
+        runner, sweep = self._runner, step.technique
+        assert isinstance(sweep, Sweep)  # noqa: S101 (nothing else starts from rest)
+        limits = runner.watch.limits
+        start_V = await open_circuit_V(
+            runner.bench, limits.electrical, runner.recorder, runner.journal
+        )
+        if not limits.voltage_min_V <= start_V <= limits.voltage_max_V:
+            raise StepFailed(f"the cell rests at {start_V:.4g} V, outside the limits")
+        text = f"sweep starts at the open circuit, {start_V:.4g} V"
+        await runner.journal.enter("remark", step=step.path, text=text, start_V=start_V)
+        return replace(step, technique=sweep.model_copy(update={"start_V": start_V}))
+
+    async def _segment(self, duration_s: float) -> None:
+        """Run the technique up to the next interruption, or to its end."""
+        runner, rows, technique = self._runner, self._rows, self._step.technique
+        channel = runner.bench.channel
+        assert channel is not None  # noqa: S101 (checked before the run)
+        if not isinstance(technique, Sweep):
+            technique = technique.model_copy(update={"duration_s": duration_s})
+        async with channel.run(technique, runner.watch.limits.electrical) as running:
+            async for block in running:
+                if rows.take(block, running):
+                    break
+                if runner.recorder.writer.backlogged:
+                    await runner.recorder.writer.flush()
+        self._ending = running.ending
+
+    def _next_segment(self) -> tuple[float, bool]:
+        """Return the time to the next interruption or the end, and whether it is the end."""
+        every, duration_s = self._step.every, self._step.technique.duration_s
+        if every is None:
+            return duration_s, True
+        elapsed_s = self._elapsed_s()
+        sliver_s = _SLIVER * self._step.technique.interval_s
+        due_s = (math.floor((elapsed_s + sliver_s) / every.period_s) + 1) * every.period_s
+        last = due_s >= duration_s - sliver_s
+        return (duration_s if last else due_s) - elapsed_s, last
+
+    def _elapsed_s(self) -> float:
+        """Time of the step: of its clock, which runs on or stops while it is interrupted."""
+        every = self._step.every
+        if every is not None and every.clock_runs:
+            return self._runner.journal.now_s - self._rows.start_s
+        return self._rows.elapsed_s
+
+    async def _interrupt(self, number: int) -> None:
+        """Carry out the interrupting steps; keep account of the charge that passes meanwhile."""
+        every, rows, recorder = self._step.every, self._rows, self._runner.recorder
+        assert every is not None  # noqa: S101 (it is why we are here)
+        step_id = recorder.step_id
+        charge_C = unseen_s = 0.0
+        for each in every.steps:
+            begun_s = self._runner.journal.now_s
+            end = await self._perform(replace(each, path=each.path.format(number)))
+            charge_C += end.results.get("charge_C", 0.0)
+            if _is_biased(each):
+                unseen_s += self._runner.journal.now_s - begun_s
+        recorder.step_id = step_id
+        rows.resume(charge_C, unseen_s, min(SETTLING_S, every.period_s / 4))
+
+    async def _told(self) -> str:
+        """How it ended, with a warning where that was not how it was meant to."""
+        step, rows, journal = self._step, self._rows, self._runner.journal
+        if rows.stopped:
+            text = f"{step.what}: stopped, {rows.met}"
+            await journal.enter("warning", step=step.path, text=text)
+        if rows.met:
+            return rows.met
+        if step.capped and _ran_its_time(self._ending):
+            text = f"{step.what}: {CAPPED}"
+            await journal.enter("warning", step=step.path, text=text)
+            return CAPPED
+        return told(self._ending)
+
+    @property
+    def extremes(self) -> Extremes:
+        """The largest and smallest of what it measured."""
+        return self._rows.extremes
+
+
+class TechniqueRows:
+    """Every raw row of one step: limits, charge, conditions, recording, live values."""
+
+    def __init__(self, runner: StepRunner, step: ChannelStep) -> None:
+        channel = runner.bench.channel
+        assert channel is not None  # noqa: S101 (checked before the run)
+        self.recording = ChannelRecording(
+            runner.recorder, channel.name, step.technique.interval_s, step.record
+        )
+        self.met = ""
+        self.stopped = False
+        self.elapsed_s = 0.0
+        self.start_s = runner.journal.now_s
+        self.extremes = Extremes()
+        self._runner = runner
+        self._step = step
+        self._conditions = (*step.until, *step.stop_if)
+        self._view = StepView(self._conditions, runner.status, runner.verdicts.holds)
+        self._charge_max_C = math.inf if step.charge_max_C is None else step.charge_max_C
+        self._zero_s = self.start_s
+        self._begun = False
+        self._after = 0
+        self._last: tuple[float, float, float] = (0.0, math.nan, math.nan)
+
+    def resume(self, charge_C: float, unseen_s: float, settling_s: float) -> None:
+        """Go on after an interruption.
+
+        Args:
+            charge_C: What interrupting steps have counted.
+            unseen_s: Time in which the current went on without being measured.
+            settling_s: How long slopes and changes are not judged.
+        """
+        last_A = self._last[2]
+        if not math.isnan(last_A):
+            charge_C += last_A * unseen_s
+        self.recording.resume(charge_C)
+        self._begun = False
+        self._view.blind_until(self.elapsed_s + settling_s)
+
+    def take(self, block: Block, running: Running) -> bool:
+        """Take a block; whether the host ends the step now."""
+        since_start = self._runner.journal.since_start
+        voltages = block.columns["voltage_V"]
+        currents = block.columns.get("current_A")
+        if not self._begun:
+            self._begin(since_start(running.started_s))
+        for index, loop_time_s in enumerate(block.time_s):
+            current_A = 0.0 if currents is None else currents[index]
+            flags = block.flags[index] | self._after
+            if self._row(since_start(loop_time_s), voltages[index], current_A, flags):
+                # What came with the crossing is kept, and said to lie after it.
+                self._after = Flag.AFTER_CROSSING
+        return bool(self._after)
+
+    def _begin(self, time_s: float) -> None:
+        """Take note of when the technique took hold of the cell, nan if nobody knows."""
+        self._begun = True
+        if not math.isnan(time_s):
+            self.recording.begin(time_s)
+            if self._step.every is None or not self._step.every.clock_runs:
+                self._zero_s = time_s - self.elapsed_s
+
+    def _row(self, time_s: float, voltage_V: float, current_A: float, flags: int) -> bool:
+        runner, extremes = self._runner, self.extremes
+        charge_C = self.recording.take(time_s, voltage_V, current_A, flags)
+        runner.status.electrical(time_s, voltage_V, current_A)
+        runner.verdicts.row(time_s, voltage_V, current_A)
+        self._last = (time_s, voltage_V, current_A)
+        self.elapsed_s = time_s - self._zero_s
+        magnitude_A = abs(current_A)
+        extremes.voltage_min_V = min(extremes.voltage_min_V, voltage_V)
+        extremes.voltage_max_V = max(extremes.voltage_max_V, voltage_V)
+        extremes.current_min_A = min(extremes.current_min_A, magnitude_A)
+        extremes.current_max_A = max(extremes.current_max_A, magnitude_A)
+        runner.guard(voltage_V, current_A, flags)
+        return True if self._after else self._ends(voltage_V, current_A, charge_C)
+
+    def _ends(self, voltage_V: float, current_A: float, charge_C: float) -> bool:
+        step = self._step
+        if abs(charge_C) >= self._charge_max_C:
+            self.met = f"charge {abs(charge_C) / 3.6:.4g} mAh"
+            return True
+        if not self._conditions:
+            return False
+        view = self._view
+        view.update(self.elapsed_s, voltage_V=voltage_V, current_A=current_A, charge_C=charge_C)
+        condition = first_met(step.until, view)
+        if condition is None:
+            condition = first_met(step.stop_if, view)
+            self.stopped = condition is not None
+        self.met = "" if condition is None else describe(condition)
+        return bool(self.met)
+
+    def results(self) -> dict[str, float]:
+        """What later expressions can use."""
+        _, voltage_V, current_A = self._last
+        return {
+            "voltage_V": voltage_V,
+            "current_A": current_A,
+            "charge_C": self.recording.charge_C,
+            "duration_s": max(0.0, self.elapsed_s),
+        }
+
+
+def _is_biased(step: AnyStep) -> bool:
+    """Whether a direct current goes on through a step that does not count it."""
+    return isinstance(step, EisStep) and (
+        step.technique.bias_V is not None or step.technique.bias_A != 0
+    )
+
+
+def _ran_its_time(ending: Ending | None) -> bool:
+    return ending is not None and ending.kind is EndingKind.COMPLETED
+
+
+def told(ending: Ending | None) -> str:
+    """How the instrument ended a technique.
+
+    Raises:
+        Trip: It saw a limit crossed first.
+        StepFailed: It did not end as it was told to.
+    """
+    if ending is None:
+        raise StepFailed("the instrument did not say how the step ended")
+    if ending.kind is EndingKind.TRIPPED:
+        raise Trip("cell", f"the instrument switched off: {ending.detail}")
+    if ending.kind is EndingKind.ABORTED:
+        raise StepFailed(f"somebody or something else ended the step: {ending.detail or 'aborted'}")
+    return ending.detail or ending.kind.value

@@ -1,0 +1,130 @@
+"""Verdicts along the run: what is kept for them stays bounded, and what counts as a short."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tests.protocol.conftest import HEAD
+
+from cellbench.analysis.dataset import Geometry, Spectrum, StepData
+from cellbench.engine.trips import Trip
+from cellbench.engine.verdicts import HALF_CYCLES_KEPT, Verdicts, foresees
+from cellbench.protocol import Program, load_protocol
+
+CELL = Geometry(area_m2=0.7854e-4, layout="symmetric")
+CURRENT_A = 1e-3
+
+
+@pytest.fixture
+def program(tmp_path: object) -> Callable[[str], Program]:
+    def load(text: str) -> Program:
+        path = tmp_path / "test.yaml"  # type: ignore[operator]
+        path.write_text(HEAD + text, encoding="utf-8")
+        return load_protocol(path)
+
+    return load
+
+
+def until_short(program: Callable[[str], Program], verdict: str = "short") -> Program:
+    return program(f"  - repeat: 5\n    until: {verdict}\n    steps: [{{rest: 1 s}}]\n")
+
+
+def spectrum(
+    electrolyte_ohm: float, interface_ohm: float, time_s: float = 0.0, temperature_K: float = 298.15
+) -> Spectrum:
+    frequency_Hz = np.logspace(6, -1, 71)
+    interface = interface_ohm / (1 + 1j * 2 * math.pi * frequency_Hz * interface_ohm * 1e-6)
+    boundary = electrolyte_ohm / 2 / (1 + 1j * 2 * math.pi * frequency_Hz * electrolyte_ohm * 5e-10)
+    return Spectrum(
+        time_s, "eis", frequency_Hz, electrolyte_ohm / 2 + boundary + interface, temperature_K
+    )
+
+
+def half_cycle(verdicts: Verdicts, number: int, resistance_ohm: float) -> None:
+    """Half-cycles of 30 min at 10 s, after an hour in which the cell was prepared."""
+    start_s = 3600.0 + 1800.0 * number
+    current_A = CURRENT_A if number % 2 == 0 else -CURRENT_A
+    for row in range(180):
+        verdicts.row(start_s + 10 * row + 10, current_A * resistance_ohm, current_A)
+    settings = {"current_A": current_A, "duration_s": 1800.0}
+    step = StepData(
+        f"repeat[{number // 2 + 1}]/current", "current", start_s, start_s + 1800, settings
+    )
+    verdicts.step_ended(step, 298.15)
+
+
+def test_what_is_kept_for_a_verdict_does_not_grow_with_the_test(
+    program: Callable[[str], Program],
+) -> None:
+    verdicts = Verdicts(CELL, until_short(program).nodes)
+    verdicts.spectrum(spectrum(130.0, 200.0))
+    for number in range(200):
+        half_cycle(verdicts, number, 400.0)
+        assert not verdicts.holds("short")
+    assert len(verdicts._columns[0]) <= 2 * HALF_CYCLES_KEPT * 180
+    assert len(verdicts._steps) <= 2 * HALF_CYCLES_KEPT
+
+
+def test_a_short_is_found_after_a_long_sound_life(program: Callable[[str], Program]) -> None:
+    verdicts = Verdicts(CELL, until_short(program).nodes)
+    verdicts.spectrum(spectrum(130.0, 200.0))
+    for number in range(120):
+        half_cycle(verdicts, number, 400.0)
+        assert not verdicts.holds("short")
+    for number in range(120, 124):
+        half_cycle(verdicts, number, 20.0)
+    assert verdicts.holds("short")
+
+
+def test_nothing_is_kept_where_no_verdict_is_asked_for(program: Callable[[str], Program]) -> None:
+    verdicts = Verdicts(CELL, program("  - rest: 1 s\n").nodes)
+    for number in range(5):
+        half_cycle(verdicts, number, 400.0)
+        verdicts.spectrum(spectrum(130.0, 200.0, time_s=number))
+    assert len(verdicts._columns[0]) == 0
+    assert len(verdicts._steps) == 0
+    assert len(verdicts._spectra) == 1
+
+
+@pytest.mark.parametrize("verdict", ["short", "irregular", "any of [short, irregular]"])
+def test_a_loop_on_a_verdict_foresees_it(verdict: str, program: Callable[[str], Program]) -> None:
+    nodes = until_short(program, verdict).nodes
+    assert foresees(nodes, "short") == ("short" in verdict)
+    assert foresees(nodes, "irregular") == ("irregular" in verdict)
+
+
+# --- Spectra of protocols that foresee no short -------------------------------------------------
+
+
+def judged(program: Callable[[str], Program], *spectra: Spectrum, layout: str = "full") -> None:
+    geometry = Geometry(area_m2=0.7854e-4, layout=layout)
+    verdicts = Verdicts(geometry, program("  - rest: 1 s\n").nodes)
+    for each in spectra:
+        verdicts.spectrum(each)
+
+
+def test_an_impedance_below_that_of_the_electrolyte_is_a_short(
+    program: Callable[[str], Program],
+) -> None:
+    with pytest.raises(Trip, match="short circuit"):
+        judged(program, spectrum(130.0, 200.0), spectrum(20.0, 1.0))
+
+
+def test_a_charge_transfer_that_falls_by_orders_of_magnitude_is_none(
+    program: Callable[[str], Program],
+) -> None:
+    judged(program, spectrum(60.0, 31e3), spectrum(60.0, 40.0))
+
+
+def test_an_electrolyte_that_warms_is_none(program: Callable[[str], Program]) -> None:
+    hot = math.exp(0.4 / 8.617e-5 * (1 / 328.15 - 1 / 298.15))
+    judged(program, spectrum(130.0, 200.0), spectrum(130 * hot, 20.0, temperature_K=328.15))
+
+
+def test_a_blocking_cell_has_no_lithium_that_could_short_it(
+    program: Callable[[str], Program],
+) -> None:
+    judged(program, spectrum(130.0, 200.0), spectrum(20.0, 1.0), layout="blocking")
