@@ -31,7 +31,7 @@ _CHANNEL = ("voltage_V", "current_A", "charge_C", "duration_s")
 #: What each verb's results are, for those that have any.
 RESULTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("rest", "current", "charge", "discharge", "voltage", "hold", "sweep"), _CHANNEL
+        ("rest", "current", "charge", "discharge", "voltage", "hold", "sweep", "cv"), _CHANNEL
     ),
     "eis": ("R_high_ohm", "R_low_ohm", "kramers_kronig_residual_percent"),
     "press": ("stack_pressure_Pa",),
