@@ -13,8 +13,8 @@ from cellbench_sim.physics.state import Stateful
 from cellbench_sim.presets.schema import CellPreset
 
 _TICKS_PER_S = 10
-_FINE, _NORMAL, _QUIET = 1, 10, 600
-_NOTICEABLE_PRESSURE = 1e-4
+_FINE, _NORMAL, _STEADY, _QUIET = 1, 10, 100, 600
+_NOTICEABLE_PRESSURE = 5e-4
 _NOTICEABLE_PRESSURE_PA = 10.0
 _NOTICEABLE_K = 1e-3
 _OPEN_LEADS_OHM = 1e12
@@ -25,7 +25,8 @@ class World(Stateful):
 
     State is committed at the nodes of the grid and at commands only; looking in between evaluates
     and commits nothing, so how often the world is looked at changes nothing. The grid is 1 s, 0.1 s
-    while the press moves, 60 s while the cell rests at open circuit and nothing else is going on.
+    while the press moves, 10 s while the cell's state changes slowly, 60 s while it rests at open
+    circuit and nothing else is going on.
 
     The world knows the cell's truth (`cell`, a preset) and never what a card says about it.
     Commands act at the current time. `polarity` -1 and `connected` False are wiring faults:
@@ -194,6 +195,8 @@ class World(Stateful):
     def _stride(self) -> int:
         if self.press.moving:
             return _FINE
-        if self.cell.restless or self.chamber.changing:
+        if self.chamber.changing:
             return _NORMAL
+        if self.cell.restless:
+            return _STEADY if self.cell.steady else _NORMAL
         return _QUIET

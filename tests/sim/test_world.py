@@ -1,5 +1,8 @@
 """The world as one thing: its time grid, its repeatability, its wiring."""
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -209,3 +212,65 @@ def test_a_bench_without_chamber_starts_at_the_temperature_of_the_room() -> None
     world = World(PRESETS["LYC"], seed=1, chamber=ChamberSettings(set_point_K=None))
 
     assert world.cell_temperature_K == world.chamber.ambient_K
+
+
+FULL = {name: load_preset(name) for name in ("NCM85_InLi", "NMC811_LYC_Li", "LYC_carbon_Li")}
+
+
+def full_course(name: str, looks_s: Times) -> World:
+    """Charge, hold, rest and discharge, looking at the given times as well."""
+    world = World(FULL[name], seed=1)
+    commands: tuple[tuple[float, Callable[[], None]], ...] = (
+        (0.0, lambda: world.press.ramp_to(393.0, 20.0)),
+        (40.0, lambda: world.apply_current(1.0 * MA)),
+        (900.5, lambda: world.apply_voltage(world.terminals()[0])),
+        (1500.25, world.open_circuit),
+        (2400.0, lambda: world.apply_current(-0.5 * MA)),
+    )
+    events = [*commands, *((look_s, None) for look_s in looks_s)]
+    for time_s, act in sorted(events, key=lambda event: event[0]):
+        world.advance_to(time_s)
+        if act is not None:
+            act()
+        else:
+            world.terminals()
+            world.impedance(np.array([1e5, 1e-2]))
+    world.advance_to(3000.0)
+    return world
+
+
+@lru_cache
+def unlooked(name: str) -> dict[str, object]:
+    return full_course(name, []).snapshot()
+
+
+@pytest.mark.parametrize("name", FULL)
+@settings(max_examples=8, deadline=None)
+@given(looks_s=st.lists(st.floats(0.0, 3000.0), max_size=40))
+def test_looking_more_often_at_a_full_cell_changes_nothing(name: str, looks_s: Times) -> None:
+    assert full_course(name, looks_s).snapshot() == unlooked(name)
+
+
+def test_a_restored_full_cell_repeats_itself() -> None:
+    world = full_course("NMC811_LYC_Li", [])
+    state = world.snapshot()
+    first = trace(world, 200)
+    world.restore(state)
+
+    assert trace(world, 200) == first
+
+
+@pytest.mark.parametrize("voltage_V", [-5.0, 0.0, 2.0, 3.7, 4.3, 6.0])
+@pytest.mark.parametrize("name", ["NCM85_InLi", "NMC811_LYC_PMMA_Li", "LYC_carbon_Li"])
+def test_any_voltage_imposed_on_any_cell_finds_a_finite_current(
+    name: str, voltage_V: float
+) -> None:
+    world = World(load_preset(name), seed=0)
+    world.advance_to(10.0)
+    world.apply_voltage(voltage_V)
+    for duration_s in (0.001, 0.05, 0.5, 5.0, 500.0, 5000.0):
+        world.advance_to(world.time_s + duration_s)
+        shown_V, current_A = world.terminals()
+        assert shown_V == voltage_V
+        assert np.isfinite(current_A)
+        assert abs(current_A) < 1.0

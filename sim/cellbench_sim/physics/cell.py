@@ -3,7 +3,7 @@
 Terminal voltage = working minus counter potential, plus the drop over everything ionic in series;
 the shunt lies across all of it. A step under a steady demand is solved at its end: every relaxing
 part is `voltage + resistance * current` there, exactly, so that no step is too long for a fast
-part.
+part; what is curved (kinetics, the potentials of electrodes) is solved for.
 """
 
 import math
@@ -12,20 +12,37 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cellbench_sim.physics.carbon import Carbon
+from cellbench_sim.physics.cathode import Cathode
+from cellbench_sim.physics.copper import Copper
 from cellbench_sim.physics.electrode import Electrode
+from cellbench_sim.physics.indium import Indium
 from cellbench_sim.physics.lithium import Lithium
 from cellbench_sim.physics.pellet import Pellet
 from cellbench_sim.physics.polarisation import AddedPolarisation
+from cellbench_sim.physics.separator import Separator
 from cellbench_sim.physics.shorts import Shunt
 from cellbench_sim.physics.state import Stateful
 from cellbench_sim.physics.steel import Steel
-from cellbench_sim.presets.schema import CellPreset, LithiumElectrode, SteelElectrode
+from cellbench_sim.presets.cathode import CathodeElectrode
+from cellbench_sim.presets.electrodes import (
+    CarbonElectrode,
+    CopperElectrode,
+    ElectrodeParameters,
+    IndiumElectrode,
+    LithiumElectrode,
+)
+from cellbench_sim.presets.schema import CellPreset
 
 Demand = Literal["open", "current", "voltage"]
 
 _MOST_ITERATIONS = 60
 _SOLVED_WITHIN = 1e-12
 _SOLVED_WITHIN_A = 1e-16
+_LONG_STEP_S = 10.0
+# At a constant voltage, the most that the current may change in a step.
+_CURRENT_STEP = 0.01
+_LEAST_CURRENT_STEP_A = 1e-10
 
 
 class Balance(NamedTuple):
@@ -41,20 +58,25 @@ class Cell(Stateful):
 
     def __init__(self, preset: CellPreset, seed: int) -> None:
         self.name = preset.name
-        self.pellet = Pellet(preset.electrolyte, preset.pellet)
-        self.area_m2 = self.pellet.area_m2
+        self.separator = Separator(preset)
+        self.area_m2 = self.separator.area_m2
         self.working = _electrode(preset.working, self.area_m2)
         self.counter = _electrode(preset.counter, self.area_m2)
         self.polarisation = AddedPolarisation(preset.added_resistance, self.area_m2)
         self.shunt = Shunt(preset.shorts, seed, self.area_m2) if preset.shorts else None
-        self._arcs = (self.pellet.boundary, self.working.arc, self.counter.arc)
         self._demand: Demand = "open"
         self._demanded = 0.0
         self._electronic_S = 0.0
         self._shunt_S = 0.0
         self._ionic_A = 0.0
+        self._unrest_per_s = 1.0
         self.voltage_V = self.working.potential_V - self.counter.potential_V
         self.current_A = 0.0
+
+    @property
+    def pellet(self) -> Pellet:
+        """The separator's layer at the working electrode."""
+        return self.separator.pellet
 
     @property
     def thickness_m(self) -> float:
@@ -66,20 +88,28 @@ class Cell(Stateful):
         """Whether the coming minute may change the cell, so that the grid should be fine."""
         return self._demand != "open" or (self.shunt is not None and self.shunt.restless)
 
+    @property
+    def steady(self) -> bool:
+        """Whether a step of ten seconds would bring no more than a step may."""
+        troubled = self.shunt is not None and (self.shunt.restless or self.shunt.stressed)
+        return not troubled and self._unrest_per_s * _LONG_STEP_S < 1.0
+
     def demand(self, kind: Demand, value: float) -> None:
         """Impose on the terminals, from now on: nothing, a current (A) or a voltage (V)."""
         self._demand, self._demanded = kind, value
-        for arc in self._arcs:
-            arc.disturb()
+        self.separator.disturb()
+        self.working.disturb()
+        self.counter.disturb()
         self.voltage_V, self.current_A, self._ionic_A = self._solve(0.0)
+        self._unrest_per_s = 1.0
 
     def refresh(self, pressure_Pa: float, temperature_K: float) -> None:
         """Take up the present stack pressure and temperature."""
-        self.pellet.refresh(pressure_Pa, temperature_K)
+        self.separator.refresh(pressure_Pa, temperature_K)
         self.working.refresh(pressure_Pa, temperature_K)
         self.counter.refresh(pressure_Pa, temperature_K)
         self.polarisation.refresh(pressure_Pa)
-        self._electronic_S = self.pellet.electronic_conductance_S
+        self._electronic_S = self.separator.electronic_conductance_S
         if self.shunt is not None:
             self.shunt.refresh(pressure_Pa, temperature_K)
         self._set_shunt()
@@ -93,47 +123,56 @@ class Cell(Stateful):
 
     def advance(self, time_s: float, duration_s: float) -> None:
         """Advance everything by a step that ends at `time_s`, under the present demand."""
+        before_A = self._ionic_A
         self.voltage_V, self.current_A, ionic_A = self._solve(duration_s)
         self._ionic_A = ionic_A
-        for arc in self._arcs:
-            arc.relax(duration_s, ionic_A)
+        self.separator.advance(duration_s, ionic_A)
         self.polarisation.relax(duration_s, ionic_A)
-        density = ionic_A / self.area_m2
-        self.working.advance(duration_s, density)
-        self.counter.advance(duration_s, -density)
+        self.working.advance(duration_s, ionic_A / self.working.area_m2)
+        self.counter.advance(duration_s, -ionic_A / self.counter.area_m2)
+        self._note_unrest(duration_s, abs(ionic_A - before_A))
         if self.shunt is not None:
-            plating = self.counter if density > 0.0 else self.working
-            through_A = ionic_A + self.shunt.soft_S * self.voltage_V
-            local = abs(through_A) / (self.area_m2 * plating.plating_contact)
+            plating = self.counter if ionic_A > 0.0 else self.working
+            # Whatever leaks beside the ions leaks through the growing lithium.
+            local = 0.0
+            if plating.plates:
+                local = abs(self.current_A) / (plating.area_m2 * plating.plating_contact)
             self.shunt.advance(time_s, duration_s, local, plating.plated_C_per_m2)
             self._set_shunt()
 
     def impedance(self, frequency_Hz: NDArray[np.float64]) -> NDArray[np.complex128]:
         """Return the small-signal impedance (Ohm) about the present state."""
         omega = 2.0 * np.pi * frequency_Hz
-        ionic = self.pellet.impedance(omega) + self.polarisation.impedance(omega)
-        ionic += self.working.arc.impedance(omega) + self.counter.arc.impedance(omega)
+        ionic = self.separator.impedance(omega) + self.polarisation.impedance(omega)
+        ionic += self.working.impedance(omega) + self.counter.impedance(omega)
         result: NDArray[np.complex128] = ionic / (1.0 + self._shunt_S * ionic)
         return result
+
+    def _note_unrest(self, duration_s: float, change_A: float) -> None:
+        """Find how fast the cell changes, over the most that a step may bring."""
+        unrest_per_s = max(self.working.unrest_per_s, self.counter.unrest_per_s)
+        if self._demand == "voltage":
+            allowed_A = _CURRENT_STEP * abs(self._ionic_A) + _LEAST_CURRENT_STEP_A
+            unrest_per_s = max(unrest_per_s, change_A / (duration_s * allowed_A))
+        self._unrest_per_s = unrest_per_s
 
     def _set_shunt(self) -> None:
         self._shunt_S = self._electronic_S
         if self.shunt is not None:
-            self._shunt_S += self.shunt.conductance_S(self._ionic_Ohm())
+            beside_Ohm = self._ionic_Ohm() if self.shunt.sagging else math.inf
+            self._shunt_S += self.shunt.conductance_S(beside_Ohm)
 
     def _ionic_Ohm(self) -> float:
-        boundary, working, counter = self._arcs
-        arcs = boundary.resistance_Ohm + working.resistance_Ohm + counter.resistance_Ohm
-        return self.pellet.bulk_Ohm + arcs + self.polarisation.resistance_Ohm
+        electrodes_Ohm = self.working.resistance_Ohm + self.counter.resistance_Ohm
+        return self.separator.resistance_Ohm + electrodes_Ohm + self.polarisation.resistance_Ohm
 
     def _solve(self, duration_s: float) -> tuple[float, float, float]:
         """Return voltage, current and ionic current (V, A, A) at the end of a step."""
-        offset_V = self.working.potential_V - self.counter.potential_V
-        resistance_Ohm = self.pellet.bulk_Ohm
-        for arc in self._arcs:
-            voltage_V, part_Ohm = arc.response(duration_s)
-            offset_V += voltage_V
-            resistance_Ohm += part_Ohm
+        separator_V, separator_Ohm = self.separator.prepare(duration_s)
+        working_V, working_Ohm = self.working.prepare(duration_s, self._ionic_A)
+        counter_V, counter_Ohm = self.counter.prepare(duration_s, -self._ionic_A)
+        offset_V = separator_V + working_V - counter_V
+        resistance_Ohm = separator_Ohm + working_Ohm + counter_Ohm
         if self._demand == "voltage":
             balance = Balance(0.0, 1.0, self._demanded)
         else:
@@ -148,13 +187,13 @@ class Cell(Stateful):
     ) -> tuple[float, float]:
         """Return ionic current and voltage where the demand is met, by Newton within a bracket.
 
-        Only the added polarisation is not linear; it rises with current, so there is one solution.
+        Whatever is curved rises with current, so there is one solution.
         """
         per_ampere, per_volt, demanded = balance
         current_A = self._ionic_A
         low_A, high_A = -math.inf, math.inf
         for _ in range(_MOST_ITERATIONS):
-            added_V, slope_Ohm = self.polarisation.drop(duration_s, current_A)
+            added_V, slope_Ohm = self._curved(duration_s, current_A)
             voltage_V = offset_V + resistance_Ohm * current_A + added_V
             excess = per_ampere * current_A + per_volt * voltage_V - demanded
             step_A = excess / (per_ampere + per_volt * (resistance_Ohm + slope_Ohm))
@@ -169,8 +208,27 @@ class Cell(Stateful):
                 current_A = 0.5 * (low_A + high_A)
         return current_A, voltage_V
 
+    def _curved(self, duration_s: float, current_A: float) -> tuple[float, float]:
+        """Return what the curved parts add to the voltage, and the slope (V, Ohm)."""
+        added_V, slope_Ohm = self.polarisation.drop(duration_s, current_A)
+        if self.working.curved:
+            working_V, working_Ohm = self.working.potential(current_A)
+            added_V, slope_Ohm = added_V + working_V, slope_Ohm + working_Ohm
+        if self.counter.curved:
+            counter_V, counter_Ohm = self.counter.potential(-current_A)
+            added_V, slope_Ohm = added_V - counter_V, slope_Ohm + counter_Ohm
+        return added_V, slope_Ohm
 
-def _electrode(parameters: LithiumElectrode | SteelElectrode, area_m2: float) -> Electrode:
+
+def _electrode(parameters: ElectrodeParameters, area_m2: float) -> Electrode:
     if isinstance(parameters, LithiumElectrode):
         return Lithium(parameters, area_m2)
+    if isinstance(parameters, CathodeElectrode):
+        return Cathode(parameters, area_m2)
+    if isinstance(parameters, IndiumElectrode):
+        return Indium(parameters, area_m2)
+    if isinstance(parameters, CopperElectrode):
+        return Copper(parameters, area_m2)
+    if isinstance(parameters, CarbonElectrode):
+        return Carbon(parameters, area_m2)
     return Steel(parameters, area_m2)

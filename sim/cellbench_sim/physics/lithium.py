@@ -9,24 +9,32 @@ linearly and adds k d / a_r with a_r = 1 - (d/d_lim)^2.
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cellbench_sim.physics.arc import Arc
+from cellbench_sim.physics.electrode import Straight
 from cellbench_sim.physics.relaxation import relaxation_times
 from cellbench_sim.physics.state import Stateful
 from cellbench_sim.physics.thermal import arrhenius
-from cellbench_sim.presets.schema import LithiumElectrode
+from cellbench_sim.presets.electrodes import LithiumElectrode
 
 _NOTICEABLE = 1e-5
+#: The most that the contact may change in a step, as a fraction.
+_CONTACT_STEP = 0.005
 
 
-class Lithium(Stateful):
+class Lithium(Straight, Stateful):
     """One lithium electrode; stripping is oxidation, so a positive current density strips."""
 
-    potential_V = 0.0
+    plates = True
 
     def __init__(self, parameters: LithiumElectrode, area_m2: float) -> None:
+        if parameters.diameter_m is not None:
+            area_m2 = math.pi / 4.0 * parameters.diameter_m**2
+        self.area_m2 = area_m2
         self._foil = parameters.foil
         self._interface = parameters.interface
-        self._area_m2 = area_m2
         self.usable_C_per_m2 = self._foil.usable_C_per_m2
         self.void_C_per_m2 = 0.0
         self.plated_C_per_m2 = 0.0
@@ -39,7 +47,25 @@ class Lithium(Stateful):
         self._void_current_A_per_m2 = 0.0
         self._creep_current_A_per_m2 = 0.0
         self._reduction_m_per_s = 0.0
+        self.unrest_per_s = 0.0
         self.refresh(self._interface.contact_pressure_Pa, self._interface.reference_temperature_K)
+
+    @property
+    def resistance_Ohm(self) -> float:
+        """Resistance of the interface."""
+        return self.arc.resistance_Ohm
+
+    def disturb(self) -> None:
+        """Let the double layer follow a jump of the current."""
+        self.arc.disturb()
+
+    def prepare(self, duration_s: float, current_A: float) -> tuple[float, float]:  # noqa: ARG002
+        """Look at the end of a step; return offset and resistance (V, Ohm)."""
+        return self.arc.response(duration_s)
+
+    def impedance(self, omega: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Return the arc of the interface (Ohm)."""
+        return self.arc.impedance(omega)
 
     @property
     def thickness_m(self) -> float:
@@ -79,6 +105,7 @@ class Lithium(Stateful):
 
     def advance(self, duration_s: float, current_A_per_m2: float) -> None:
         """Advance voids, inventory and reduced layer by a step under a steady current density."""
+        self.arc.relax(duration_s, current_A_per_m2 * self.area_m2)
         if current_A_per_m2 > 0.0:
             self.plated_C_per_m2 = 0.0
             excess = current_A_per_m2 - self._void_current_A_per_m2
@@ -91,7 +118,10 @@ class Lithium(Stateful):
         spent = (current_A_per_m2 + self._creep_current_A_per_m2) * duration_s
         self.usable_C_per_m2 = max(0.0, self.usable_C_per_m2 - spent)
         self.reduced_m += self._reduction_m_per_s * duration_s
+        before = self.contact * self.reduced_contact
         self._set_contact()
+        after = self.contact * self.reduced_contact
+        self.unrest_per_s = abs(after - before) / (before * duration_s * _CONTACT_STEP)
         self._set_arc()
 
     def _set_contact(self) -> None:
@@ -109,7 +139,7 @@ class Lithium(Stateful):
             face.floor_resistance_Ohm_m2 + self._contact_resistance_Ohm_m2 / self.contact
         ) / self._activation
         areal += face.reduction_resistance_Ohm_m * self.reduced_m / self.reduced_contact
-        resistance_Ohm = areal / self._area_m2
+        resistance_Ohm = areal / self.area_m2
         if abs(resistance_Ohm - self.arc.resistance_Ohm) > _NOTICEABLE * self.arc.resistance_Ohm:
             self.arc.resistance_Ohm = resistance_Ohm
             self.arc.time_constant_s = areal * face.capacitance_F_per_m2

@@ -9,7 +9,7 @@ from cellbench_sim.physics.arc import Arc
 from cellbench_sim.physics.relaxation import relaxation_times
 from cellbench_sim.physics.state import Stateful
 from cellbench_sim.physics.thermal import arrhenius
-from cellbench_sim.presets.schema import Electrolyte, PelletGeometry
+from cellbench_sim.presets.schema import Electrolyte, Exposure, PelletGeometry
 
 
 class Pellet(Stateful):
@@ -19,8 +19,13 @@ class Pellet(Stateful):
     Bulk relaxes within nanoseconds: it is an arc in frequency and a plain resistance in time.
     """
 
-    def __init__(self, material: Electrolyte, geometry: PelletGeometry) -> None:
+    def __init__(
+        self, material: Electrolyte, geometry: PelletGeometry, exposure: Exposure | None = None
+    ) -> None:
         self._material = material
+        self._exposure = exposure
+        self._age_s = 0.0
+        self._temperature_K = material.reference_temperature_K
         self._solid_m = geometry.thickness_m * self._density(geometry.fabrication_pressure_Pa)
         self.area_m2 = math.pi / 4.0 * geometry.diameter_m**2
         self.highest_pressure_Pa = geometry.fabrication_pressure_Pa
@@ -47,8 +52,10 @@ class Pellet(Stateful):
     def refresh(self, pressure_Pa: float, temperature_K: float) -> None:
         """Take up the present stack pressure and temperature."""
         self.highest_pressure_Pa = max(self.highest_pressure_Pa, pressure_Pa)
+        self._temperature_K = temperature_K
         m = self._material
         per_conductivity = self.thickness_m / (self.area_m2 * self._densification())
+        per_conductivity *= self._reacted()
         bulk_S_per_m = m.bulk_conductivity_S_per_m * arrhenius(
             m.bulk_activation_energy_eV, temperature_K, m.reference_temperature_K
         )
@@ -64,11 +71,24 @@ class Pellet(Stateful):
             self.boundary.resistance_Ohm * m.boundary_capacitance_F_per_m2 * self.area_m2
         )
 
+    def advance(self, duration_s: float, current_A: float) -> None:
+        """Advance the boundaries by a step under a steady current, and age where exposed."""
+        self.boundary.relax(duration_s, current_A)
+        if self._exposure is not None:
+            self._age_s += duration_s
+            self.refresh(0.0, self._temperature_K)
+
     def impedance(self, omega: NDArray[np.float64]) -> NDArray[np.complex128]:
         """Return bulk and boundary arcs in series (Ohm) at angular frequencies (rad/s)."""
         capacitance_F = self._material.bulk_capacitance_F_per_m2 * self.area_m2
         bulk = self.bulk_Ohm / (1.0 + 1j * omega * (self.bulk_Ohm * capacitance_F))
         return bulk + self.boundary.impedance(omega)
+
+    def _reacted(self) -> float:
+        """Resistance over that of a fresh pellet."""
+        if self._exposure is None:
+            return 1.0
+        return float(1.0 + (self._age_s / self._exposure.time_s) ** self._exposure.exponent)
 
     def _density(self, pressure_Pa: float) -> float:
         m = self._material

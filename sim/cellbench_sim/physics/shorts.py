@@ -60,6 +60,7 @@ class DendriteGrowth(Stateful):
         self.critical_A_per_m2 = parameters.critical_current_A_per_m2
         self.grown_S_per_m2 = 0.0
         self.sag = 0.0
+        self.stressed = False
 
     @property
     def due(self) -> bool:
@@ -82,7 +83,8 @@ class DendriteGrowth(Stateful):
         if local_A_per_m2 > 0.0:
             capacity = plated_C_per_m2 / self._parameters.critical_areal_capacity_C_per_m2
             stress = max(stress, capacity)
-        if stress <= 1.0:
+        self.stressed = stress > 1.0
+        if not self.stressed:
             self.sag = 0.0
             self._level_until_s = time_s
             return
@@ -99,7 +101,7 @@ class DendriteGrowth(Stateful):
             self._level_until_s = time_s + self._stream.expovariate(1.0 / _LEVEL_LASTS_S)
         drift = _SAG_BY_DAMAGE * min(1.0, self._damage_s / self._threshold_s)
         sag = self._level + drift + self._stream.gauss(0.0, _FLICKER)
-        self.sag = min(max(sag, 0.0), _SAG_LIMIT)
+        self.sag = self._parameters.flicker * min(max(sag, 0.0), _SAG_LIMIT)
 
 
 class Collapse(Stateful):
@@ -145,15 +147,25 @@ class Shunt(Stateful):
     def __init__(self, parameters: Shorts, seed: int, area_m2: float) -> None:
         self._area_m2 = area_m2
         self._leakage_S_per_m2 = parameters.leakage_S_per_m2
+        self._flickers = parameters.dendrites.flicker > 0.0
         self.creep = Creep(parameters.creep, random_stream(seed, "creep short"))
         self.dendrites = DendriteGrowth(parameters.dendrites, random_stream(seed, "dendrites"))
         self.collapse = Collapse(parameters, random_stream(seed, "collapse"))
-        self.soft_S = 0.0
 
     @property
     def restless(self) -> bool:
         """Whether the coming minute may change it, so that the grid should be fine."""
         return self.creep.rate_per_s > 1e-4 or self.collapse.under_way
+
+    @property
+    def sagging(self) -> bool:
+        """Whether soft contacts take part of the current, in proportion to the ions' path."""
+        return self.dendrites.sag > 0.0
+
+    @property
+    def stressed(self) -> bool:
+        """Whether lithium grows and flickers, so that the grid must not be coarse."""
+        return self.dendrites.stressed and self._flickers
 
     def refresh(self, pressure_Pa: float, temperature_K: float) -> None:
         """Take up the present stack pressure and temperature."""
@@ -169,12 +181,8 @@ class Shunt(Stateful):
         self.collapse.advance(time_s, due=self.creep.due or self.dendrites.due)
 
     def conductance_S(self, ionic_Ohm: float) -> float:
-        """Return the conductance beside an ionic path of the given d.c. resistance.
-
-        `soft_S` is that part of it which soft contacts carry: it comes and goes, and its current
-        still runs through the growing lithium.
-        """
+        """Return the conductance beside an ionic path of the given d.c. resistance."""
         sag = self.dendrites.sag
-        self.soft_S = sag / ((1.0 - sag) * ionic_Ohm)
+        soft_S = sag / ((1.0 - sag) * ionic_Ohm)
         steady = (self._leakage_S_per_m2 + self.dendrites.grown_S_per_m2) * self._area_m2
-        return steady + self.collapse.conductance_S + self.soft_S
+        return steady + self.collapse.conductance_S + soft_S

@@ -1,77 +1,32 @@
-"""What a preset may say: the hidden parameters of a simulated cell, in SI, each with its source.
+"""What a preset may say: the hidden parameters of a simulated cell.
 
-In a file every number is `{value: 0.57 mA/cm2, source: assumed}`; validation keeps the number in SI
-and insists on the source. A preset is the truth about a simulated cell; no cell card is ever read
-here.
+A preset is the truth about a simulated cell; no cell card is ever read here.
 """
 
-import re
-from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
-from cellbench.quantities import PLAIN, QuantityError, parse_quantity, unit_of
-
-
-def _sourced(unit: str) -> BeforeValidator:
-    """Accept `{value, source}` and keep the value in the SI `unit`."""
-    return BeforeValidator(_sourced_reader(unit))
-
-
-def _sourced_reader(unit: str) -> Callable[[object], float]:
-    def read(raw: object) -> float:
-        if isinstance(raw, float):
-            return raw
-        if not isinstance(raw, dict) or raw.keys() != {"value", "source"}:
-            raise ValueError("write {value: ..., source: ...}; the source may be 'assumed'")
-        if not isinstance(raw["source"], str) or not raw["source"].strip():
-            raise ValueError("the source is empty; say 'assumed' where there is none")
-        return _in_si(str(raw["value"]), unit)
-
-    return read
-
-
-def _in_si(text: str, unit: str) -> float:
-    if unit == "eV":
-        return _in_electronvolts(text)
-    try:
-        quantity = parse_quantity(text)
-    except QuantityError as error:
-        raise ValueError(str(error)) from error
-    if quantity.exponents != (unit_of(unit)[1] if unit else PLAIN):
-        raise ValueError(f"{text!r} cannot be given in {unit or 'a plain number'}")
-    return quantity.value
-
-
-def _in_electronvolts(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d*)?) eV", text)
-    if match is None:
-        raise ValueError(f"{text!r} is not an activation energy in eV")
-    return float(match[1])
-
-
-Number = Annotated[float, _sourced("")]
-Length = Annotated[float, _sourced("m"), Field(gt=0)]
-Pressure = Annotated[float, _sourced("Pa"), Field(ge=0)]
-Temperature = Annotated[float, _sourced("K"), Field(gt=0)]
-Conductivity = Annotated[float, _sourced("S/m"), Field(ge=0)]
-ActivationEnergy = Annotated[float, _sourced("eV"), Field(ge=0)]
-CurrentDensity = Annotated[float, _sourced("A/m2"), Field(ge=0)]
-ArealCharge = Annotated[float, _sourced("A s/m2"), Field(ge=0)]
-ArealResistance = Annotated[float, _sourced("Ohm m2"), Field(ge=0)]
-ArealConductance = Annotated[float, _sourced("S/m2"), Field(ge=0)]
-ArealCapacitance = Annotated[float, _sourced("F/m2"), Field(gt=0)]
-Resistance = Annotated[float, _sourced("Ohm"), Field(gt=0)]
-Duration = Annotated[float, _sourced("s"), Field(gt=0)]
-Speed = Annotated[float, _sourced("m/s"), Field(ge=0)]
-Exponent = Annotated[float, _sourced(""), Field(gt=0, le=1)]
-
-
-class Parameters(BaseModel):
-    """Frozen, and no key that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from cellbench_sim.presets.electrodes import ElectrodeParameters
+from cellbench_sim.presets.fields import (
+    ActivationEnergy,
+    ArealCapacitance,
+    ArealCharge,
+    ArealConductance,
+    ArealResistance,
+    Conductivity,
+    CurrentDensity,
+    Duration,
+    Exponent,
+    Fraction,
+    Length,
+    Number,
+    Parameters,
+    Pressure,
+    Resistance,
+    Temperature,
+    sourced,
+)
 
 
 class Electrolyte(Parameters):
@@ -106,65 +61,18 @@ class PelletGeometry(Parameters):
     fabrication_pressure_Pa: Pressure
 
 
-class LithiumFoil(Parameters):
-    """Lithium metal: voids on stripping, usable lithium, creep out of the joint."""
+class Exposure(Parameters):
+    """A reaction that goes on from assembly: resistance times 1 + (t/time)^exponent."""
 
-    usable_C_per_m2: ArealCharge
-    exhaustion_C_per_m2: ArealCharge
-    void_limit_C_per_m2: ArealCharge
-    void_healing: Number
-    smallest_contact: Number
-    void_current_A_per_m2: CurrentDensity
-    void_pressure_Pa: Pressure
-    void_pressure_exponent: Number
-    creep_current_A_per_m2: CurrentDensity
-    creep_pressure_Pa: Pressure
-    creep_pressure_exponent: Number
-    thickness_m_per_C_per_m2: Annotated[float, _sourced("m3/coulomb")]
+    time_s: Duration
+    exponent: Number
 
 
-class LithiumInterface(Parameters):
-    """Lithium against one electrolyte: contact resistance, double layer, reduction."""
+class Layer(Parameters):
+    """A second separator, between the first and the counter electrode."""
 
-    floor_resistance_Ohm_m2: ArealResistance
-    contact_resistance_Ohm_m2: ArealResistance
-    contact_pressure_Pa: Pressure
-    contact_pressure_offset_Pa: Pressure
-    contact_pressure_exponent: Number
-    activation_energy_eV: ActivationEnergy
-    reference_temperature_K: Temperature
-    capacitance_F_per_m2: ArealCapacitance
-    exponent: Exponent
-    reduction_rate_m_per_s: Speed
-    reduction_activation_energy_eV: ActivationEnergy
-    reduction_limit_m: Length
-    smallest_reduced_contact: Number
-    reduced_layer_tolerance: Number
-    reduction_resistance_Ohm_m: Annotated[float, _sourced("Ohm m")]
-
-
-class LithiumElectrode(Parameters):
-    """A lithium metal electrode on the separator."""
-
-    kind: Literal["lithium"]
-    foil: LithiumFoil
-    interface: LithiumInterface
-
-
-class SteelElectrode(Parameters):
-    """A blocking steel electrode: a constant-phase element with a faradaic leak beside it.
-
-    `constant_phase_F_per_m2` stands for Q of Z = 1 / (Q A (j w)^exponent), in F s^(exponent-1) /
-    m2.
-    """
-
-    kind: Literal["steel"]
-    constant_phase_F_per_m2: ArealCapacitance
-    exponent: Exponent
-    leak_resistance_Ohm_m2: ArealResistance
-
-
-Electrode = Annotated[LithiumElectrode | SteelElectrode, Field(discriminator="kind")]
+    electrolyte: Electrolyte
+    pellet: PelletGeometry
 
 
 class AddedResistance(Parameters):
@@ -189,7 +97,8 @@ class Dendrites(Parameters):
 
     Damage is the integral of (stress - 1)^2 over time, stress being local over critical current
     density (or plated over critical areal capacity); the cell collapses where it passes one drawn
-    threshold.
+    threshold. `flicker` scales the sagging of the voltage before that: 0 where the path to the
+    short stays a steady leak, as in full cells.
     """
 
     critical_current_A_per_m2: CurrentDensity
@@ -199,7 +108,8 @@ class Dendrites(Parameters):
     least_pressure_Pa: Pressure
     pressure_exponent: Number
     critical_areal_capacity_C_per_m2: ArealCharge
-    shunt_growth_S_per_m2_s: Annotated[float, _sourced("S/m2/s")]
+    shunt_growth_S_per_m2_s: Annotated[float, sourced("S/m2/s")]
+    flicker: Fraction
     collapse_damage_from_s: Duration
     collapse_damage_to_s: Duration
 
@@ -223,13 +133,21 @@ class Shorts(Parameters):
 
 
 class CellPreset(Parameters):
-    """One simulated cell: working electrode, separator, counter electrode, and how it fails."""
+    """One simulated cell: working electrode, separator, counter electrode, and how it fails.
+
+    `emergent` and `by_construction` say, of what a test of this cell returns, which part the model
+    brings forth and which is entered from the study that it is compared with.
+    """
 
     name: str
     description: str
+    emergent: tuple[str, ...]
+    by_construction: tuple[str, ...]
     electrolyte: Electrolyte
     pellet: PelletGeometry
-    working: Electrode
-    counter: Electrode
+    counter_layer: Layer | None = None
+    exposure: Exposure | None = None
+    working: ElectrodeParameters
+    counter: ElectrodeParameters
     added_resistance: AddedResistance | None = None
     shorts: Shorts | None = None

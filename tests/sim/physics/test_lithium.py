@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cellbench_sim.physics.lithium import Lithium
 from cellbench_sim.presets import load_preset
-from cellbench_sim.presets.schema import LithiumElectrode
+from cellbench_sim.presets.electrodes import LithiumElectrode
 from cellbench_sim.world import World
 
 AREA_M2 = 7.853981633974483e-05

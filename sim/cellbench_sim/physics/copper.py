@@ -1,0 +1,97 @@
+"""Copper that lithium is plated onto and stripped from, with the loss of each cycle entered.
+
+Of what a plating leaves on the copper, the stripping that follows gets back one share; the rest is
+dead. The share of each cycle is a parameter, not emergent.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellbench_sim.physics.faced import Faced
+from cellbench_sim.presets.electrodes import CopperElectrode
+
+#: The film of lithium may be overdrawn by this many times the charge that nucleates it.
+_OVERDRAWN = 5.0
+
+
+class Copper(Faced):
+    """A copper electrode; its potential leaves that of lithium where the film ends."""
+
+    curved = True
+    plates = True
+
+    def __init__(self, parameters: CopperElectrode, area_m2: float) -> None:
+        super().__init__(parameters.interface, area_m2)
+        self._p = parameters
+        self._ahead = (0.0, 0.0)
+        self.film_C_per_m2 = 0.0
+        self.plated_C_per_m2 = 0.0
+        self.dead_C_per_m2 = 0.0
+        self.platings = 0
+        self.unrest_per_s = 0.0
+        self._stripping = True
+
+    @property
+    def potential_V(self) -> float:
+        """Open-circuit potential: that of lithium, or of bare copper."""
+        return self._potential(self.film_C_per_m2)
+
+    @property
+    def thickness_m(self) -> float:
+        """Lithium on the copper, live and dead."""
+        charge = max(0.0, self.film_C_per_m2) + self.dead_C_per_m2
+        return self._p.thickness_m_per_C_per_m2 * charge
+
+    def prepare(self, duration_s: float, current_A: float) -> tuple[float, float]:
+        """Look at the end of a step; return the linear part of the potential (V, Ohm)."""
+        film = self.film_C_per_m2
+        if current_A > 0.0 and not self._stripping:
+            film *= self._efficiency()
+        self._ahead = film, -duration_s / self.area_m2
+        return super().prepare(duration_s, current_A)
+
+    def potential(self, current_A: float) -> tuple[float, float]:
+        """Return the potential of film or copper, and its slope (V, Ohm)."""
+        film, per_ampere = self._ahead
+        potential_V = self._potential(film + per_ampere * current_A)
+        return potential_V, -potential_V / self._p.nucleation_C_per_m2 * per_ampere
+
+    def advance(self, duration_s: float, current_A_per_m2: float) -> None:
+        """Plate or strip; the turn to stripping shows what has died."""
+        super().advance(duration_s, current_A_per_m2)
+        if current_A_per_m2 > 0.0:
+            self._turn_to_stripping()
+            self.plated_C_per_m2 = 0.0
+        elif current_A_per_m2 < 0.0:
+            if self._stripping:
+                self._stripping = False
+                self.platings += 1
+            self.plated_C_per_m2 -= current_A_per_m2 * duration_s
+        overdrawn = -_OVERDRAWN * self._p.nucleation_C_per_m2
+        self.film_C_per_m2 = max(overdrawn, self.film_C_per_m2 - current_A_per_m2 * duration_s)
+        near_end = abs(self.film_C_per_m2) < 100.0 * self._p.nucleation_C_per_m2
+        self.unrest_per_s = 1.0 if near_end and current_A_per_m2 else 0.0
+
+    def impedance(self, omega: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Return the interface and the stock of the film (Ohm)."""
+        stiffness = self.potential_V / (self._p.nucleation_C_per_m2 * self.area_m2)
+        result: NDArray[np.complex128] = super().impedance(omega) + stiffness / (1j * omega)
+        return result
+
+    def _turn_to_stripping(self) -> None:
+        if self._stripping:
+            return
+        self._stripping = True
+        live = self.film_C_per_m2 * self._efficiency()
+        self.dead_C_per_m2 += self.film_C_per_m2 - live
+        self.film_C_per_m2 = live
+
+    def _efficiency(self) -> float:
+        each = self._p.efficiencies
+        return each[min(self.platings, len(each)) - 1]
+
+    def _potential(self, film_C_per_m2: float) -> float:
+        ratio = max(film_C_per_m2 / self._p.nucleation_C_per_m2, -_OVERDRAWN)
+        return self._p.bare_potential_V * math.exp(-ratio)

@@ -1,0 +1,96 @@
+"""Lithium diffusing in the particles of an active material: by modes in time, closed in frequency.
+
+A sphere of radius R whose mean lithium content x changes at the rate r has, at its surface,
+x + sum(m_k) + rem r, with dm_k/dt = -m_k/tau_k + (2/3) r and tau_k = R^2 / (D l_k^2), where the l_k
+are the roots of tan(l) = l (Crank, The Mathematics of Diffusion, 1975, 6.3.4). In frequency
+x_surface / r = (R^2/3D) tanh(phi) / (phi - tanh(phi)) with phi = R sqrt(j w / D).
+"""
+
+import math
+from operator import mul
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellbench_sim.physics.state import Stateful
+
+_MODES = 16
+_SETTLED_AFTER = 36.0
+#: All modes together make 1/15; what the slow ones leave out follows as one fast mode.
+_REMAINDER_SPEED = 4.0
+_LARGE_PHI = 20.0
+
+
+def _roots(count: int) -> list[float]:
+    """First positive roots of tan(l) = l, by the fixed point l = k pi + atan(l)."""
+    roots = []
+    for k in range(1, count + 1):
+        root = k * math.pi
+        for _ in range(60):
+            root = k * math.pi + math.atan(root)
+        roots.append(root)
+    return roots
+
+
+def _ladder() -> tuple[list[float], list[float]]:
+    """Time constants and gains of the modes, in units of R^2/D."""
+    times = [1.0 / root**2 for root in _roots(_MODES)]
+    gains = [2.0 / 3.0 * time for time in times]
+    return [*times, times[-1] / _REMAINDER_SPEED], [*gains, 1.0 / 15.0 - sum(gains)]
+
+
+_TIMES, _GAINS = _ladder()
+
+
+class Particle(Stateful):
+    """Lithium content of a sphere, mean and surface; `diffusion_time_s` is R^2/D."""
+
+    def __init__(self, diffusion_time_s: float, content: float) -> None:
+        self.diffusion_time_s = diffusion_time_s
+        self.mean = content
+        self._modes = [0.0] * len(_TIMES)
+        self._decays: list[float] = []
+        self._decays_for_s = -1.0
+        self._decays_at_s = 0.0
+        self._gain_s = 0.0
+
+    @property
+    def surface(self) -> float:
+        """Content at the surface, now."""
+        return self.mean + sum(self._modes)
+
+    def response(self, duration_s: float) -> tuple[float, float]:
+        """Return (content, seconds): the surface after a step at rate r is content + seconds r."""
+        self._look_ahead(duration_s)
+        kept = sum(map(mul, self._decays, self._modes))
+        return self.mean + kept, duration_s + self._gain_s
+
+    def relax(self, duration_s: float, rate_per_s: float) -> None:
+        """Advance by a step at a steady rate of change of the mean."""
+        self._look_ahead(duration_s)
+        steady = rate_per_s * self.diffusion_time_s
+        self._modes = [
+            gain * steady + (mode - gain * steady) * decay
+            for mode, gain, decay in zip(self._modes, _GAINS, self._decays, strict=True)
+        ]
+        self.mean += rate_per_s * duration_s
+
+    def transfer(self, omega: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Return surface content over rate of change of the mean (s), at omega in rad/s."""
+        phi = np.sqrt(1j * omega * self.diffusion_time_s)
+        # Beyond this argument the hyperbolic tangent is 1 to the last bit.
+        tanh = np.tanh(np.where(phi.real > _LARGE_PHI, _LARGE_PHI, phi))
+        result: NDArray[np.complex128] = self.diffusion_time_s / 3.0 * tanh / (phi - tanh)
+        return result
+
+    def _look_ahead(self, duration_s: float) -> None:
+        if duration_s == self._decays_for_s and self.diffusion_time_s == self._decays_at_s:
+            return
+        scaled = duration_s / self.diffusion_time_s
+        self._decays = [
+            math.exp(-scaled / time) if scaled < _SETTLED_AFTER * time else 0.0 for time in _TIMES
+        ]
+        self._gain_s = self.diffusion_time_s * sum(
+            gain * (1.0 - decay) for gain, decay in zip(_GAINS, self._decays, strict=True)
+        )
+        self._decays_for_s, self._decays_at_s = duration_s, self.diffusion_time_s
