@@ -129,7 +129,7 @@ class StepRunner:
         points = _SpectrumPoints(self, step.technique)
         async with channel.run(step.technique, self.watch.limits.electrical) as running:
             async for block in running:
-                points.take(block)
+                points.take(block, running.open_circuit_V)
         _told(running.ending)
         if not points.frequency_Hz or all(math.isnan(each) for each in points.real_ohm):
             raise StepFailed("the instrument returned no point of the spectrum")
@@ -293,8 +293,8 @@ class _SpectrumPoints:
         self.time_s: list[float] = []
         self.flags: list[float] = []
 
-    def take(self, block: Block) -> None:
-        """Keep points as they come."""
+    def take(self, block: Block, open_circuit_V: float) -> None:
+        """Keep points as they come, around the voltage at which the cell rested."""
         since_start = self._runner.journal.since_start
         self.time_s.extend(since_start(time_s) for time_s in block.time_s)
         self.frequency_Hz.extend(block.columns["frequency_Hz"])
@@ -302,11 +302,14 @@ class _SpectrumPoints:
         self.imag_ohm.extend(block.columns["impedance_imag_ohm"])
         self.flags.extend(float(flag) for flag in block.flags)
         self._runner.status.reading("frequency_Hz", self.time_s[-1], self.frequency_Hz[-1])
-        self._check(block)
+        self._check(block, open_circuit_V)
 
-    def _check(self, block: Block) -> None:
-        """An amplitude on an impedance is a swing of voltage or current; both have limits."""
+    def _check(self, block: Block, open_circuit_V: float) -> None:
+        """An amplitude on an impedance is a swing of voltage and current; both have limits."""
         technique, columns = self._technique, block.columns
+        centre_V = open_circuit_V if technique.bias_V is None else technique.bias_V
+        if math.isnan(centre_V):
+            return  # nobody knows around which voltage it swings
         for real_ohm, imag_ohm, flags in zip(
             columns["impedance_real_ohm"], columns["impedance_imag_ohm"], block.flags, strict=True
         ):
@@ -316,7 +319,8 @@ class _SpectrumPoints:
             else:
                 amplitude_V = technique.amplitude_V or 0.0
                 swing = amplitude_V, amplitude_V / modulus_ohm if modulus_ohm else math.inf
-            self._runner.guard(*swing, flags)
+            for sign in (1, -1):
+                self._runner.guard(centre_V + sign * swing[0], swing[1], flags)
 
 
 def _at(resistance_ohm: float, frequency_Hz: float) -> str:
