@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cellbench import __version__
-from cellbench.cli import look, prepare, sim
+from cellbench.cli import campaign, look, prepare, sim
 from cellbench.cli.run import run
 
 app = typer.Typer(
@@ -48,3 +48,4 @@ app.command()(look.report)
 app.command()(look.export)
 app.command()(look.analyze)
 app.add_typer(sim.app, name="sim")
+app.add_typer(campaign.app, name="campaign")

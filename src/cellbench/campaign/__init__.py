@@ -1,0 +1,1 @@
+"""Reference campaigns: what published studies measured, run again on the simulated bench."""

@@ -1,0 +1,145 @@
+"""The reference campaigns: their table, and the command that runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from cellbench.analysis import available
+from cellbench.campaign.judging import agrees, judge
+from cellbench.campaign.run import Job, Outcome, job_of, outcomes, run_job
+from cellbench.campaign.table import Bound, Row, chosen, load_table
+from cellbench.campaign.values import look_up, measured
+from cellbench.cli.app import app
+from cellbench.engine.session import prepare
+from cellbench.errors import InputError
+from cellbench.library import card_names, protocol_names
+
+
+def _row(**other: object) -> Row:
+    plain = {
+        "name": "a_row",
+        "study": "a study",
+        "what": "a test",
+        "published": 2.0,
+        "protocol": "pellet_conductivity",
+        "cell": "LYC_blocking",
+        "result": "conductivity.conductivity_mS_cm",
+        "kind": "input recovered",
+    }
+    return Row.model_validate(plain | other)
+
+
+@pytest.mark.parametrize("row", load_table(), ids=lambda row: row.name)
+def test_every_row_names_a_protocol_a_cell_and_an_analysis_that_exist(row: Row) -> None:
+    assert row.protocol in protocol_names()
+    assert row.cell in card_names()
+    assert row.analysis is None or row.analysis in available()
+
+
+def test_every_run_of_the_table_resolves() -> None:
+    for job in {job_of(row) for row in load_table()}:
+        prepare(job.protocol, cell=job.cell, sets=job.sets)
+
+
+def test_no_name_stands_twice_in_the_table() -> None:
+    names = [row.name for row in load_table()]
+    assert len(names) == len(set(names))
+
+
+def test_long_rows_run_only_on_demand_or_by_name() -> None:
+    long = {row.name for row in load_table() if row.long}
+    assert long
+    assert not long & {row.name for row in chosen([], with_long=False)}
+    assert long <= {row.name for row in chosen([], with_long=True)}
+    assert {row.name for row in chosen(sorted(long), with_long=False)} == long
+
+
+def test_an_unknown_row_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(InputError, match="conductivity_LYC"):
+        chosen(["conductivity_LYX"], with_long=False)
+
+
+def test_a_statement_in_words_has_to_say_what_it_means() -> None:
+    with pytest.raises(ValidationError, match="expect"):
+        _row(published="falls monotonically")
+
+
+def test_one_row_runs_through_the_command(tmp_path: Path) -> None:
+    page = tmp_path / "reference.html"
+    call = ["campaign", "reference", "--only", "conductivity_LYC", "--json", "--report", str(page)]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row == {
+        "name": "conductivity_LYC",
+        "published": 0.349,
+        "obtained": pytest.approx(0.349, rel=0.02),
+        "unit": "mS/cm",
+        "tolerance": 0.1,
+        "passed": True,
+        "kind": "input recovered",
+    }
+    assert "0.349 mS/cm" in page.read_text(encoding="utf-8")
+
+
+def test_a_run_that_is_refused_is_a_failed_row() -> None:
+    row = _row(set={"temperature": "900 degC"})
+    judged = judge(row, outcomes([row])[job_of(row)])
+    assert not judged.passed
+    assert judged.obtained is None
+    assert "900" in judged.obtained_text()
+    assert judged.answer()["obtained"] is None
+
+
+def test_a_run_that_a_limit_stopped_has_no_result() -> None:
+    outcome = Outcome({"run": {"state": "stopped", "reason": "voltage: 9 V"}}, {})
+    judged = judge(_row(), outcome)
+    assert (judged.passed, judged.reason) == (False, "stopped: voltage: 9 V")
+
+
+def test_a_row_can_ask_how_a_run_ended() -> None:
+    row = _row(published="it shorts", expect={"contains": "short"}, result="run.reason")
+    outcome = Outcome({"run": {"state": "stopped", "reason": "cell: short circuit"}}, {})
+    assert judge(row, outcome).passed
+
+
+def test_a_run_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
+    outcome = run_job(Job("pellet_conductivity", "LYC_blocking", ()), (), tmp_path / "kept")
+    assert outcome.document["run"]["state"] == "completed"
+    assert any((tmp_path / "kept").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("obtained", "passed"), [(2.1, True), (2.3, False), (None, False), (True, False)]
+)
+def test_a_number_agrees_within_a_fraction_of_it(obtained: float | None, passed: bool) -> None:
+    assert agrees(obtained, 2.0, 0.1) is passed
+
+
+@pytest.mark.parametrize(("obtained", "passed"), [(1.0, True), (0.99, False), (3.1, False)])
+def test_a_bound_has_no_tolerance(obtained: float, passed: bool) -> None:
+    bound = Bound.model_validate({"at least": 1.0, "at most": 3.0})
+    assert agrees(obtained, bound, 0.5) is passed
+
+
+def test_paths_lead_through_keys_indices_ranges_and_selections() -> None:
+    document = {"table": {"rows": [{"rate": 0.1, "q": 5.0}, {"rate": 0.5, "q": 4.0}]}}
+    assert look_up(document, "table.rows[-1].q") == 4.0
+    assert look_up(document, "table.rows[:].q") == [5.0, 4.0]
+    assert look_up(document, "table.rows[rate=0.5].q") == 4.0
+    with pytest.raises(LookupError, match="rate=2"):
+        look_up(document, "table.rows[rate=2].q")
+    with pytest.raises(LookupError, match="nothing_here"):
+        look_up(document, "table.nothing_here")
+
+
+def test_a_list_becomes_one_number_only_if_all_of_it_is_known() -> None:
+    assert measured([3.0, 1.0, 2.0], "place of the smallest") == 0.5
+    assert measured([3.0, 1.0, 6.0], "last over first") == 2.0
+    with pytest.raises(LookupError, match="2 of 3"):
+        measured([3.0, None, 6.0], "last over first")
