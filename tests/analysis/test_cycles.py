@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cellbench.analysis import capacity, coulombic_efficiency, rate_table, retention
 from cellbench.analysis.cycles import cycles, half_cycles, passed_C, rate_text
-from cellbench.analysis.dataset import Dataset, Geometry
+from cellbench.analysis.dataset import Dataset, Geometry, Samples, StepData
 
 Make = Any  # the class SyntheticTest of conftest
 AREA_M2 = np.pi * 5e-3**2
@@ -211,3 +211,20 @@ def test_a_staircase_gives_one_row_per_rate_and_its_return(new_test: Make) -> No
     assert result["rates"][2]["discharge_mAh_g"] == pytest.approx(2.4 / 3.6 / 4.9e-3, rel=5e-3)
     assert result["return_percent"] == pytest.approx(100 * 3.5 / 3.6, rel=1e-3)
     assert rate_table.describe(result)[0].startswith("at C/10")
+
+
+def test_what_interrupts_a_charge_is_not_counted_with_it() -> None:
+    time_s = np.arange(1.0, 301.0)
+    resting = (time_s > 100) & (time_s <= 200)
+    current_A = np.where(resting, 0.0, 1e-3)
+    ledger_C = np.where(resting, 0.0, np.where(time_s <= 100, time_s, time_s - 100) * 1e-3)
+    dataset = Dataset(
+        Geometry(area_m2=1e-4, layout="full"),
+        (
+            StepData("charge", "charge", 0.0, 300.0, {"current_A": 1e-3}),
+            StepData("charge/every[1]/rest", "rest", 100.0, 200.0),
+        ),
+        Samples(time_s, np.full(300, 3.7), current_A, charge_C=ledger_C),
+    )
+    (half,) = half_cycles(dataset)
+    assert half.capacity_C == pytest.approx(0.2, rel=0.01)

@@ -110,7 +110,8 @@ def test_time_passes_at_the_scale_that_was_asked_for() -> None:
         for _ in range(20):
             writer.write(b"tare\r")
             assert await reader.readline() == b"Tared\r\n"
-        assert 0.1 < time.perf_counter() - started_s < 10
+        # A loop that was held up catches up, so only the order of magnitude is certain.
+        assert 0.01 < time.perf_counter() - started_s < 10
         writer.close()
 
     served(story, speed=100.0)

@@ -25,6 +25,8 @@ _HELD = ("hold", "voltage")
 #: Of the largest current: below it a plain table of samples is at rest.
 _REST_SHARE = 1e-3
 _SAME_CURRENT = 0.02
+#: In the path of a step that another one's ``every`` has put into it.
+_SCHEDULED = "/every["
 _SAME_TIME_S = 1e-6
 
 
@@ -199,13 +201,16 @@ def cycles(dataset: Dataset) -> list[Cycle]:
     return leading + [Cycle(number, *pair) for number, pair in enumerate(firsts, start=1)]
 
 
-def piece_of(samples: Samples, step: StepData) -> Piece:
+def piece_of(samples: Samples, step: StepData, between: Sequence[StepData] = ()) -> Piece:
     """The rows of one step with the charge passed in it.
 
-    A row at the very start is the last one of the step before.
+    A row at the very start is the last one of the step before. Rows of the steps in ``between``,
+    which interrupted this one, are theirs; the ledger goes on after them where it stood.
     """
     rows = samples.between(step.start_s + _SAME_TIME_S, step.end_s)
     known = np.isfinite(rows.current_A) & np.isfinite(rows.voltage_V)
+    for other in between:
+        known &= (rows.time_s <= other.start_s) | (rows.time_s > other.end_s)
     time_s, current_A = rows.time_s[known], rows.current_A[known]
     ledger_C = rows.charge_C[known] if len(rows.charge_C) else None
     charge_C = passed_C(time_s, current_A, step.start_s, ledger_C)
@@ -261,9 +266,11 @@ def same_current(one_A: float | None, other_A: float | None) -> bool:
 
 
 def _pieces(dataset: Dataset) -> Iterator[Piece]:
-    steps = _passing(dataset)
-    for step in steps:
-        yield piece_of(dataset.samples, step)
+    scheduled = [step for step in dataset.steps if _SCHEDULED in step.path]
+    for step in _passing(dataset):
+        own = f"{step.path}{_SCHEDULED}"
+        between = [other for other in scheduled if other.path.startswith(own)]
+        yield piece_of(dataset.samples, step, between)
 
 
 def _passing(dataset: Dataset) -> list[StepData]:
