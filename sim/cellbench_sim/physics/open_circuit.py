@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 
 from cellbench_sim.physics.tabulated import Curve
 
@@ -62,5 +61,8 @@ def _nmc811(x: Contents) -> Contents:
 
 
 def _through(points: tuple[tuple[float, float], ...]) -> Curve:
+    # A quarter of a second, which lithium and blocking cells need not wait for.
+    from scipy.interpolate import PchipInterpolator  # noqa: PLC0415
+
     contents, potentials = zip(*points, strict=True)
     return Curve(PchipInterpolator(contents, potentials), _LEAST, _MOST, _BEYOND_V)
