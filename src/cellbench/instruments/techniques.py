@@ -28,13 +28,6 @@ class CutOff(_Data):
     value: float
     after_s: NonNegativeFloat = 0.0
 
-    def crossed(self, elapsed_s: float, voltage_V: float, current_A: float) -> bool:
-        """Whether one row of readings is past this cut-off."""
-        if elapsed_s < self.after_s:
-            return False
-        value = voltage_V if self.quantity == "voltage" else abs(current_A)
-        return value >= self.value if self.above else value <= self.value
-
 
 class ElectricalLimits(_Data):
     """What must never be exceeded at the terminals; a trip, not an end that was wished for."""

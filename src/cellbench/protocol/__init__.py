@@ -10,7 +10,6 @@ from cellbench.protocol.check import Found, adapt, check, problems_of
 from cellbench.protocol.errors import Problem, ProtocolError
 from cellbench.protocol.loading import (
     load_card,
-    load_mapping,
     load_protocol,
     parse_card,
     parse_settings,
@@ -34,7 +33,6 @@ __all__ = [
     "check",
     "json_schema",
     "load_card",
-    "load_mapping",
     "load_protocol",
     "parse_card",
     "parse_settings",

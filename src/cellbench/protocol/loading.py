@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cellbench import library
 from cellbench.cell import CardError, CellCard, doubts
@@ -64,19 +63,6 @@ def parse_card(text: str, origin: str) -> CellCard:
         ProtocolError: It is no cell card.
     """
     return _card(document_of(text, origin))
-
-
-def load_mapping(path: Path) -> tuple[dict[str, Any], str]:
-    """Read any YAML file of the language's kind: its content as plain values, and its text.
-
-    Raises:
-        ProtocolError: It cannot be read or is no mapping.
-    """
-    document = read_document(path)
-    node = load(document)
-    if not isinstance(node.content, dict):
-        node.fail('this must be lines of "key: value"')
-    return node.plain(), document.text
 
 
 def _card(document: Document) -> CellCard:
