@@ -1,13 +1,15 @@
 """The rows of the reference campaigns: what a study published, and how cellbench obtains it.
 
-The table is ``reference.yaml`` beside this module. A row says which protocol runs on which cell,
-where in the analyses' results the study's quantity stands, and what it has to be.
+The table is the directory ``reference`` beside this module, one file per study. A row says which
+protocol runs on which cell, where in the analyses' results the study's quantity stands, and what
+it has to be.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -108,9 +110,15 @@ class Row(_Strict):
 
 @lru_cache(maxsize=1)
 def load_table() -> tuple[Row, ...]:
-    """Return all rows, in the order of the file."""
-    text = files("cellbench.campaign").joinpath("reference.yaml").read_text(encoding="utf-8")
-    return tuple(TypeAdapter(list[Row]).validate_python(YAML(typ="safe").load(text)))
+    """Return all rows, in the order of the files' names and of the rows in them."""
+    directory = files("cellbench.campaign").joinpath("reference")
+    studies = sorted(directory.iterdir(), key=lambda file: file.name)
+    rows = TypeAdapter(list[Row])
+    return tuple(row for study in studies for row in rows.validate_python(_yaml(study)))
+
+
+def _yaml(file: Traversable) -> object:
+    return YAML(typ="safe").load(file.read_text(encoding="utf-8"))
 
 
 def chosen(names: list[str], *, with_long: bool) -> list[Row]:
