@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from impedance.preprocessing import readCSV
 
 from cellbench.analysis.dataset import Series
 from cellbench.errors import InputError
@@ -90,7 +91,7 @@ def test_bdf_current_is_positive_on_charge_whatever_the_layout(make_run: Any) ->
 def test_bdf_has_its_metadata_beside_it(stored: Stored, tmp_path: Path) -> None:
     out = tmp_path / "run.bdf.csv"
     written = export(stored.reader, stored.dataset, stored.run, "bdf", out)
-    assert written == (out, tmp_path / "run.bdf.metadata.json")
+    assert written == (out, tmp_path / "run.bdf.csv.metadata.json")
     metadata = json.loads(written[1].read_text(encoding="utf-8"))
     assert metadata["simulated"] is True
     assert metadata["positive_current"].startswith("charges the cell; it is oxidation")
@@ -109,6 +110,22 @@ def test_spectra_have_one_row_per_point(ramp: Stored) -> None:
     assert len(rows) == 14 * 71
     assert float(rows[0]["impedance_imag_ohm"]) < 0
     assert rows[0]["step"] == "eis"
+
+
+def test_each_spectrum_is_a_file_of_three_columns(ramp: Stored, tmp_path: Path) -> None:
+    out = tmp_path / "spectra.csv"
+    written = export(ramp.reader, ramp.dataset, ramp.run, "impedance", out)
+    assert [path.name for path in written[:2]] == ["spectra-001.csv", "spectra-002.csv"]
+    assert len(written) == 14
+    for path, spectrum in zip(written, ramp.reader.spectra(), strict=True):
+        frequency_Hz, impedance_ohm = readCSV(path)
+        assert frequency_Hz == pytest.approx(spectrum.frequency_Hz, rel=1e-6)
+        assert impedance_ohm == pytest.approx(spectrum.impedance_ohm, rel=1e-6)
+
+
+def test_a_column_of_numbers_never_begins_as_integers(stored: Stored) -> None:
+    row = rows_of(stored, "bdf")[0]
+    assert row["current_ampere"] == "0.0"
 
 
 def test_a_slow_reading_is_held_until_it_is_stale() -> None:

@@ -22,6 +22,7 @@ class ExportFormat(StrEnum):
     CSV = "csv"
     BDF = "bdf"
     SPECTRA = "spectra"
+    IMPEDANCE = "impedance"
 
 
 def _evaluated(
@@ -113,11 +114,15 @@ def export(
     run_id: options.RunId,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     file_format: Annotated[
-        ExportFormat, typer.Option("--format", help="csv, bdf (Battery Data Format), or spectra.")
+        ExportFormat, typer.Option("--format", help="What is written, and how.")
     ] = ExportFormat.CSV,
     store: options.StorePath = None,
 ) -> None:
-    """Write a run's samples in a format that other programs read."""
+    """Write a run's data in a format that other programs read.
+
+    csv: every sample. bdf: the Battery Data Format. spectra: every point of every spectrum.
+    impedance: a file per spectrum, as impedance.py and other fitting programs read them.
+    """
     with told():
         from cellbench.report.export import export as write
 

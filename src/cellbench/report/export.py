@@ -57,7 +57,8 @@ def export(
         run: Its entry in the catalogue.
         file_format: "csv": every sample of every instrument; "bdf": the channel in the Battery Data
             Format, with a metadata file beside it where ``out`` is a path; "spectra": every
-            point of every spectrum.
+            point of every spectrum; "impedance": what fitting programs read, a file per
+            spectrum (where ``out`` is a path, numbered before its suffix).
         out: A file's path, or an open text stream (opened with ``newline=""``).
 
     Returns:
@@ -68,9 +69,11 @@ def export(
     """
     if file_format not in FORMATS:
         raise InputError(f'there is no export format "{file_format}": choose {", ".join(FORMATS)}')
-    header, rows = FORMATS[file_format]
     record = Record(reader, run)
     try:
+        if file_format == "impedance":
+            return _write_each_spectrum(out, reader)
+        header, rows = _TABLES[file_format]
         _write(out, header, rows(record, dataset))
         if file_format == "bdf" and isinstance(out, Path):
             return out, _write_metadata(out, record)
@@ -147,8 +150,15 @@ def flags_in_words(flags: int) -> str:
 
 
 def _number(value: float, digits: int = 9) -> str:
-    """So many significant digits, nothing for what was not measured."""
-    return "" if np.isnan(value) else f"{value:.{digits}g}"
+    """So many significant digits, nothing for what was not measured.
+
+    Always with a point or an exponent: readers that guess a column's type from its first rows would
+    take a current of 0 for an integer.
+    """
+    if np.isnan(value):
+        return ""
+    text = f"{value:.{digits}g}"
+    return text if set(text) & set(".ef") else f"{text}.0"
 
 
 # --- Spectra ------------------------------------------------------------------------------------
@@ -168,6 +178,24 @@ def _spectra_rows(record: Record, _: Dataset) -> _Rows:
                 _number(impedance_ohm.real), _number(impedance_ohm.imag),
                 flags_in_words(int(spectrum.flags[row])),
             )  # fmt: skip
+
+
+def _write_each_spectrum(out: Path | TextIO, reader: RunReader) -> tuple[Path, ...]:
+    """Three columns without a header: frequency, real and imaginary part; remarks begin with "#".
+
+    This is what impedance.py's ``readCSV`` and most fitting programs open as it is.
+    """
+    written = []
+    for number, spectrum in enumerate(reader.spectra(), start=1):
+        file = out
+        if isinstance(out, Path):
+            file = out.with_name(f"{out.stem}-{number:03d}{out.suffix}")
+            written.append(file)
+        step = reader.steps.get(spectrum.step, ("", ""))[0]
+        remark = (f"# spectrum {spectrum.id} at {spectrum.point_time_s[0]:.0f} s: {step}",)
+        columns = zip(spectrum.frequency_Hz, spectrum.impedance_ohm, strict=True)
+        _write(file, remark, ((_number(f), _number(z.real), _number(z.imag)) for f, z in columns))
+    return tuple(written)
 
 
 def _scaled(value: float | None, scale: float, offset: float) -> str:
@@ -229,7 +257,7 @@ def _cycle_counts(steps: Mapping[int, tuple[str, str]]) -> dict[int, int]:
 
 def _write_metadata(out: Path, record: Record) -> Path:
     """The file beside the data: who, what, when, and which sign charge has."""
-    path = out.with_name(out.name.removesuffix(".csv").removesuffix(".bdf") + ".bdf.metadata.json")
+    path = out.with_name(f"{out.name}.metadata.json")
     text = json.dumps(_metadata(out, record), ensure_ascii=False, indent=2)
     path.write_text(text + "\n", encoding="utf-8")
     return path
@@ -265,9 +293,11 @@ def _metadata(out: Path, record: Record) -> dict[str, Any]:
 
 
 _RowMaker = Callable[[Record, Dataset], _Rows]
-#: What can be exported: header and rows by format.
-FORMATS: Mapping[str, tuple[Sequence[str], _RowMaker]] = {
+#: Formats that are one table: header and rows.
+_TABLES: Mapping[str, tuple[Sequence[str], _RowMaker]] = {
     "csv": (_CSV_HEADER, _csv_rows),
     "bdf": (_BDF_HEADER, _bdf_rows),
     "spectra": (_SPECTRA_HEADER, _spectra_rows),
 }
+#: What can be exported.
+FORMATS = (*_TABLES, "impedance")
