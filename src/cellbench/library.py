@@ -40,7 +40,7 @@ def card_names() -> list[str]:
 
 
 def find_protocol(name: str) -> Path:
-    """Return a protocol's file: a path that exists, or the name of a shipped one.
+    """Return a protocol's file: a path that exists (its ".yaml" may be left out), or a shipped one.
 
     Raises:
         InputError: There is neither.
@@ -49,7 +49,7 @@ def find_protocol(name: str) -> Path:
 
 
 def find_card(name: str) -> Path:
-    """Return a cell card's file: a path that exists, or the name of a shipped one.
+    """Return a card's file: a path that exists (its ".yaml" may be left out), or a shipped one.
 
     Raises:
         InputError: There is neither.
@@ -64,9 +64,9 @@ def _names(folder: Path) -> list[str]:
 def _find(name: str, folder: Path, names: list[str], what: str) -> Path:
     if name in names:
         return folder / f"{name}{_SUFFIX}"
+    if found := with_suffix(Path(name)):
+        return found
     path = Path(name)
-    if _is_file(path):
-        return path
     kind = _other_kind(path)
     if kind:
         raise InputError(f'"{name[:200]}" {kind}; a {what} is a file')
@@ -76,6 +76,12 @@ def _find(name: str, folder: Path, names: list[str], what: str) -> Path:
     close = difflib.get_close_matches(path.name.removesuffix(_SUFFIX), names, 1, 0.5)
     proposal = f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(names)}"
     raise InputError(f'there is no {what} "{name[:100]}"; {proposal}')
+
+
+def with_suffix(path: Path) -> Path | None:
+    """Return the file that a path means, as it stands or with ".yaml"; None where there is none."""
+    candidates = (path, path.with_name(f"{path.name}{_SUFFIX}")) if path.name else (path,)
+    return next((each for each in candidates if _is_file(each)), None)
 
 
 def _other_kind(path: Path) -> str:

@@ -8,7 +8,7 @@ import pytest
 from tests.protocol.conftest import Bench
 
 from cellbench.protocol import Program, ProtocolError, Walk, check
-from cellbench.protocol.program import LaterStep
+from cellbench.protocol.program import ChannelStep, LaterStep, MarkStep
 
 Load = Callable[..., Program]
 
@@ -134,3 +134,19 @@ def test_a_result_that_makes_a_step_endless_is_an_error_in_the_run(program: Load
     walk.record("e", {"R_low_ohm": 52.0})
     with pytest.raises(ProtocolError, match=r"would last 1\.65e"):
         next(walk)
+
+
+def test_the_charge_of_a_discharge_is_a_magnitude(program: Load) -> None:
+    """A negative one would be below any part of another, and end a loop after its first pass."""
+    loaded = program(
+        "  - current: {at: 1 mA, for: 1 h, as: first}\n"
+        "  - current: {at: -1 mA, for: 1 h, as: now}\n"
+        "  - if: $now.charge < 0.7 * $first.charge\n    steps:\n      - mark: worn out\n"
+    )
+    walk = Walk(loaded)
+    left = []
+    for item in walk:
+        left.append(item)
+        if isinstance(item, ChannelStep) and item.save_as:
+            walk.record(item.save_as, {"charge_C": 3.6 if item.save_as == "first" else -3.5})
+    assert not any(isinstance(item, MarkStep) for item in left)

@@ -8,6 +8,7 @@ import pytest
 
 from cellbench.errors import InputError
 from cellbench.instruments.techniques import ConstantCurrent, CutOff
+from cellbench.protocol import ProtocolError
 from cellbench.protocol.conditions import (
     AllOf,
     AnyOf,
@@ -181,3 +182,17 @@ def test_conditions_nested_too_deep_are_refused(steps: Steps) -> None:
     text = "any of [" * 20 + "short" + "]" * 20
     with pytest.raises(InputError, match="nested"):
         condition(steps, text)
+
+
+@pytest.mark.parametrize("text", ["charge < 1 mAh", "[voltage > 1 V, time <= 10 min]"])
+def test_what_is_true_at_once_is_refused(steps: Steps, text: str) -> None:
+    with pytest.raises(ProtocolError, match="counts from zero"):
+        condition(steps, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["slope of voltage over 5 min < 1 mV/s", "current rises by 5 % over 1 s"]
+)
+def test_a_loop_has_no_past_to_judge_a_change_by(steps: Steps, text: str) -> None:
+    with pytest.raises(ProtocolError, match="tested after each pass"):
+        steps(f"  - repeat: 2\n    until: {text}\n    steps:\n      - rest: 1 s\n")

@@ -682,3 +682,12 @@ def test_two_protocols_that_include_each_other_are_refused(tmp_path: Path, bench
         text = f"name: {name}\ncell: LYC\nsteps:\n  - include: {other}.yaml\n"
         (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
     assert "includes itself" in complaint(bench, tmp_path / "a.yaml")
+
+
+def test_a_card_beside_the_protocol_is_found_without_its_suffix(tmp_path: Path) -> None:
+    card = library.find_card("LYC").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(card.replace("cell: LYC", "cell: Li-7", 1), "utf-8")
+    protocol = tmp_path / "p.yaml"
+    protocol.write_text("name: p\ncell: mine\nsteps:\n  - rest: 1 s\n", "utf-8")
+    assert load_protocol(protocol).card.cell == "Li-7"
+    assert library.find_card(str(tmp_path / "mine")) == tmp_path / "mine.yaml"

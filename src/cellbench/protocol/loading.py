@@ -172,8 +172,8 @@ def _named_card(file: _File) -> Document:
         file.root.fail(
             "the protocol names no cell", 'Use --cell with a name or a file, or add "cell: ...".'
         )
-    if own is not None and "\0" not in written and (own.parent / written).is_file():
-        return read_document(own.parent / written)
+    if own is not None and (beside := library.with_suffix(own.parent / written)):
+        return read_document(beside)
     try:
         return read_document(library.find_card(written))
     except InputError as error:

@@ -75,9 +75,7 @@ class Plan:
 
         Times are h:mm:ss. A "+" follows the sum of the known times after a step of unknown time.
         """
-        wide = min(_PATH_WIDTH, max((len(row.path) for row in self.rows), default=4))
-        head = _columns(" ", "step", wide, "what is done", ("likely", "at most", "ends by"))
-        lines = [self.name[:_WIDTH], head, *_table(self.rows, wide)]
+        lines = [self.name[:_WIDTH], *_table(self.rows)]
         if any(row.optional for row in self.rows):
             lines.append("? only if its loop goes on that far, or its branch is taken")
         for text in (*self._bounds(), *(f"deviation: {each}" for each in self.deviations)):
@@ -126,22 +124,31 @@ class Plan:
 
 _WIDTH = 100
 _PATH_WIDTH = 28
-_TIME_WIDTH = 10
+_TIMES = ("likely", "at most", "ends by")
 
 
-def _table(rows: Sequence[PlanRow], wide: int) -> Iterator[str]:
+def _table(rows: Sequence[PlanRow]) -> Iterator[str]:
+    """The head, and a line per step."""
+    times = list(_times(rows))
+    ends = max(len(each) for row in times for each in row) + 2
+    wide = min(_PATH_WIDTH, max((len(row.path) for row in rows), default=4))
+    left = _WIDTH - 2 - wide - 2 - len(_TIMES) * ends
+    marks = (" ", *("?" if row.optional else " " for row in rows))
+    paths = ("step", *(row.path for row in rows))
+    whats = ("what is done", *(row.what for row in rows))
+    for mark, path, what, each in zip(marks, paths, whats, times, strict=True):
+        columns = "".join(f"{time:>{ends}}" for time in each)
+        yield f"{mark} {_cut(path, wide):<{wide}}  {_cut(what, left):<{left}}{columns}"
+
+
+def _times(rows: Sequence[PlanRow]) -> Iterator[tuple[str, str, str]]:
+    """The columns of times, with their headings."""
+    yield _TIMES
     end_s, more = 0.0, ""
     for row in rows:
         end_s += row.duration_max_s or 0.0
         more = "+" if row.duration_max_s is None else more
-        times = (_likely(row), _at_most(row), f"{_time(end_s)}{more}")
-        yield _columns("?" if row.optional else " ", row.path, wide, row.what, times)
-
-
-def _columns(mark: str, path: str, wide: int, what: str, times: tuple[str, str, str]) -> str:
-    left = _WIDTH - 2 - wide - 2 - 3 * _TIME_WIDTH
-    ends = "".join(f"{each:>{_TIME_WIDTH}}" for each in times)
-    return f"{mark} {_cut(path, wide):<{wide}}  {_cut(what, left):<{left}}{ends}"
+        yield _likely(row), _at_most(row), f"{_time(end_s)}{more}"
 
 
 def _cut(text: str, width: int) -> str:

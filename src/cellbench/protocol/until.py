@@ -72,7 +72,33 @@ def resolve(sources: Sequence[SourceNode], scope: Scope) -> tuple[Condition, ...
     found: list[Condition] = []
     for source in sources:
         condition = _condition(source, scope, 0)
-        found.extend(condition.conditions if isinstance(condition, AnyOf) else [condition])
+        any_of = condition.conditions if isinstance(condition, AnyOf) else (condition,)
+        for each in any_of:
+            _refuse_met_at_once(each, source)
+        found.extend(any_of)
+    return tuple(found)
+
+
+def _refuse_met_at_once(condition: Condition, source: SourceNode) -> None:
+    match condition:
+        case Threshold(("time" | "charge") as quantity, above=False):
+            source.fail(
+                f"{quantity} counts from zero, so that this is true at once",
+                'To compare what two steps passed, save them ("as: now"), and in the "until" of '
+                'their loop write, for instance, "$now.charge < 0.8 * $first.charge".',
+            )
+
+
+def resolve_for_passes(sources: Sequence[SourceNode], scope: Scope) -> tuple[Condition, ...]:
+    """Resolve the conditions of a loop, which are tested after each pass. Raises like `resolve`."""
+    found: list[Condition] = []
+    for source in sources:
+        found.extend(resolve((source,), scope))
+        if isinstance(found[-1], Slope | Change):
+            source.fail(
+                "a loop is tested after each pass, and keeps no past to judge a change by",
+                'Put the condition into the "until" of a step, or compare results saved by "as".',
+            )
     return tuple(found)
 
 

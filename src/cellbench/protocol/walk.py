@@ -79,8 +79,13 @@ class Walk:
         return next(self._items)
 
     def record(self, name: str, results: Mapping[str, float]) -> None:
-        """Keep the results of the step saved as ``name``; keys end in their unit (``R_ohm``)."""
-        self._results[name] = dict(results)
+        """Keep the results of the step saved as ``name``; keys end in their unit (``R_ohm``).
+
+        A charge is a magnitude to expressions, as it is to conditions: of a discharge, the negative
+        one would be below any part of another.
+        """
+        kept = {key: abs(value) if key == "charge_C" else value for key, value in results.items()}
+        self._results[name] = kept
 
     def forget(self, name: str) -> None:
         """While planning: the step saved as ``name`` is left out on this bench."""
@@ -231,7 +236,7 @@ class Walk:
         if self._count > MAX_ITEMS:
             node.source.fail(TOO_MANY)
         try:
-            conditions = until.resolve(node.conditions, scope)
+            conditions = until.resolve_for_passes(node.conditions, scope)
         except ResultMissing:
             conditions = ()
         return PassEnded(path=path, until=conditions, last=last, unmet=unmet)
