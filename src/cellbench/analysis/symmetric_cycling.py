@@ -4,9 +4,9 @@ The polarisation of a cycle is half the difference of its two median voltages, w
 not touch. It has *risen* from the first cycle on from which it stays above 1.5 times its reference
 (median of cycles 2 to 11). A *short* is told as in the critical-current ramp, by the same
 judgement that ends a running test: apparent resistance below half the electrolyte's (without a
-spectrum: below half that of the half-cycles before) for 60 s, again after reversal, and not refuted
-by the next spectrum. Interphases and voids raise the voltage, dendrites lower it (Albertus et al., ACS
-Energy Lett. 6 (2021) 1399).
+spectrum: below half that of the half-cycles before) for 60 s, again after reversal, and not
+refuted by the next spectrum. Interphases and voids raise the voltage, dendrites lower it (Albertus
+et al., ACS Energy Lett. 6 (2021) 1399).
 """
 
 from collections.abc import Mapping, Sequence
