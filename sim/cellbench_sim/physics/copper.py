@@ -98,7 +98,8 @@ class Copper(Faced):
         if not self._has_plated:
             return 0.0
         each = self._p.efficiencies
-        return self._fresh_C_per_m2 * (1.0 - each[min(self.platings, len(each) - 1)])
+        there = max(0.0, min(self._fresh_C_per_m2, self.film_C_per_m2))
+        return there * (1.0 - each[min(self.platings, len(each) - 1)])
 
     def _potential(self, film_C_per_m2: float) -> float:
         ratio = max(film_C_per_m2 / self._p.nucleation_C_per_m2, -_OVERDRAWN)
