@@ -219,7 +219,7 @@ class SyntheticTest:
         period_s = period_s or self.period_s
         t = np.append(np.arange(period_s, duration_s - 1e-6, period_s), duration_s)
         v, i = (f(t) if callable(f) else np.full(len(t), f) for f in (voltage_V, current_A))
-        charge_C = np.concatenate(([0.0], np.cumsum((i[1:] + i[:-1]) / 2 * np.diff(t))))
+        charge_C = np.cumsum(np.append(t[0] * i[0], (i[1:] + i[:-1]) / 2 * np.diff(t)))
         v = v + self.noise_V * self._rng.normal(size=len(t))
         i = i + self.noise_A * self._rng.normal(size=len(t))
         self._rows.append((self.now_s + t, v, i, charge_C))

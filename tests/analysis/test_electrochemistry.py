@@ -400,6 +400,33 @@ def test_cycles_to_the_rise_and_to_the_short(new_test: Make) -> None:
     assert result["polarisation_growth_percent"] > 250
 
 
+def late_short(test: Make) -> Make:
+    """Ten sound cycles; the cell is shorted in the last minutes of the eleventh."""
+    ohm = 0.1 / (5 * AREA_M2)
+    test.spectrum(lambda f: np.full(len(f), 0.8 * ohm, complex))
+    for sign in (1, -1) * 10 + (1,):
+        test.step("current", 1800, sign * 0.1, sign * 5 * AREA_M2)
+    return test.step(
+        "current", 1800, lambda t: np.where(t < 1500, -0.1, -0.005), -5 * AREA_M2
+    )  # fmt: skip
+
+
+def test_a_short_late_in_the_last_half_cycle_is_a_short(new_test: Make) -> None:
+    result = symmetric_cycling.analyse(late_short(new_test(SYMMETRIC, noise_V=2e-5)).build())
+    assert (result["verdict"], result["short_at_cycle"]) == ("short", 11)
+    assert "below 0.5 of the electrolyte's for" in result["short_reason"]
+
+
+@pytest.mark.parametrize(("left", "verdict"), [(0.05, "short"), (0.8, "not_reached")])
+def test_the_spectrum_that_follows_has_the_last_word(
+    new_test: Make, left: float, verdict: str
+) -> None:
+    test = late_short(new_test(SYMMETRIC, noise_V=2e-5))
+    ohm = 0.1 / (5 * AREA_M2)
+    test.spectrum(lambda f: np.full(len(f), left * ohm, complex))
+    assert symmetric_cycling.analyse(test.build())["verdict"] == verdict
+
+
 def test_a_cell_that_lives_has_more_cycles_than_were_run(new_test: Make) -> None:
     result = symmetric_cycling.analyse(cycled(new_test, [0.1] * 50))
     assert result["verdict"] == "not_reached"

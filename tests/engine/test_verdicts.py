@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tests.protocol.conftest import HEAD
 
-from cellbench.analysis.dataset import Geometry, Spectrum, StepData
+from cellbench.analysis import symmetric_cycling
+from cellbench.analysis.dataset import Dataset, Geometry, Samples, Spectrum, StepData
 from cellbench.engine.trips import Trip
 from cellbench.engine.verdicts import HALF_CYCLES_KEPT, Verdicts, foresees
 from cellbench.protocol import Program, load_protocol
@@ -43,17 +44,27 @@ def spectrum(
     )
 
 
-def half_cycle(verdicts: Verdicts, number: int, resistance_ohm: float) -> None:
+def half_cycle(
+    verdicts: Verdicts, number: int, resistance_ohm: float, shorted_rows: int = 0
+) -> tuple[StepData, list[tuple[float, float, float]]]:
     """Half-cycles of 30 min at 10 s, after an hour in which the cell was prepared."""
     start_s = 3600.0 + 1800.0 * number
     current_A = CURRENT_A if number % 2 == 0 else -CURRENT_A
-    for row in range(180):
-        verdicts.row(start_s + 10 * row + 10, current_A * resistance_ohm, current_A)
-    settings = {"current_A": current_A, "duration_s": 1800.0}
-    step = StepData(
-        f"repeat[{number // 2 + 1}]/current", "current", start_s, start_s + 1800, settings
+    after_s = 10.0 * np.arange(1, 181)
+    ohm = np.where(np.arange(180) < 180 - shorted_rows, resistance_ohm, 10.0)
+    noise_V = np.random.default_rng(number).normal(0.0, 2e-5, 180)
+    voltage_V = current_A * ohm + noise_V
+    rows = list(
+        zip((start_s + after_s).tolist(), voltage_V.tolist(), [current_A] * 180, strict=True)
     )
+    for row in rows:
+        verdicts.row(*row)
+    settings = {"current_A": current_A, "duration_s": 1800.0}
+    name = "current" if number % 2 == 0 else "current_2"
+    path = f"repeat[{number // 2 + 1}]/{name}"
+    step = StepData(path, "current", start_s, start_s + 1800, settings)
     verdicts.step_ended(step, 298.15)
+    return step, rows
 
 
 def test_what_is_kept_for_a_verdict_does_not_grow_with_the_test(
@@ -77,6 +88,30 @@ def test_a_short_is_found_after_a_long_sound_life(program: Callable[[str], Progr
     for number in range(120, 124):
         half_cycle(verdicts, number, 20.0)
     assert verdicts.holds("short")
+
+
+@pytest.mark.parametrize("shorted_rows", [0, 3, 30, 180])
+@pytest.mark.parametrize("where", [40, 41, 59])
+def test_what_runs_along_and_the_analysis_afterwards_say_the_same(
+    program: Callable[[str], Program], where: int, shorted_rows: int
+) -> None:
+    verdicts = Verdicts(CELL, until_short(program).nodes)
+    sound = spectrum(130.0, 200.0)
+    verdicts.spectrum(sound)
+    rows: list[tuple[float, float, float]] = []
+    steps: list[StepData] = []
+    for number in range(60):
+        shorted = shorted_rows if number == where else 0
+        step, measured = half_cycle(verdicts, number, 400.0, shorted)
+        steps.append(step)
+        rows += measured
+        if verdicts.holds("short"):
+            break
+    time_s, voltage_V, current_A = np.array(rows).T
+    samples = Samples(time_s, voltage_V, current_A)
+    result = symmetric_cycling.analyse(Dataset(CELL, tuple(steps), samples, (sound,)))
+    assert (result["verdict"] == "short") is verdicts.holds("short")
+    assert verdicts.holds("short") is (shorted_rows >= 30)
 
 
 def test_nothing_is_kept_where_no_verdict_is_asked_for(program: Callable[[str], Program]) -> None:

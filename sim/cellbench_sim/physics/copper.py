@@ -1,7 +1,8 @@
 """Copper that lithium is plated onto and stripped from, with the loss of each cycle entered.
 
 Of what a plating leaves on the copper, the stripping that follows gets back one share; the rest is
-dead. The share of each cycle is a parameter, not emergent.
+dead. The share of each cycle is a parameter, not emergent. What leaks back and forth at open
+circuit is no cycle: a plating counts once it has nucleated.
 """
 
 import math
@@ -31,7 +32,7 @@ class Copper(Faced):
         self.dead_C_per_m2 = 0.0
         self.platings = 0
         self.unrest_per_s = 0.0
-        self._stripping = True
+        self._fresh_C_per_m2 = 0.0
 
     @property
     def potential_V(self) -> float:
@@ -47,8 +48,8 @@ class Copper(Faced):
     def prepare(self, duration_s: float, current_A: float) -> tuple[float, float]:
         """Look at the end of a step; return the linear part of the potential (V, Ohm)."""
         film = self.film_C_per_m2
-        if current_A > 0.0 and not self._stripping:
-            film *= self._efficiency()
+        if current_A > 0.0:
+            film -= self._dying_C_per_m2()
         self._ahead = film, -duration_s / self.area_m2
         return super().prepare(duration_s, current_A)
 
@@ -61,16 +62,15 @@ class Copper(Faced):
     def advance(self, duration_s: float, current_A_per_m2: float) -> None:
         """Plate or strip; the turn to stripping shows what has died."""
         super().advance(duration_s, current_A_per_m2)
-        if current_A_per_m2 > 0.0:
+        passed = current_A_per_m2 * duration_s
+        if passed > 0.0:
             self._turn_to_stripping()
             self.plated_C_per_m2 = 0.0
-        elif current_A_per_m2 < 0.0:
-            if self._stripping:
-                self._stripping = False
-                self.platings += 1
-            self.plated_C_per_m2 -= current_A_per_m2 * duration_s
+        else:
+            self.plated_C_per_m2 -= passed
+        self._fresh_C_per_m2 = max(0.0, self._fresh_C_per_m2 - passed)
         overdrawn = -_OVERDRAWN * self._p.nucleation_C_per_m2
-        self.film_C_per_m2 = max(overdrawn, self.film_C_per_m2 - current_A_per_m2 * duration_s)
+        self.film_C_per_m2 = max(overdrawn, self.film_C_per_m2 - passed)
         near_end = abs(self.film_C_per_m2) < 100.0 * self._p.nucleation_C_per_m2
         self.unrest_per_s = 1.0 if near_end and current_A_per_m2 else 0.0
 
@@ -81,16 +81,25 @@ class Copper(Faced):
         return result
 
     def _turn_to_stripping(self) -> None:
-        if self._stripping:
-            return
-        self._stripping = True
-        live = self.film_C_per_m2 * self._efficiency()
-        self.dead_C_per_m2 += self.film_C_per_m2 - live
-        self.film_C_per_m2 = live
+        if self._has_plated:
+            dying = self._dying_C_per_m2()
+            self.film_C_per_m2 -= dying
+            self.dead_C_per_m2 += dying
+            self._fresh_C_per_m2 = 0.0
+            self.platings += 1
 
-    def _efficiency(self) -> float:
+    @property
+    def _has_plated(self) -> bool:
+        """Whether lithium was plated since the last stripping, more than nucleates a film."""
+        return self._fresh_C_per_m2 > self._p.nucleation_C_per_m2
+
+    def _dying_C_per_m2(self) -> float:
+        """Lithium that stripping does not get back, of what was plated since the last one."""
+        if not self._has_plated:
+            return 0.0
         each = self._p.efficiencies
-        return each[min(self.platings, len(each)) - 1]
+        there = max(0.0, min(self._fresh_C_per_m2, self.film_C_per_m2))
+        return there * (1.0 - each[min(self.platings, len(each) - 1)])
 
     def _potential(self, film_C_per_m2: float) -> float:
         ratio = max(film_C_per_m2 / self._p.nucleation_C_per_m2, -_OVERDRAWN)

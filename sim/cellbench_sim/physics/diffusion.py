@@ -7,6 +7,7 @@ x_surface / r = (R^2/3D) tanh(phi) / (phi - tanh(phi)) with phi = R sqrt(j w / D
 """
 
 import math
+from itertools import pairwise
 from operator import mul
 
 import numpy as np
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from cellbench_sim.physics.state import Stateful
 
 _MODES = 16
+#: Beyond those, modes are taken together up to each of these.
+_TOGETHER_UP_TO = (24, 40, 80)
 _SETTLED_AFTER = 36.0
-#: All modes together make 1/15; what the slow ones leave out follows as one fast mode.
+#: All modes together make 1/15; what is left out of them follows as one fast mode.
 _REMAINDER_SPEED = 4.0
 _LARGE_PHI = 20.0
 
@@ -34,9 +37,13 @@ def _roots(count: int) -> list[float]:
 
 def _ladder() -> tuple[list[float], list[float]]:
     """Time constants and gains of the modes, in units of R^2/D."""
-    times = [1.0 / root**2 for root in _roots(_MODES)]
-    gains = [2.0 / 3.0 * time for time in times]
-    return [*times, times[-1] / _REMAINDER_SPEED], [*gains, 1.0 / 15.0 - sum(gains)]
+    every = [1.0 / root**2 for root in _roots(_TOGETHER_UP_TO[-1])]
+    times, gains = every[:_MODES], [2.0 / 3.0 * time for time in every[:_MODES]]
+    for first, last in pairwise((_MODES, *_TOGETHER_UP_TO)):
+        taken = every[first:last]
+        gains.append(2.0 / 3.0 * sum(taken))
+        times.append(sum(time * time for time in taken) / sum(taken))
+    return [*times, every[-1] / _REMAINDER_SPEED], [*gains, 1.0 / 15.0 - sum(gains)]
 
 
 _TIMES, _GAINS = _ladder()

@@ -147,6 +147,8 @@ class Shunt(Stateful):
     def __init__(self, parameters: Shorts, seed: int, area_m2: float) -> None:
         self._area_m2 = area_m2
         self._leakage_S_per_m2 = parameters.leakage_S_per_m2
+        self._opens_C_per_m2 = parameters.leakage_opens_C_per_m2
+        self._open = 0.0 if self._opens_C_per_m2 else 1.0
         self._flickers = parameters.dendrites.flicker > 0.0
         self.creep = Creep(parameters.creep, random_stream(seed, "creep short"))
         self.dendrites = DendriteGrowth(parameters.dendrites, random_stream(seed, "dendrites"))
@@ -176,6 +178,8 @@ class Shunt(Stateful):
         self, time_s: float, duration_s: float, local_A_per_m2: float, plated_C_per_m2: float
     ) -> None:
         """Advance by a step that ends at `time_s`, under a local plating current density."""
+        if self._open < 1.0:
+            self._open = max(self._open, min(1.0, plated_C_per_m2 / self._opens_C_per_m2))
         self.creep.advance(duration_s)
         self.dendrites.advance(time_s, duration_s, local_A_per_m2, plated_C_per_m2)
         self.collapse.advance(time_s, due=self.creep.due or self.dendrites.due)
@@ -184,5 +188,6 @@ class Shunt(Stateful):
         """Return the conductance beside an ionic path of the given d.c. resistance."""
         sag = self.dendrites.sag
         soft_S = sag / ((1.0 - sag) * ionic_Ohm)
-        steady = (self._leakage_S_per_m2 + self.dendrites.grown_S_per_m2) * self._area_m2
+        leakage_S_per_m2 = self._leakage_S_per_m2 * self._open
+        steady = (leakage_S_per_m2 + self.dendrites.grown_S_per_m2) * self._area_m2
         return steady + self.collapse.conductance_S + soft_S

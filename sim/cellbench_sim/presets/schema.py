@@ -123,9 +123,14 @@ class CreepShort(Parameters):
 
 
 class Shorts(Parameters):
-    """Everything that ends in a short; only lithium metal cells have it."""
+    """Everything that ends in a short; only lithium metal cells have it.
+
+    The leak opens in proportion to what is plated, and is there in full once
+    `leakage_opens_C_per_m2` was plated without a break: 0 for a leak from assembly on.
+    """
 
     leakage_S_per_m2: ArealConductance
+    leakage_opens_C_per_m2: ArealCharge
     short_resistance_from_Ohm: Resistance
     short_resistance_to_Ohm: Resistance
     dendrites: Dendrites

@@ -11,6 +11,10 @@ from cellbench.analysis import reported
 from cellbench.analysis.cycles import Cycle, HalfCycle, cycles, rate_C, rate_text
 from cellbench.analysis.dataset import Dataset, Result
 
+#: A charge that came this near to the least of the first few has reached its cut-off.
+_REACHED_WITHIN_V = 0.005
+_FIRST_CHARGES = 3
+
 
 def analyse(dataset: Dataset) -> Result:
     """One row per cycle, and the largest discharge.
@@ -25,6 +29,7 @@ def analyse(dataset: Dataset) -> Result:
         "discharge_max_mAh_cm2": reported.largest(row["discharge_mAh_cm2"] for row in rows),
         "first": rows[0],
         "last": _last_complete(rows),
+        "charge_fails_from_cycle": _fails_from(rows),
         "active_mass_mg": reported.scaled(dataset.geometry.active_mass_kg, 1e6),
         "area_cm2": reported.scaled(dataset.geometry.area_m2, 1e4),
         "rows": rows,
@@ -36,6 +41,9 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     lines = [_line("first cycle", result["first"])]
     if result["cycles"] > 1:
         lines.append(_line(f"cycle {result['last']['cycle']}", result["last"]))
+    failed = result["charge_fails_from_cycle"]
+    if failed is not None:
+        lines.append(f"leaking       no charge reaches its potential from cycle {failed} on")
     return lines
 
 
@@ -124,6 +132,22 @@ def _extreme(dataset: Dataset, half: HalfCycle | None) -> float | None:
 def _last_complete(rows: list[Result]) -> Result:
     complete = [row for row in rows if row["coulombic_efficiency_percent"] is not None]
     return (complete or rows)[-1]
+
+
+def _fails_from(rows: list[Result]) -> int | None:
+    """The first cycle from which on no charge reaches the potential that the first ones reached.
+
+    So ends the life of a cell that leaks: its charge passes, and its voltage stays behind.
+    """
+    reached = [(row["cycle"], row["charge_highest_V"]) for row in rows]
+    known = [(cycle, value_V) for cycle, value_V in reached if value_V is not None]
+    cut_off_V = min((value_V for _, value_V in known[:_FIRST_CHARGES]), default=0.0)
+    failed = None
+    for cycle, value_V in reversed(known):
+        if value_V >= cut_off_V - _REACHED_WITHIN_V:
+            break
+        failed = int(cycle)
+    return failed
 
 
 def _line(label: str, row: Mapping[str, Any]) -> str:

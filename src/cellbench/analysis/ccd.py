@@ -65,27 +65,61 @@ def analyse(
         ValueError: if the run has no half-cycle.
     """
     limits = replace(DEFAULT, **thresholds)
+    judged = judged_half_cycles(
+        dataset,
+        noise_V=noise_V,
+        offset_V=offset_V,
+        activation_energy_eV=activation_energy_eV,
+        limits=limits,
+    )
+    rows = [_row(judged.ramp, judged.judgements, level) for level in levels(judged.ramp)]
+    return _summary(dataset, rows) | {
+        "R_electrolyte_ohm": reported.number(judged.reference.resistance_ohm),
+        "short_seen_against": judged.reference.text,
+        "noise_V": reported.number(judged.rest_noise_V if noise_V is None else noise_V),
+        "offset_V": reported.number(judged.offset_V),
+        "steps": rows,
+    }
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Every half-cycle of a run with its verdict; one entry per step in the first three."""
+
+    steps: Sequence[StepData]
+    ramp: Sequence[HalfCycle]
+    judgements: Sequence[Judgement]
+    reference: "_Reference"
+    offset_V: float
+    rest_noise_V: float
+
+
+def judged_half_cycles(
+    dataset: Dataset,
+    *,
+    noise_V: float | None = None,
+    offset_V: float | None = None,
+    activation_energy_eV: float = 0.4,
+    limits: Thresholds = DEFAULT,
+) -> Judged:
+    """Measure and judge all half-cycles of a run, a ramp or a long test; arguments as `analyse`.
+
+    Raises:
+        ValueError: if the run has no half-cycle.
+    """
     steps = _half_cycle_steps(dataset)
     rest_V, rest_noise_V = _at_rest(dataset, steps[0].start_s)
     offset = rest_V if offset_V is None else offset_V
     reference = _Reference.before(dataset, steps[0].start_s, activation_energy_eV)
     ramp = _measure(dataset, steps, reference, offset, limits)
-    confirmed = [_confirmed(dataset, step, reference.spectrum, limits) for step in steps]
     judgements = judge(
         ramp,
         noise_V=noise_V,
         rest_noise_V=rest_noise_V,
-        confirmed=confirmed,
+        confirmed=[_confirmed(dataset, step, reference.spectrum, limits) for step in steps],
         thresholds=limits,
     )
-    rows = [_row(ramp, judgements, level) for level in levels(ramp)]
-    return _summary(dataset, rows) | {
-        "R_electrolyte_ohm": reported.number(reference.resistance_ohm),
-        "short_seen_against": reference.text,
-        "noise_V": reported.number(rest_noise_V if noise_V is None else noise_V),
-        "offset_V": reported.number(offset),
-        "steps": rows,
-    }
+    return Judged(steps, ramp, judgements, reference, offset, rest_noise_V)
 
 
 def describe(result: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cellbench.analysis import reported
 from cellbench.analysis.capacity import capacity_columns, efficiency_percent
-from cellbench.analysis.cycles import Cycle, cycles
+from cellbench.analysis.cycles import Cycle, cycles, longest_series
 from cellbench.analysis.dataset import Dataset, Result
 
 
@@ -21,7 +21,8 @@ def analyse(dataset: Dataset, *, last: int = 10, exhausted_percent: float = 1.0)
 
     Args:
         dataset: a run with cycles.
-        last: over how many of the last cycles the mean is taken; the first is never among them.
+        last: over how many of the last cycles at the usual current the mean is taken; the first
+            cycle is never among them, nor are check-ups at another current.
         exhausted_percent: below it a cycle counts as one that gave nothing back.
 
     Raises:
@@ -32,7 +33,9 @@ def analyse(dataset: Dataset, *, last: int = 10, exhausted_percent: float = 1.0)
         raise ValueError("No coulombic efficiency: no cycle ran in both directions.")
     rows = [_row(dataset, cycle) for cycle in complete]
     values = [row["coulombic_efficiency_percent"] for row in rows]
-    tail = [value for value in values[1:][-last:] if value is not None]
+    usual = {cycle.number for cycle in longest_series(complete)}
+    later = [row["coulombic_efficiency_percent"] for row in rows[1:] if row["cycle"] in usual]
+    tail = [value for value in later[-last:] if value is not None]
     return {
         "definition": _definition(dataset, complete[0]),
         "first_percent": values[0],

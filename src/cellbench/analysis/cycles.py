@@ -7,7 +7,7 @@ cells, plating before stripping on copper. Charge is counted from the run's own 
 is one, and else integrated by trapezoids.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
@@ -201,6 +201,21 @@ def cycles(dataset: Dataset) -> list[Cycle]:
     return leading + [Cycle(number, *pair) for number, pair in enumerate(firsts, start=1)]
 
 
+def longest_series(ran: Iterable[Cycle]) -> list[Cycle]:
+    """All cycles at the discharge current that most of them have, check-ups apart."""
+    groups: list[list[Cycle]] = []
+    for cycle in ran:
+        if cycle.discharge is None:
+            continue
+        for group in groups:
+            if _at_one_rate(group[0], cycle):
+                group.append(cycle)
+                break
+        else:
+            groups.append([cycle])
+    return max(groups, key=len, default=[])
+
+
 def piece_of(samples: Samples, step: StepData, between: Sequence[StepData] = ()) -> Piece:
     """The rows of one step with the charge passed in it.
 
@@ -225,21 +240,25 @@ def passed_C(
 ) -> FloatArray:
     """Charge (C, signed) since the start of a step at each of its rows.
 
-    The ledger may begin anew within a step (after a spectrum during a hold): where it jumps
-    against the current, the trapezoid stands in. Before the first row its current is taken to
-    have flowed, for one interval at most.
+    The ledger counts from the start of the step. Other people's may begin anew within one: where it
+    jumps against the current on both sides, the trapezoid stands in. Without a ledger the current
+    of the first row is taken to have flowed before it, for one interval at most.
     """
     if not len(time_s):
         return np.empty(0)
     intervals_s = np.diff(time_s)
-    rises_C = (current_A[1:] + current_A[:-1]) / 2 * intervals_s
+    before_A, after_A = current_A[:-1], current_A[1:]
+    rises_C = (before_A + after_A) / 2 * intervals_s
     if ledger_C is not None:
         counted_C = np.diff(ledger_C)
-        sound = np.isfinite(counted_C) & (counted_C * rises_C >= 0)
-        rises_C = np.where(sound, counted_C, rises_C)
-    usual_s = float(np.median(intervals_s[:10])) if len(intervals_s) else 0.0
-    lead_s = min(max(float(time_s[0]) - start_s, 0.0), usual_s)
-    return np.asarray(np.cumsum(np.concatenate(([lead_s * current_A[0]], rises_C))))
+        anew = (counted_C * before_A < 0) & (counted_C * after_A < 0)
+        rises_C = np.where(np.isfinite(counted_C) & ~anew, counted_C, rises_C)
+    if ledger_C is not None and np.isfinite(ledger_C[0]):
+        lead_C = float(ledger_C[0])
+    else:
+        usual_s = float(np.median(intervals_s[:10])) if len(intervals_s) else 0.0
+        lead_C = float(current_A[0]) * min(max(float(time_s[0]) - start_s, 0.0), usual_s)
+    return np.asarray(np.cumsum(np.concatenate(([lead_C], rises_C))))
 
 
 def rate_C(dataset: Dataset, current_A: float | None) -> float | None:
@@ -263,6 +282,11 @@ def same_current(one_A: float | None, other_A: float | None) -> bool:
     if one_A is None or other_A is None:
         return one_A is other_A
     return abs(abs(one_A) - abs(other_A)) <= _SAME_CURRENT * max(abs(one_A), abs(other_A))
+
+
+def _at_one_rate(one: Cycle, other: Cycle) -> bool:
+    first, second = one.discharge, other.discharge
+    return same_current(first.set_A if first else None, second.set_A if second else None)
 
 
 def _pieces(dataset: Dataset) -> Iterator[Piece]:

@@ -166,7 +166,7 @@ def _verdict(
     if half_cycle.voltage_V is None:
         return Judgement("unjudged", (f"only {half_cycle.samples} usable samples",))
     if is_hard_short(half_cycle, following, confirmed, thresholds):
-        return Judgement("short", (_short_text(half_cycle, confirmed), *own))
+        return Judgement("short", (_short_text(half_cycle, confirmed, thresholds), *own))
     after_s = half_cycle.step_after_s if half_cycle.step > thresholds.step else None
     if half_cycle.soft_shorted_s > thresholds.soft_short_s:
         return Judgement("soft short", (_soft_text(half_cycle), *own), after_s)
@@ -178,9 +178,15 @@ def _verdict(
     return Judgement("stable", own)
 
 
-def _short_text(half_cycle: HalfCycle, confirmed: bool | None) -> str:
+def _short_text(half_cycle: HalfCycle, confirmed: bool | None, thresholds: Thresholds) -> str:
     proof = "confirmed by spectrum" if confirmed else "no spectrum to confirm it"
-    return f"apparent resistance {half_cycle.resistance_ratio:.2f} of the electrolyte's; {proof}"
+    ratio = half_cycle.resistance_ratio
+    if ratio is not None and ratio < thresholds.hard:
+        return f"apparent resistance {ratio:.2f} of the electrolyte's; {proof}"
+    return (
+        f"apparent resistance below {thresholds.hard:g} of the electrolyte's for "
+        f"{half_cycle.shorted_s:.0f} s; {proof}"
+    )
 
 
 def _soft_text(half_cycle: HalfCycle) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cellbench.analysis import reported
 from cellbench.analysis.capacity import capacity_columns, capacity_text
-from cellbench.analysis.cycles import Cycle, cycles, rate_C, rate_text, same_current
+from cellbench.analysis.cycles import Cycle, cycles, longest_series, rate_C, rate_text
 from cellbench.analysis.dataset import Dataset, Result
 
 Reference = int | Literal["first", "maximum"]
@@ -36,7 +36,7 @@ def analyse(
     Raises:
         ValueError: if there is no discharge, or not the reference cycle.
     """
-    series = _longest_series([cycle for cycle in cycles(dataset) if cycle.discharge])[skip:]
+    series = longest_series(cycles(dataset))[skip:]
     if not series:
         raise ValueError("No retention: the run has no discharge to compare.")
     capacities_C = np.array([one.discharge.capacity_C if one.discharge else 0.0 for one in series])
@@ -47,6 +47,7 @@ def analyse(
     set_A = series[place].discharge.set_A if series[place].discharge else None  # type: ignore[union-attr]
     return {
         "retention_percent": reported.number(float(percent[-1])),
+        "percent_of_maximum": reported.percent(float(capacities_C[-1] / capacities_C.max())),
         "reference_cycle": series[place].number,
         "reference_is": reference if isinstance(reference, str) else "given",
         "last_cycle": series[-1].number,
@@ -72,7 +73,8 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     kind = {"first": "first at this rate", "maximum": "maximum after break-in"}
     named = kind.get(result["reference_is"], "as given")
     lines = [
-        f"retention     {result['retention_percent']:.4g} % in cycle {result['last_cycle']}{rate}",
+        f"retention     {result['retention_percent']:.4g} % in cycle {result['last_cycle']}{rate}"
+        f" ({result['percent_of_maximum']:.4g} % of the maximum)",
         f"reference     cycle {result['reference_cycle']} ({named}): "
         f"{capacity_text(result, 'reference')}",
     ]
@@ -80,21 +82,6 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         end = f"below {result['end_percent']:g} % from cycle {result['end_reached_at_cycle']} on"
         lines.append(f"end of life   {end}")
     return lines
-
-
-def _longest_series(complete: Sequence[Cycle]) -> list[Cycle]:
-    """All cycles at the discharge current that most of them have, check-ups apart."""
-    groups: list[list[Cycle]] = []
-    for cycle in complete:
-        set_A = cycle.discharge.set_A if cycle.discharge else None
-        for group in groups:
-            first = group[0].discharge
-            if same_current(set_A, first.set_A if first else None):
-                group.append(cycle)
-                break
-        else:
-            groups.append([cycle])
-    return max(groups, key=len, default=[])
 
 
 def _reference_place(

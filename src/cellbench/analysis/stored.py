@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from cellbench.analysis.dataset import Dataset, Geometry, Samples, Series, Spectrum, StepData
+from cellbench.analysis.dataset import (
+    Dataset,
+    FloatArray,
+    Geometry,
+    Samples,
+    Series,
+    Spectrum,
+    StepData,
+)
 from cellbench.cell import CardError, CellCard
 from cellbench.store import JournalEntry, RunReader
 
@@ -45,10 +55,15 @@ def stored_dataset(reader: RunReader, card: CellCard) -> Dataset:
     """Return a run's data, seen through a cell card (the run's own, or a corrected one)."""
     roles: Mapping[str, str] = environment(reader)["roles"]
     paths = {step_id: path for step_id, (path, _) in reader.steps.items()}
+    channel = reader.samples(roles.get("channel", ""))
+    step_ids, times_s = channel["step"].astype(int).tolist(), channel["time_s"].tolist()
+    last_s = {
+        paths.get(step_id, ""): time_s for step_id, time_s in zip(step_ids, times_s, strict=True)
+    }
     return Dataset(
         geometry=geometry(card),
-        steps=_steps(reader),
-        samples=_samples(reader, roles, card.stack_area_m2),
+        steps=_holding_their_rows(_steps(reader), last_s),
+        samples=_samples(reader, channel, roles, card.stack_area_m2),
         spectra=tuple(
             Spectrum(
                 time_s=stored.time_s,
@@ -65,8 +80,12 @@ def stored_dataset(reader: RunReader, card: CellCard) -> Dataset:
     )
 
 
-def _samples(reader: RunReader, roles: Mapping[str, str], stack_area_m2: float) -> Samples:
-    channel = reader.samples(roles.get("channel", ""))
+def _samples(
+    reader: RunReader,
+    channel: Mapping[str, FloatArray],
+    roles: Mapping[str, str],
+    stack_area_m2: float,
+) -> Samples:
     force = reader.samples(roles.get("gauge") or roles.get("press", ""))
     chamber = reader.samples(roles.get("chamber", ""))
     return Samples(
@@ -90,6 +109,25 @@ def _steps(reader: RunReader) -> tuple[StepData, ...]:
     end_s = reader.journal[-1].time_s if reader.journal else np.nan
     steps += [_step(entry, end_s, "not ended") for entry in started.values()]
     return tuple(sorted(steps, key=lambda step: step.start_s))
+
+
+def _holding_their_rows(
+    steps: Iterable[StepData], last_s: Mapping[str, float]
+) -> tuple[StepData, ...]:
+    """Let every step reach to its last row, and the next one begin there.
+
+    Rows carry the instrument's time and the journal the host's: a step's last row may lie a little
+    after its end, where analyses would not look for it.
+    """
+    held: list[StepData] = []
+    ended_s = held_until_s = -math.inf
+    for step in steps:
+        follows = step.start_s >= ended_s
+        start_s = max(step.start_s, held_until_s) if follows else step.start_s
+        ended_s = step.end_s
+        held_until_s = max(step.end_s, last_s.get(step.path, -math.inf))
+        held.append(replace(step, start_s=start_s, end_s=max(held_until_s, start_s)))
+    return tuple(held)
 
 
 def _step(entry: JournalEntry, end_s: float, ending: str) -> StepData:

@@ -2,10 +2,11 @@
 
 The polarisation of a cycle is half the difference of its two median voltages, which an offset does
 not touch. It has *risen* from the first cycle on from which it stays above 1.5 times its reference
-(median of cycles 2 to 11). A *short* is told as in the critical-current ramp: apparent resistance
-below half the electrolyte's (without a spectrum: below half the reference) for 60 s, and again
-after reversal. Interphases and voids raise the voltage, dendrites lower it (Albertus et al., ACS
-Energy Lett. 6 (2021) 1399).
+(median of cycles 2 to 11). A *short* is told as in the critical-current ramp, by the same
+judgement that ends a running test: apparent resistance below half the electrolyte's (without a
+spectrum: below half that of the half-cycles before) for 60 s, again after reversal, and not
+refuted by the next spectrum. Interphases and voids raise the voltage, dendrites lower it (Albertus
+et al., ACS Energy Lett. 6 (2021) 1399).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,9 @@ from typing import Any
 import numpy as np
 
 from cellbench.analysis import reported
+from cellbench.analysis.ccd import judged_half_cycles
 from cellbench.analysis.cycles import Cycle, HalfCycle, cycles
 from cellbench.analysis.dataset import Dataset, Result
-from cellbench.analysis.equivalents import electrolyte_resistance_ohm
-from cellbench.analysis.half_cycle import DEFAULT, half_cycle_verdict, is_hard_short
-from cellbench.analysis.half_cycle import HalfCycle as Measured
 
 _REFERENCE_CYCLES = slice(1, 11)
 
@@ -34,19 +33,21 @@ def analyse(dataset: Dataset, *, risen: float = 1.5) -> Result:
     Raises:
         ValueError: if no cycle is complete.
     """
-    ran = [cycle for cycle in cycles(dataset) if cycle.complete]
+    begun = cycles(dataset)
+    ran = [cycle for cycle in begun if cycle.complete]
     if not ran:
         raise ValueError("No symmetric cycling: no cycle ran in both directions.")
     levels_V = [_polarisation_V(cycle) for cycle in ran]
     reference_V = float(np.median(levels_V[_REFERENCE_CYCLES] or levels_V))
     rise = _risen_from(ran, levels_V, risen * reference_V)
-    short = _shorted_at(dataset, ran, reference_V)
+    short, reason = _shorted_at(dataset, begun)
     start_s, end_s = _halves(ran)[0].start_s, _halves(ran)[-1].end_s
     return {
         "verdict": "short" if short else "polarisation risen" if rise else "not_reached",
         "cycles": len(ran),
         "risen_at_cycle": rise,
         "short_at_cycle": short,
+        "short_reason": reason,
         "survived_cycles": (short - 1) if short else len(ran),
         "hours": reported.number((end_s - start_s) / 3600),
         "polarisation_reference_V": reported.number(reference_V),
@@ -66,7 +67,8 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     if result["risen_at_cycle"]:
         lines.append(f"polarisation  rose for good from cycle {result['risen_at_cycle']} on")
     if result["short_at_cycle"]:
-        lines.append(f"short         in cycle {result['short_at_cycle']}")
+        why = result["short_reason"]
+        lines.append(f"short         in cycle {result['short_at_cycle']} ({why})")
     reference, last = result["polarisation_reference_V"], result["polarisation_last_V"]
     lines.append(f"voltage       {reference:.3g} V at first, {last:.3g} V in the last cycle")
     return lines
@@ -92,39 +94,22 @@ def _risen_from(ran: Sequence[Cycle], levels_V: Sequence[float], limit_V: float)
     return None
 
 
-def _shorted_at(dataset: Dataset, ran: Sequence[Cycle], reference_V: float) -> int | None:
-    """The first cycle with a hard short."""
-    halves = [(cycle.number, half) for cycle in ran for half in (cycle.first, cycle.second) if half]
-    set_A = halves[0][1].set_A or 0.0
-    ohm = _reference_ohm(dataset, halves[0][1].start_s, reference_V, set_A)
-    suspects = {
-        index
-        for index, (_, half) in enumerate(halves)
-        if abs(_median_V(half)) < DEFAULT.soft * ohm * set_A
-    }
-    for index in sorted(suspects):
-        following = halves[index + 1][1] if index + 1 < len(halves) else None
-        after = None if following is None else _measured(dataset, following, ohm)
-        if is_hard_short(_measured(dataset, halves[index][1], ohm), after):
-            return halves[index][0]
-    return None
-
-
-def _reference_ohm(dataset: Dataset, start_s: float, reference_V: float, set_A: float) -> float:
-    earlier = [spectrum for spectrum in dataset.spectra if spectrum.time_s < start_s]
-    found = electrolyte_resistance_ohm(earlier[-1]) if earlier else None
-    if found is not None:
-        return found
-    return reference_V / set_A if set_A else 0.0
-
-
-def _measured(dataset: Dataset, half: HalfCycle, ohm: float) -> Measured:
-    set_A = half.pieces[0].set_A or float(np.median(half.current_A))
-    limits = replace(DEFAULT, settle_s=0.0)
-    return half_cycle_verdict(
-        half.time_s, half.voltage_V, half.current_A, dataset.geometry.area_m2, ohm,
-        set_current_A=set_A, start_s=half.start_s, thresholds=limits,
-    )  # fmt: skip
+def _shorted_at(dataset: Dataset, begun: Sequence[Cycle]) -> tuple[int | None, str | None]:
+    """The first cycle with a hard short, whole or not, and why it is one."""
+    pieces = [
+        (cycle.number, piece.step)
+        for cycle in begun
+        for half in (cycle.first, cycle.second)
+        if half
+        for piece in half.pieces
+    ]
+    cycle_of = {step.path: number for number, step in pieces}
+    steps = dataset.steps or tuple(step for _, step in pieces)
+    judged = judged_half_cycles(replace(dataset, steps=steps))
+    for step, judgement in zip(judged.steps, judged.judgements, strict=True):
+        if judgement.verdict == "short" and step.path in cycle_of:
+            return cycle_of[step.path], judgement.reasons[0]
+    return None, None
 
 
 def _growth(levels_V: Sequence[float], short: int | None, reference_V: float) -> float | None:

@@ -80,5 +80,6 @@ async def open_circuit_V(
             if not block.flags[-1] & Flag.SATURATED:
                 voltage_V = voltages[-1]
     if running.ending is None or running.ending.kind is not EndingKind.COMPLETED:
-        raise StepFailed("the open-circuit voltage could not be watched to the end")
+        why = running.ending.detail if running.ending else "the instrument did not say why"
+        raise StepFailed(f"the open-circuit voltage could not be watched to the end: {why}")
     return voltage_V

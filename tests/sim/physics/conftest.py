@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cellbench_sim.physics.cathode import Cathode
+from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.physics.fixture import SERVO_PRESS, Fixture
 from cellbench_sim.presets import load_preset
 from cellbench_sim.presets.cathode import CathodeElectrode
@@ -39,11 +40,17 @@ class FullCell:
     """A world with a cathode, pressed, and the currents and capacities that its study speaks of."""
 
     def __init__(
-        self, name: str, one_c_mA_per_g: float, fixture: Fixture = SERVO_PRESS, seed: int = 0
+        self,
+        name: str,
+        one_c_mA_per_g: float,
+        fixture: Fixture = SERVO_PRESS,
+        seed: int = 0,
+        temperature_K: float = 298.15,
     ) -> None:
         preset = load_preset(name)
         assert isinstance(preset.working, CathodeElectrode)
-        self.world = World(preset, seed=seed, fixture=fixture)
+        chamber = ChamberSettings(set_point_K=temperature_K)
+        self.world = World(preset, seed=seed, fixture=fixture, chamber=chamber)
         self.mass_kg = preset.working.loading_kg_per_m2 * self.world.cell.area_m2
         self._one_c_A = one_c_mA_per_g * self.mass_kg
         self.press(5.0)

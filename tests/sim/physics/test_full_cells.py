@@ -16,11 +16,13 @@ from cellbench_sim.presets.electrodes import IndiumElectrode
 from cellbench_sim.world import World
 
 FullCells = Callable[..., Any]
+#: Study B measured at 19 +- 6 degC; its protocols set 20.
+STUDY_B_K = 293.15
 AREA_CM2 = 0.7853981633974483
 
 
 def test_rates_of_study_b_and_the_return(full_cell: FullCells) -> None:
-    cell = full_cell("NMC811_LYC_PMMA_Li", 200.0)
+    cell = full_cell("NMC811_LYC_PMMA_Li", 200.0, temperature_K=STUDY_B_K)
     cell.cycle(0.05, 2.5, 4.3)
     capacities = []
     for c_rate in (0.1, 0.2, 0.5, 1.0, 2.0, 0.1):
@@ -34,7 +36,7 @@ def test_rates_of_study_b_and_the_return(full_cell: FullCells) -> None:
 def test_study_b_breaks_in_over_eight_cycles_and_then_keeps_its_capacity(
     full_cell: FullCells,
 ) -> None:
-    cell = full_cell("NMC811_LYC_PMMA_Li", 200.0)
+    cell = full_cell("NMC811_LYC_PMMA_Li", 200.0, temperature_K=STUDY_B_K)
     cycles = [cell.cycle(1.0, 2.5, 4.3) for _ in range(108)]
     discharged = [discharge for _, discharge in cycles]
 
@@ -46,7 +48,7 @@ def test_study_b_breaks_in_over_eight_cycles_and_then_keeps_its_capacity(
 
 
 def test_bare_lyc_no_longer_reaches_4_3_volts_from_cycle_9(full_cell: FullCells) -> None:
-    cell = full_cell("NMC811_LYC_Li", 200.0)
+    cell = full_cell("NMC811_LYC_Li", 200.0, temperature_K=STUDY_B_K)
     cap_s = 1.3 * 3600.0
     reached, first = [], None
     for _ in range(12):
