@@ -45,8 +45,8 @@ class SimulatedBench:
         cell: Name of the simulated cell, one of `cell_names`.
         seed: Seed of everything random: two benches of one seed behave identically.
         potentiostat: Kind of potentiostat, a key of `PROFILES`.
-        fixture: What holds the stack, a key of `FIXTURES`: a servo press or a screw jig of constant
-            gap or a spring, up to 5 kN each, or a laboratory press from 2 to 147 kN.
+        fixture: What holds the stack, a key of `FIXTURES`: a servo press or a spring up to 5 kN,
+            a screw jig of constant gap up to 25 kN, a laboratory press from 2 to 147 kN.
         temperature_K: Chamber temperature at the start; None for a chamber that is off.
         chamber_protocol: What the chamber's controller speaks.
         load_cell_unit: Native unit of the load cell.

@@ -22,8 +22,9 @@ Fixture = Annotated[
     str | None,
     typer.Option(
         "--fixture",
-        help="What holds the stack on the simulated bench: servo (to 5 kN), laboratory press "
-        "(2 to 147 kN), screw (constant gap), spring. Else what the protocol says, or servo.",
+        help="What holds the stack on the simulated bench: servo (to 5 kN), screw (constant gap, "
+        "to 25 kN), spring (to 5 kN), laboratory press (2 to 147 kN). Else what the protocol says, "
+        "or servo.",
     ),
 ]
 BenchPath = Annotated[

@@ -42,6 +42,7 @@ __all__ = ["Found", "adapt", "check", "problems_of"]
 _NEEDS: dict[str, tuple[set[str], str]] = {
     "ccd": ({"current", "charge", "discharge"}, "a current step"),
     "conductivity": ({"eis"}, "a spectrum (eis)"),
+    "fabrication_pressure": ({"eis"}, "a spectrum (eis)"),
     "interface_resistance": ({"eis"}, "a spectrum (eis)"),
 }
 

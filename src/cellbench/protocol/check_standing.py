@@ -73,7 +73,7 @@ def _force(
 ) -> Iterator[Problem]:
     shown = f"{_pascals(step.pressure_Pa)} is {format_quantity(force_N, 'force')}"
     fixture_N = fixture_force_max_N(bench.fixture)
-    stronger = _other_fixture(bench, "laboratory press")
+    stronger = _other_fixture(bench, "screw", "laboratory press")
     if fixture_N is not None and force_N > fixture_N:
         yield _at(step, "to", f"{shown}; die and fixture bear {_newtons(fixture_N)}", stronger)
     elif force_N > able.force_max_N:
@@ -93,11 +93,13 @@ def _force(
         )
 
 
-def _other_fixture(bench: BenchLike, kind: FixtureKind) -> str:
-    """The simulated bench has several fixtures to choose from."""
-    if not bench.simulated or bench.fixture is None or bench.fixture.kind == kind:
+def _other_fixture(bench: BenchLike, *kinds: FixtureKind) -> str:
+    """Of the simulated bench's fixtures those of ``kinds`` that come after the present one."""
+    if not bench.simulated or bench.fixture is None:
         return ""
-    return f'On the simulated bench, choose another one: --fixture "{kind}".'
+    present = [place for place, kind in enumerate(kinds, 1) if kind == bench.fixture.kind]
+    others = [f'--fixture "{kind}"' for kind in kinds[max(present, default=0) :]]
+    return f"On the simulated bench, try {' or '.join(others)}." if others else ""
 
 
 def _pressure(
