@@ -66,6 +66,7 @@ class PlcPressOptions(Options):
         unit: Unit identifier of the PLC.
         word_order: Which half of a float comes first.
         capacity: Largest force of the press.
+        force_min: Smallest force other than none that it can set.
         rate_max: Fastest ramp.
         host_timeout: Silence after which the PLC holds and then unloads.
     """
@@ -73,6 +74,7 @@ class PlcPressOptions(Options):
     unit: int = Field(default=1, ge=1, le=247)
     word_order: WordOrder = "lsw first"
     capacity: Force = Field(default=25e3, gt=0)
+    force_min: Force = Field(default=0.0, ge=0)
     rate_max: ForceRate = Field(default=5e3, gt=0)
     host_timeout: Duration = Field(default=60.0, gt=0)
 
@@ -95,7 +97,7 @@ class PlcPress:
         self._unload_due = False
         self.capabilities = PressCapabilities(
             model="PLC press",
-            force_min_N=0.0,
+            force_min_N=self._options.force_min,
             force_max_N=self._options.capacity,
             rate_max_N_per_s=self._options.rate_max,
             heartbeat_s=self._options.host_timeout,
@@ -124,7 +126,7 @@ class PlcPress:
             InstrumentError: It is out of reach, or the press has an alarm.
         """
         trip_N = min(force_max_N, self._options.capacity)
-        self._check("force", force_N, 0.0, trip_N)
+        self._check("force", force_N, self._options.force_min if force_N else 0.0, trip_N)
         self._check("rate", rate_N_per_s, _RATE_MIN_N_PER_S, self._options.rate_max)
         if alarm := await self._make_ready():
             raise InstrumentError(self.name, f"does not move: {alarm}")

@@ -7,7 +7,6 @@ bench outlives its hosts: instruments go on with what they are doing while nobod
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -26,15 +25,12 @@ from cellbench_sim.emulators import (
 from cellbench_sim.emulators.profiles import PROFILES
 from cellbench_sim.operator import SimulatedOperator
 from cellbench_sim.physics.chamber import ChamberSettings
-from cellbench_sim.physics.fixture import SCREW_JIG, SERVO_PRESS, SPRING, Fixture
+from cellbench_sim.physics.fixture import FIXTURES
 from cellbench_sim.presets import load_preset, preset_names
 from cellbench_sim.serve import serve
 from cellbench_sim.world import World
 
 POTENTIOSTAT, PRESS, LOAD_CELL, CHAMBER = "potentiostat", "press", "load cell", "chamber"
-#: Full scale of the load cell, and what the press may push with: 64 MPa on 10 mm.
-_FULL_SCALE_N = 5000.0
-_FIXTURES: dict[str, Fixture] = {"servo": SERVO_PRESS, "screw": SCREW_JIG, "spring": SPRING}
 
 
 def cell_names() -> tuple[str, ...]:
@@ -49,7 +45,8 @@ class SimulatedBench:
         cell: Name of the simulated cell, one of `cell_names`.
         seed: Seed of everything random: two benches of one seed behave identically.
         potentiostat: Kind of potentiostat, a key of `PROFILES`.
-        fixture: What holds the stack: a servo press, a screw jig of constant gap, or a spring.
+        fixture: What holds the stack, a key of `FIXTURES`: a servo press or a spring up to 5 kN,
+            a screw jig of constant gap up to 25 kN, a laboratory press from 2 to 147 kN.
         temperature_K: Chamber temperature at the start; None for a chamber that is off.
         chamber_protocol: What the chamber's controller speaks.
         load_cell_unit: Native unit of the load cell.
@@ -58,7 +55,7 @@ class SimulatedBench:
         connected: False with a broken wire to the cell.
 
     Raises:
-        InputError: There is no such cell.
+        InputError: There is no such cell or fixture.
     """
 
     def __init__(
@@ -67,7 +64,7 @@ class SimulatedBench:
         seed: int,
         *,
         potentiostat: str = "nexus",
-        fixture: Literal["servo", "screw", "spring"] = "servo",
+        fixture: str = "servo",
         temperature_K: float | None = 298.15,
         chamber_protocol: Literal["modbus", "bisynch"] = "modbus",
         load_cell_unit: Literal["N", "LB", "Kg"] = "N",
@@ -77,15 +74,18 @@ class SimulatedBench:
     ) -> None:
         if cell not in cell_names():
             raise InputError(f"no simulated cell {cell!r}; there are: {', '.join(cell_names())}")
+        if fixture not in FIXTURES:
+            raise InputError(f"no simulated fixture {fixture!r}; there are: {', '.join(FIXTURES)}")
         self.cell_name, self.seed = cell, seed
         self.operator = SimulatedOperator()
         self._fixture = fixture
+        held_by = FIXTURES[fixture]
         self._timebase = Timebase()
         self._tasks: asyncio.TaskGroup | None = None
         self.world = World(
             load_preset(cell),
             seed=seed,
-            fixture=dataclasses.replace(_FIXTURES[fixture], max_force_N=_FULL_SCALE_N),
+            fixture=held_by,
             chamber=ChamberSettings(set_point_K=temperature_K),
         )
         self.world.polarity, self.world.connected = polarity, connected
@@ -95,7 +95,12 @@ class SimulatedBench:
         )
         self.press = PlcPressEmulator(PRESS, timebase, world, seed=seed)
         self.load_cell = LoadstarEmulator(
-            LOAD_CELL, timebase, world, seed=seed, capacity_N=_FULL_SCALE_N, unit=load_cell_unit
+            LOAD_CELL,
+            timebase,
+            world,
+            seed=seed,
+            capacity_N=held_by.max_force_N,
+            unit=load_cell_unit,
         )
         self.chamber = EurothermEmulator(
             CHAMBER, timebase, world, seed=seed, protocol=chamber_protocol
@@ -169,8 +174,10 @@ class SimulatedBench:
             name: addresses[name][0] if addresses else f"sim:{name}" for name in self.instruments
         }
         f_max_Hz = self.potentiostat.profile.frequency_max_Hz
+        fixture = FIXTURES[self._fixture]
+        capacity = f"{fixture.max_force_N / 1e3:g} kN"
         return {
-            "bench": f"simulated {self.cell_name}",
+            "bench": f"simulated {self.cell_name}, fixture: {self._fixture}",
             "instruments": {
                 POTENTIOSTAT: {
                     "driver": "palmsens",
@@ -180,16 +187,17 @@ class SimulatedBench:
                 PRESS: {
                     "driver": "plc_press",
                     "port": ports[PRESS],
-                    "capacity": f"{_FULL_SCALE_N / 1e3:g} kN",
+                    "capacity": capacity,
+                    "force_min": f"{fixture.least_force_N:g} N",
                 },
-                LOAD_CELL: {"driver": "loadstar", "port": ports[LOAD_CELL]},
+                LOAD_CELL: {
+                    "driver": "loadstar",
+                    "port": ports[LOAD_CELL],
+                    "capacity": capacity,
+                },
                 CHAMBER: {"driver": "eurotherm", "port": ports[CHAMBER]},
             },
-            "fixture": {
-                "die": "10 mm",
-                "kind": self._fixture,
-                "at most": f"{_FULL_SCALE_N / 1e3:g} kN",
-            },
+            "fixture": {"die": "10 mm", "kind": self._fixture, "at most": capacity},
         }
 
 

@@ -11,11 +11,12 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cellbench.errors import InputError, InstrumentError
+from cellbench.instruments.capabilities import FixtureKind
 from cellbench.instruments.readings import Identity
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import Chamber, Channel, Gauge, Instrument, Operator, Press
@@ -23,6 +24,8 @@ from cellbench.protocol.source import SourceNode
 from cellbench.protocol.validation import validate
 from cellbench.transport import Stream, pipe
 
+#: What holds the stack where nothing is said: a small servo press.
+DEFAULT_FIXTURE: FixtureKind = "servo"
 ROLES = ("channel", "press", "gauge", "chamber")
 
 
@@ -46,7 +49,7 @@ class Fixture(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     die: str
-    kind: Literal["servo", "screw", "spring", "constant gap"] = "servo"
+    kind: FixtureKind = DEFAULT_FIXTURE
     at_most: str = Field(alias="at most")
 
 
@@ -112,13 +115,13 @@ class SimulatedBench(Protocol):
         """Stop them."""
 
 
-def simulated_bench(cell: str, seed: int) -> SimulatedBench:
-    """Build the simulated bench around a simulated cell.
+def simulated_bench(cell: str, seed: int, fixture: str = DEFAULT_FIXTURE) -> SimulatedBench:
+    """Build the simulated bench around a simulated cell in a fixture.
 
     Raises:
-        InputError: No simulated bench is installed, or it has no such cell.
+        InputError: No simulated bench is installed, or it has no such cell or fixture.
     """
-    bench: SimulatedBench = _simulator()(cell=cell, seed=seed)
+    bench: SimulatedBench = _simulator()(cell=cell, seed=seed, fixture=fixture)
     return bench
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -401,3 +402,21 @@ def test_arcs_that_change_their_names_leave_only_the_total(new_test: Make) -> No
     result = resistance_growth.analyse(test.build())
     assert result["part"] == "total"
     assert result["onset_h"] == pytest.approx(16, abs=1)
+
+
+def test_blocking_electrodes_leave_the_growth_of_the_electrolyte(new_test: Make) -> None:
+    def pellet(hour: int) -> Any:
+        def impedance(f: FloatArray) -> ComplexArray:
+            s, ohm = 2j * np.pi * f, 40 * (1 + (hour / 8) ** 1.3)
+            return np.asarray(2 * ohm + ohm / (1 + (s * ohm * 2e-8) ** 0.9) + 1 / (2e-6 * s**0.9))
+
+        return impedance
+
+    test = new_test().step("rest", 10, 0.0)
+    for hour in range(12):
+        test.now_s = hour * 3600.0 + 100
+        test.spectrum(pellet(hour), noise=5e-4)
+    result = resistance_growth.analyse(replace(test.build(), geometry=PELLET))
+    assert result["part"] == "total"
+    assert result["growth_percent"] == pytest.approx(100 * (11 / 8) ** 1.3, rel=0.03)
+    assert result["exponent"] == pytest.approx(1.3, abs=0.1)

@@ -253,6 +253,19 @@ def test_what_is_out_of_reach_is_refused(
     played(register_bank, act)
 
 
+def test_a_force_that_the_press_cannot_set_is_refused_and_none_is_allowed(
+    register_bank: Bank,
+) -> None:
+    async def act(press: PlcPress, bank: RegisterBank) -> float:
+        with pytest.raises(InstrumentError, match="force 500 is outside 2000 to 9000"):
+            await press.ramp_to(500, 100, 9e3)
+        assert not bank.written
+        await press.ramp_to(0, 100, 9e3)
+        return press.capabilities.force_min_N
+
+    assert played(register_bank, act, {**OPTIONS, "force min": "2 kN"}) == 2000
+
+
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(InputError, match="options are: capacity"):
         PlcPress("press", pipe()[0], {"capacty": "3 t"})

@@ -15,6 +15,7 @@ from cellbench.store import RunReader, Store
 #: What makes each short; a protocol that is not here is short enough as it is.
 SHORT: dict[str, dict[str, str]] = {
     "ageing_hold": {"rate": "1C", "duration": "1 h", "cycles": "1"},
+    "air_exposure": {"duration": "3 h"},
     "arrhenius": {"temperatures": "30, 40 degC", "equilibrate": "5 min"},
     "ccd": {"currents": "0.1, 0.2 mA/cm2", "half_cycle": "2 min", "rest": "1 min"},
     "cu_li_efficiency": {"plate": "6 min", "cycles": "2"},
@@ -23,6 +24,7 @@ SHORT: dict[str, dict[str, str]] = {
     },
     "cyclic_voltammetry": {"rate": "2 mV/s", "cycles": "1"},
     "dc_polarisation": {"voltages": "0.1, 0.3, 0.5 V", "polarise": "10 min", "offset": "5 min"},
+    "electrolyte_compatibility": {"duration": "6 h"},
     "eis_along_cycle": {"rate": "1C", "after": "20 min", "rest": "2 min"},
     "formation": {"rate": "1C", "cycles": "1"},
     "gitt": {"rate": "1C", "pulses": "4", "relax": "2 min"},

@@ -32,6 +32,7 @@ class Instrument(Generic[C]):
 class Fixture:
     die: str = "10 mm"
     at_most: str = "5 kN"
+    kind: str = "servo"
 
 
 CHANNEL = ChannelCapabilities(
@@ -60,6 +61,7 @@ class Bench:
     gauge: Instrument[GaugeCapabilities] | None
     chamber: Instrument[ChamberCapabilities] | None
     fixture: Fixture | None
+    simulated: bool = False
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ def said(program: Program, bench: Bench) -> str:
 @pytest.mark.parametrize("name", library.protocol_names())
 def test_each_shipped_protocol_is_sound_on_the_usual_bench(name: str, bench: Bench) -> None:
     program = load_protocol(name)
+    kind = next(iter(program.fixtures), "servo")
+    bench = replace(bench, fixture=Fixture(kind=kind))
     found = check(program, bench, analyses=entry_points(group="cellbench.analyses").names)
     assert found.problems == ()
     planned = plan(program, bench)
@@ -82,7 +84,7 @@ def test_spectra_where_available_are_left_out_without_an_analyser(bench: Bench) 
 def test_a_role_that_nobody_plays_is_a_problem_where_it_is_required(
     role: str, program: Load, bench: Bench
 ) -> None:
-    lacking = replace(bench, **{role: None})
+    lacking = Bench(**{**vars(bench), role: None})
     text = "  - press: 1 MPa\n  - rest: 1 s\n  - temperature: 25 degC\n"
     assert "the bench has no" in said(program(text), lacking)
     assert said(program(text), bench) == ""

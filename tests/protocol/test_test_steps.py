@@ -198,6 +198,13 @@ def test_what_the_press_cannot_do_is_pressed_by_hand_where_that_is_allowed(
     assert said(program(text.replace(", by hand: allowed", "")), bench) != ""
 
 
+def test_nobody_presses_by_hand_on_a_simulated_bench(program: Load, bench: Bench) -> None:
+    weak = replace(bench, press=Instrument(replace(PRESS, force_max_N=1000.0)), simulated=True)
+    (problem,) = check(program("  - press: {to: 30 MPa, by hand: allowed}\n"), weak).problems
+    assert "Press reaches 1 kN" in problem.message
+    assert '--fixture "laboratory press"' in problem.cure
+
+
 def test_a_press_must_hear_of_its_host_often_enough(program: Load, bench: Bench) -> None:
     slow = program(
         "name: x\ncell: LYC\nconditions: {every: 30 s}\nsteps:\n  - press: 5 MPa\n  - rest: 1 h\n"

@@ -6,9 +6,10 @@ Registers (0-based, functions 3, 6 and 16; floats are two registers, low word fi
     100 command   101 target kN   103 ramp kN/s   105 largest force kN
     107 heartbeat   108 timeout s
 
-A command acts when it is written, with the parameters written before it. Once enabled, the host
-must change the heartbeat within each timeout: otherwise the PLC holds the force, and unloads when
-the host stays away.
+A command acts when it is written, with the parameters written before it; a target that the drive
+cannot set, above its capacity or too small for its valves, is refused as a value. Once enabled, the
+host must change the heartbeat within each timeout: otherwise the PLC holds the force, and unloads
+when the host stays away.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from cellbench_sim.emulators.modbus import (
 )
 from cellbench_sim.world import World
 
-#: How long a lost host is waited for at constant force, and how fast is unloaded then.
+#: How long a lost host is waited for at constant force, and in what time full force is taken away.
 _HOLD_FOR_HOST_S = 60.0
-_UNLOAD_N_PER_S = 200.0
-#: Noise of the on-board load cell, its resolution, and its full scale (assumed).
-_NOISE_N, _RESOLUTION_N = 1.0, 0.5
+_UNLOAD_S = 25.0
+#: Noise of the on-board load cell and its resolution, as fractions of full scale (assumed).
+_NOISE, _RESOLUTION = 2e-4, 1e-4
 _TIMEOUT_S = (0.5, 3600.0)
 _READ_ONLY_REGISTERS = 10
 _COMMAND, _TARGET, _RAMP, _MAX_FORCE, _HEARTBEAT, _TIMEOUT, _END = 100, 101, 103, 105, 107, 108, 110
@@ -173,13 +174,16 @@ class PlcPressEmulator(Emulator):
         shortest_s, longest_s = _TIMEOUT_S
         return (
             self._words[0] in list(Command)
-            and 0.0 <= self._get(_TARGET) <= self._capacity_N / 1e3
+            and self._can_set(1e3 * self._get(_TARGET))
             and 0.0 < self._get(_RAMP) < math.inf
             and 0.0 < self._get(_MAX_FORCE) <= self._capacity_N / 1e3
             and shortest_s <= self._get(_TIMEOUT) <= longest_s
             and (self._words[0] != Command.RAMP_TO_FORCE
                  or self._get(_TARGET) <= self._get(_MAX_FORCE))
         )  # fmt: skip
+
+    def _can_set(self, force_N: float) -> bool:
+        return force_N == 0.0 or self._press.least_force_N <= force_N <= self._capacity_N
 
     def _take_parameters(self, before: list[int]) -> None:
         heartbeat, largest = (
@@ -194,8 +198,9 @@ class PlcPressEmulator(Emulator):
     def _measured(self) -> list[int]:
         self._advance()
         press = self._press
-        force_N = press.force_N + self._rng.gauss(0.0, _NOISE_N)
-        force_kN = round(force_N / _RESOLUTION_N) * _RESOLUTION_N / 1e3
+        force_N = press.force_N + self._rng.gauss(0.0, _NOISE * self._capacity_N)
+        step_N = _RESOLUTION * self._capacity_N
+        force_kN = round(force_N / step_N) * step_N / 1e3
         floats = struct.pack(
             "<4f", force_kN, press.pressure_bar, 1e3 * press.position_m, press.setpoint_N / 1e3
         )
@@ -291,7 +296,7 @@ class PlcPressEmulator(Emulator):
     def _give_host_up(self) -> None:
         if self._host_lost and self._enabled:
             self._advance()
-            self._press.unload(_UNLOAD_N_PER_S)
+            self._press.unload(self._capacity_N / _UNLOAD_S)
 
     # ------------------------------------------------------------------ helpers
 

@@ -12,7 +12,8 @@ _LOOP_PER_S = 3.0
 _LOOP_DAMPING = 0.6
 _ARRIVED_N = 0.2
 _ARRIVED_FRACTION = 1e-4
-_RELEASE_N_PER_S = 2_000.0
+#: A trip takes the largest force away within this time.
+_RELEASE_S = 2.5
 
 Mode = Literal["free", "ramping", "holding", "locked"]
 
@@ -70,6 +71,11 @@ class Press(Commanded):
         self.over_force = False
 
     @property
+    def least_force_N(self) -> float:
+        """Smallest force other than none that the drive can set."""
+        return self._fixture.least_force_N
+
+    @property
     def max_force_N(self) -> float:
         """Force above which the press trips: it latches `over_force` and releases."""
         return self._max_force_N
@@ -115,7 +121,7 @@ class Press(Commanded):
                 self._pump()
         if self.force_N > self._max_force_N and not self.over_force:
             self.over_force = True
-            self._start_ramp(0.0, _RELEASE_N_PER_S)
+            self._start_ramp(0.0, self._fixture.max_force_N / _RELEASE_S)
 
     def _start_ramp(self, force_N: float, rate_N_per_s: float) -> None:
         self._target_N, self._rate_N_per_s = force_N, rate_N_per_s

@@ -38,7 +38,8 @@ def analyse(dataset: Dataset, *, part: Part = "interface") -> Result:
         dataset: a run with spectra.
         part: what grows: all "interface" arcs together, the "slowest" one of them (the charge
             transfer), or the "total" without diffusion. Where the fits do not tell electrolyte
-            and interfaces apart all along the series, it is the total, and the result says so.
+            and interfaces apart all along the series, or blocking electrodes have no interface,
+            it is the total, and the result says so.
 
     Raises:
         ValueError: if no spectrum is long enough to be fitted.
@@ -53,7 +54,7 @@ def analyse(dataset: Dataset, *, part: Part = "interface") -> Result:
     if not rows:
         raise ValueError("No resistance growth without a spectrum.")
     series = _series(rows, _PARTS[part])
-    if not _is_told_apart(series):
+    if dataset.geometry.layout == "blocking" or not _is_told_apart(series):
         part, series = "total", _series(rows, _PARTS["total"])
     key = _PARTS[part]
     return {

@@ -29,6 +29,7 @@ class Job:
     protocol: str
     cell: str
     sets: tuple[str, ...]
+    fixture: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Outcome:
 
 def job_of(row: Row) -> Job:
     """The run that a row needs."""
-    return Job(row.protocol, row.cell, tuple(f"{key}={text}" for key, text in row.set.items()))
+    sets = tuple(f"{key}={text}" for key, text in row.set.items())
+    return Job(row.protocol, row.cell, sets, row.fixture or "")
 
 
 def outcomes(
@@ -93,7 +95,7 @@ def _outcome(future: Future[Outcome]) -> Outcome:
 def run_job(job: Job, analyses: tuple[str, ...], store: Path | None = None) -> Outcome:
     """Do one run in this process, with these analyses besides the protocol's own."""
     try:
-        session = prepare(job.protocol, cell=job.cell, sets=job.sets)
+        session = prepare(job.protocol, cell=job.cell, sets=job.sets, fixture=job.fixture or None)
         with _store(store) as opened:
             end = clock.run(_conduct(session, opened), virtual=True)
             names = dict.fromkeys([*session.program.analyses, *analyses])

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from cellbench.campaign.values import Measure
 from cellbench.errors import InputError
+from cellbench.instruments.capabilities import FixtureKind
 
 Kind: TypeAlias = Literal["input recovered", "emerged"]
 
@@ -65,6 +66,7 @@ class Row(_Strict):
         expect: What a statement means for the value obtained; a number speaks for itself.
         tolerance: Allowed deviation from a number, as a fraction of it; bounds have none.
         set: Parameters of the protocol, by name.
+        fixture: What holds the stack, where it is not what the protocol says.
         result: Where the value stands, as `cellbench.campaign.values.look_up` reads it.
         measure: What is made of a list of values.
         kind: "input recovered" where the simulated cell's parameters come from this very number.
@@ -81,6 +83,7 @@ class Row(_Strict):
     protocol: str
     cell: str
     set: dict[str, str] = Field(default_factory=dict)
+    fixture: FixtureKind | None = None
     result: str
     measure: Measure | None = None
     kind: Kind

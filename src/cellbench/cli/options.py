@@ -18,6 +18,15 @@ SimCell = Annotated[
     str | None,
     typer.Option("--sim-cell", help="Cell on the simulated bench (else: the one the card names)."),
 ]
+Fixture = Annotated[
+    str | None,
+    typer.Option(
+        "--fixture",
+        help="What holds the stack on the simulated bench: servo (to 5 kN), screw (constant gap, "
+        "to 25 kN), spring (to 5 kN), laboratory press (2 to 147 kN). Else what the protocol says, "
+        "or servo.",
+    ),
+]
 BenchPath = Annotated[
     Path | None,
     typer.Option("--bench", help="A bench file. Without one the simulated bench is used."),

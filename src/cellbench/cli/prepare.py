@@ -14,6 +14,7 @@ def check(
     protocol: options.Protocol,
     cell: options.Cell = None,
     bench: options.BenchPath = None,
+    fixture: options.Fixture = None,
     sets: options.Sets = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -23,7 +24,7 @@ def check(
         from cellbench.engine.session import prepare
         from cellbench.protocol import check as check_program
 
-        session = prepare(protocol, cell=cell, bench=bench, sets=sets or [])
+        session = prepare(protocol, cell=cell, fixture=fixture, bench=bench, sets=sets or [])
         found = check_program(session.program, session.declared(), available())
         if as_json:
             print_json(found.answer())
@@ -38,6 +39,7 @@ def plan(
     protocol: options.Protocol,
     cell: options.Cell = None,
     bench: options.BenchPath = None,
+    fixture: options.Fixture = None,
     sets: options.Sets = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Estimate by running the simulated bench.")
@@ -52,7 +54,9 @@ def plan(
         from cellbench.protocol import check as check_program
         from cellbench.protocol import plan as plan_program
 
-        session = prepare(protocol, cell=cell, bench=bench, sets=sets or [], seed=seed)
+        session = prepare(
+            protocol, cell=cell, fixture=fixture, bench=bench, sets=sets or [], seed=seed
+        )
         declared = session.declared()
         check_program(session.program, declared, available()).raise_problems()
         planned = plan_program(session.program, declared)

@@ -31,6 +31,7 @@ def cells(as_json: options.AsJson = False) -> None:
 @app.command()
 def serve(
     cell: Annotated[str, typer.Option("--cell", help="The simulated cell.")] = "LYC_PMMA",
+    fixture: options.Fixture = None,
     seed: options.Seed = 0,
     port: Annotated[
         int, typer.Option(help="First TCP port; 0 takes free ones.", min=0, max=65000)
@@ -43,10 +44,10 @@ def serve(
     Listens on this machine only, until Ctrl-C.
     """
     with told(as_json=as_json):
-        from cellbench.bench import simulated_bench
+        from cellbench.bench import DEFAULT_FIXTURE, simulated_bench
         from cellbench.clock import run
 
-        bench = simulated_bench(cell, seed)
+        bench = simulated_bench(cell, seed, fixture or DEFAULT_FIXTURE)
 
         async def main() -> None:
             async with bench, bench.serve(port, ptys=sys.platform != "win32") as addresses:

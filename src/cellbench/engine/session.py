@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cellbench import __version__
 from cellbench.bench import (
+    DEFAULT_FIXTURE,
     ROLES,
     Bench,
     BenchFile,
@@ -123,6 +124,7 @@ def prepare(
     *,
     cell: str | None = None,
     sim_cell: str | None = None,
+    fixture: str | None = None,
     bench: Path | None = None,
     sets: Sequence[str] = (),
     seed: int = 0,
@@ -133,6 +135,8 @@ def prepare(
         protocol: A file, or the name of a shipped protocol.
         cell: A cell card's file, or the name of a shipped card; by default the protocol's.
         sim_cell: The simulated cell; by default the one that the card names.
+        fixture: What holds it on the simulated bench; by default the first that the protocol is
+            meant for, or a servo press.
         bench: A bench file; without one the simulated bench is used.
         sets: Parameters as ``name=value``.
         seed: Of the simulated bench.
@@ -145,10 +149,13 @@ def prepare(
     if bench is not None:
         if sim_cell is not None:
             raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")
+        if fixture is not None:
+            raise InputError("--fixture is for the simulated bench; the bench file names its own")
         document = read_document(bench)
         file = parse_bench(load(document))
         return Session(program, card_text, file, document.text, None, None, bench.parent)
-    simulator = simulated_bench(sim_cell or _simulated_cell(program.card), seed)
+    held_by = fixture or next(iter(program.fixtures), DEFAULT_FIXTURE)
+    simulator = simulated_bench(sim_cell or _simulated_cell(program.card), seed, held_by)
     text = json.dumps(simulator.description(), indent=2)
     file = parse_bench(load(document_of(text, "the simulated bench")))
     return Session(program, card_text, file, text, simulator, seed)

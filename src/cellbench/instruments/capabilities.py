@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+#: What holds the stack. A servo and a laboratory press keep a force, the one for stack pressures
+#: and the other for pressing pellets; a screw keeps the gap, so that its force follows the stack.
+FixtureKind: TypeAlias = Literal["servo", "laboratory press", "screw", "spring"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,12 +45,20 @@ class FixtureLike(Protocol):
         """Inner diameter of the die, e.g. ``10 mm``."""
 
     @property
+    def kind(self) -> str:
+        """One of the `FixtureKind`."""
+
+    @property
     def at_most(self) -> str:
         """Largest force, e.g. ``25 kN``."""
 
 
 class BenchLike(Protocol):
     """A bench: who plays which role; None where nobody does."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether there is no hardware, and nobody whose hands could press."""
 
     @property
     def channel(self) -> Able[ChannelCapabilities] | None:
@@ -116,8 +124,8 @@ def adapt(step: AnyStep, bench: BenchLike) -> tuple[AnyStep | None, Sequence[str
     Returns:
         The step as it can be run, None if it is left out, and the deviations for the record.
     """
-    if isinstance(step, PressStep) and step.by_hand and not _press_can(step, bench):
-        return _by_hand(step)
+    if isinstance(step, PressStep) and step.by_hand and not bench.simulated:
+        return (step, []) if _press_can(step, bench) else _by_hand(step)
     missing = missing_role(step, bench)
     if missing and not step.required:
         return None, [f"{step.what}: left out, the bench has no {missing}"]

@@ -31,7 +31,8 @@ def _list_text(value: Any) -> str:
     return ", ".join(as_text(each) for each in value) if isinstance(value, list) else as_text(value)
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def as_texts(value: Any) -> tuple[str, ...]:
+    """Return the texts of a list, or of one scalar alone."""
     return tuple(as_text(each) for each in value) if isinstance(value, list) else (as_text(value),)
 
 
@@ -43,7 +44,7 @@ ListText: TypeAlias = Annotated[
 ]
 Conditions: TypeAlias = Annotated[
     tuple[str, ...],
-    BeforeValidator(_texts),
+    BeforeValidator(as_texts),
     WithJsonSchema({"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]}),
 ]
 

@@ -42,6 +42,7 @@ __all__ = ["Found", "adapt", "check", "problems_of"]
 _NEEDS: dict[str, tuple[set[str], str]] = {
     "ccd": ({"current", "charge", "discharge"}, "a current step"),
     "conductivity": ({"eis"}, "a spectrum (eis)"),
+    "fabrication_pressure": ({"eis"}, "a spectrum (eis)"),
     "interface_resistance": ({"eis"}, "a spectrum (eis)"),
 }
 
@@ -95,7 +96,7 @@ def check(program: Program, bench: BenchLike, analyses: Collection[str] | None =
             walk.forget(item.save_as)
         for problem in () if adapted is None else problems_of(adapted, program, bench):
             problems.setdefault((problem.file, problem.line, problem.message), problem)
-    found = [*walk.problems, *problems.values(), *_die(program, bench)]
+    found = [*walk.problems, *problems.values(), *_die(program, bench), *_fixture(program, bench)]
     found.extend(_analyses(program, analyses))
     return Found(tuple(_one_per_place(found)), tuple(deviations))
 
@@ -182,6 +183,19 @@ def _die(program: Program, bench: BenchLike) -> Iterator[Problem]:
             f"has {fixture_m * 1e3:g} mm",
             cure="Every pressure would be wrong: correct the card or the bench file.",
         )
+
+
+def _fixture(program: Program, bench: BenchLike) -> Iterator[Problem]:
+    allowed = program.fixtures
+    if bench.fixture is None or not allowed or bench.fixture.kind in allowed:
+        return
+    file = program.sources[0]
+    place = load(document_of(file.text, file.name)).at(("fixture",))
+    yield place.problem(
+        f"this test is meant for {' or '.join(allowed)}, and the bench's fixture is "
+        f"{bench.fixture.kind}",
+        'Choose another bench, or change "fixture" if yours serves as well.',
+    )
 
 
 def _analyses(program: Program, known: Collection[str] | None) -> Iterator[Problem]:

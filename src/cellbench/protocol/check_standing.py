@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from cellbench.instruments.capabilities import ChamberCapabilities, PressCapabilities
+from cellbench.instruments.capabilities import (
+    ChamberCapabilities,
+    FixtureKind,
+    PressCapabilities,
+)
 from cellbench.protocol.abilities import BenchLike, fixture_force_max_N
 from cellbench.protocol.errors import Problem
 from cellbench.protocol.program import PressStep, Program, TemperatureStep
@@ -69,22 +73,33 @@ def _force(
 ) -> Iterator[Problem]:
     shown = f"{_pascals(step.pressure_Pa)} is {format_quantity(force_N, 'force')}"
     fixture_N = fixture_force_max_N(bench.fixture)
+    stronger = _other_fixture(bench, "screw", "laboratory press")
     if fixture_N is not None and force_N > fixture_N:
-        yield _at(step, "to", f"{shown}; die and fixture bear {_newtons(fixture_N)}")
+        yield _at(step, "to", f"{shown}; die and fixture bear {_newtons(fixture_N)}", stronger)
     elif force_N > able.force_max_N:
-        yield _at(step, "to", f"{shown}; {able.model} reaches {_newtons(able.force_max_N)}")
+        reach = f"{able.model} reaches {_newtons(able.force_max_N)}"
+        yield _at(step, "to", f"{shown}; {reach}", stronger)
     elif bench.gauge and force_N > bench.gauge.capabilities.force_max_N:
         gauge = bench.gauge.capabilities
-        yield _at(
-            step, "to", f"{shown}; the gauge {gauge.model} ends at {_newtons(gauge.force_max_N)}"
-        )
+        end = f"the gauge {gauge.model} ends at {_newtons(gauge.force_max_N)}"
+        yield _at(step, "to", f"{shown}; {end}", stronger)
     elif 0 < force_N < able.force_min_N:
         yield _at(
             step,
             "to",
             f"{shown}; {able.model} cannot set less than {_newtons(able.force_min_N)}",
-            "A press that makes pellets cannot set a low stack pressure; use a jig or small servo.",
+            "A press that makes pellets cannot set a low stack pressure; use a jig or small servo. "
+            + _other_fixture(bench, "servo"),
         )
+
+
+def _other_fixture(bench: BenchLike, *kinds: FixtureKind) -> str:
+    """Of the simulated bench's fixtures those of ``kinds`` that come after the present one."""
+    if not bench.simulated or bench.fixture is None:
+        return ""
+    present = [place for place, kind in enumerate(kinds, 1) if kind == bench.fixture.kind]
+    others = [f'--fixture "{kind}"' for kind in kinds[max(present, default=0) :]]
+    return f"On the simulated bench, try {' or '.join(others)}." if others else ""
 
 
 def _pressure(

@@ -120,6 +120,7 @@ def load_protocol(
         sources=tuple(SourceFile(each.name, each.text) for each in documents),
         saved=frozenset(loaded.saved),
         conditions_every_s=_conditions_every_s(file, scope),
+        fixtures=file.body.fixture,
     )
 
 

@@ -386,6 +386,7 @@ class Program:
         sources: The files that it was made from, the protocol first; the card and includes follow.
         saved: Names under which steps save results (``as``).
         conditions_every_s: How often stack pressure and temperature are read.
+        fixtures: What may hold the stack; empty where nothing is said of it.
     """
 
     name: str
@@ -398,6 +399,7 @@ class Program:
     sources: tuple[SourceFile, ...]
     saved: frozenset[str] = frozenset()
     conditions_every_s: float = 5.0
+    fixtures: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:

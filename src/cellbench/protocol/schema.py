@@ -6,10 +6,11 @@ which, with ``steps`` and the rest beside it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from cellbench.instruments.capabilities import FixtureKind
 from cellbench.protocol.bodies import (
     MODELS,
     ChargeBody,
@@ -29,6 +30,7 @@ from cellbench.protocol.bodies import (
     VoltageBody,
     WaitBody,
     as_text,
+    as_texts,
     maybe,
     says,
 )
@@ -130,6 +132,14 @@ for _body in _BODIES:
     _body.model_rebuild(_types_namespace={each.__name__: each for each in _BODIES})
 
 
+_FIXTURE = {"enum": list(get_args(FixtureKind))}
+Fixtures: TypeAlias = Annotated[
+    tuple[FixtureKind, ...],
+    BeforeValidator(as_texts),
+    WithJsonSchema({"anyOf": [_FIXTURE, {"type": "array", "items": _FIXTURE}]}),
+]
+
+
 class LimitsBody(BaseModel):
     """What holds at all times, beside the cell card's limits; the tighter one counts."""
 
@@ -161,6 +171,9 @@ class ProtocolFile(BaseModel):
     name: Text = says("What the test is called")
     reference: Text = Field("", description="Where it comes from")
     cell: Text | None = maybe("The cell card that is used unless --cell says otherwise")
+    fixture: Fixtures = Field(
+        default=(), description="What may hold the stack; the simulated bench has the first"
+    )
     parameters: dict[str, ListText] = Field(
         default_factory=dict, description="Values with defaults; --set name=value changes them"
     )

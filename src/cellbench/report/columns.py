@@ -32,6 +32,13 @@ _CONDUCTIVITY: tuple[Column, ...] = (
     ("kramers_kronig_residual_percent", "Kramers-Kronig / %"),
     ("why_not_identified", "not identified"),
 )
+_PRESSINGS: tuple[Column, ...] = (
+    ("pressed_MPa", "pressed with / MPa"),
+    ("measured_at_MPa", "measured at / MPa"),
+    ("R_total_ohm_cm2", "R total / Ω cm²"),
+    ("boundary_over_bulk", "boundaries over bulk"),
+    ("boundary_over_bulk_uncertainty", "± (68 %)"),
+)
 _INTERFACE: tuple[Column, ...] = (
     ("step", "spectrum"),
     ("stack_pressure_MPa", "MPa"),
@@ -189,6 +196,7 @@ KNOWN: dict[str, tuple[Spec, ...]] = {
     "distribution_of_relaxation_times": (("Processes", "processes", _TIMES),),
     "dq_dv": (("Peaks, followed over the cycles", "tracks", _TRACKS),),
     "electronic_conductivity": (("By step", "steps", _ELECTRONIC),),
+    "fabrication_pressure": (("By pressing", "pressings", _PRESSINGS),),
     "gitt": (("By pulse", "rows", _GITT),),
     "interface_resistance": (("By spectrum", "spectra", _INTERFACE),),
     "rate_table": (("By rate", "rates", _RATES),),

@@ -19,6 +19,7 @@ from cellbench.report.drawers_electrolyte import (
     electronic,
     onset,
     potential_axis,
+    pressings,
     relaxation,
     voltammogram,
 )
@@ -302,6 +303,7 @@ DRAWERS: dict[str, Drawer] = {
     "distribution_of_relaxation_times": relaxation,
     "dq_dv": _dq_dv,
     "electronic_conductivity": electronic,
+    "fabrication_pressure": pressings,
     "gitt": _gitt,
     "leakage": _leakage,
     "lsv_onset": onset,

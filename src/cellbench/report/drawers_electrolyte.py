@@ -14,6 +14,9 @@ from cellbench.analysis.dataset import Dataset, Result
 from cellbench.analysis.sweeps import scans
 from cellbench.report.curves import Axis, Curve, Plot, column, place, spread, thin
 
+_POINTS: Any = "points"
+_HOLLOW: Any = "hollow"
+
 
 def potential_axis(dataset: Dataset) -> Axis:
     """The axis of the working electrode's potential, or of the plain voltage."""
@@ -39,6 +42,26 @@ def arrhenius(_: Dataset, result: Result) -> Iterable[Plot]:
                   column(rows, "conductivity_mS_cm"), "points",
                   errors=column(rows, "conductivity_uncertainty_mS_cm")),
             Curve(f"Ea = {result['Ea_sigma_eV']:.3f} eV", x, y, "dashed"),
+        ],
+    )  # fmt: skip
+
+
+def pressings(_: Dataset, result: Result) -> Iterable[Plot]:
+    """Resistance against fabrication pressure, and where the pellet has cracked."""
+    rows, cracked_MPa = result["pressings"], result["cracked_at_MPa"]
+    damaged = [cracked_MPa is not None and row["pressed_MPa"] >= cracked_MPa for row in rows]
+    yield Plot(
+        "Fabrication pressure",
+        Axis("pressed with", "MPa"),
+        Axis("resistance at the measuring pressure", "Ω cm²", log=True),
+        [
+            Curve(name, [row["pressed_MPa"] for row in chosen],
+                  [row["R_total_ohm_cm2"] for row in chosen], mark)
+            for name, mark, chosen in (
+                ("whole", _POINTS, [r for r, bad in zip(rows, damaged, strict=True) if not bad]),
+                ("cracked", _HOLLOW, [r for r, bad in zip(rows, damaged, strict=True) if bad]),
+            )
+            if chosen
         ],
     )  # fmt: skip
 
@@ -72,8 +95,8 @@ def electronic(dataset: Dataset, result: Result) -> Iterable[Plot]:
 
 
 _STEADY: tuple[tuple[str, bool, Any], ...] = (
-    ("steady", True, "points"),
-    ("not steady", False, "hollow"),
+    ("steady", True, _POINTS),
+    ("not steady", False, _HOLLOW),
 )
 
 

@@ -42,7 +42,25 @@ def test_the_description_is_what_a_bench_file_would_say() -> None:
         "port": "sim:potentiostat",
         "f_max": "200 kHz",
     }
+    assert description["bench"] == "simulated LYC, fixture: servo"
     assert description["fixture"] == {"die": "10 mm", "kind": "servo", "at most": "5 kN"}
+
+
+def test_press_and_load_cell_are_those_of_the_fixture() -> None:
+    description = SimulatedBench("LYC", 1, fixture="laboratory press").description()
+    assert description["bench"] == "simulated LYC, fixture: laboratory press"
+    assert description["fixture"]["at most"] == "147 kN"
+    instruments = description["instruments"]
+    assert (instruments["press"]["capacity"], instruments["press"]["force_min"]) == (
+        "147 kN",
+        "2000 N",
+    )
+    assert instruments["load cell"]["capacity"] == "147 kN"
+
+
+def test_an_unknown_fixture_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InputError, match="laboratory press, screw, spring"):
+        SimulatedBench("LYC", 1, fixture="anvil")
 
 
 def test_nobody_can_connect_before_the_bench_is_on_or_to_what_is_not_there() -> None:

@@ -107,6 +107,25 @@ def test_a_ramp_ends_at_its_target(with_bench: Tell) -> None:
     with_bench(story, "press")
 
 
+def test_a_laboratory_press_reaches_30_kN_and_cannot_set_a_low_stack_pressure(
+    with_bench: Tell,
+) -> None:
+    async def story(host: Any, bench: Any) -> None:
+        plc = Plc(host)
+        await plc.command(ENABLE)
+        assert await plc.put(101, 0.393) == bytes.fromhex("9003")
+        await plc.ramp_to(29.42, 5.0)
+        await asyncio.sleep(20)
+        status, _, force_kN = await plc.measured()
+        assert Status.AT_TARGET in status
+        assert force_kN == pytest.approx(29.42, abs=0.15)
+        await plc.ramp_to(0.0, 5.0)
+        await asyncio.sleep(20)
+        assert bench.world.force_N() == 0.0
+
+    with_bench(story, "press", fixture="laboratory press")
+
+
 def test_a_ramp_before_enabling_is_refused_and_says_so(with_bench: Tell) -> None:
     async def story(host: Any, bench: Any) -> None:
         plc = Plc(host)
