@@ -1,8 +1,9 @@
 """Capacity retention: discharge capacity against that of a reference cycle, which is named.
 
 Retention without its reference cycle and rate says nothing (Harlow et al., J. Electrochem. Soc.
-166 (2019) A3031). Only cycles at one rate are compared; the reference is the first of them, or the
-maximum after break-in, or a cycle given by number.
+166 (2019) A3031). Only cycles at one rate are compared, so that one whose discharge went on more
+slowly for a check-up is left out; the reference is the first of them, or the maximum after
+break-in, or a cycle given by number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ def analyse(
     Raises:
         ValueError: if there is no discharge, or not the reference cycle.
     """
-    series = _longest_series([cycle for cycle in cycles(dataset) if cycle.discharge])[skip:]
+    series = _longest_series([one for one in cycles(dataset) if _at_one_rate(one)])[skip:]
     if not series:
         raise ValueError("No retention: the run has no discharge to compare.")
     capacities_C = np.array([one.discharge.capacity_C if one.discharge else 0.0 for one in series])
@@ -80,6 +81,14 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         end = f"below {result['end_percent']:g} % from cycle {result['end_reached_at_cycle']} on"
         lines.append(f"end of life   {end}")
     return lines
+
+
+def _at_one_rate(cycle: Cycle) -> bool:
+    """Whether it was discharged, and at one current: a check-up may empty the cell at another."""
+    if cycle.discharge is None:
+        return False
+    currents_A = [piece.set_A for piece in cycle.discharge.pieces if not piece.held]
+    return all(same_current(one_A, currents_A[0]) for one_A in currents_A)
 
 
 def _longest_series(complete: Sequence[Cycle]) -> list[Cycle]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellbench.analysis.dataset import Dataset, Geometry, Samples, Series, Spectrum, StepData
+from cellbench.analysis.dataset import Dataset, FloatArray, Geometry, Samples, Series, Spectrum, StepData
 from cellbench.cell import CardError, CellCard
 from cellbench.store import JournalEntry, RunReader
 
@@ -67,16 +67,29 @@ def stored_dataset(reader: RunReader, card: CellCard) -> Dataset:
 
 def _samples(reader: RunReader, roles: Mapping[str, str], stack_area_m2: float) -> Samples:
     channel = reader.samples(roles.get("channel", ""))
+    latest_s = _ends_s(reader)[channel["step"].astype(np.intp)]
     force = reader.samples(roles.get("gauge") or roles.get("press", ""))
     chamber = reader.samples(roles.get("chamber", ""))
     return Samples(
-        time_s=channel["time_s"],
+        # An instrument's clock may lead the host's by a fraction of a millisecond: the last row of
+        # a step, with all its charge, must not be taken for the first one of the next.
+        time_s=np.minimum(channel["time_s"], latest_s),
         voltage_V=channel["voltage_V"],
         current_A=channel["current_A"],
         stack_pressure=Series(force["time_s"], force["force_N"] / stack_area_m2),
         temperature=Series(chamber["time_s"], chamber["temperature_K"]),
         charge_C=channel["charge_C"],
     )
+
+
+def _ends_s(reader: RunReader) -> FloatArray:
+    """When each step ended, by the number that samples refer to; inf for those that did not."""
+    numbers = {path: number for number, (path, _) in reader.steps.items()}
+    ends_s = np.full(max(numbers.values(), default=0) + 1, np.inf)
+    for entry in reader.journal:
+        if entry.kind == "step ended" and entry.step in numbers:
+            ends_s[numbers[entry.step]] = entry.time_s
+    return ends_s
 
 
 def _steps(reader: RunReader) -> tuple[StepData, ...]:
