@@ -141,5 +141,6 @@ def test_paths_lead_through_keys_indices_ranges_and_selections() -> None:
 def test_a_list_becomes_one_number_only_if_all_of_it_is_known() -> None:
     assert measured([3.0, 1.0, 2.0], "place of the smallest") == 0.5
     assert measured([3.0, 1.0, 6.0], "last over first") == 2.0
+    assert measured([8.0, 4.0, 6.0], "largest of next over previous") == 1.5
     with pytest.raises(LookupError, match="2 of 3"):
         measured([3.0, None, 6.0], "last over first")

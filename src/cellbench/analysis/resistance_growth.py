@@ -2,12 +2,13 @@
 
 Charge transfer soars while a cathode is nearly empty of lithium and falls back on discharge; only
 what is left at the discharged state is damage. So each spectrum is given the state of the cell
-(fresh, charged, discharged) from the half-cycle before it, and
-lasting growth = last discharged - first discharged (or fresh), reversible = highest charged - last
+(fresh, charged, discharged) from the half-cycle before it, and lasting growth = last discharged -
+first discharged (or fresh) before the highest charged one, reversible = highest charged - last
 discharged. Growth in time follows R = R0 + k t^n, with n = 1/2 for an interphase that diffusion
 limits and 1 for one that does not passivate (Broussely et al., J. Power Sources 97-98 (2001) 13). A
 series that is flat at first has an onset, where a hinge explains it better. An arc whose top lies
-below the lowest frequency is an extrapolation: its 95 % interval is given.
+below the lowest frequency is an extrapolation: its 95 % interval is given. |Z| at the lowest
+frequency is told too, and is no interface: it holds the tail of diffusion.
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,6 +109,7 @@ def _row(dataset: Dataset, spectrum: Spectrum, found: Equivalent) -> Result:
     interface_ohm = fit.resistance_ohm(*arcs) if arcs else None
     whole = (*found.electrolyte, *arcs)
     below = slowest is not None and fit.top_Hz(slowest) < float(fit.frequency_Hz.min())
+    frequency_Hz, impedance_ohm = spectrum.descending()
     return {
         "step": spectrum.step,
         "time_h": reported.number(spectrum.time_s / 3600),
@@ -124,6 +126,8 @@ def _row(dataset: Dataset, spectrum: Spectrum, found: Equivalent) -> Result:
         **_interval(found, slowest),
         "slowest_top_Hz": reported.number(fit.top_Hz(slowest) if slowest else None),
         "extrapolated": below,
+        "lowest_Hz": reported.number(frequency_Hz[-1]),
+        "Z_lowest_ohm": reported.number(abs(impedance_ohm[-1])),
         "R_total_ohm": reported.number(fit.resistance_ohm(*whole)),
         "R_total_uncertainty_ohm": reported.number(fit.uncertainty_ohm(*whole)),
         "fit_residual_percent": reported.percent(fit.rms),
@@ -167,11 +171,13 @@ def _reached_V(dataset: Dataset, spectrum: Spectrum) -> float | None:
 def _parts(dataset: Dataset, rows: Sequence[Result], key: str) -> Result:
     low = [row for row in rows if row["state"] == "discharged" and row[key] is not None]
     fresh = [row for row in rows if row["state"] == "fresh" and row[key] is not None]
-    high = [row[key] for row in rows if row["state"] in {"charged", "during charge"} and row[key]]
-    references = low[:1] if len(low) > 1 else fresh[-1:]
-    reference = references[0] if references else None
+    high = [row for row in rows if row["state"] in {"charged", "during charge"} and row[key]]
+    highest = max(high, key=lambda row: float(row[key]), default=None)
+    # What a charge has done is judged against a spectrum from before it.
+    earlier = [row for row in low[:-1] if highest is None or row["time_h"] < highest["time_h"]]
+    reference = next(iter([*earlier[:1], *fresh[-1:]]), None)
     lasting = low[-1][key] - reference[key] if low and reference else None
-    reversible = max(high) - low[-1][key] if low and high else None
+    reversible = highest[key] - low[-1][key] if low and highest else None
     area_m2 = dataset.geometry.area_m2
     return {
         "lasting_ohm": reported.number(lasting),
