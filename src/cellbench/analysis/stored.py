@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from cellbench.analysis.dataset import Dataset, FloatArray, Geometry, Samples, Series, Spectrum, StepData
+from cellbench.analysis.dataset import (
+    Dataset,
+    FloatArray,
+    Geometry,
+    Samples,
+    Series,
+    Spectrum,
+    StepData,
+)
 from cellbench.cell import CardError, CellCard
 from cellbench.store import JournalEntry, RunReader
 

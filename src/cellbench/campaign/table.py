@@ -64,6 +64,8 @@ class Row(_Strict):
         published: The study's number or bound in ``unit``, or its statement as a text.
         expect: What a statement means for the value obtained; a number speaks for itself.
         tolerance: Allowed deviation from a number, as a fraction of it; bounds have none.
+        replicates: Cells beside `cell` on which the same run is made. The analysis's result is then
+            `cellbench.analysis.replicates.statistics` over all of them.
         set: Parameters of the protocol, by name.
         result: Where the value stands, as `cellbench.campaign.values.look_up` reads it.
         measure: What is made of a list of values.
@@ -80,6 +82,7 @@ class Row(_Strict):
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.10
     protocol: str
     cell: str
+    replicates: tuple[str, ...] = ()
     set: dict[str, str] = Field(default_factory=dict)
     result: str
     measure: Measure | None = None
