@@ -179,8 +179,11 @@ def test_the_arcs_of_a_full_cell_are_told_from_diffusion(new_test: Make) -> None
 def test_an_arc_below_the_band_is_an_extrapolation_with_an_interval(new_test: Make) -> None:
     test = new_test().step("charge", 600, 4.0, 1e-3)
     test.spectrum(full_cell(31e3, 8e-5, tail=False))
-    (row,) = resistance_growth.analyse(test.build())["spectra"]
+    result = resistance_growth.analyse(test.build())
+    (row,) = result["spectra"]
     assert row["extrapolated"]
+    assert result["extrapolated_high_ohm"] == row["R_slowest_high_ohm"]
+    assert any(line.startswith("extrapolated") for line in resistance_growth.describe(result))
     assert row["R_slowest_low_ohm"] < 31e3 < row["R_slowest_high_ohm"]
     assert row["R_slowest_ohm"] == pytest.approx(31e3, rel=0.1)
 

@@ -127,6 +127,16 @@ def test_a_row_can_ask_how_a_run_ended() -> None:
     assert judge(row, outcome).passed
 
 
+def test_the_thick_cell_cycles_warm_though_no_result_of_it_is_published() -> None:
+    sets = ("rate=C/2", "cycles=2", "lower=3.0 V vs Li+/Li", "temperature=50 degC",
+            "stack_pressure=20 MPa", "sample=30 s", "every=30 s")  # fmt: skip
+    outcome = run_job(Job("long_cycling", "LCO_InLi_27", sets), ())
+    assert outcome.document["run"]["state"] == "completed"
+    first, last = outcome.document["capacity"]["rows"]
+    assert last["discharge_mAh_g"] == pytest.approx(first["discharge_mAh_g"], rel=0.02)
+    assert last["ended_charge"] == "voltage at or above 3.68 V"
+
+
 def test_a_run_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
     outcome = run_job(Job("pellet_conductivity", "LYC_blocking", ()), (), tmp_path / "kept")
     assert outcome.document["run"]["state"] == "completed"

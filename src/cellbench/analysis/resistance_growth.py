@@ -63,6 +63,7 @@ def analyse(dataset: Dataset, *, part: Part = "interface") -> Result:
         "last_ohm": rows[-1][key],
         "highest_ohm": reported.largest(row[key] for row in rows),
         "lowest_ohm": reported.smallest(row[key] for row in rows),
+        **_beyond_the_band(rows, key),
         "area_cm2": reported.scaled(dataset.geometry.area_m2, 1e4),
         **_parts(dataset, rows, key),
         "series_state": series[0]["state"] if series else None,
@@ -83,6 +84,10 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         f"({reported.plain(low * area)} to {reported.plain(high * area)} Ω cm2) "
         f"in {len(result['spectra'])} spectra"
     ]
+    if result["extrapolated_low_ohm"] is not None:
+        low, high = result["extrapolated_low_ohm"], result["extrapolated_high_ohm"]
+        interval = f"{reported.plain(low)} to {reported.plain(high)} Ω (95 %)"
+        lines.append(f"extrapolated  the top of the highest arc is below the band: {interval}")
     if result["exponent"] is not None:
         lines.append(f"growth        t^{_with(result['exponent'], result['exponent_interval'])}")
     if result["onset_h"] is not None:
@@ -184,6 +189,18 @@ def _parts(dataset: Dataset, rows: Sequence[Result], key: str) -> Result:
         "lasting_ohm_cm2": reported.ohm_cm2(None if lasting is None else lasting * area_m2),
         "reversible_ohm": reported.number(reversible),
         "lasting_against": reference["step"] if low and reference else None,
+    }
+
+
+def _beyond_the_band(rows: Sequence[Result], key: str) -> Result:
+    """The interval of the slowest arc where the highest resistance is extrapolated, else None."""
+    highest = max(
+        (row for row in rows if row[key] is not None), key=lambda row: float(row[key]), default=None
+    )
+    told = highest is not None and highest["extrapolated"]
+    return {
+        "extrapolated_low_ohm": highest["R_slowest_low_ohm"] if highest and told else None,
+        "extrapolated_high_ohm": highest["R_slowest_high_ohm"] if highest and told else None,
     }
 
 
