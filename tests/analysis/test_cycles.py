@@ -196,6 +196,16 @@ def test_the_reference_may_be_the_maximum_after_break_in(new_test: Make) -> None
     assert result["retention_percent"] == pytest.approx(100 * 3.2 / 3.3, abs=0.3)
 
 
+def test_a_discharge_that_a_check_up_goes_on_with_is_not_compared(new_test: Make) -> None:
+    test = new_test()
+    for _ in range(4):
+        test.cycle(3.6, 3.2)
+    test.step("discharge", 1000.0, 2.0, -1e-4)
+    result = retention.analyse(test.build())
+    assert result["last_cycle"] == 3
+    assert result["retention_percent"] == pytest.approx(100.0, abs=0.1)
+
+
 def test_an_unknown_reference_cycle_is_refused(new_test: Make) -> None:
     with pytest.raises(ValueError, match="cycle 99"):
         retention.analyse(fading(new_test), reference=99)

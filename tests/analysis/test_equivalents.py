@@ -8,7 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellbench.analysis.dataset import ComplexArray, FloatArray, Spectrum
-from cellbench.analysis.equivalents import blocking, electrolyte_resistance_ohm, reversible
+from cellbench.analysis.equivalents import (
+    blocking,
+    electrolyte_resistance_ohm,
+    inserting,
+    reversible,
+)
 
 Make = Callable[..., Spectrum]
 Impedance = Callable[[FloatArray], ComplexArray]
@@ -96,6 +101,19 @@ def test_electrolyte_and_interfaces_of_a_symmetric_cell_are_told_apart(
     found = reversible(make_spectrum(symmetric(192.7, 20e-9, interface_ohm, 5e-6)))
     assert found.fit.resistance_ohm(*found.electrolyte) == pytest.approx(283.9, rel=0.02)
     assert found.fit.resistance_ohm(*found.interface) == pytest.approx(interface_ohm, rel=0.1)
+
+
+def test_a_layer_next_to_a_large_boundary_arc_is_an_interface(make_spectrum: Make) -> None:
+    # A pellet pressed beyond its limit: the boundary's arc leans on the bulk's foot and on the
+    # layer's arc, one decade below; only all three and charge transfer explain the spectrum.
+    def cracked(f: FloatArray) -> ComplexArray:
+        pellet = zarc(f, 162.0, 40e-12, 1.0) + zarc(f, 407.0, 20e-9, 0.9)
+        interface = zarc(f, 125.0, 0.785e-6, 0.9) + zarc(f, 34.0, 125e-6, 0.95)
+        return np.asarray(pellet + interface + 1 / (2.0 * (2j * np.pi * f) ** 0.5))
+
+    found = inserting(make_spectrum(cracked, 1e6))
+    assert found.fit.resistance_ohm(*found.interface) == pytest.approx(159.0, rel=0.05)
+    assert found.fit.resistance_ohm(*found.electrolyte) == pytest.approx(569.0, rel=0.02)
 
 
 def test_the_electrolyte_alone_is_found_beside_an_interface(make_spectrum: Make) -> None:

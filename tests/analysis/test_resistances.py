@@ -180,8 +180,11 @@ def test_the_arcs_of_a_full_cell_are_told_from_diffusion(new_test: Make) -> None
 def test_an_arc_below_the_band_is_an_extrapolation_with_an_interval(new_test: Make) -> None:
     test = new_test().step("charge", 600, 4.0, 1e-3)
     test.spectrum(full_cell(31e3, 8e-5, tail=False))
-    (row,) = resistance_growth.analyse(test.build())["spectra"]
+    result = resistance_growth.analyse(test.build())
+    (row,) = result["spectra"]
     assert row["extrapolated"]
+    assert result["extrapolated_high_ohm"] == row["R_slowest_high_ohm"]
+    assert any(line.startswith("extrapolated") for line in resistance_growth.describe(result))
     assert row["R_slowest_low_ohm"] < 31e3 < row["R_slowest_high_ohm"]
     assert row["R_slowest_ohm"] == pytest.approx(31e3, rel=0.1)
 
@@ -197,6 +200,25 @@ def test_what_is_gone_after_discharge_is_no_damage(new_test: Make) -> None:
     ]  # fmt: skip
     assert result["lasting_ohm"] == pytest.approx(5, abs=3)
     assert result["reversible_ohm"] == pytest.approx(4905, rel=0.03)
+
+
+def test_damage_is_judged_against_a_spectrum_from_before_the_charge(new_test: Make) -> None:
+    test = new_test().spectrum(full_cell(80))
+    test.step("charge", 3600, 4.0, 1e-3).spectrum(full_cell(5000, tail=False))
+    test.step("discharge", 3400, 2.2, -1e-3).spectrum(full_cell(95))
+    test.step("hold", 3600, 2.2, -1e-6).spectrum(full_cell(95))
+    result = resistance_growth.analyse(test.build())
+    assert result["lasting_against"] == result["spectra"][0]["step"]
+    assert result["lasting_ohm"] == pytest.approx(15, abs=3)
+
+
+def test_the_modulus_at_the_lowest_frequency_holds_the_tail_of_diffusion(new_test: Make) -> None:
+    test = new_test().spectrum(full_cell(80))
+    test.step("charge", 3600, 4.0, 1e-3).spectrum(full_cell(80, tail=False))
+    full, empty = resistance_growth.analyse(test.build())["spectra"]
+    assert full["lowest_Hz"] == pytest.approx(0.1)
+    assert full["Z_lowest_ohm"] > empty["Z_lowest_ohm"]
+    assert full["R_interface_ohm"] == pytest.approx(empty["R_interface_ohm"], rel=0.05)
 
 
 def test_a_hold_at_the_end_of_a_discharge_leaves_the_cell_discharged(new_test: Make) -> None:

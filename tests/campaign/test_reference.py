@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cellbench.analysis import available
 from cellbench.campaign.judging import agrees, judge
-from cellbench.campaign.run import Job, Outcome, job_of, outcomes, run_job
+from cellbench.campaign.run import Job, Outcome, jobs_of, outcome_of, outcomes, run_job
 from cellbench.campaign.table import Bound, Row, chosen, load_table
 from cellbench.campaign.values import look_up, measured
 from cellbench.cli.app import app
@@ -37,12 +37,12 @@ def _row(**other: object) -> Row:
 @pytest.mark.parametrize("row", load_table(), ids=lambda row: row.name)
 def test_every_row_names_a_protocol_a_cell_and_an_analysis_that_exist(row: Row) -> None:
     assert row.protocol in protocol_names()
-    assert row.cell in card_names()
+    assert {row.cell, *row.replicates} <= set(card_names())
     assert row.analysis is None or row.analysis in available()
 
 
 def test_every_run_of_the_table_resolves() -> None:
-    for job in {job_of(row) for row in load_table()}:
+    for job in {job for row in load_table() for job in jobs_of(row)}:
         prepare(job.protocol, cell=job.cell, sets=job.sets)
 
 
@@ -89,7 +89,7 @@ def test_one_row_runs_through_the_command(tmp_path: Path) -> None:
 
 def test_a_run_that_is_refused_is_a_failed_row() -> None:
     row = _row(set={"temperature": "900 degC"})
-    judged = judge(row, outcomes([row])[job_of(row)])
+    judged = judge(row, outcome_of(row, outcomes([row])))
     assert not judged.passed
     assert judged.obtained is None
     assert "900" in judged.obtained_text()
@@ -102,10 +102,39 @@ def test_a_run_that_a_limit_stopped_has_no_result() -> None:
     assert (judged.passed, judged.reason) == (False, "stopped: voltage: 9 V")
 
 
+def test_a_replicate_that_did_not_end_counts_as_failed() -> None:
+    row = _row(
+        replicates=("LYC", "LYC_PMMA"),
+        result="conductivity.quantities[quantity=conductivity_mS_cm].mean",
+    )
+    ended = {"state": "completed", "reason": "every step has ended"}
+    sound = [
+        Outcome({"conductivity": {"conductivity_mS_cm": value}, "run": ended}, {})
+        for value in (1.9, 2.1)
+    ]
+    stopped = Outcome({"run": {"state": "stopped", "reason": "voltage: 9 V"}}, {})
+    found = dict(zip(jobs_of(row), (*sound, stopped), strict=True))
+    judged = judge(row, outcome_of(row, found))
+    assert judged.passed
+    assert judged.obtained == 2.0
+    failures = row.model_copy(update={"result": "conductivity.failure_rate_percent"})
+    assert judge(failures, outcome_of(failures, found)).obtained == pytest.approx(33.3, abs=0.1)
+
+
 def test_a_row_can_ask_how_a_run_ended() -> None:
     row = _row(published="it shorts", expect={"contains": "short"}, result="run.reason")
     outcome = Outcome({"run": {"state": "stopped", "reason": "cell: short circuit"}}, {})
     assert judge(row, outcome).passed
+
+
+def test_the_thick_cell_cycles_warm_though_no_result_of_it_is_published() -> None:
+    sets = ("rate=C/2", "cycles=2", "lower=3.0 V vs Li+/Li", "temperature=50 degC",
+            "stack_pressure=20 MPa", "sample=30 s", "every=30 s")  # fmt: skip
+    outcome = run_job(Job("long_cycling", "LCO_InLi_27", sets), ())
+    assert outcome.document["run"]["state"] == "completed"
+    first, last = outcome.document["capacity"]["rows"]
+    assert last["discharge_mAh_g"] == pytest.approx(first["discharge_mAh_g"], rel=0.02)
+    assert last["ended_charge"] == "voltage at or above 3.68 V"
 
 
 def test_a_run_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
@@ -141,5 +170,6 @@ def test_paths_lead_through_keys_indices_ranges_and_selections() -> None:
 def test_a_list_becomes_one_number_only_if_all_of_it_is_known() -> None:
     assert measured([3.0, 1.0, 2.0], "place of the smallest") == 0.5
     assert measured([3.0, 1.0, 6.0], "last over first") == 2.0
+    assert measured([8.0, 4.0, 6.0], "largest of next over previous") == 1.5
     with pytest.raises(LookupError, match="2 of 3"):
         measured([3.0, None, 6.0], "last over first")

@@ -39,6 +39,8 @@ INSERTING: tuple[Circuit, ...] = (
     (BULK_ARC, _ARC, _SECOND, TAIL),
     (BULK, _ARC, _SECOND, _THIRD),
     (BULK, _ARC, _SECOND, _THIRD, TAIL),
+    (BULK_ARC, _ARC, _SECOND, _THIRD),
+    (BULK_ARC, _ARC, _SECOND, _THIRD, TAIL),
 )
 
 

@@ -2,12 +2,13 @@
 
 Charge transfer soars while a cathode is nearly empty of lithium and falls back on discharge; only
 what is left at the discharged state is damage. So each spectrum is given the state of the cell
-(fresh, charged, discharged) from the half-cycle before it, and
-lasting growth = last discharged - first discharged (or fresh), reversible = highest charged - last
+(fresh, charged, discharged) from the half-cycle before it, and lasting growth = last discharged -
+first discharged (or fresh) before the highest charged one, reversible = highest charged - last
 discharged. Growth in time follows R = R0 + k t^n, with n = 1/2 for an interphase that diffusion
 limits and 1 for one that does not passivate (Broussely et al., J. Power Sources 97-98 (2001) 13). A
 series that is flat at first has an onset, where a hinge explains it better. An arc whose top lies
-below the lowest frequency is an extrapolation: its 95 % interval is given.
+below the lowest frequency is an extrapolation: its 95 % interval is given. |Z| at the lowest
+frequency is told too, and is no interface: it holds the tail of diffusion.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,7 @@ def analyse(dataset: Dataset, *, part: Part = "interface") -> Result:
         "last_ohm": rows[-1][key],
         "highest_ohm": reported.largest(row[key] for row in rows),
         "lowest_ohm": reported.smallest(row[key] for row in rows),
+        **_beyond_the_band(rows, key),
         "area_cm2": reported.scaled(dataset.geometry.area_m2, 1e4),
         **_parts(dataset, rows, key),
         "series_state": series[0]["state"] if series else None,
@@ -83,6 +85,10 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         f"({reported.plain(low * area)} to {reported.plain(high * area)} Ω cm2) "
         f"in {len(result['spectra'])} spectra"
     ]
+    if result["extrapolated_low_ohm"] is not None:
+        low, high = result["extrapolated_low_ohm"], result["extrapolated_high_ohm"]
+        interval = f"{reported.plain(low)} to {reported.plain(high)} Ω (95 %)"
+        lines.append(f"extrapolated  the top of the highest arc is below the band: {interval}")
     if result["exponent"] is not None:
         lines.append(f"growth        t^{_with(result['exponent'], result['exponent_interval'])}")
     if result["onset_h"] is not None:
@@ -109,6 +115,7 @@ def _row(dataset: Dataset, spectrum: Spectrum, found: Equivalent) -> Result:
     interface_ohm = fit.resistance_ohm(*arcs) if arcs else None
     whole = (*found.electrolyte, *arcs)
     below = slowest is not None and fit.top_Hz(slowest) < float(fit.frequency_Hz.min())
+    frequency_Hz, impedance_ohm = spectrum.descending()
     return {
         "step": spectrum.step,
         "time_h": reported.number(spectrum.time_s / 3600),
@@ -125,6 +132,8 @@ def _row(dataset: Dataset, spectrum: Spectrum, found: Equivalent) -> Result:
         **_interval(found, slowest),
         "slowest_top_Hz": reported.number(fit.top_Hz(slowest) if slowest else None),
         "extrapolated": below,
+        "lowest_Hz": reported.number(frequency_Hz[-1]),
+        "Z_lowest_ohm": reported.number(abs(impedance_ohm[-1])),
         "R_total_ohm": reported.number(fit.resistance_ohm(*whole)),
         "R_total_uncertainty_ohm": reported.number(fit.uncertainty_ohm(*whole)),
         "fit_residual_percent": reported.percent(fit.rms),
@@ -168,17 +177,31 @@ def _reached_V(dataset: Dataset, spectrum: Spectrum) -> float | None:
 def _parts(dataset: Dataset, rows: Sequence[Result], key: str) -> Result:
     low = [row for row in rows if row["state"] == "discharged" and row[key] is not None]
     fresh = [row for row in rows if row["state"] == "fresh" and row[key] is not None]
-    high = [row[key] for row in rows if row["state"] in {"charged", "during charge"} and row[key]]
-    references = low[:1] if len(low) > 1 else fresh[-1:]
-    reference = references[0] if references else None
+    high = [row for row in rows if row["state"] in {"charged", "during charge"} and row[key]]
+    highest = max(high, key=lambda row: float(row[key]), default=None)
+    # What a charge has done is judged against a spectrum from before it.
+    earlier = [row for row in low[:-1] if highest is None or row["time_h"] < highest["time_h"]]
+    reference = next(iter([*earlier[:1], *fresh[-1:]]), None)
     lasting = low[-1][key] - reference[key] if low and reference else None
-    reversible = max(high) - low[-1][key] if low and high else None
+    reversible = highest[key] - low[-1][key] if low and highest else None
     area_m2 = dataset.geometry.area_m2
     return {
         "lasting_ohm": reported.number(lasting),
         "lasting_ohm_cm2": reported.ohm_cm2(None if lasting is None else lasting * area_m2),
         "reversible_ohm": reported.number(reversible),
         "lasting_against": reference["step"] if low and reference else None,
+    }
+
+
+def _beyond_the_band(rows: Sequence[Result], key: str) -> Result:
+    """The interval of the slowest arc where the highest resistance is extrapolated, else None."""
+    highest = max(
+        (row for row in rows if row[key] is not None), key=lambda row: float(row[key]), default=None
+    )
+    told = highest is not None and highest["extrapolated"]
+    return {
+        "extrapolated_low_ohm": highest["R_slowest_low_ohm"] if highest and told else None,
+        "extrapolated_high_ohm": highest["R_slowest_high_ohm"] if highest and told else None,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cellbench import clock
+from cellbench.analysis.replicates import statistics
 from cellbench.campaign.table import Row
 from cellbench.engine.evaluation import evaluate
 from cellbench.engine.run import Conductor, RunEnd
@@ -47,10 +48,26 @@ class Outcome:
     failure: str | None = None
 
 
-def job_of(row: Row) -> Job:
-    """The run that a row needs."""
+def jobs_of(row: Row) -> tuple[Job, ...]:
+    """The runs that a row needs: one per cell."""
     sets = tuple(f"{key}={text}" for key, text in row.set.items())
-    return Job(row.protocol, row.cell, sets, row.fixture or "")
+    cells = (row.cell, *row.replicates)
+    return tuple(Job(row.protocol, cell, sets, row.fixture or "") for cell in cells)
+
+
+def outcome_of(row: Row, found: Mapping[Job, Outcome]) -> Outcome:
+    """What a row's run gave, or its runs together; a replicate without a result has failed."""
+    given = [found[job] for job in jobs_of(row)]
+    if len(given) == 1 or row.analysis is None:
+        return given[0]
+    together = statistics([_result(each, row.analysis) for each in given])
+    ended = {"state": "completed", "reason": f"{len(given)} replicates"}
+    return Outcome({row.analysis: together, "run": ended}, {})
+
+
+def _result(outcome: Outcome, analysis: str) -> Mapping[str, Any] | None:
+    completed = outcome.document.get("run", {}).get("state") == "completed"
+    return outcome.document.get(analysis) if completed else None
 
 
 def outcomes(
@@ -69,9 +86,9 @@ def outcomes(
     """
     wanted: dict[Job, set[str]] = {}
     for row in rows:
-        analyses = wanted.setdefault(job_of(row), set())
-        if row.analysis is not None:
-            analyses.add(row.analysis)
+        needed = () if row.analysis is None else (row.analysis,)
+        for job in jobs_of(row):
+            wanted.setdefault(job, set()).update(needed)
     context = multiprocessing.get_context("spawn")
     found: dict[Job, Outcome] = {}
     with ProcessPoolExecutor(min(WORKERS, len(wanted) or 1), context) as pool:

@@ -65,6 +65,8 @@ class Row(_Strict):
         published: The study's number or bound in ``unit``, or its statement as a text.
         expect: What a statement means for the value obtained; a number speaks for itself.
         tolerance: Allowed deviation from a number, as a fraction of it; bounds have none.
+        replicates: Cells beside `cell` on which the same run is made. The analysis's result is then
+            `cellbench.analysis.replicates.statistics` over all of them.
         set: Parameters of the protocol, by name.
         fixture: What holds the stack, where it is not what the protocol says.
         result: Where the value stands, as `cellbench.campaign.values.look_up` reads it.
@@ -82,6 +84,7 @@ class Row(_Strict):
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.10
     protocol: str
     cell: str
+    replicates: tuple[str, ...] = ()
     set: dict[str, str] = Field(default_factory=dict)
     fixture: FixtureKind | None = None
     result: str

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 Measure: TypeAlias = Literal[
-    "place of the smallest", "place of the largest", "last over first", "last over largest"
+    "place of the smallest",
+    "place of the largest",
+    "last over first",
+    "last over largest",
+    "largest of next over previous",
 ]
 _TOKEN = re.compile(r"\[([^\]]+)\]|([^.\[\]]+)")
 
@@ -87,4 +92,5 @@ _MEASURES: dict[Measure, Callable[[list[float]], float]] = {
     "place of the largest": lambda values: _place(values, max(values)),
     "last over first": lambda values: values[-1] / values[0],
     "last over largest": lambda values: values[-1] / max(values),
+    "largest of next over previous": lambda values: max(b / a for a, b in pairwise(values)),
 }

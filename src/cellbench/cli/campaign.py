@@ -45,14 +45,14 @@ def reference(
     """
     with told(as_json=as_json):
         from cellbench.campaign.judging import judge
-        from cellbench.campaign.run import job_of, outcomes
+        from cellbench.campaign.run import outcome_of, outcomes
         from cellbench.campaign.table import chosen
 
         if report is not None:
             writable_output(report, ".html")
         rows = chosen(only or [], with_long=long)
         found = outcomes(rows, store, _progress)
-        judged = [judge(row, found[job_of(row)]) for row in rows]
+        judged = [judge(row, outcome_of(row, found)) for row in rows]
         if report is not None:
             from cellbench.campaign.page import render
 

@@ -1,0 +1,30 @@
+"""A stored run as the data set that analyses look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cellbench.analysis.cycles import half_cycles
+from cellbench.analysis.dataset import Samples
+
+
+def test_the_last_row_of_a_hold_counts_no_charge_into_the_discharge_after_it(
+    make_run: Callable[..., Any],
+) -> None:
+    # The instrument's clock leads the host's by 0.3 ms at the end of the hold.
+    async def write(script: Any) -> None:
+        for path, verb, current_A in (("hold", "hold", 1e-3), ("discharge", "discharge", -1e-3)):
+            step = await script.step(path, verb, verb, 100.0)
+            time_s = script.now_s + np.arange(1.0, 101.0)
+            time_s[-1] += 3e-4
+            column = np.full(100, current_A)
+            script.columns(step, Samples(time_s, np.full(100, 3.5), column))
+            await script.end(path, verb, 100.0)
+
+    *_, discharge = half_cycles(make_run(write, analyses=()).dataset)
+    assert discharge.direction == "discharge"
+    assert discharge.capacity_C == pytest.approx(0.1, rel=1e-3)
