@@ -38,7 +38,9 @@ def analyse(dataset: Dataset) -> Result:
         raise ValueError("No conductivity without a spectrum.")
     area_m2 = dataset.geometry.electrolyte_area_m2 or dataset.geometry.area_m2
     rows = [_row(dataset, spectrum, thickness_m / area_m2) for spectrum in dataset.spectra]
-    overall = {key: value for key, value in _representative(rows).items() if key != "step"}
+    overall = {
+        key: value for key, value in _representative(rows).items() if key not in {"step", "time_h"}
+    }
     values = [row["conductivity_mS_cm"] for row in rows]
     spread = (max(values) - min(values)) / float(np.median(values))
     return overall | {
@@ -90,6 +92,7 @@ def _row(dataset: Dataset, spectrum: Spectrum, length_over_area_per_m: float) ->
     temperature_K, pressure_Pa = _conditions(dataset, spectrum)
     return {
         "step": spectrum.step,
+        "time_h": reported.scaled(spectrum.time_s, 1 / 3600),
         "conductivity_mS_cm": reported.number(conductivity),
         "conductivity_uncertainty_mS_cm": reported.number(conductivity * error_ohm / total_ohm),
         **_resistances(found),

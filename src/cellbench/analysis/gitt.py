@@ -108,6 +108,7 @@ def _row(
     set_A = driven.set_A or 0.0
     return {
         "step": pulse.path,
+        "direction": "charge" if set_A * dataset.geometry.charge_sign > 0 else "discharge",
         "potential_V": reported.number(dataset.geometry.potential_V(relaxed_V)),
         "D_cm2_s": reported.scaled(D, 1e4),
         "pulse_s": reported.number(tau_s),

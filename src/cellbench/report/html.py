@@ -17,6 +17,7 @@ from markupsafe import Markup
 from cellbench.analysis.dataset import Dataset, Result
 from cellbench.report.conditions import condition_rows, instrument_table, step_rows
 from cellbench.report.drawers import plots_of
+from cellbench.report.numbers import numbers_table
 from cellbench.report.plots import page_data
 from cellbench.report.record import PROTOCOL, Record
 from cellbench.report.spectra import drawn_spectra, spectra_table
@@ -73,17 +74,18 @@ def render(reader: RunReader, run: Run, dataset: Dataset, results: Mapping[str, 
         steps=step_rows(record, dataset),
         spectra=spectra_table(spectra) if spectra else None,
         protocol=reader.documents.get(PROTOCOL, ""),
-        data=page_data(record, dataset, spectra, results, [one.curves for one in findings]),
+        data=page_data(record, dataset, spectra, [one.curves for one in findings]),
     )
 
 
 def _finding(name: str, dataset: Dataset, result: Result) -> Finding:
     lines = [powers(line).strip() for line in described(name, result)]
+    plain = numbers_table(result)
     return Finding(
         name=title_of(name),
         verdict=str(result.get("verdict") or "").replace("_", " "),
         lines=[_label_and_text(line) for line in lines],
-        tables=result_tables(name, result),
+        tables=[*result_tables(name, result), *([plain] if plain else [])],
         curves=plots_of(name, dataset, result),
     )
 
