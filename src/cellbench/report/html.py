@@ -35,7 +35,7 @@ from cellbench.report.wording import (
 from cellbench.store import Run, RunReader
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,26 @@ def render(reader: RunReader, run: Run, dataset: Dataset, results: Mapping[str, 
     record = Record(reader, run)
     spectra = drawn_spectra(dataset)
     findings = [_finding(name, dataset, result) for name, result in results.items()]
-    return _template().render(
-        run=run,
-        record=record,
-        banner=banner(run),
-        findings=findings,
-        without_result=[
-            title_of(name) for name in record.environment.get("analyses", ()) if name not in results
-        ],
-        conditions=condition_rows(record, dataset),
-        instruments=instrument_table(record),
-        steps=step_rows(record, dataset),
-        spectra=spectra_table(spectra) if spectra else None,
-        protocol=reader.documents.get(PROTOCOL, ""),
-        data=page_data(record, dataset, spectra, [one.curves for one in findings]),
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            run=run,
+            record=record,
+            banner=banner(run),
+            findings=findings,
+            without_result=[
+                title_of(name)
+                for name in record.environment.get("analyses", ())
+                if name not in results
+            ],
+            conditions=condition_rows(record, dataset),
+            instruments=instrument_table(record),
+            steps=step_rows(record, dataset),
+            spectra=spectra_table(spectra) if spectra else None,
+            protocol=reader.documents.get(PROTOCOL, ""),
+            data=page_data(record, dataset, spectra, [one.curves for one in findings]),
+        )
     )
 
 
@@ -99,18 +105,19 @@ def _label_and_text(line: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _template() -> Template:
+def environment() -> Environment:
+    """What templates are rendered with: filters, our own files, escaping of all else."""
     from jinja2 import Environment, PackageLoader  # noqa: PLC0415 (only for who makes a report)
 
-    environment = Environment(
+    made = Environment(
         loader=PackageLoader("cellbench.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clock": clock, "powers": powers, "utc": utc, "duration": duration}
-    environment.globals |= {"count": count, "asset": _asset}
-    return environment.get_template("page.html.j2")
+    made.filters |= {"clock": clock, "powers": powers, "utc": utc, "duration": duration}
+    made.globals |= {"count": count, "asset": _asset}
+    return made
 
 
 def _asset(name: str) -> Markup:
