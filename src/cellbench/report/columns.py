@@ -166,6 +166,7 @@ _GITT: tuple[Column, ...] = (
     ("direction", "direction"),
     ("potential_V", "potential / V"),
     ("D_cm2_s", "D / cm²/s"),
+    ("D_sphere_cm2_s", "D of the sphere / cm²/s"),
     ("pulse_s", "s"),
     ("steady_change_mV", "relaxed change / mV"),
     ("transient_change_mV", "change in the pulse / mV"),
