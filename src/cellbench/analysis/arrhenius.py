@@ -1,8 +1,8 @@
 """Activation energy of the ionic conductivity, in both usual forms, with confidence intervals.
 
 sigma = A exp(-Ea / kT) and sigma T = A exp(-Ea / kT) differ by about k<T> in Ea (0.026 to 0.029 eV
-between 30 and 60 degC); the second follows from hopping (Almond and West, Solid State Ionics 23
-(1987) 27). Studies seldom say which they fitted, so both are given. Straight lines through ln
+between 30 and 60 degC); the second is that of hopping ions (Bachman et al., Chem. Rev. 116 (2016)
+140). Studies seldom say which they fitted, so both are given. Straight lines through ln
 against 1/T; intervals are 95 % of the scatter about the line, without the thermometer's own error.
 """
 

@@ -1,5 +1,8 @@
 """Ionic conductivity from impedance: thickness / (R_total x area), R_total = bulk + boundaries.
 
+A dense pellet's spectrum shows its bulk and its grain boundaries in series (Irvine, Sinclair and
+West, Adv. Mater. 2 (1990) 132); between laboratories the value of one material scatters by half and
+more (Ohno et al., ACS Energy Lett. 5 (2020) 910), so pressures and temperature stand beside it.
 The pellet's thickness and area are the card's. What the band does not identify (a boundary arc
 above it, say) is listed and given as None, while the total, which is known, is given all the same.
 Spectra at several temperatures give the activation energy in both usual forms.

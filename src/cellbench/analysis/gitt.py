@@ -158,7 +158,7 @@ def _diffusion_m2_s(steady_V: float, transient_V: float, tau_s: float, radius_m:
 
 
 def _sphere_share(ratio: float) -> float | None:
-    """The tau D / R^2 at which a sphere's surface runs so far ahead of its mean; None if at none."""
+    """The tau D / R^2 at which a sphere's surface is so far ahead of its mean; None if at none."""
     log_shares, log_excess = _sphere()
     if ratio <= 1 or not log_excess[0] <= math.log(ratio - 1) <= log_excess[-1]:
         return None

@@ -4,8 +4,9 @@ The polarisation of a cycle is half the difference of its two median voltages, w
 not touch. It has *risen* from the first cycle on from which it stays above 1.5 times its reference
 (median of cycles 2 to 11). A *short* is told as in the critical-current ramp: apparent resistance
 below half the electrolyte's (without a spectrum: below half the reference) for 60 s, and again
-after reversal. Interphases and voids raise the voltage, dendrites lower it (Albertus et al., ACS
-Energy Lett. 6 (2021) 1399).
+after reversal. Interphases and voids raise the voltage, dendrites lower it: loss of contact and
+short circuits are the two ways in which such cells fail (Lu et al., Adv. Funct. Mater. 31 (2021)
+2009925).
 """
 
 from collections.abc import Mapping, Sequence
