@@ -2,8 +2,9 @@
 
 The electrolyte's part (bulk and grain boundaries) should not care for pressure; the interfaces'
 should, since pressure closes the voids between lithium and electrolyte (Krauskopf et al., ACS Appl.
-Mater. Interfaces 11 (2019) 14463). In a symmetric cell ASR_interface = R_interface x area / 2, "per interface", because current
-crosses two alike; in other cells it is R_interface x area, of both interfaces together.
+Mater. Interfaces 11 (2019) 14463). In a symmetric cell ASR_interface = R_interface x area / 2,
+"per interface", because current crosses two alike; in other cells it is R_interface x area, of both
+interfaces together.
 """
 
 from collections.abc import Mapping, Sequence
