@@ -18,6 +18,7 @@ _HOURS = Axis("time", "h")
 _STATES = ("fresh", "during charge", "charged", "during discharge", "discharged")
 _PARTS = {"interface": "R_interface_ohm", "slowest": "R_slowest_ohm"}
 _MOST_POINTS = 1500
+_SHORT = "short-pulse formula"
 _BINS = 24
 
 
@@ -167,12 +168,11 @@ def titration(dataset: Dataset, result: Result) -> Iterable[Plot]:
     """Diffusion coefficients over the potential, and the titration that they are from."""
     curves = []
     for direction in ("charge", "discharge"):
-        for mark, long in (("points", False), ("hollow", True)):
-            rows = [row for row in result["rows"]
-                    if (row["direction"], row["too_long"]) == (direction, long)]  # fmt: skip
-            label = f"{direction}, pulse too long" if long else direction
-            x, y = column(rows, "potential_V"), column(rows, "D_cm2_s")
-            curves.append(Curve(label, x, y, mark))  # type: ignore[arg-type]
+        rows = [row for row in result["rows"] if row["direction"] == direction]
+        x, whole = column(rows, "potential_V"), column(rows, "D_sphere_cm2_s")
+        curves.append(Curve(direction, x, whole, "points"))
+        short = Curve(_SHORT, x, column(rows, "D_cm2_s"), "points", tone="line")
+        curves.insert(0, short)
     yield Plot(
         f"Diffusion coefficient for R = {result['radius_um']:g} µm",
         potential_axis(dataset), Axis("D", "cm²/s", log=True), curves,

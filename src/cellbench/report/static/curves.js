@@ -24,6 +24,9 @@ function curveRange(curves, key, axisData) {
   return [axisData.zero && low === 0 ? 0 : low - margin, axisData.zero && high === 0 ? 0 : high + margin];
 }
 
+// Efficiencies on a shelf of their own above the capacities, lest each hide the other.
+const shelved = ([low, high], [below, above]) => [[low, high / 0.74], [above - (above - below) / 0.22, above]];
+
 // Ticks of a logarithmic axis: powers of ten over many decades, more digits over few, even steps
 // where the axis is shorter than that.
 const DIGITS = [[1], [1, 2, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9]];
@@ -146,6 +149,7 @@ function curvePlot(holder, plot) {
   const columns = [ranges.x, ranges.y];
   if (right.length) {
     ranges.right = curveRange(right, "y", plot.right);
+    if (plot.y.zero) [ranges.y, ranges.right] = shelved(ranges.y, ranges.right);
     scales.right = {range: () => ranges.right};
     axes.push(axis(plot.right.label, {side: 1, scale: "right", size: RIGHT, grid: {show: false}}));
     series.push({show: true, scale: "right", paths: () => null, points: {show: false}});
