@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 
+from fits import fits
 from layers import layers
 from processes import processes
 from realtime import realtime
@@ -27,6 +28,7 @@ def main() -> None:
     results = {
         "processes": processes(repeats),
         "layers": layers(2_000 if chosen.quick else 20_000),
+        "fits": fits(repeats),
         "realtime": realtime(2.0 if chosen.quick else 10.0),
     }
     if chosen.json:

@@ -238,3 +238,28 @@ def test_what_interrupts_a_charge_is_not_counted_with_it() -> None:
     )
     (half,) = half_cycles(dataset)
     assert half.capacity_C == pytest.approx(0.2, rel=0.01)
+
+
+def test_the_residual_discharge_of_a_check_up_is_none_of_the_cycle(new_test: Make) -> None:
+    test = new_test()
+    for number in range(3):
+        test.step("charge", 3600, lambda t: 2 + 1.6 * t / 3600, 1e-3)
+        test.step("discharge", 3500, lambda t: 3.6 - 1.6 * t / 3500, -1e-3,
+                  ending="voltage at or below 2 V")  # fmt: skip
+        test.step("rest", 300, 2.4)
+        if number == 1:
+            test.step("discharge", 900, 2.1, -1e-4, ending="voltage at or below 2 V")
+            test.step("rest", 300, 2.3)
+    ran = cycles(test.build())
+    assert [cycle.number for cycle in ran] == [1, 2, 3]
+    capacities = [one.discharge.capacity_C if one.discharge else 0.0 for one in ran]
+    assert capacities == pytest.approx([3.5, 3.5, 3.5], rel=0.01)
+
+
+def test_a_discharge_in_pieces_at_one_current_stays_one(new_test: Make) -> None:
+    test = new_test().step("charge", 3600, 3.0, 1e-3)
+    for _ in range(3):
+        test.step("discharge", 1000, 2.5, -1e-3).step("rest", 100, 2.6)
+    (cycle,) = cycles(test.build())
+    assert cycle.discharge is not None
+    assert cycle.discharge.capacity_C == pytest.approx(3.0, rel=0.01)

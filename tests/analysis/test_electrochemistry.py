@@ -117,9 +117,21 @@ def test_long_pulses_return_less_than_the_diffusion_coefficient(
 ) -> None:
     result = gitt.analyse(titrated(new_test, tau_s), radius_m=RADIUS_M)
     assert result["D_median_cm2_s"] == pytest.approx(share * D_M2_S * 1e4, rel=0.06)
+    whole = result["D_sphere_median_cm2_s"]  # which has no such bias, until the pulse tells nothing
+    assert whole is None if tau_s > 0.5 * 2000 else whole == pytest.approx(D_M2_S * 1e4, rel=0.05)
     assert result["rows"][0]["ohmic_ohm"] == pytest.approx(500, rel=0.02)
     assert (result["too_long"] > 0) == (tau_s > 20)
     assert result["not_relaxed"] == 0
+
+
+def test_the_radius_is_the_cards_and_said_to_be_assumed_without_one(new_test: Make) -> None:
+    dataset = titrated(new_test, 20, pulses=1)
+    assumed = gitt.analyse(dataset)
+    declared = replace(dataset.geometry, particle_radius_m=5e-6)
+    known = gitt.analyse(replace(dataset, geometry=declared))
+    assert (assumed["radius_um"], assumed["radius_is"]) == (2.5, "assumed")
+    assert (known["radius_um"], known["radius_is"]) == (5.0, "known")
+    assert known["D_median_cm2_s"] == pytest.approx(4 * assumed["D_median_cm2_s"])
 
 
 def test_a_rest_that_still_drifts_is_warned_of(new_test: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,11 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellbench.analysis.dataset import Dataset, Geometry, Samples, Spectrum, StepData
+from cellbench.analysis.dataset import (
+    ComplexArray,
+    Dataset,
+    FloatArray,
+    Geometry,
+    Samples,
+    Spectrum,
+    StepData,
+)
 from cellbench.report import render
 from cellbench.report.curves import Axis, Curve, Plot, spread, thin
 from cellbench.report.drawers import DRAWERS, plots_of
+from cellbench.report.numbers import numbers_table
+from cellbench.report.spectra import colours
 from cellbench.report.tables import MOST_ROWS, result_tables
+from cellbench.report.wording import DASH, MINUS, with_error
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AREA_M2 = np.pi / 4 * 0.01**2
@@ -105,10 +117,11 @@ def test_capacity_and_efficiency_stand_against_the_cycle(cycling: Any) -> None:
 
 
 def test_a_rate_that_returns_has_the_colour_it_had(cycling: Any) -> None:
-    (plot,) = drawn(cycling, "rate_table")
+    plot, discharges = drawn(cycling, "rate_table")
     first, fast, back = plot["curves"]
     assert first["along"] == back["along"] != fast["along"]
     assert first["label"] == back["label"]
+    assert [one["along"] for one in discharges["curves"]] == [0.0, 1.0]  # slow, fast
 
 
 def test_leakage_stands_on_a_logarithmic_axis(cycling: Any) -> None:
@@ -129,10 +142,10 @@ def test_every_plot_has_labelled_axes_and_numbers(cycling: Any, name: str) -> No
             json.dumps(curve, allow_nan=False)
 
 
-def test_every_drawer_is_of_an_installed_analysis() -> None:
+def test_every_installed_analysis_is_drawn() -> None:
     from cellbench.analysis import available
 
-    assert set(DRAWERS) <= set(available())
+    assert set(DRAWERS) == set(available()) - {"replicates"}  # which has a page of its own
 
 
 def test_an_unknown_analysis_has_no_plot(cycling: Any) -> None:
@@ -147,7 +160,9 @@ def test_the_page_holds_every_finding_with_its_place_for_plots(html: str) -> Non
 
 
 def test_spectra_that_nothing_else_tells_apart_are_told_by_their_time(html: str) -> None:
-    assert '"label":"eis, ' in html
+    labels = re.findall(r'"label":"([\d.]+ h)","along":', html)
+    assert len(labels) == len(set(labels)) > 2
+    assert '"scale":["time / h"' in html
 
 
 def test_a_long_table_is_thinned_and_says_so() -> None:
@@ -156,6 +171,55 @@ def test_a_long_table_is_thinned_and_says_so() -> None:
     assert len(table.rows) == MOST_ROWS
     assert table.title == "By cycle: 60 of 1400 rows"
     assert (table.rows[0][0], table.rows[-1][0]) == ("0", "1399")
+
+
+def test_every_number_stands_beneath_with_its_unit_and_interval() -> None:
+    table = numbers_table({
+        "leakage_limit_uA": 0.21, "leakage_limit_interval_uA": 0.03, "exponent": 0.5,
+        "exponent_interval": 0.04, "stack_pressure_MPa": None, "steady": True, "cycles": 3,
+        "electronic_conductivity_S_cm": 4.729e-10, "conductivity_mS_cm": 2.0,
+        "conductivity_uncertainty_mS_cm": 0.01,
+    })  # fmt: skip
+    assert table is not None
+    assert [tuple(row) for row in table.rows] == [
+        ("leakage limit", "0.210 ± 0.030 (95 %)", "µA"),
+        ("exponent", "0.500 ± 0.040 (95 %)", DASH),
+        ("cycles", "3", DASH),
+        ("electronic conductivity", f"4.729e{MINUS}10", "S/cm"),
+        ("conductivity", "2.000 ± 0.010", "mS/cm"),
+    ]
+    assert numbers_table({"verdict": "none"}) is None
+
+
+def test_a_tiny_value_and_its_error_share_their_power() -> None:
+    assert with_error(4.7294e-10, 0.011e-10) == f"(4.729 ± 0.011)e{MINUS}10"
+
+
+def _resistor(frequency_Hz: FloatArray) -> ComplexArray:
+    return np.full(len(frequency_Hz), 10.0, dtype=np.complex128)
+
+
+@pytest.mark.parametrize(
+    ("times_h", "along"),
+    [((0.0, 1.0, 4.0), [0.0, 0.25, 1.0]), ((0.0, 1.0, 2.0, 99.0), [0.0, 0.3333, 0.6667, 1.0])],
+)
+def test_spectra_are_coloured_by_value_unless_they_would_look_alike(
+    times_h: tuple[float, ...], along: list[float]
+) -> None:
+    f = np.geomspace(1e5, 1, 20)
+    spectra = [Spectrum(hour * 3600, "eis", f, _resistor(f)) for hour in times_h]
+    found = colours(Dataset(Geometry(1e-4, "full")), spectra)
+    assert found.along == along
+    assert found.name == "time / h"
+
+
+def test_spectra_over_pressures_are_coloured_by_pressure() -> None:
+    f = np.geomspace(1e5, 1, 20)
+    spectra = [
+        Spectrum(0.0, "eis", f, _resistor(f), stack_pressure_Pa=p) for p in (2e6, 12e6, 22e6)
+    ]
+    found = colours(Dataset(Geometry(1e-4, "symmetric")), spectra)
+    assert (found.scale, found.along) == (("stack pressure / MPa", "2", "22"), [0.0, 0.5, 1.0])
 
 
 def test_an_efficiency_has_more_digits_than_other_numbers() -> None:

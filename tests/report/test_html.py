@@ -138,7 +138,7 @@ def test_data_cannot_end_their_script_element(make_run: Any) -> None:
 
     page = page_of(make_run(hostile, analyses=()))
     assert "<" not in page.scripts[0]
-    assert page.data["nyquist"][0]["label"] == f"</script>{HOSTILE}"
+    assert page.data["nyquist"]["spectra"][0]["label"] == f"</script>{HOSTILE}"
 
 
 def test_nothing_is_loaded_from_anywhere(ramp: Stored, page: Page) -> None:
@@ -184,7 +184,7 @@ def test_the_channel_is_not_drawn_across_a_spectrum(page: Page) -> None:
 
 
 def test_spectra_are_labelled_by_the_current_before_them_and_carry_fits(page: Page) -> None:
-    nyquist = page.data["nyquist"]
+    nyquist = page.data["nyquist"]["spectra"]
     assert [one["label"] for one in nyquist[:2]] == [
         "before the first current", "after 0.02 mA/cm²",
     ]  # fmt: skip
@@ -194,10 +194,12 @@ def test_spectra_are_labelled_by_the_current_before_them_and_carry_fits(page: Pa
 
 
 def test_levels_carry_their_verdicts(page: Page) -> None:
-    voltage, resistance = page.data["levels"]
-    assert voltage["verdicts"][-2:] == ["irregular", "soft short"]
-    assert resistance["name"] == "apparent ASR"
-    assert voltage["x"] == sorted(voltage["x"])
+    voltage, resistance = page.data["curves"][0]
+    verdicts = {curve["label"]: curve for curve in voltage["curves"]}
+    assert verdicts["irregular"]["x"] == [2.0]
+    assert verdicts["soft short"]["tone"] == "warn-fill"
+    assert resistance["y"]["label"] == "apparent ASR / Ω cm²"
+    assert len(verdicts[""]["x"]) == sum(len(one["x"]) for one in verdicts.values()) / 2
 
 
 def test_a_blocking_spectrum_says_what_its_band_does_not_identify(make_run: Any) -> None:
@@ -238,7 +240,7 @@ def test_a_blocking_spectrum_is_framed_where_its_spike_begins(make_run: Any) -> 
     stored = make_run(spectrum, analyses=())
     blocking = replace(stored.dataset.geometry, layout="blocking")
     stored = replace(stored, dataset=replace(stored.dataset, geometry=blocking))
-    (drawn,) = page_of(stored).data["nyquist"]
+    (drawn,) = page_of(stored).data["nyquist"]["spectra"]
     assert drawn["spike_beyond"] == pytest.approx(344, rel=0.05)
 
 
@@ -258,4 +260,4 @@ def test_a_run_that_failed_before_it_measured_has_a_report_too(make_run: Any) ->
     assert "Nothing was measured." in page.text
     assert "Critical current density No result:" in page.text
     assert page.data["time"]["panels"] == []
-    assert page.data["nyquist"] == []
+    assert page.data["nyquist"]["spectra"] == []

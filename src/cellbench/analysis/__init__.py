@@ -2,7 +2,8 @@
 
 An analysis is a module with `analyse(dataset, **options) -> dict` and, for people,
 `describe(result) -> list[str]`. It is found through the entry points "cellbench.analyses", so that
-a laboratory can add its own. The datasets are plain tables: any data can be put into one.
+a laboratory can add its own. The datasets are plain tables: any data can be put into one
+(`cellbench.analysis.table.dataset_of`).
 """
 
 import sys

@@ -1,13 +1,13 @@
 """Activation energy of the ionic conductivity, in both usual forms, with confidence intervals.
 
 sigma = A exp(-Ea / kT) and sigma T = A exp(-Ea / kT) differ by about k<T> in Ea (0.026 to 0.029 eV
-between 30 and 60 degC); the second follows from hopping (Almond and West, Solid State Ionics 23
-(1987) 27). Studies seldom say which they fitted, so both are given. Straight lines through ln
+between 30 and 60 degC); the second is that of hopping ions (Bachman et al., Chem. Rev. 116 (2016)
+140). Studies seldom say which they fitted, so both are given. Straight lines through ln
 against 1/T; intervals are 95 % of the scatter about the line, without the thermometer's own error.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from cellbench.analysis import conductivity, reported
 from cellbench.analysis.dataset import Dataset, FloatArray, Result
 from cellbench.analysis.regression import Regression, line
 
+Form: TypeAlias = Literal["sigma", "sigma_T"]
 BOLTZMANN_EV_K = 8.617333262e-5
 _ROOM_K = 298.15
 _ZERO_CELSIUS_K = 273.15
@@ -105,10 +106,11 @@ def _with_interval(result: Mapping[str, Any], name: str) -> str:
     return f"{value:.3f}{interval} eV"
 
 
-def line_points(result: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    """Ends of the fitted line of sigma: 1000/T in 1/K, conductivity in mS/cm."""
+def line_points(result: Mapping[str, Any], form: Form = "sigma") -> tuple[list[float], list[float]]:
+    """Ends of a fitted line: 1000/T in 1/K, and sigma in mS/cm or sigma T in S K/cm."""
     inverse: Sequence[float] = [row["inverse_temperature_1000_per_K"] for row in result["spectra"]]
-    slope = -result["Ea_sigma_eV"] / BOLTZMANN_EV_K
-    intercept = result["log10_A_S_cm"] * np.log(10) - np.log(1e-3)
+    prefactor = 10 ** result["log10_A_S_cm" if form == "sigma" else "log10_A_S_K_cm"]
+    scale, energy_eV = 1e3 if form == "sigma" else 1.0, result[f"Ea_{form}_eV"]
     ends = [min(inverse), max(inverse)]
-    return ends, [float(np.exp(intercept + slope * x / 1000)) for x in ends]
+    values = [scale * prefactor * np.exp(-energy_eV / BOLTZMANN_EV_K * x / 1000) for x in ends]
+    return ends, [float(value) for value in values]

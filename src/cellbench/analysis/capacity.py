@@ -1,7 +1,8 @@
 """Capacity per cycle: charge and discharge, per gram and per area, energy and mean voltage.
 
 Specific values refer to the active material alone, as its loading on the card says; areal ones to
-the working electrode. Energy is the integral of voltage over charge, the mean voltage their ratio.
+the working electrode. Energy is the integral of voltage over charge, the mean voltage their ratio
+(Linden's Handbook of Batteries, 4th ed., McGraw-Hill 2011, ch. 1).
 """
 
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """Critical current density of a symmetric cell: a verdict with two levels, irregular and short.
 
+It is the largest current density that the cell bears without failure (Lu et al., Adv. Funct. Mater.
+31 (2021) 2009925): the last level before the first bad one, which a ramp brackets by its steps.
 The half-cycles are the steps of kind "current". Each is measured by `half_cycle_verdict`, judged
 against its neighbours by `ramp.judge`, and the ramp's verdict is that of its first bad level. A
 CCD means little without areal capacity, stack pressure and temperature: they are always reported.

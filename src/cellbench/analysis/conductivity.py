@@ -1,5 +1,8 @@
 """Ionic conductivity from impedance: thickness / (R_total x area), R_total = bulk + boundaries.
 
+A dense pellet's spectrum shows its bulk and its grain boundaries in series (Irvine, Sinclair and
+West, Adv. Mater. 2 (1990) 132); between laboratories the value of one material scatters by half and
+more (Ohno et al., ACS Energy Lett. 5 (2020) 910), so pressures and temperature stand beside it.
 The pellet's thickness and area are the card's. What the band does not identify (a boundary arc
 above it, say) is listed and given as None, while the total, which is known, is given all the same.
 Spectra at several temperatures give the activation energy in both usual forms.
@@ -38,7 +41,9 @@ def analyse(dataset: Dataset) -> Result:
         raise ValueError("No conductivity without a spectrum.")
     area_m2 = dataset.geometry.electrolyte_area_m2 or dataset.geometry.area_m2
     rows = [_row(dataset, spectrum, thickness_m / area_m2) for spectrum in dataset.spectra]
-    overall = {key: value for key, value in _representative(rows).items() if key != "step"}
+    overall = {
+        key: value for key, value in _representative(rows).items() if key not in {"step", "time_h"}
+    }
     values = [row["conductivity_mS_cm"] for row in rows]
     spread = (max(values) - min(values)) / float(np.median(values))
     return overall | {
@@ -90,6 +95,7 @@ def _row(dataset: Dataset, spectrum: Spectrum, length_over_area_per_m: float) ->
     temperature_K, pressure_Pa = _conditions(dataset, spectrum)
     return {
         "step": spectrum.step,
+        "time_h": reported.scaled(spectrum.time_s, 1 / 3600),
         "conductivity_mS_cm": reported.number(conductivity),
         "conductivity_uncertainty_mS_cm": reported.number(conductivity * error_ohm / total_ohm),
         **_resistances(found),

@@ -1,7 +1,8 @@
 """Half-cycles and cycles of a run, found from its steps, or from the sign of the current alone.
 
 A half-cycle is everything that passes charge one way before charge passes the other way: its
-constant-current part, the hold after it, and its pieces between rests and spectra. A cycle is two
+constant-current part, the hold after it, and its pieces between rests and spectra; only a residual
+discharge at another current, as in a check-up, is one by itself. A cycle is two
 half-cycles, of which the first one of the run gives the order: charge before discharge in most
 cells, plating before stripping on copper. Charge is counted from the run's own ledger where there
 is one, and else integrated by trapezoids.
@@ -28,6 +29,7 @@ _SAME_CURRENT = 0.02
 #: In the path of a step that another one's ``every`` has put into it.
 _SCHEDULED = "/every["
 _SAME_TIME_S = 1e-6
+_REST_S = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +177,9 @@ def half_cycles(dataset: Dataset) -> tuple[HalfCycle, ...]:
     directed = list(_directions(pieces, dataset.geometry.charge_sign))
     groups = groupby(zip(directed, pieces, strict=True), key=lambda pair: pair[0])
     halves = [
-        HalfCycle(direction, tuple(piece for _, piece in group)) for direction, group in groups
+        HalfCycle(direction, part)
+        for direction, group in groups
+        for part in _without_residuals(direction, [piece for _, piece in group])
     ]
     # A strip that ended at once has no row, and is a result; one that has only begun is none.
     while halves and not len(halves[-1].time_s):
@@ -197,7 +201,11 @@ def cycles(dataset: Dataset) -> list[Cycle]:
     begins = "charge" if dataset.geometry.layout == "full" else halves[0].direction
     leading = [] if halves[0].direction == begins else [Cycle(0, None, halves[0])]
     pairs = zip(halves, [*halves[1:], None], strict=True)
-    firsts = [(first, second) for first, second in pairs if first.direction == begins]
+    firsts = [
+        (first, second if second and second.direction != begins else None)
+        for first, second in pairs
+        if first.direction == begins
+    ]
     return leading + [Cycle(number, *pair) for number, pair in enumerate(firsts, start=1)]
 
 
@@ -295,6 +303,30 @@ def _pieces(dataset: Dataset) -> Iterator[Piece]:
         own = f"{step.path}{_SCHEDULED}"
         between = [other for other in scheduled if other.path.startswith(own)]
         yield piece_of(dataset.samples, step, between)
+
+
+def _without_residuals(
+    direction: Direction, pieces: Sequence[Piece]
+) -> Iterator[tuple[Piece, ...]]:
+    """Pieces of one half-cycle, with what a check-up takes out after the cut-off set apart.
+
+    A discharge at another current that follows a rest at the cut-off is none of the cycle's
+    capacity: a rate test would otherwise find at 2C what C/10 gave.
+    """
+    own: list[Piece] = []
+    for piece in pieces:
+        if own and direction == "discharge" and _is_residual(own[-1], piece):
+            yield tuple(own)
+            own = []
+        own.append(piece)
+    yield tuple(own)
+
+
+def _is_residual(before: Piece, piece: Piece) -> bool:
+    rested = piece.step.start_s - before.step.end_s > _REST_S
+    cut_off = before.step.ending.startswith("voltage")
+    driven = not before.held and not piece.held
+    return rested and cut_off and driven and not same_current(before.set_A, piece.set_A)
 
 
 def _passing(dataset: Dataset) -> list[StepData]:

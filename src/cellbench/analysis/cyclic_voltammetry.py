@@ -1,6 +1,8 @@
 """Cyclic voltammetry: waves of every scan with onset and peak, and the charge that passed.
 
-Onsets are tangent intercepts (see `sweeps`); they depend on scan rate and on the electrode's
+Electrolytes are swept with carbon mixed into the working electrode, or else the little surface
+hides their decomposition (Han et al., Adv. Energy Mater. 6 (2016) 1501590). Onsets are tangent
+intercepts (see `sweeps`); they depend on scan rate and on the electrode's
 surface, so both are reported. Charges are in mAh per cm2 of the working electrode; a decomposition
 whose charge shrinks from cycle to cycle passivates.
 """

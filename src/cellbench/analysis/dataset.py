@@ -167,6 +167,7 @@ class Geometry:
     nominal_capacity_C: float | None = None
     counter_potential_V: float | None = None
     charge_sign: float = 1.0
+    particle_radius_m: float | None = None
 
     @property
     def reference(self) -> str:

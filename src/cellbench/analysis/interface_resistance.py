@@ -1,8 +1,10 @@
 """Interface resistance against stack pressure, one row per spectrum.
 
 The electrolyte's part (bulk and grain boundaries) should not care for pressure; the interfaces'
-should. In a symmetric cell ASR_interface = R_interface x area / 2, "per interface", because current
-crosses two alike; in other cells it is R_interface x area, of both interfaces together.
+should, since pressure closes the voids between lithium and electrolyte (Krauskopf et al., ACS Appl.
+Mater. Interfaces 11 (2019) 14463). In a symmetric cell ASR_interface = R_interface x area / 2,
+"per interface", because current crosses two alike; in other cells it is R_interface x area, of both
+interfaces together.
 """
 
 from collections.abc import Mapping, Sequence

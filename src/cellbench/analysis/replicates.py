@@ -108,14 +108,18 @@ def _line(row: Mapping[str, Any]) -> str:
 
 def _numbers(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for name, value in result.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, Mapping):  # first and last cycle, say
+            yield from ((f"{name}_{inner}", number) for inner, number in _numbers(value))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             yield name, float(value)
 
 
 def _quantity(name: str, sound: Sequence[Mapping[str, Any]]) -> Result:
     values = np.array([dict(_numbers(one))[name] for one in sound if name in dict(_numbers(one))])
     count = len(values)
-    spread = float(np.std(values, ddof=1)) if count > 1 else None
+    # Equal values leave a rounding error of their mean, which would pass for a spread.
+    alike = float(np.ptp(values)) == 0
+    spread = None if count < 2 else 0.0 if alike else float(np.std(values, ddof=1))
     half_width = None if spread is None else t_quantile(count - 1) * spread / math.sqrt(count)
     mean = float(values.mean())
     return {

@@ -1,8 +1,8 @@
 """Capacity retention: discharge capacity against that of a reference cycle, which is named.
 
-Retention without its reference cycle and rate says nothing (Harlow et al., J. Electrochem. Soc.
-166 (2019) A3031). Only cycles at one rate are compared; the reference is the first of them, or the
-maximum after break-in, or a cycle given by number.
+Retention without its reference cycle and rate says nothing; a benchmark states both (as Harlow et
+al., J. Electrochem. Soc. 166 (2019) A3031, normalise theirs). Only cycles at one rate are compared;
+the reference is the first of them, or the maximum after break-in, or a cycle given by number.
 """
 
 from collections.abc import Mapping, Sequence

@@ -35,6 +35,7 @@ def geometry(card: CellCard) -> Geometry:
         nominal_capacity_C=_nominal_capacity_C(card),
         counter_potential_V=card.counter.potential_V,
         charge_sign=1.0 if card.charge_current == "positive" else -1.0,
+        particle_radius_m=card.working.particle_radius_m,
     )
 
 

@@ -5,8 +5,9 @@ not touch. It has *risen* from the first cycle on from which it stays above 1.5 
 (median of cycles 2 to 11). A *short* is told as in the critical-current ramp, by the same
 judgement that ends a running test: apparent resistance below half the electrolyte's (without a
 spectrum: below half that of the half-cycles before) for 60 s, again after reversal, and not
-refuted by the next spectrum. Interphases and voids raise the voltage, dendrites lower it (Albertus
-et al., ACS Energy Lett. 6 (2021) 1399).
+refuted by the next spectrum. Interphases and voids raise the voltage, dendrites lower it: loss of
+contact and short circuits are the two ways in which such cells fail (Lu et al., Adv. Funct. Mater.
+31 (2021) 2009925).
 """
 
 from collections.abc import Mapping, Sequence

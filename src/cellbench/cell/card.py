@@ -70,12 +70,16 @@ class _Electrode(_Part):
 
 
 class Working(_Electrode):
-    """The working electrode; ``active`` and ``loading`` are of the active material alone."""
+    """The working electrode; ``active`` and ``loading`` are of the active material alone.
+
+    ``particle_radius_m`` is that of its particles: a diffusion coefficient goes with its square.
+    """
 
     material: str | None = None
     active: str | None = None
     loading_kg_per_m2: Loading | None = Field(None, alias="loading")
     one_c_A_per_kg: SpecificRate | None = Field(None, alias="1C")
+    particle_radius_m: Length | None = Field(None, alias="particle radius")
 
     @model_validator(mode="after")
     def _named_and_sized(self) -> Working:

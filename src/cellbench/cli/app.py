@@ -8,6 +8,7 @@ import typer
 
 from cellbench import __version__
 from cellbench.cli import campaign, look, prepare, sim
+from cellbench.cli.replicates import replicates
 from cellbench.cli.run import run
 
 app = typer.Typer(
@@ -47,5 +48,6 @@ app.command()(look.show)
 app.command()(look.report)
 app.command()(look.export)
 app.command()(look.analyze)
+app.command()(replicates)
 app.add_typer(sim.app, name="sim")
 app.add_typer(campaign.app, name="campaign")

@@ -21,6 +21,7 @@ _CCD: tuple[Column, ...] = (
 )
 _CONDUCTIVITY: tuple[Column, ...] = (
     ("step", "spectrum"),
+    ("time_h", "h"),
     ("stack_pressure_MPa", "MPa"),
     ("highest_pressure_MPa", "pressed with / MPa"),
     ("temperature_degC", "°C"),
@@ -60,8 +61,6 @@ _CAPACITY: tuple[Column, ...] = (
     ("discharge_mAh_cm2", "discharge / mAh/cm²"),
     ("coulombic_efficiency_percent", "CE / %"),
     ("energy_efficiency_percent", "energy efficiency / %"),
-    ("charge_mWh", "charge / mWh"),
-    ("discharge_mWh", "discharge / mWh"),
     ("charge_mean_V", "mean charge / V"),
     ("discharge_mean_V", "mean discharge / V"),
     ("ended_charge", "charge ended"),
@@ -77,6 +76,34 @@ _RETENTION: tuple[Column, ...] = (
     ("discharge_mAh_g", "discharge / mAh/g"),
     ("discharge_mAh_cm2", "discharge / mAh/cm²"),
     ("retention_percent", "retention / %"),
+)
+_CONSISTENCY: tuple[Column, ...] = (
+    ("step", "spectrum"),
+    ("time_s", "s"),
+    ("rms_residual_percent", "rms residual / %"),
+    ("worst_residual_percent", "worst residual / %"),
+    ("elements", "RC elements"),
+    ("mu", "mu"),
+    ("consistent", "consistent"),
+)
+_PEAKS: tuple[Column, ...] = (
+    ("cycle", "cycle"),
+    ("direction", "direction"),
+    ("potential_V", "potential / V"),
+    ("height", "height"),
+    ("width_mV", "width / mV"),
+)
+_PULSES: tuple[Column, ...] = (
+    ("step", "pulse"),
+    ("direction", "direction"),
+    ("potential_V", "potential before / V"),
+    ("current_density_mA_cm2", "mA/cm²"),
+    ("R_1s_ohm", "R(1 s) / Ω"),
+    ("R_10s_ohm", "R(10 s) / Ω"),
+    ("R_30s_ohm", "R(30 s) / Ω"),
+    ("R_end_ohm", "R at the end / Ω"),
+    ("R_end_ohm_cm2", "at the end / Ω cm²"),
+    ("pulse_s", "pulse / s"),
 )
 _RATES: tuple[Column, ...] = (
     ("rate_C", "C-rate"),
@@ -143,8 +170,10 @@ _TRACKS: tuple[Column, ...] = (
 )
 _GITT: tuple[Column, ...] = (
     ("step", "pulse"),
+    ("direction", "direction"),
     ("potential_V", "potential / V"),
     ("D_cm2_s", "D / cm²/s"),
+    ("D_sphere_cm2_s", "D of the sphere / cm²/s"),
     ("pulse_s", "s"),
     ("steady_change_mV", "relaxed change / mV"),
     ("transient_change_mV", "change in the pulse / mV"),
@@ -194,11 +223,16 @@ KNOWN: dict[str, tuple[Spec, ...]] = {
     "coulombic_efficiency": (("By cycle", "rows", _EFFICIENCY),),
     "cyclic_voltammetry": (("Waves", "waves", _WAVES), ("Scans", "scans", _SCANS)),
     "distribution_of_relaxation_times": (("Processes", "processes", _TIMES),),
-    "dq_dv": (("Peaks, followed over the cycles", "tracks", _TRACKS),),
+    "dq_dv": (
+        ("Peaks, followed over the cycles", "tracks", _TRACKS),
+        ("Peaks of every half-cycle", "peaks", _PEAKS),
+    ),
     "electronic_conductivity": (("By step", "steps", _ELECTRONIC),),
     "fabrication_pressure": (("By pressing", "pressings", _PRESSINGS),),
     "gitt": (("By pulse", "rows", _GITT),),
     "interface_resistance": (("By spectrum", "spectra", _INTERFACE),),
+    "kramers_kronig": (("By spectrum", "spectra", _CONSISTENCY),),
+    "pulse_resistance": (("By pulse", "rows", _PULSES),),
     "rate_table": (("By rate", "rates", _RATES),),
     "replicates": (("Over the cells", "quantities", _REPLICATES),),
     "resistance_growth": (("By spectrum", "spectra", _GROWTH),),

@@ -7,13 +7,13 @@ thinned to what a page can show.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from cellbench.analysis.dataset import FloatArray, Result
+from cellbench.analysis.dataset import Dataset, FloatArray
 
 MOST_POINTS = 500
 MOST_CURVES = 10
@@ -23,22 +23,29 @@ Values: TypeAlias = Sequence[float | None] | FloatArray
 
 @dataclass(frozen=True)
 class Axis:
-    """A labelled axis; one that starts at zero may still reach below it."""
+    """A labelled axis; one from zero may still reach below it, a ``whole`` one has no halves."""
 
     name: str
     unit: str = ""
     log: bool = False
     from_zero: bool = False
+    whole: bool = False
 
     def data(self) -> dict[str, Any]:
         """As the page's script takes it."""
         label = f"{self.name} / {self.unit}" if self.unit else self.name
-        return {"label": label, "unit": self.unit, "log": self.log, "zero": self.from_zero}
+        flags = {"log": self.log, "zero": self.from_zero, "whole": self.whole}
+        return {"label": label, "unit": self.unit, **flags}
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One line or set of points. ``along`` from 0 to 1 is its place on the colour scale."""
+    """One line or set of points, coloured by its order among the plot's curves.
+
+    ``along`` from 0 to 1 is its place on the colour scale instead; ``tone`` the name of a colour
+    that means something ("good", "warn-fill", "bad", "soft"); one without a label has no entry in
+    the legend. ``errors`` are half-widths of vertical bars.
+    """
 
     label: str
     x: Values
@@ -47,6 +54,7 @@ class Curve:
     along: float | None = None
     right: bool = False
     errors: Values | None = None
+    tone: str = ""
 
     def data(self) -> dict[str, Any]:
         """As the page's script takes it, without points that are not there."""
@@ -60,6 +68,8 @@ class Curve:
             "along": self.along,
             "right": self.right,
         }
+        if self.tone:
+            made["tone"] = self.tone
         if self.errors is not None:
             made["errors"] = [_short(e) if _there(e) else None for _, _, e in kept]
         return made
@@ -67,7 +77,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Plot:
-    """A titled plot; ``scale`` names what the colours go along, with the labels of both ends."""
+    """A titled plot; ``scale`` names what the colours go along, with the labels of both ends.
+
+    ``top`` names a second horizontal axis and its ticks: places on the first one, and their labels.
+    """
 
     title: str
     x: Axis
@@ -75,6 +88,7 @@ class Plot:
     curves: list[Curve] = field(default_factory=list)
     right: Axis | None = None
     scale: tuple[str, str, str] | None = None
+    top: tuple[str, list[float], list[str]] | None = None
 
     def data(self) -> dict[str, Any]:
         """As the page's script takes it."""
@@ -85,10 +99,22 @@ class Plot:
             "right": self.right.data() if self.right else None,
             "curves": [made for curve in self.curves if (made := curve.data())["x"]],
             "scale": list(self.scale) if self.scale else None,
+            "top": list(self.top) if self.top else None,
         }
 
 
-def column(rows: Iterable[Result], key: str) -> list[float | None]:
+CYCLE = Axis("cycle", whole=True)
+
+
+def potential_axis(dataset: Dataset) -> Axis:
+    """The axis of the working electrode's potential, or of the plain voltage."""
+    reference = dataset.geometry.reference
+    if reference == "at the terminals":
+        return Axis("voltage", "V")
+    return Axis(f"potential {reference}", "V")
+
+
+def column(rows: Iterable[Mapping[str, Any]], key: str) -> list[float | None]:
     """One column of a result's rows."""
     return [row.get(key) for row in rows]
 

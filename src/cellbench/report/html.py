@@ -17,6 +17,7 @@ from markupsafe import Markup
 from cellbench.analysis.dataset import Dataset, Result
 from cellbench.report.conditions import condition_rows, instrument_table, step_rows
 from cellbench.report.drawers import plots_of
+from cellbench.report.numbers import numbers_table
 from cellbench.report.plots import page_data
 from cellbench.report.record import PROTOCOL, Record
 from cellbench.report.spectra import drawn_spectra, spectra_table
@@ -34,7 +35,7 @@ from cellbench.report.wording import (
 from cellbench.store import Run, RunReader
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment
 
 
 @dataclass(frozen=True)
@@ -60,30 +61,37 @@ def render(reader: RunReader, run: Run, dataset: Dataset, results: Mapping[str, 
     record = Record(reader, run)
     spectra = drawn_spectra(dataset)
     findings = [_finding(name, dataset, result) for name, result in results.items()]
-    return _template().render(
-        run=run,
-        record=record,
-        banner=banner(run),
-        findings=findings,
-        without_result=[
-            title_of(name) for name in record.environment.get("analyses", ()) if name not in results
-        ],
-        conditions=condition_rows(record, dataset),
-        instruments=instrument_table(record),
-        steps=step_rows(record, dataset),
-        spectra=spectra_table(spectra) if spectra else None,
-        protocol=reader.documents.get(PROTOCOL, ""),
-        data=page_data(record, dataset, spectra, results, [one.curves for one in findings]),
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            run=run,
+            record=record,
+            banner=banner(run),
+            findings=findings,
+            without_result=[
+                title_of(name)
+                for name in record.environment.get("analyses", ())
+                if name not in results
+            ],
+            conditions=condition_rows(record, dataset),
+            instruments=instrument_table(record),
+            steps=step_rows(record, dataset),
+            spectra=spectra_table(spectra) if spectra else None,
+            protocol=reader.documents.get(PROTOCOL, ""),
+            data=page_data(record, dataset, spectra, [one.curves for one in findings]),
+        )
     )
 
 
 def _finding(name: str, dataset: Dataset, result: Result) -> Finding:
     lines = [powers(line).strip() for line in described(name, result)]
+    plain = numbers_table(result)
     return Finding(
         name=title_of(name),
         verdict=str(result.get("verdict") or "").replace("_", " "),
         lines=[_label_and_text(line) for line in lines],
-        tables=result_tables(name, result),
+        tables=[*result_tables(name, result), *([plain] if plain else [])],
         curves=plots_of(name, dataset, result),
     )
 
@@ -97,18 +105,19 @@ def _label_and_text(line: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _template() -> Template:
+def environment() -> Environment:
+    """What templates are rendered with: filters, our own files, escaping of all else."""
     from jinja2 import Environment, PackageLoader  # noqa: PLC0415 (only for who makes a report)
 
-    environment = Environment(
+    made = Environment(
         loader=PackageLoader("cellbench.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clock": clock, "powers": powers, "utc": utc, "duration": duration}
-    environment.globals |= {"count": count, "asset": _asset}
-    return environment.get_template("page.html.j2")
+    made.filters |= {"clock": clock, "powers": powers, "utc": utc, "duration": duration}
+    made.globals |= {"count": count, "asset": _asset}
+    return made
 
 
 def _asset(name: str) -> Markup:

@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cellbench.analysis.dataset import Dataset, Result, Series, StepData
+from cellbench.analysis.dataset import Dataset, Series, StepData
 from cellbench.report.record import Record
-from cellbench.report.spectra import Drawn, plot_data
+from cellbench.report.spectra import Drawn, colours, plot_data
 from cellbench.report.traces import Points, Trace, gaps_of, pauses_of, points, time_unit
 from cellbench.report.wording import number
 
@@ -21,18 +21,27 @@ def page_data(
     record: Record,
     dataset: Dataset,
     spectra: Sequence[Drawn],
-    results: Mapping[str, Result],
     curves: Sequence[Sequence[dict[str, Any]]],
 ) -> Markup:
     """All plots as JSON that can stand inside a script element; curves by analysis, in order."""
-    content = {
+    return as_script({
         "time": time_plot(record, dataset),
-        "nyquist": [plot_data(drawn) for drawn in spectra],
-        "levels": [plot for name in results for plot in _level_plots(name, results[name])],
+        "nyquist": nyquist_plot(dataset, spectra),
         "curves": curves,
-    }
+    })  # fmt: skip
+
+
+def as_script(content: Mapping[str, Any]) -> Markup:
+    """JSON that can stand inside a script element."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704 ("<" is the only way out of a script)
+
+
+def nyquist_plot(dataset: Dataset, spectra: Sequence[Drawn]) -> dict[str, Any]:
+    """The spectra with their places on one scale of colours."""
+    found = colours(dataset, [drawn.spectrum for drawn in spectra])
+    drawn = [plot_data(one, along) for one, along in zip(spectra, found.along, strict=True)]
+    return {"spectra": drawn, "scale": list(found.scale)}
 
 
 def time_plot(record: Record, dataset: Dataset) -> dict[str, Any]:
@@ -84,58 +93,3 @@ def _span(step: StepData, dataset: Dataset, unit_s: float) -> list[dict[str, Any
         return []
     start, end = (round(moment / unit_s, 6) for moment in (step.start_s, step.end_s))
     return [{"from": start, "to": end, "kind": kind, "label": label}]
-
-
-# --- Against current density or pressure --------------------------------------------------------
-
-
-def _level_plots(name: str, result: Result) -> list[dict[str, Any]]:
-    match name.strip().replace(" ", "_"):
-        case "ccd":
-            return _ccd_plots(result)
-        case "interface_resistance":
-            return _pressure_plots(result)
-        case _:
-            return []
-
-
-def _ccd_plots(result: Result) -> list[dict[str, Any]]:
-    rows = [row for row in result.get("steps", []) if row["current_density_mA_cm2"]]
-    rows.sort(key=lambda row: float(row["current_density_mA_cm2"]))
-    common = {
-        "along": "current density",
-        "along_unit": "mA/cm²",
-        "log": True,
-        "x": [row["current_density_mA_cm2"] for row in rows],
-        "verdicts": [row["verdict"] for row in rows],
-    }
-    return [
-        common | {"name": "|V|", "unit": "V", "y": [_magnitude(row) for row in rows]},
-        common | _column("apparent ASR", "Ω cm²", rows, "ASR_apparent_ohm_cm2"),
-    ]
-
-
-def _column(name: str, unit: str, rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
-    return {"name": name, "unit": unit, "y": [row[key] for row in rows]}
-
-
-def _magnitude(row: Mapping[str, Any]) -> float | None:
-    known = [row[f"voltage_{sign}_V"] for sign in ("positive", "negative")]
-    values = [abs(value) for value in known if value is not None]
-    return sum(values) / len(values) if values else None
-
-
-def _pressure_plots(result: Result) -> list[dict[str, Any]]:
-    rows = [row for row in result.get("spectra", []) if row["stack_pressure_MPa"] is not None]
-    rows.sort(key=lambda row: float(row["stack_pressure_MPa"]))
-    common = {
-        "along": "stack pressure",
-        "along_unit": "MPa",
-        "log": False,
-        "x": [row["stack_pressure_MPa"] for row in rows],
-        "verdicts": [],
-    }
-    return [
-        common | _column("R electrolyte", "Ω", rows, "R_electrolyte_ohm"),
-        common | _column("R interface", "Ω", rows, "R_interface_ohm"),
-    ]

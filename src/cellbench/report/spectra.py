@@ -5,7 +5,6 @@ The lines are the analyses' own circuits.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +15,17 @@ from cellbench.analysis.circuits import ConstantPhase, Element, Fit
 from cellbench.analysis.dataset import Dataset, Spectrum
 from cellbench.analysis.equivalents import followed
 from cellbench.analysis.kramers_kronig import residual_percent
+from cellbench.report.curves import place
 from cellbench.report.tables import Table
 from cellbench.report.wording import number, with_error
 
 _LINE_POINTS = 120
+_BIAS_V = 0.02
+#: By heading: attribute of a spectrum, by what share it has to vary, scale and offset to its unit.
+_CONDITIONS = {
+    "stack pressure / MPa": ("stack_pressure_Pa", 0.1, 1e-6, 0.0),
+    "temperature / °C": ("temperature_K", 0.01, 1.0, -273.15),
+}
 #: The element that is known without its arc: it is the high-frequency intercept.
 _INTERCEPT = "bulk"
 
@@ -45,11 +51,70 @@ def drawn_spectra(dataset: Dataset) -> list[Drawn]:
     ]
 
 
-def plot_data(drawn: Drawn) -> dict[str, Any]:
-    """Points and fitted line as a plot takes them: Z' and -Z'' in ohm, frequencies in Hz."""
+@dataclass(frozen=True)
+class Colours:
+    """What the colours of a series of spectra stand for: a heading, both ends, a place for each."""
+
+    name: str
+    first: str
+    last: str
+    along: list[float]
+
+    @property
+    def scale(self) -> tuple[str, str, str]:
+        """As a plot's legend takes it."""
+        return self.name, self.first, self.last
+
+
+def colours(dataset: Dataset, spectra: Sequence[Spectrum]) -> Colours:
+    """What a series is coloured by: stack pressure or temperature where they vary, else time.
+
+    A ramp of currents is coloured in its order.
+    """
+    known = _coloured_by(dataset, spectra)
+    if known is None or not spectra:
+        places = [place(index, len(spectra)) for index in range(len(spectra))]
+        return Colours("spectrum", "1", str(len(spectra)), places)
+    name, values = known
+    low, high = min(values), max(values)
+    along = _ranked(values) if _uneven(values) else _scaled_places(values)
+    return Colours(name, number(low, 3), number(high, 3), along)
+
+
+def _uneven(values: Sequence[float]) -> bool:
+    """Whether most values crowd at one end, so that they would all look alike."""
+    return not 0.2 < float(np.median(_scaled_places(values))) < 0.8
+
+
+def _scaled_places(values: Sequence[float]) -> list[float]:
+    low, wide = min(values), (max(values) - min(values)) or 1.0
+    return [round((value - low) / wide, 4) for value in values]
+
+
+def _ranked(values: Sequence[float]) -> list[float]:
+    ordered = sorted(set(values))
+    return [round(place(ordered.index(value), len(ordered)), 4) for value in values]
+
+
+def _coloured_by(dataset: Dataset, spectra: Sequence[Spectrum]) -> tuple[str, list[float]] | None:
+    if any(_current_before(dataset, one) for one in spectra) and not _same_current(dataset):
+        return None
+    for name, (attribute, share, scale, offset) in _CONDITIONS.items():
+        values = [getattr(one, attribute) for one in spectra]
+        if None not in values and _varies(values, share):
+            return name, [value * scale + offset for value in values]
+    return "time / h", [one.time_s / 3600 for one in spectra]
+
+
+def plot_data(drawn: Drawn, along: float = 0.0) -> dict[str, Any]:
+    """Points and fitted line as a plot takes them: Z' and -Z'' in ohm, frequencies in Hz.
+
+    ``along`` from 0 to 1 is the place on the colour scale.
+    """
     frequency_Hz, impedance_ohm = drawn.spectrum.descending()
     data: dict[str, Any] = {
         "label": drawn.label,
+        "along": along,
         "frequency": _rounded(frequency_Hz),
         "re": _rounded(impedance_ohm.real),
         "im": _rounded(-impedance_ohm.imag),
@@ -114,18 +179,32 @@ def _fits(dataset: Dataset, spectra: Sequence[Spectrum]) -> Iterator[Fit | None]
 
 def _labels(dataset: Dataset, spectra: Sequence[Spectrum]) -> list[str]:
     """What tells the spectra apart: the current before each, and what varies between them."""
-    names = ("stack_pressure_Pa", "temperature_K")
-    varying = {name for name, share in zip(names, (0.1, 0.01), strict=True)
-               if _varies([getattr(one, name) for one in spectra], share)}  # fmt: skip
+    varying = {
+        attribute
+        for attribute, share, _, _ in _CONDITIONS.values()
+        if _varies([getattr(one, attribute) for one in spectra], share)
+    }
+    if dataset.geometry.layout in {"full", "half"} and _moves([one.bias_V for one in spectra]):
+        varying.add("bias_V")
     labels = [_label(dataset, one, varying) for one in spectra]
-    alike = len(set(labels)) < len(labels)
-    return [_timed(label, one) if alike else label
-            for label, one in zip(labels, spectra, strict=True)]  # fmt: skip
+    if len(spectra) == 1:
+        return [labels[0] or spectra[0].step]
+    if all(labels) and len(set(labels)) == len(labels):
+        return labels
+    # Where nothing else tells two spectra apart, their time does.
+    times = [f"{one.time_s / 3600:.4g} h" for one in spectra]
+    return [f"{label}, {at}" if label else at for label, at in zip(labels, times, strict=True)]
 
 
-def _timed(label: str, spectrum: Spectrum) -> str:
-    """Where nothing else tells two spectra apart, their time does."""
-    return f"{label}, {spectrum.time_s / 3600:.4g} h"
+def _moves(volts: Sequence[float | None]) -> bool:
+    known = [value for value in volts if value is not None]
+    return bool(known) and max(known) - min(known) > _BIAS_V
+
+
+def _same_current(dataset: Dataset) -> bool:
+    """Whether all plain currents of the run are alike, as in cycling: then they tell nothing."""
+    amperes = {abs(step.number("current_A") or 0.0) for step in dataset.steps_of("current")}
+    return len({round(value, 9) for value in amperes} - {0.0}) < 2
 
 
 def _varies(values: Sequence[float | None], share: float) -> bool:
@@ -139,16 +218,14 @@ def _label(dataset: Dataset, spectrum: Spectrum, varying: set[str]) -> str:
         parts.append(f"{spectrum.stack_pressure_Pa / 1e6:.1f} MPa")
     if "temperature_K" in varying and spectrum.temperature_K is not None:
         parts.append(f"{spectrum.temperature_K - 273.15:.1f} °C")
-    return ", ".join(part for part in parts if part) or _place_of(spectrum.step)
-
-
-def _place_of(path: str) -> str:
-    """A step's name without the passes of its loops, which its time tells better."""
-    looped = re.search(r"\[\d+\]", path)
-    return re.sub(r"\[\d+\]", "", path).rpartition("/")[2] if looped else path
+    if "bias_V" in varying and spectrum.bias_V is not None:
+        parts.append(f"{dataset.geometry.potential_V(spectrum.bias_V):.2f} V")
+    return ", ".join(part for part in parts if part)
 
 
 def _current_before(dataset: Dataset, spectrum: Spectrum) -> str:
+    if _same_current(dataset):
+        return ""
     currents = [step for step in dataset.steps_of("current") if step.number("current_A")]
     if not currents:
         return ""

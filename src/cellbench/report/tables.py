@@ -87,7 +87,8 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
         case int(value) | float(value) if key.endswith(_FINE):
             return number(value, 5)
         case int(value) | float(value):
-            return with_error(value, _error(row, key))
+            error = _error(row, key)
+            return number(value) if error is None else with_error(value, error)
         case _:
             return "" if key == "reason" else number(None)
 

@@ -41,6 +41,10 @@ def with_error(value: float, error: float | None) -> str:
     """A value and its standard error, both to the error's second digit: 283.95 ± 0.07."""
     if error is None or not 0 < error < math.inf:
         return number(value, 3)
+    if 0 < max(abs(value), error) < 1e-4:
+        power = math.floor(math.log10(max(abs(value), error)))
+        scaled = with_error(value / 10.0**power, error / 10.0**power)
+        return f"({scaled})e{power}".replace("-", MINUS)
     decimals = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", MINUS)
 

@@ -1,12 +1,12 @@
 /* What every plot of a report shares: colours, numbers as text, axes, a place on the page.
-   The template puts the six scripts of a report into one function, so that they see each other;
+   The template puts the scripts of a report into one function, so that they see each other;
    the numbers are in the page as JSON, and nothing is loaded from anywhere. */
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const root = document.documentElement;
 const AXIS = 62;     // width of a vertical axis, px
 const RIGHT = 44;    // width of the one on the right
-const FOOT = 40;     // height of a horizontal axis with its label, px
+const FOOT = 44;     // height of a horizontal axis with its label, px
 const MARGIN = 10;
 const FONT = "12px system-ui, sans-serif";
 const LEAST = {voltage: 0.002, current: 1e-4, temperature: 1, "stack pressure": 0.1};  // least height of an axis, in its unit
@@ -26,11 +26,20 @@ function element(tag, content, attributes = {}) {
   return node;
 }
 
+// A thin frame around what is drawn, as in print.
+function boxed({ctx, bbox}) {
+  ctx.save();
+  ctx.strokeStyle = colour("frame");
+  ctx.lineWidth = devicePixelRatio;
+  ctx.strokeRect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.restore();
+}
+
 function axis(label, more = {}) {
   return {
-    label, labelSize: 18, labelGap: 0, labelFont: FONT, font: FONT, gap: 4, size: AXIS - 18,
+    label, labelSize: 18, labelGap: 2, labelFont: FONT, font: FONT, gap: 4, size: AXIS - 18,
     stroke: colour("soft"), grid: {stroke: colour("grid"), width: 1},
-    ticks: {stroke: colour("grid"), width: 1, size: 4}, values: ticks, ...more,
+    ticks: {stroke: colour("frame"), width: 1, size: 4}, values: ticks, ...more,
   };
 }
 

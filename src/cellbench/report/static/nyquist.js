@@ -12,11 +12,10 @@ function ordered(index, count) {
     Math.round(value + part * (RAMP[base + 1][channel] - value))).join(",")})`;
 }
 
-// The same number of ohms per pixel in both directions.
+// The same number of ohms per pixel in both directions; what is to spare lies on the right.
 function equalView(width, height, [left, right], [bottom, top]) {
   const scale = Math.max((right - left) / width, (top - bottom) / height) || 1;
-  const middle = (left + right) / 2;
-  return {x: [middle - scale * width / 2, middle + scale * width / 2], y: [bottom, bottom + scale * height]};
+  return {x: [left, left + scale * width], y: [bottom, bottom + scale * height]};
 }
 
 // The points that a view shows at first: a blocking electrode's spike only where it begins.
@@ -41,15 +40,6 @@ function nyquistHeight(width, spectra) {
   const {left, right, bottom, top} = bounds(framed(spectra, false));
   const across = 1.1 * (right - left), up = 1.15 * (top - bottom);
   return FOOT + MARGIN + Math.round(Math.min(440, Math.max(200, width * up / (across || 1))));
-}
-
-// 1, 2, 5 in every decade of a logarithmic axis.
-function decades(_, __, low, high) {
-  const found = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
-    for (const digit of [1, 2, 5]) found.push(Number(`${digit}e${power}`));
-  }
-  return found.filter((value) => value >= low && value <= high);
 }
 
 function drawSpectrum(chart, spectrum, stroke) {
@@ -94,7 +84,7 @@ function nyquistPlot() {
   const holder = document.getElementById("nyquist-plot");
   if (!holder) return;
   holder.replaceChildren();
-  const spectra = data.nyquist, hidden = new Set();
+  const {spectra, scale} = data.nyquist, hidden = new Set();
   const height = nyquistHeight(holder.clientWidth - AXIS - MARGIN, spectra);
   const spot = place(holder, "Nyquist, points measured and lines fitted", "Ω", height);
   const inner = () => [spot.width() - AXIS - MARGIN, height - FOOT - MARGIN];
@@ -113,9 +103,9 @@ function nyquistPlot() {
     cursor: {points: {show: false}, drag: {x: true, y: true, setScale: false, dist: 5},
       bind: {dblclick: () => fitted(true)}},
     hooks: {
-      draw: [(self) => spectra.forEach((one, index) => {
-        if (!hidden.has(one)) drawSpectrum(self, one, ordered(index, spectra.length));
-      })],
+      draw: [(self) => spectra.forEach((one) => {
+        if (!hidden.has(one)) drawSpectrum(self, one, ordered(one.along, 2));
+      }), boxed],
       setCursor: [(self) => { spot.output.textContent = self.cursor.left < 0 ? "" : nearest(self, shown(), self.cursor.left, self.cursor.top); }],
       setSelect: [(self) => {
         const {left, top, width, height: tall} = self.select;
@@ -127,24 +117,24 @@ function nyquistPlot() {
     },
   }, [view.x, view.y], spot.canvas);
   charts.push({chart, spot, after: fitted(false)});
-  holder.append(legend(spectra, hidden, () => chart.redraw(false), fitted));
+  holder.append(legend(spectra, scale, hidden, () => chart.redraw(false), fitted));
 }
 
 // Both ends of the colour scale, where there are too many to name each.
 function rampKey(name, first, last) {
   const key = element("span", "", {class: "curve-key"});
   const stops = [0, 0.25, 0.5, 0.75, 1].map((at) => ordered(at, 2)).join(",");
-  key.append(element("span", `${name} ${first}`.trim()),
+  key.append(element("span", `${name}  ${first}`),
     element("i", "", {class: "ramp", style: `background:linear-gradient(to right,${stops})`}), element("span", last));
   return key;
 }
 
-function legend(spectra, hidden, redraw, fitted) {
+function legend(spectra, scale, hidden, redraw, fitted) {
   const list = element("div", "", {class: "legend", role: "group", "aria-label": "Spectra shown"});
-  if (spectra.length > MOST_NAMED) list.append(rampKey("", spectra[0].label, spectra[spectra.length - 1].label));
-  else spectra.forEach((spectrum, index) => {
+  if (spectra.length > MOST_NAMED) list.append(rampKey(...scale));
+  else spectra.forEach((spectrum) => {
     const button = element("button", spectrum.label, {type: "button", "aria-pressed": "true"});
-    button.prepend(element("i", "", {style: `background:${ordered(index, spectra.length)}`}));
+    button.prepend(element("i", "", {style: `background:${ordered(spectrum.along, 2)}`}));
     button.onclick = () => {
       if (!hidden.delete(spectrum)) hidden.add(spectrum);
       button.setAttribute("aria-pressed", String(!hidden.has(spectrum)));

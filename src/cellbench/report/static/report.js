@@ -3,7 +3,6 @@
 function drawAll() {
   for (const {chart} of charts.splice(0)) chart.destroy();
   if (data.time.panels.length) timePlot();
-  levelPlots();
   curvePlots();
   nyquistPlot();
 }

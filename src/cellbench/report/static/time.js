@@ -67,7 +67,7 @@ function timeOptions(panel, index, panels, spot, zoom) {
     cursor: {sync: {key: "time"}, y: false, points: {size: 6}, drag: {x: true, y: false, dist: 5},
       bind: {dblclick: () => () => zoom(0, data.time.end)}},
     hooks: {
-      drawClear: [shadeSteps], draw: index === 0 ? [nameSteps] : [],
+      drawClear: [shadeSteps], draw: index === 0 ? [nameSteps, boxed] : [boxed],
       setCursor: [(chart) => { spot.output.textContent = timeReadout(chart, panel); }],
       setScale: [(chart, key) => { if (key === "x") zoom(chart.scales.x.min, chart.scales.x.max); }],
     },

@@ -1,0 +1,65 @@
+"""``cellbench replicates``: several cells under one protocol as one benchmark record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellbench.cli import options
+from cellbench.cli.output import print_json, told, writable_output
+
+if TYPE_CHECKING:
+    from cellbench.engine.evaluation import Evaluation
+    from cellbench.store import Store
+
+
+def replicates(
+    run_ids: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Ids of runs, or the ends of them.")
+    ],
+    analysis: Annotated[
+        list[str] | None,
+        typer.Option("--analysis", metavar="NAME", help="Repeatable; by default the runs' own."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="An HTML file to write the record to.")
+    ] = None,
+    store: options.StorePath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Put several runs of one protocol together: mean, spread, failure rate.
+
+    Cells that failed (stopped, refused at screening, or without a result) are counted and shown,
+    but are not in the means. Three cells or more make a benchmark.
+    """
+    with told(as_json=as_json):
+        from cellbench.report.benchmark import benchmark_record, describe, render
+        from cellbench.store import Store
+
+        if report is not None:
+            writable_output(report, ".html")
+        with Store(store, make=False) as opened:
+            cells = [_evaluated(opened, run_id, analysis) for run_id in run_ids]
+        record = benchmark_record(cells)
+        if report is not None:
+            report.write_text(render(cells, record), encoding="utf-8")
+        if as_json:
+            print_json(record)
+            return
+        for line in describe(record):
+            typer.echo(line)
+        if report is not None:
+            typer.echo(report)
+
+
+def _evaluated(opened: Store, run_id: str, analyses: list[str] | None) -> Evaluation:
+    from cellbench.engine.evaluation import evaluate
+    from cellbench.protocol import parse_card
+    from cellbench.store import RunReader
+
+    run = opened.find(run_id)
+    reader = RunReader(opened.run_path(run.id))
+    card = parse_card(reader.documents["cell"], f"the card of run {run.id}")
+    return evaluate(opened, run, card, analyses)
