@@ -111,7 +111,8 @@ class StepRunner:
             "step started", step=step.path, what=step.what, verb=step.verb, settings=settings
         )
         end = await self.run(step)
-        await journal.enter(
+        # Durable, with its samples, before the next entry that is awaited: the next step's start.
+        journal.enter_soon(
             "step ended",
             step=step.path,
             verb=step.verb,
