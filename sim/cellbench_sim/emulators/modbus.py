@@ -57,26 +57,25 @@ class ModbusServer:
         self._bank = bank
         self._unit = unit
         self._framer: FramerBase = framer(DecodePDU(is_server=True))
-        self._received = bytearray()
+        self._received = b""
 
     def reset(self) -> None:
         """Forget half a request."""
-        self._received.clear()
+        self._received = b""
 
     def feed(self, data: bytes, send: Callable[[bytes], None]) -> None:
         """Take in bytes and ``send`` the answer to each complete request."""
         self._received += data
         while self._received:
-            used, unit, transaction, pdu = self._decode()
+            used, unit, transaction, pdu = self._decode(self._received)
             if not used:
                 break
-            del self._received[:used]
+            self._received = self._received[used:]
             if pdu and unit == self._unit:
                 send(self._framer.encode(self._reply(pdu), unit, transaction))
 
-    def _decode(self) -> tuple[int, int, int, bytes]:
+    def _decode(self, frame: bytes) -> tuple[int, int, int, bytes]:
         """Return what the framer finds; what can never become a frame is dropped."""
-        frame = bytes(self._received)
         try:
             decoded = self._framer.decode(frame)
         except (IndexError, ValueError):
