@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cellbench import clock
 from cellbench.campaign.table import Row
 from cellbench.engine.evaluation import evaluate
-from cellbench.engine.run import Conductor, RunEnd
-from cellbench.engine.session import Session, prepare
+from cellbench.engine.session import prepare
+from cellbench.engine.simulation import conduct
 from cellbench.errors import CellbenchError
 from cellbench.store import Store
 
@@ -95,7 +94,7 @@ def run_job(job: Job, analyses: tuple[str, ...], store: Path | None = None) -> O
     try:
         session = prepare(job.protocol, cell=job.cell, sets=job.sets)
         with _store(store) as opened:
-            end = clock.run(_conduct(session, opened), virtual=True)
+            end = conduct(session, opened)
             names = dict.fromkeys([*session.program.analyses, *analyses])
             evaluation = evaluate(opened, end.run, session.card, list(names))
     except CellbenchError as error:
@@ -115,10 +114,3 @@ def _store(place: Path | None) -> Iterator[Store]:
         Store(Path(directory)) as opened,
     ):
         yield opened
-
-
-async def _conduct(session: Session, store: Store) -> RunEnd:
-    async with session.bench(None) as bench:
-        documents = session.documents(bench)
-        conductor = Conductor(session.program, bench, store, documents=documents, seed=session.seed)
-        return await conductor.conduct()
