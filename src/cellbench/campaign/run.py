@@ -1,8 +1,11 @@
-"""Running what the rows ask for: each distinct run once, two at a time, on the simulated bench."""
+"""Running what the rows ask for: each distinct run once, one per core, on the simulated bench."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -17,8 +20,6 @@ from cellbench.engine.session import prepare
 from cellbench.engine.simulation import conduct
 from cellbench.errors import CellbenchError
 from cellbench.store import Store
-
-WORKERS = 2
 
 
 @dataclass(frozen=True, order=True)
@@ -62,16 +63,16 @@ def outcomes(
         store: Directory under which each run's store is kept; by default none is.
         finished: Told of every run that has ended.
 
-    A run that fails, or takes its process with it, is an outcome with its failure.
+    A run that fails, or takes its process with it, is an outcome with its failure. Whatever ends
+    this early (Ctrl-C) ends the runs under way with it: on a simulated bench nothing is left on.
     """
     wanted: dict[Job, set[str]] = {}
     for row in rows:
         analyses = wanted.setdefault(job_of(row), set())
         if row.analysis is not None:
             analyses.add(row.analysis)
-    context = multiprocessing.get_context("spawn")
     found: dict[Job, Outcome] = {}
-    with ProcessPoolExecutor(min(WORKERS, len(wanted) or 1), context) as pool:
+    with _workers(len(wanted)) as pool:
         waiting: dict[Future[Outcome], Job] = {}
         for number, (job, names) in enumerate(wanted.items(), start=1):
             kept = None if store is None else store / f"{number:03d}-{job.protocol}-{job.cell}"
@@ -80,6 +81,52 @@ def outcomes(
             found[waiting[future]] = _outcome(future)
             finished(waiting[future])
     return found
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """As many processes as there are cores, or jobs if fewer; none outlives the context.
+
+    Their temporary files are under one directory of ours, which goes when they have gone.
+    """
+    count = max(1, min(jobs, _cores()))
+    context = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory,
+        ProcessPoolExecutor(count, context, _prepare_worker, (directory,)) as pool,
+    ):
+        try:
+            _start(pool)
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+
+
+def _start(pool: ProcessPoolExecutor) -> None:
+    """Start the processes (the first job does), where possible deaf to Ctrl-C from the outset."""
+    if sys.platform == "win32":
+        pool.submit(os.getpid)
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pool.submit(os.getpid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _cores() -> int:
+    """How many processes run at a time here (Python 3.13 knows what this process may use)."""
+    count = getattr(os, "process_cpu_count", os.cpu_count)()
+    return count or 1
+
+
+def _prepare_worker(directory: str) -> None:
+    """Leave Ctrl-C to the process that asked, and temporary files in its directory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tempfile.tempdir = directory
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:
