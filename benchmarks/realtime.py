@@ -60,9 +60,12 @@ async def _measure(address: str, duration_s: float) -> dict[str, Any]:
     worst_late_s = 0.0
     with tempfile.TemporaryDirectory() as directory:
         writer = RunWriter(Path(directory) / "run.sqlite", durable=True)
-        started, cpu = time.perf_counter(), time.process_time()
+        started = cpu = 0.0
         async with driver.run(technique, _LIMITS) as running:
             async for block in running:
+                # From the first row on: what comes before is the script on its way.
+                if not rows:
+                    started, cpu = time.perf_counter(), time.process_time()
                 voltages, currents = block.columns["voltage_V"], block.columns["current_A"]
                 writer.add_samples(
                     [
@@ -81,8 +84,10 @@ async def _measure(address: str, duration_s: float) -> dict[str, Any]:
         await writer.close()
     await driver.close()
     expected = round(duration_s * _RATE_HZ)
+    # The first row started the clock.
+    rate_Hz = (rows - 1) / seconds
     return {
-        "samples_per_s": round(rows / seconds),
+        "samples_per_s": round(rate_Hz),
         "expected": expected,
         "lost": max(0, expected - rows),
         "worst_late_ms": round(worst_late_s * 1e3, 1),

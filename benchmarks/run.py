@@ -1,4 +1,4 @@
-"""What cellbench costs: start-up, a whole run, each layer's share, and a real-time wire.
+"""What cellbench costs: start-up, runs short and long, each layer's share, a real-time wire.
 
     python benchmarks/run.py [--quick]
 
@@ -15,6 +15,7 @@ import sys
 
 from fits import fits
 from layers import layers
+from long import long
 from processes import processes
 from realtime import realtime
 
@@ -27,6 +28,7 @@ def main() -> None:
     repeats = 1 if chosen.quick else 5
     results = {
         "processes": processes(repeats),
+        "long": long(quick=chosen.quick),
         "layers": layers(2_000 if chosen.quick else 20_000),
         "fits": fits(repeats),
         "realtime": realtime(2.0 if chosen.quick else 10.0),

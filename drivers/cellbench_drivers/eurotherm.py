@@ -124,12 +124,11 @@ class Eurotherm:
         with wire(self.name):
             measured, set_point = await self._registers.read_registers(_PV, 2)
         summary = await self._alarm_summary(_signed(measured))
-        alarms = [text for bit, text in _ALARMS.items() if summary & bit]
         return ChamberState(
             time_s=asyncio.get_running_loop().time(),
             temperature_K=self._kelvin(measured),
             set_point_K=self._kelvin(set_point),
-            alarm=", ".join(alarms),
+            alarm=_alarms(summary),
             flags=int(Flag.SATURATED) if summary & _SENSOR_BREAK else 0,
         )
 
@@ -191,6 +190,10 @@ class Eurotherm:
 
     def _kelvin(self, word: int) -> float:
         return _signed(word) / self._scale + _ZERO_CELSIUS_K
+
+
+def _alarms(summary: int) -> str:
+    return ", ".join(text for bit, text in _ALARMS.items() if summary & bit) if summary else ""
 
 
 def _signed(word: int) -> int:

@@ -54,9 +54,15 @@ class _TimeSelector(selectors.BaseSelector):
         self.patient_holds = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = self._look(timeout)
+        self._turns += 1
+        ready = []
+        if self._turns >= _TURNS_PER_LOOK or timeout is None or self._speed is not None:
+            self._turns = 0
+            ready = self._real.select(0)
         if ready or (timeout is not None and timeout <= 0):
-            self._count_iteration()
+            self._idle_iterations += 1
+            if self._idle_iterations > BUSY_LOOP_ITERATIONS:
+                raise _stuck()
             return ready
         self._idle_iterations = 0
         if self.holds:
@@ -70,13 +76,6 @@ class _TimeSelector(selectors.BaseSelector):
         # A wait below a nanosecond is the rounding of a float; time must pass all the same.
         self.now_ns += max(1, round(timeout * _NS))
         return []
-
-    def _look(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._turns += 1
-        if self._turns < _TURNS_PER_LOOK and timeout is not None and self._speed is None:
-            return []
-        self._turns = 0
-        return self._real.select(0)
 
     def _pass_scaled(
         self, timeout: float | None, speed: float
@@ -106,14 +105,6 @@ class _TimeSelector(selectors.BaseSelector):
             )
         return ready
 
-    def _count_iteration(self) -> None:
-        self._idle_iterations += 1
-        if self._idle_iterations > BUSY_LOOP_ITERATIONS:
-            raise VirtualTimeError(
-                f"virtual time stands still: {BUSY_LOOP_ITERATIONS} turns of the event loop "
-                "without anything that waits (a busy loop?)"
-            )
-
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return self._real.register(fileobj, events, data)
 
@@ -128,6 +119,13 @@ class _TimeSelector(selectors.BaseSelector):
 
     def close(self) -> None:
         self._real.close()
+
+
+def _stuck() -> VirtualTimeError:
+    return VirtualTimeError(
+        f"virtual time stands still: {BUSY_LOOP_ITERATIONS} turns of the event loop "
+        "without anything that waits (a busy loop?)"
+    )
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and limits")
@@ -126,3 +127,30 @@ def test_help_and_version_answer(tmp_path: Path) -> None:
         )
         assert done.returncode == 0
         assert "cellbench" in done.stdout
+
+
+@posix_only
+def test_ctrl_c_ends_a_campaign_with_its_processes_and_temporary_files(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    # A session of its own: like a terminal's Ctrl-C, the signal then reaches every process.
+    with subprocess.Popen(
+        command("campaign", "reference"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        parent, workers = psutil.Process(process.pid), list[psutil.Process]()
+        while not workers and process.poll() is None:
+            time.sleep(0.1)
+            workers = parent.children(recursive=True)
+        time.sleep(1.0)
+        workers = parent.children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, out + err
+    assert err == "interrupted: the runs under way are dropped\n"
+    assert workers
+    assert not psutil.wait_procs(workers, timeout=5)[1]
+    assert not list(tmp_path.iterdir())

@@ -202,6 +202,36 @@ def test_a_creep_short_that_no_protocol_foresees_ends_the_run(run: Runner) -> No
     assert_at_open_circuit(ran)
 
 
+class _Overloads:
+    """A line on which some points of a spectrum, counted from 0, are marked as out of range."""
+
+    def __init__(self, points: set[int]) -> None:
+        self._points = points
+        self._count = -1
+
+    def __call__(self, line: bytes) -> bytes:
+        if not line.startswith(b"Pdc"):
+            return line
+        self._count += 1
+        return line.replace(b",10,", b",12,") if self._count in self._points else line
+
+
+@pytest.mark.parametrize(
+    ("points", "state"),
+    [({4, 5}, RunState.COMPLETED), ({4, 5, 6}, RunState.STOPPED)],
+    ids=["two points running", "three points running"],
+)
+def test_a_spectrum_is_blind_after_as_many_points_as_a_channel_after_rows(
+    points: set[int], state: RunState, run: Runner
+) -> None:
+    async def overload(simulator: Any, _bench: Any, _conductor: Any) -> None:
+        simulator.potentiostat.line.garble = _Overloads(points)
+
+    ran = run(HEAD + "  - eis: {from: 100 kHz, to: 10 Hz}\n", disturb=overload)
+    assert ran.end.state is state
+    assert ("out of the instrument's range" in ran.end.reason) == (state is RunState.STOPPED)
+
+
 def test_a_pressure_that_never_settles_is_a_failed_step(run: Runner) -> None:
     ran = run(
         "cellbench: 1\nname: A test\nsteps:\n"

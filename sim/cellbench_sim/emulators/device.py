@@ -43,16 +43,15 @@ class Timebase:
 
     def now(self) -> float:
         """Seconds since the bench was switched on."""
-        return self._on().time() - self._origin_s
+        if self._loop is None:
+            raise RuntimeError("the simulated bench is not switched on")
+        return self._loop.time() - self._origin_s
 
     def call_at(self, time_s: float, action: Callable[..., object], *args: Any) -> asyncio.Handle:
         """Call ``action`` when the bench's time reaches ``time_s``."""
-        return self._on().call_at(self._origin_s + time_s, action, *args)
-
-    def _on(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             raise RuntimeError("the simulated bench is not switched on")
-        return self._loop
+        return self._loop.call_at(self._origin_s + time_s, action, *args)
 
 
 class Wire(Stream):
@@ -138,7 +137,7 @@ class Emulator(ABC):
 
     def receive(self, data: bytes) -> None:
         """Take in bytes from the host, at the present time."""
-        if self._timebase.running and not self.line.silent:
+        if not self.line.silent:
             self._guarded(self._receive, data)
 
     async def watch(self) -> None:

@@ -1,7 +1,5 @@
 """The server's side of Modbus holding registers: frames by pymodbus, register banks by emulators.
 
-The answer to a read, most of what a device is asked, is put together here.
-
 Functions 3 (read), 6 (write one) and 16 (write several). Exceptions: 1 for any other function, 2
 for an address that does not exist or cannot be written, 3 for a value or count that is not allowed.
 """
@@ -13,15 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pymodbus.framer import FramerBase, FramerRTU, FramerSocket
-from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
-from pymodbus.pdu.register_message import (
-    WriteMultipleRegistersRequest,
-    WriteMultipleRegistersResponse,
-    WriteSingleRegisterResponse,
-)
+from pymodbus.pdu import DecodePDU
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
 _READ, _WRITE_ONE, _WRITE_MANY = 3, 6, 16
+_EXCEPTION_BIT = 0x80
 _READ_MAX, _WRITE_MAX = 125, 123
 _FRAME_MAX = 260
 
@@ -62,28 +56,26 @@ class ModbusServer:
     ) -> None:
         self._bank = bank
         self._unit = unit
-        self._decoder = DecodePDU(is_server=True)
-        self._framer: FramerBase = framer(self._decoder)
-        self._received = bytearray()
+        self._framer: FramerBase = framer(DecodePDU(is_server=True))
+        self._received = b""
 
     def reset(self) -> None:
         """Forget half a request."""
-        self._received.clear()
+        self._received = b""
 
     def feed(self, data: bytes, send: Callable[[bytes], None]) -> None:
         """Take in bytes and ``send`` the answer to each complete request."""
         self._received += data
         while self._received:
-            used, unit, transaction, pdu = self._decode()
+            used, unit, transaction, pdu = self._decode(self._received)
             if not used:
                 break
-            del self._received[:used]
+            self._received = self._received[used:]
             if pdu and unit == self._unit:
                 send(self._framer.encode(self._reply(pdu), unit, transaction))
 
-    def _decode(self) -> tuple[int, int, int, bytes]:
+    def _decode(self, frame: bytes) -> tuple[int, int, int, bytes]:
         """Return what the framer finds; what can never become a frame is dropped."""
-        frame = bytes(self._received)
         try:
             decoded = self._framer.decode(frame)
         except (IndexError, ValueError):
@@ -97,39 +89,38 @@ class ModbusServer:
         try:
             if pdu[0] == _READ:
                 return self._read(pdu)
-            response = self._perform(self._checked(pdu))
+            return self._write(pdu)
         except ModbusRefusal as refusal:
-            response = ExceptionResponse(pdu[0] & 0x7F, refusal.code)
-        return bytes([response.function_code]) + response.encode()
+            return bytes([pdu[0] | _EXCEPTION_BIT, refusal.code])
 
     def _read(self, pdu: bytes) -> bytes:
-        """Answer a read, which is most of what a device is asked."""
+        """Answer with the registers."""
         count = int.from_bytes(pdu[3:5], "big")
         if len(pdu) != 5 or not 1 <= count <= _READ_MAX:
             raise ModbusRefusal(ILLEGAL_VALUE)
         words = self._bank.read_registers(int.from_bytes(pdu[1:3], "big"), count)
         return struct.pack(f">BB{count}H", _READ, 2 * count, *words)
 
-    def _checked(self, pdu: bytes) -> ModbusPDU:
-        """Return the request, once its length and counts agree."""
+    def _write(self, pdu: bytes) -> bytes:
+        """Answer with the head of the request, once its values are taken."""
+        data = self._written(pdu)
+        words = struct.unpack(f">{len(data) // 2}H", data)
+        self._bank.write_registers(int.from_bytes(pdu[1:3], "big"), words)
+        return pdu[:5]
+
+    def _written(self, pdu: bytes) -> bytes:
+        """Return the values of a write, once its length and counts agree."""
         function, size, count = pdu[0], len(pdu), int.from_bytes(pdu[3:5], "big")
         if function == _WRITE_ONE:
-            good = size == 5
+            good, data = size == 5, pdu[3:]
         elif function == _WRITE_MANY:
             good = 1 <= count <= _WRITE_MAX and size == 6 + 2 * count and pdu[5] == 2 * count
+            data = pdu[6:]
         else:
             raise ModbusRefusal(ILLEGAL_FUNCTION)
-        request = self._decoder.decode(pdu) if good else None
-        if request is None:
+        if not good:
             raise ModbusRefusal(ILLEGAL_VALUE)
-        return request
-
-    def _perform(self, request: ModbusPDU) -> ModbusPDU:
-        address = request.address
-        self._bank.write_registers(address, request.registers)
-        if isinstance(request, WriteMultipleRegistersRequest):
-            return WriteMultipleRegistersResponse(address=address, count=request.count)
-        return WriteSingleRegisterResponse(address=address, registers=request.registers)
+        return data
 
 
 def _is_not_mbap(framer: FramerBase, frame: bytes) -> bool:

@@ -207,22 +207,21 @@ class PlcPressEmulator(Emulator):
         return [self._status(), self._alarm(), *struct.unpack("<8H", floats)]
 
     def _status(self) -> int:
-        press, status = self._press, 0
-        bits = {
-            Status.ENABLED: self._enabled,
-            Status.MOVING: press.moving,
-            Status.AT_TARGET: press.at_target,
-            Status.FORCE_CONTROL: self._enabled and press.setpoint_N > 0,
-            Status.E_STOP: self._e_stop,
-            Status.OVER_FORCE: press.over_force,
-            Status.OIL_LOW: self._oil_low,
-            Status.HOST_LOST: self._host_lost,
-        }
-        for bit, is_set in bits.items():
-            if is_set:
-                status |= bit.value
+        press = self._press
         ready = self._alarm() is Alarm.NONE
-        return status | (Status.READY.value if ready else Status.ALARM.value)
+        bits = (
+            (Status.READY, ready),
+            (Status.ENABLED, self._enabled),
+            (Status.MOVING, press.moving),
+            (Status.AT_TARGET, press.at_target),
+            (Status.FORCE_CONTROL, self._enabled and press.setpoint_N > 0),
+            (Status.ALARM, not ready),
+            (Status.E_STOP, self._e_stop),
+            (Status.OVER_FORCE, press.over_force),
+            (Status.OIL_LOW, self._oil_low),
+            (Status.HOST_LOST, self._host_lost),
+        )
+        return sum(bit for bit, is_set in bits if is_set)
 
     def _alarm(self) -> Alarm:
         if self._e_stop:

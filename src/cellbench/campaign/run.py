@@ -1,8 +1,11 @@
-"""Running what the rows ask for: each distinct run once, two at a time, on the simulated bench."""
+"""Running what the rows ask for: each distinct run once, one per core, on the simulated bench."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -11,16 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cellbench import clock
 from cellbench.analysis.replicates import statistics
 from cellbench.campaign.table import Row
 from cellbench.engine.evaluation import evaluate
-from cellbench.engine.run import Conductor, RunEnd
-from cellbench.engine.session import Session, prepare
+from cellbench.engine.session import prepare
+from cellbench.engine.simulation import conduct
 from cellbench.errors import CellbenchError
 from cellbench.store import Store
-
-WORKERS = 2
 
 
 @dataclass(frozen=True, order=True)
@@ -82,16 +82,16 @@ def outcomes(
         store: Directory under which each run's store is kept; by default none is.
         finished: Told of every run that has ended.
 
-    A run that fails, or takes its process with it, is an outcome with its failure.
+    A run that fails, or takes its process with it, is an outcome with its failure. Whatever ends
+    this early (Ctrl-C) ends the runs under way with it: on a simulated bench nothing is left on.
     """
     wanted: dict[Job, set[str]] = {}
     for row in rows:
         needed = () if row.analysis is None else (row.analysis,)
         for job in jobs_of(row):
             wanted.setdefault(job, set()).update(needed)
-    context = multiprocessing.get_context("spawn")
     found: dict[Job, Outcome] = {}
-    with ProcessPoolExecutor(min(WORKERS, len(wanted) or 1), context) as pool:
+    with _workers(len(wanted)) as pool:
         waiting: dict[Future[Outcome], Job] = {}
         for number, (job, names) in enumerate(wanted.items(), start=1):
             kept = None if store is None else store / f"{number:03d}-{job.protocol}-{job.cell}"
@@ -100,6 +100,52 @@ def outcomes(
             found[waiting[future]] = _outcome(future)
             finished(waiting[future])
     return found
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """As many processes as there are cores, or jobs if fewer; none outlives the context.
+
+    Their temporary files are under one directory of ours, which goes when they have gone.
+    """
+    count = max(1, min(jobs, _cores()))
+    context = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory,
+        ProcessPoolExecutor(count, context, _prepare_worker, (directory,)) as pool,
+    ):
+        try:
+            _start(pool)
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+
+
+def _start(pool: ProcessPoolExecutor) -> None:
+    """Start the processes (the first job does), where possible deaf to Ctrl-C from the outset."""
+    if sys.platform == "win32":
+        pool.submit(os.getpid)
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pool.submit(os.getpid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _cores() -> int:
+    """How many processes run at a time here (Python 3.13 knows what this process may use)."""
+    count = getattr(os, "process_cpu_count", os.cpu_count)()
+    return count or 1
+
+
+def _prepare_worker(directory: str) -> None:
+    """Leave Ctrl-C to the process that asked, and temporary files in its directory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tempfile.tempdir = directory
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:
@@ -114,7 +160,7 @@ def run_job(job: Job, analyses: tuple[str, ...], store: Path | None = None) -> O
     try:
         session = prepare(job.protocol, cell=job.cell, sets=job.sets, fixture=job.fixture or None)
         with _store(store) as opened:
-            end = clock.run(_conduct(session, opened), virtual=True)
+            end = conduct(session, opened)
             names = dict.fromkeys([*session.program.analyses, *analyses])
             evaluation = evaluate(opened, end.run, session.card, list(names))
     except CellbenchError as error:
@@ -134,10 +180,3 @@ def _store(place: Path | None) -> Iterator[Store]:
         Store(Path(directory)) as opened,
     ):
         yield opened
-
-
-async def _conduct(session: Session, store: Store) -> RunEnd:
-    async with session.bench(None) as bench:
-        documents = session.documents(bench)
-        conductor = Conductor(session.program, bench, store, documents=documents, seed=session.seed)
-        return await conductor.conduct()

@@ -41,7 +41,8 @@ def reference(
 ) -> None:
     """Run the published campaigns on the simulated bench and compare.
 
-    Exit codes: 0 every row agrees with its study, 1 at least one does not, 2 wrong input.
+    Exit codes: 0 every row agrees with its study, 1 at least one does not, 2 wrong input,
+    130 interrupted.
     """
     with told(as_json=as_json):
         from cellbench.campaign.judging import judge
@@ -51,7 +52,11 @@ def reference(
         if report is not None:
             writable_output(report, ".html")
         rows = chosen(only or [], with_long=long)
-        found = outcomes(rows, store, _progress)
+        try:
+            found = outcomes(rows, store, _progress)
+        except KeyboardInterrupt as interrupt:
+            print_error("interrupted: the runs under way are dropped")
+            raise typer.Exit(ExitCode.INTERRUPTED) from interrupt
         judged = [judge(row, outcome_of(row, found)) for row in rows]
         if report is not None:
             from cellbench.campaign.page import render

@@ -10,6 +10,8 @@ from cellbench.protocol.program import Limits
 
 #: Unreadable or saturated rows running after which a channel counts as blind.
 BLIND_ROWS = 3
+#: As a plain number: an operation on a member of `Flag` costs more than the rest of a check.
+_SATURATED = int(Flag.SATURATED)
 #: A set point at its limit is measured a little beyond it: the instruments' accuracy.
 CURRENT_TOLERANCE = 0.02
 VOLTAGE_TOLERANCE_V = 5e-3
@@ -36,7 +38,7 @@ class LimitWatch:
         if (
             self._voltage_min_V <= voltage_V <= self._voltage_max_V
             and -self._current_max_A <= current_A <= self._current_max_A
-            and not flags & Flag.SATURATED
+            and not flags & _SATURATED
         ):
             self._blind_rows = 0
             return
@@ -63,7 +65,7 @@ class LimitWatch:
     def pressure(self, pressure_Pa: float, flags: int = 0) -> None:
         """Check a stack pressure."""
         highest, lowest = self.limits.pressure_max_Pa, self.limits.pressure_min_Pa
-        if flags & Flag.SATURATED or math.isnan(pressure_Pa):
+        if flags & _SATURATED or math.isnan(pressure_Pa):
             raise Trip("stack pressure", "out of the gauge's range", SafeState.RELEASED)
         if highest is not None and pressure_Pa > highest:
             raise Trip(

@@ -1,4 +1,4 @@
-"""Estimating a run by running it: on the simulated bench, in virtual time, kept nowhere."""
+"""Running a session on its simulated bench, in virtual time; estimating a run by running it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from cellbench.errors import InputError
 from cellbench.store import RunReader, Store
 
 
+def conduct(session: Session, store: Store) -> RunEnd:
+    """Run a session on its simulated bench to its end, with nobody watching."""
+    return clock.run(_conduct(session, store), virtual=True)
+
+
 def simulate(session: Session) -> dict[str, Any]:
     """Run a session on its simulated bench and say how it went.
 
@@ -25,7 +30,7 @@ def simulate(session: Session) -> dict[str, Any]:
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory,
         Store(Path(directory)) as store,
     ):
-        end = clock.run(_conduct(session, store), virtual=True)
+        end = conduct(session, store)
         reader = RunReader(store.run_path(end.run.id))
         return {
             "state": str(end.state),

@@ -111,7 +111,8 @@ class StepRunner:
             "step started", step=step.path, what=step.what, verb=step.verb, settings=settings
         )
         end = await self.run(step)
-        await journal.enter(
+        # Durable, with its samples, before the next entry that is awaited: the next step's start.
+        journal.enter_soon(
             "step ended",
             step=step.path,
             verb=step.verb,
@@ -256,6 +257,8 @@ class _SpectrumPoints:
     def _check(self, block: Block, open_circuit_V: float) -> None:
         """An amplitude on an impedance is a swing of voltage and current; both have limits."""
         technique, columns = self._technique, block.columns
+        limits = self._runner.watch.limits
+        middle_V = 0.5 * (limits.voltage_min_V + limits.voltage_max_V)
         centre_V = open_circuit_V if technique.bias_V is None else technique.bias_V
         if math.isnan(centre_V):
             return  # nobody knows around which voltage it swings
@@ -268,8 +271,9 @@ class _SpectrumPoints:
             else:
                 amplitude_V = technique.amplitude_V or 0.0
                 swing = amplitude_V, amplitude_V / modulus_ohm if modulus_ohm else math.inf
-            for sign in (1, -1):
-                self._runner.guard(centre_V + sign * swing[0], swing[1], flags)
+            # Of the swing's two ends the outer one: within the limits, so is the other.
+            outer_V = centre_V + math.copysign(swing[0], centre_V - middle_V)
+            self._runner.guard(outer_V, swing[1], flags)
 
 
 def _at(resistance_ohm: float, frequency_Hz: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
+from typing import NamedTuple
 
 
 class Flag(IntFlag):
@@ -71,8 +72,7 @@ class Outcome:
     confirmed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PressState:
+class PressState(NamedTuple):
     """One look at a press. ``alarm`` is empty when there is none."""
 
     time_s: float
@@ -84,8 +84,7 @@ class PressState:
     flags: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class GaugeReading:
+class GaugeReading(NamedTuple):
     """One force reading."""
 
     time_s: float
@@ -93,8 +92,7 @@ class GaugeReading:
     flags: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ChamberState:
+class ChamberState(NamedTuple):
     """One look at a temperature chamber."""
 
     time_s: float

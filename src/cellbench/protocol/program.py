@@ -315,11 +315,10 @@ class GroupNode:
 
 
 @dataclass(frozen=True, slots=True)
-class RepeatNode:
-    """A block done ``times`` times, or with ``until``, at most so often."""
+class _LoopNode:
+    """What the loops have in common."""
 
     name: str
-    times: SourceNode
     conditions: tuple[SourceNode, ...]
     nodes: tuple[Node, ...]
     source: SourceNode
@@ -331,19 +330,17 @@ class RepeatNode:
 
 
 @dataclass(frozen=True, slots=True)
-class ForEachNode:
+class RepeatNode(_LoopNode):
+    """A block done ``times`` times, or with ``until``, at most so often."""
+
+    times: SourceNode
+
+
+@dataclass(frozen=True, slots=True)
+class ForEachNode(_LoopNode):
     """A block done for each value; several variables make their product, the last fastest."""
 
-    name: str
     variables: Mapping[str, SourceNode]
-    conditions: tuple[SourceNode, ...]
-    nodes: tuple[Node, ...]
-    source: SourceNode
-
-    @property
-    def until(self) -> tuple[str, ...]:
-        """The conditions that end the loop, as they are written."""
-        return tuple(str(each.content) for each in self.conditions)
 
 
 @dataclass(frozen=True, slots=True)

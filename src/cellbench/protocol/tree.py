@@ -127,9 +127,9 @@ class _Builder:
         match step.verb:
             case "for each":
                 variables = {k: b.source for k, b in bindings_of(head).items()}
-                return ForEachNode(name, variables, until, nodes, source)
+                return ForEachNode(name, until, nodes, source, variables)
             case "repeat":
-                return RepeatNode(name, head, until, nodes, source)
+                return RepeatNode(name, until, nodes, source, head)
             case "if":
                 otherwise = self.nodes(step.else_ or (), source.at(("else",)))
                 return IfNode(name, head, nodes, otherwise, source)

@@ -37,6 +37,10 @@ class StoredSpectrum:
     flags: FloatArray
 
 
+#: Rows that are read from the file in one go.
+_ROWS_AT_ONCE = 10_000
+
+
 class RunReader:
     """A run's file, opened to be read; a run that is still being written can be read too.
 
@@ -48,6 +52,7 @@ class RunReader:
         if not path.is_file():
             raise StoreError(f"the run's file {path} is missing")
         self.path = path
+        self._samples: dict[str, dict[str, FloatArray]] = {}
         with closing(sqlite3.connect(path)) as connection:
             try:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -77,13 +82,24 @@ class RunReader:
         return {step_id: (path, kind) for step_id, path, kind in rows}
 
     def samples(self, source: str) -> dict[str, FloatArray]:
-        """Columns of one instrument's samples in order of arrival; NaN where not measured."""
+        """Columns of one instrument's samples in order of arrival; NaN where not measured.
+
+        Read once, like the journal: analyses and report look at the same rows.
+        """
+        if source not in self._samples:
+            self._samples[source] = self._read_samples(source)
+        return self._samples[source]
+
+    def _read_samples(self, source: str) -> dict[str, FloatArray]:
         names = [name for name in SAMPLE_COLUMNS if name != "source"]
-        rows = self._rows(
-            f"SELECT {', '.join(names)} FROM sample WHERE source = ? ORDER BY rowid",  # noqa: S608
-            (source,),
-        )
-        table = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
+        query = f"SELECT {', '.join(names)} FROM sample WHERE source = ? ORDER BY rowid"  # noqa: S608
+        with closing(sqlite3.connect(self.path)) as connection:
+            rows = connection.execute(query, (source,))
+            # As Python's objects, all rows of a long run would take ten times the memory.
+            pieces = iter(lambda: rows.fetchmany(_ROWS_AT_ONCE), [])
+            tables = [np.array(piece, dtype=np.float64) for piece in pieces]
+        table = np.concatenate([np.empty((0, len(names))), *tables])
+        table.flags.writeable = False  # shared by all who ask
         return dict(zip(names, table.T, strict=True))
 
     def sources(self) -> list[str]:

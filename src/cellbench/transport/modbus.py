@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 from pymodbus.framer import FramerRTU
@@ -114,10 +115,9 @@ class ModbusMaster:
     async def _exchange(self, pdu: bytes) -> bytes:
         """Send a request and return the PDU that answers it."""
         async with self._lock:
-            if not self._in_step or self._line_free_s > asyncio.get_running_loop().time():
+            if self._rtu or not self._in_step:
                 await self._get_in_step()
             self._in_step = False
-            self._transaction = self._transaction % 0xFFFF + 1
             await self._stream.write(self._framed(pdu))
             reply = await self._reply(pdu[0])
             self._in_step = True
@@ -130,33 +130,32 @@ class ModbusMaster:
 
     def _framed(self, pdu: bytes) -> bytes:
         if not self._rtu:
+            self._transaction = self._transaction % 0xFFFF + 1
             return _MBAP.pack(self._transaction, 0, len(pdu) + 1, self._unit) + pdu
         frame = bytes([self._unit]) + pdu
         return frame + _crc(frame)
 
     async def _get_in_step(self) -> None:
-        """After an exchange that did not end well, let its late reply pass."""
+        """Keep the silence between two RTU frames; let the late reply to a lost request pass."""
         if not self._in_step:
             await self._stream.drain(_RESYNCHRONISE_S)
-        if self._rtu:
+        if self._line_free_s > asyncio.get_running_loop().time():
             await sleep_until(self._line_free_s)
 
     async def _reply(self, function: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + self._timeout_s
-        while True:
-            frame = await self._frame(deadline_s - loop.time())
-            if self._rtu:
-                self._line_free_s = loop.time() + _RTU_GAP_S
-                unit, pdu, good = frame[0], frame[1:-2], _crc(frame[:-2]) == frame[-2:]
-            else:
-                transaction, _, _, unit = _MBAP.unpack_from(frame)
-                if transaction != self._transaction:
-                    continue  # the late reply to a request that was given up
-                pdu, good = frame[_MBAP.size :], True
-            if not good or unit != self._unit or pdu[0] & ~_EXCEPTION_BIT != function:
-                raise GarbledReply(f"garbled reply {frame.hex(' ')}")
-            return pdu
+        deadline_s = asyncio.get_running_loop().time() + self._timeout_s
+        frame = await self._frame(self._timeout_s)
+        if self._rtu:
+            self._line_free_s = asyncio.get_running_loop().time() + _RTU_GAP_S
+            unit, pdu, good = frame[0], frame[1:-2], _crc(frame[:-2]) == frame[-2:]
+        else:
+            while int.from_bytes(frame[:2], "big") != self._transaction:
+                # The late reply to a request that was given up.
+                frame = await self._frame(deadline_s - asyncio.get_running_loop().time())
+            unit, pdu, good = frame[_MBAP.size - 1], frame[_MBAP.size :], True
+        if not good or unit != self._unit or pdu[0] & ~_EXCEPTION_BIT != function:
+            raise GarbledReply(f"garbled reply {frame.hex(' ')}")
+        return pdu
 
     async def _frame(self, timeout_s: float) -> bytes:
         """Take one whole frame from the stream, by the length that it tells of itself."""
@@ -185,6 +184,8 @@ class ModbusMaster:
         return head[2] + 5 if function == _READ else _RTU_WRITE_REPLY_SIZE
 
 
+# What is asked, and nearly all that is answered, is the same again and again.
+@lru_cache(maxsize=256)
 def _crc(frame: bytes) -> bytes:
     return FramerRTU.compute_CRC(frame).to_bytes(2, "big")
 
