@@ -123,6 +123,17 @@ def test_without_spectra_a_short_is_seen_against_earlier_half_cycles_and_that_is
     assert result["R_electrolyte_ohm"] is None
 
 
+def test_a_bridge_as_resistive_as_the_electrolyte_is_a_short_that_the_spectrum_proves(
+    ramp: Ramp,
+) -> None:
+    """Its apparent resistance is the electrolyte's or more, and says nothing."""
+    result = ccd.analyse(ramp(shunt_ohm={1.5: 150.0, 2.0: 150.0}).build())
+    assert (result["verdict"], result["short_at_mA_cm2"]) == ("short", 1.5)
+    assert result["last_stable_mA_cm2"] == 1.0
+    assert "spectrum after it" in result["short_reason"]
+    assert [row["verdict"] for row in result["steps"]][-2:] == ["short", "stable"]
+
+
 def test_a_collapse_that_the_spectrum_refutes_is_a_soft_short(ramp: Ramp) -> None:
     result = ccd.analyse(ramp(alter=collapsing).build())
     assert (result["verdict"], result["irregular_at_mA_cm2"]) == ("irregular", 1.5)

@@ -90,6 +90,22 @@ def test_a_short_is_found_after_a_long_sound_life(program: Callable[[str], Progr
     assert verdicts.holds("short")
 
 
+@pytest.mark.parametrize(("left_ohm", "found"), [(130.0, False), (60.0, True)])
+def test_a_spectrum_alone_can_prove_a_short(
+    program: Callable[[str], Program], left_ohm: float, found: bool
+) -> None:
+    """Interfaces may go, at any apparent resistance; part of the electrolyte's is a bridge."""
+    verdicts = Verdicts(CELL, until_short(program).nodes)
+    verdicts.spectrum(spectrum(130.0, 4000.0))
+    for number in range(4):
+        half_cycle(verdicts, number, 4130.0)
+        assert not verdicts.holds("short")
+    verdicts.spectrum(spectrum(130.0, 4000.0, time_s=3600.0 + 4 * 1800))
+    half_cycle(verdicts, 4, 140.0)
+    verdicts.spectrum(spectrum(left_ohm, 20.0, time_s=3600.0 + 5 * 1800))
+    assert verdicts.holds("short") is found
+
+
 @pytest.mark.parametrize("shorted_rows", [0, 3, 30, 180])
 @pytest.mark.parametrize("where", [40, 41, 59])
 def test_what_runs_along_and_the_analysis_afterwards_say_the_same(

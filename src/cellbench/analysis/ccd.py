@@ -24,6 +24,7 @@ from cellbench.analysis.half_cycle import (
     estimate_noise_V,
     half_cycle_verdict,
     is_hard_short,
+    spectrum_proves_short,
     spectrum_shows_short,
 )
 from cellbench.analysis.ramp import Judgement, asymmetry, judge, levels
@@ -119,6 +120,7 @@ def judged_half_cycles(
         noise_V=noise_V,
         rest_noise_V=rest_noise_V,
         confirmed=[_confirmed(dataset, step, reference.spectrum, limits) for step in steps],
+        proven=_proven(dataset, steps, activation_energy_eV, limits),
         thresholds=limits,
     )
     return Judged(steps, ramp, judgements, reference, offset, rest_noise_V)
@@ -164,12 +166,19 @@ class _Reference:
         return "electrolyte resistance of the spectrum before the ramp"
 
     def at(self, temperature_K: float | None) -> float | None:
-        if self.resistance_ohm is None or self.temperature_K is None or temperature_K is None:
-            return self.resistance_ohm
-        inverse_K = 1 / temperature_K - 1 / self.temperature_K
-        return self.resistance_ohm * float(
-            np.exp(self.activation_energy_eV / _BOLTZMANN_EV_K * inverse_K)
-        )
+        """The resistance at another temperature."""
+        ohm = self.resistance_ohm
+        return None if ohm is None else ohm * self._warming(temperature_K)
+
+    def _warming(self, temperature_K: float | None) -> float:
+        return _warming(self.temperature_K, temperature_K, self.activation_energy_eV)
+
+
+def _warming(before_K: float | None, now_K: float | None, energy_eV: float) -> float:
+    """The electrolyte's resistance over the earlier one; 1 where a temperature is not known."""
+    if before_K is None or now_K is None:
+        return 1.0
+    return float(np.exp(energy_eV / _BOLTZMANN_EV_K * (1 / now_K - 1 / before_K)))
 
 
 def _half_cycle_steps(dataset: Dataset) -> list[StepData]:
@@ -248,11 +257,31 @@ def _confirmed(
     reference: Spectrum | None,
     limits: Thresholds,
 ) -> bool | None:
-    later = [one for one in dataset.spectra if one.time_s >= step.end_s - 1]
-    if reference is None or not later:
+    first = _spectrum_after(dataset, step)
+    if reference is None or first is None:
         return None
-    first = min(later, key=lambda one: one.time_s)
     return spectrum_shows_short(first, reference, limits)
+
+
+def _proven(
+    dataset: Dataset, steps: Sequence[StepData], energy_eV: float, limits: Thresholds
+) -> list[bool]:
+    """Which half-cycles are followed by a spectrum that, against the one before, proves a short."""
+    spectra = sorted(dataset.spectra, key=lambda one: one.time_s)
+    ends_s = np.array([step.end_s for step in steps])
+    proven = [False] * len(steps)
+    for sound, spectrum in pairwise(spectra):
+        warming = _warming(sound.temperature_K, spectrum.temperature_K, energy_eV)
+        last = int(np.searchsorted(ends_s, spectrum.time_s + 1, "right")) - 1
+        between = last >= 0 and ends_s[last] > sound.time_s
+        if between and spectrum_proves_short(spectrum, sound, warming, limits):
+            proven[last] = True
+    return proven
+
+
+def _spectrum_after(dataset: Dataset, step: StepData) -> Spectrum | None:
+    later = [one for one in dataset.spectra if one.time_s >= step.end_s - 1]
+    return min(later, key=lambda one: one.time_s, default=None)
 
 
 def _row(ramp: Sequence[HalfCycle], judgements: Sequence[Judgement], level: range) -> Result:

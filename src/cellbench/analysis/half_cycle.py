@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cellbench.analysis.dataset import FloatArray, Spectrum
+from cellbench.analysis.dataset import ComplexArray, FloatArray, Spectrum
 
 Flags: TypeAlias = NDArray[np.bool_]
 
@@ -35,6 +35,7 @@ class Thresholds:
     hard: float = 0.5  # and below this a hard one
     hard_short_s: float = 60.0
     spectrum: float = 0.5  # real part, and height of the arc, over those of the reference spectrum
+    electrolyte: float = 0.75  # real part at the high end, the electrolyte's, over the reference's
     settle_s: float = (
         30.0  # after a reversal, at most a tenth of the half-cycle: double layers charge
     )
@@ -339,12 +340,45 @@ def spectrum_shows_short(
     return fell and (not had_arc or arc_ohm < thresholds.spectrum * sound_arc_ohm)
 
 
+def spectrum_proves_short(
+    spectrum: Spectrum,
+    reference: Spectrum,
+    warming: float = 1.0,
+    thresholds: Thresholds = DEFAULT,
+) -> bool:
+    """Whether a spectrum shows a short that no change of the interfaces can explain.
+
+    Interfaces may lose any part of their resistance; that of the electrolyte, which the high end
+    shows, follows temperature alone, until something conducts beside it.
+
+    Args:
+        spectrum: the cell's.
+        reference: the sound cell's.
+        warming: the electrolyte's resistance over that at the reference, by temperature.
+        thresholds: the limits.
+    """
+    if not spectrum_shows_short(spectrum, reference, thresholds):
+        return False
+    head_ohm, sound_head_ohm = _head(spectrum, reference), _head(reference, spectrum)
+    return head_ohm < thresholds.electrolyte * warming * sound_head_ohm
+
+
+def _head(spectrum: Spectrum, other: Spectrum) -> float:
+    """Real part at the high end of the common band, median of three."""
+    return float(np.median(_in_common(spectrum, other).real[:3]))
+
+
 def _foot_and_arc(spectrum: Spectrum, other: Spectrum) -> tuple[float, float]:
     """Real part at the low end of the common band (median of three), largest -Im Z within it."""
+    impedance_ohm = _in_common(spectrum, other)
+    return float(np.median(impedance_ohm.real[-3:])), float(np.max(-impedance_ohm.imag))
+
+
+def _in_common(spectrum: Spectrum, other: Spectrum) -> ComplexArray:
+    """The impedance in the band that both spectra have; all of it where they have none."""
     frequency_Hz, impedance_ohm = spectrum.descending()
     other_Hz, _ = other.descending()
     if not len(frequency_Hz) or not len(other_Hz):
         raise ValueError("A spectrum without points shows nothing.")
     common = (frequency_Hz >= other_Hz[-1] * 0.99) & (frequency_Hz <= other_Hz[0] * 1.01)
-    impedance_ohm = impedance_ohm[common] if common.any() else impedance_ohm
-    return float(np.median(impedance_ohm.real[-3:])), float(np.max(-impedance_ohm.imag))
+    return impedance_ohm[common] if common.any() else impedance_ohm

@@ -35,6 +35,7 @@ def judge(
     noise_V: float | None = None,
     rest_noise_V: float = 0.0,
     confirmed: Sequence[bool | None] | None = None,
+    proven: Sequence[bool] | None = None,
     thresholds: Thresholds = DEFAULT,
 ) -> list[Judgement]:
     """Judge each half-cycle of a ramp or of a long test, in the order in which they ran.
@@ -45,15 +46,23 @@ def judge(
             half-cycle so far is taken: a half-cycle's own may be the cell's irregularity.
         rest_noise_V: what it is at rest, and hence at least.
         confirmed: for each, what `spectrum_shows_short` said of the next spectrum; None: unknown.
+        proven: for each, whether `spectrum_proves_short` said so of the spectrum right after it.
         thresholds: the limits.
     """
     known = list(confirmed) if confirmed is not None else [None] * len(half_cycles)
     noises_V = _noise_so_far(half_cycles, noise_V, rest_noise_V)
     signs = _signs_of_irregularity(half_cycles, noises_V, thresholds)
     return [
-        _verdict(half_cycles, signs, known[index], index, thresholds)
+        _proven(half_cycles[index])
+        if proven is not None and proven[index]
+        else _verdict(half_cycles, signs, known[index], index, thresholds)
         for index in range(len(half_cycles))
     ]
+
+
+def _proven(half_cycle: HalfCycle) -> Judgement:
+    text = "the spectrum after it has lost its arc and part of the electrolyte's resistance"
+    return Judgement("short", (text,), half_cycle.step_after_s)
 
 
 def levels(half_cycles: Sequence[HalfCycle]) -> list[range]:

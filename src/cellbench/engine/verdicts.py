@@ -49,8 +49,11 @@ def _expects(node: Node, verdict: VerdictName) -> bool:
 
 #: Half-cycles that a verdict looks back to, besides what came before the first one.
 HALF_CYCLES_KEPT = 24
-#: No row below this part of the electrolyte's resistance: no short.
+#: No row below this part of the electrolyte's resistance, and no spectrum that ends below this
+#: multiple of it: no short. One beside the electrolyte that takes a quarter off its resistance
+#: leaves three times of it at most, and the cell may be warmer than it was.
 _SOUND = 0.9
+_SOUND_SPECTRUM = 4.0
 #: A cell whose impedance is below this part of its electrolyte's resistance is shorted.
 SHORT_FRACTION = 0.75
 #: 0.4 eV over Boltzmann's constant: how solid electrolytes follow temperature.
@@ -162,10 +165,16 @@ class Verdicts:
     def _plainly_sound(self) -> bool:
         """Whether nothing since the last judgement comes near a short: that spares the analysis.
 
-        A short is an apparent resistance below half of the electrolyte's.
+        A short is an apparent resistance below half of the electrolyte's, or a spectrum that shows
+        less than the electrolyte's.
         """
         if self._sound_ohm is None or self._irregular_asked:
             return False
+        newest = self._spectra[-1] if self._spectra else None
+        if newest is not None and newest.time_s >= self._judged_s:
+            _, impedance_ohm = newest.descending()
+            if np.median(impedance_ohm.real[-3:]) < _SOUND_SPECTRUM * self._sound_ohm:
+                return False
         first = bisect_left(self._columns[0], self._judged_s)
         _, voltage_V, current_A = (np.array(column[first:]) for column in self._columns)
         driven = current_A != 0
@@ -193,14 +202,20 @@ def _shows_short(spectrum: Spectrum, sound: Spectrum) -> bool:
     """Whether a spectrum shows a short circuit against the one before.
 
     Interfaces may lose any part of their resistance (a charge transfer does, from an empty cathode
-    to a half-full one); less than the electrolyte's own is left by a short alone.
+    to a half-full one); less than the electrolyte's own is left by a short alone, at the low end of
+    the spectrum or at the high one.
     """
     # The fit needs scipy, which protocols without spectra spare.
     from cellbench.analysis.equivalents import electrolyte_resistance_ohm  # noqa: PLC0415
-    from cellbench.analysis.half_cycle import spectrum_shows_short  # noqa: PLC0415
+    from cellbench.analysis.half_cycle import (  # noqa: PLC0415
+        spectrum_proves_short,
+        spectrum_shows_short,
+    )
 
     if not spectrum_shows_short(spectrum, sound):
         return False
+    if spectrum_proves_short(spectrum, sound, _warming(sound, spectrum)):
+        return True
     electrolyte_ohm = electrolyte_resistance_ohm(sound)
     if electrolyte_ohm is None:
         electrolyte_ohm = float(sound.descending()[1].real[0])
