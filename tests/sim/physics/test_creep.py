@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cellbench_sim.physics.fixture import LABORATORY_PRESS
 from cellbench_sim.physics.shorts import Shunt
 from cellbench_sim.world import World
 
@@ -48,7 +49,7 @@ def test_the_collapse_goes_in_steps(pressed_world: Callable[..., World]) -> None
 
 
 def test_a_blocking_cell_bears_300_megapascals(pressed_world: Callable[..., World]) -> None:
-    world = pressed_world("LYC_blocking", pressure_Pa=5e6)
+    world = pressed_world("LYC_blocking", fixture=LABORATORY_PRESS)
     world.press.ramp_to(300e6 * world.cell.area_m2, 400.0)
     world.advance_to(600.0)
 

@@ -2,13 +2,12 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cellbench_sim.physics.fixture import SERVO_PRESS
+from cellbench_sim.physics.fixture import LABORATORY_PRESS
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World
 
@@ -163,8 +162,7 @@ def test_sulfides_densify_until_they_crack_each_at_a_pressure_of_its_own() -> No
     pressures_MPa = [50, 100, 250, 380, 500, 1000, 1500]
     ladders = {}
     for name in ("Li3PS4", "Li6PS5Br", "Li6PS5Cl"):
-        strong = replace(SERVO_PRESS, max_force_N=150e3)
-        world = World(load_preset(f"{name}_blocking"), seed=0, fixture=strong)
+        world = World(load_preset(f"{name}_blocking"), seed=0, fixture=LABORATORY_PRESS)
         ladder = []
         for pressure_MPa in pressures_MPa:
             world.press.ramp_to(pressure_MPa * 1e6 * world.cell.area_m2, 5000.0)
