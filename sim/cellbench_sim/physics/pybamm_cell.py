@@ -150,9 +150,9 @@ class PybammCell(Stateful):
     def _let_go(self) -> None:
         """Forget the stretches that lie behind."""
         while len(self._ahead) > 1 and self._ahead[0].end_s < self._elapsed_s:
-            self._ahead = self._ahead[1:]
-            self._begun_s = self._ahead[0].start_s
-            self._state = self._ahead[0].state(self._begun_s).tolist()
+            behind, self._ahead = self._ahead[0], self._ahead[1:]
+            self._begun_s = behind.end_s
+            self._state = behind.state(behind.end_s).tolist()
 
     def _restart(self) -> None:
         """Discard what lies ahead and begin again, from the state of this moment."""

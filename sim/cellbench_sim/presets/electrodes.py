@@ -170,7 +170,7 @@ class PybammElectrode(Parameters):
     initial_content: Number
     end_width: Positive
     points_across: int = Field(default=20, ge=3)
-    points_in_particle: int = Field(default=30, ge=5)
+    points_in_particle: int = Field(default=60, ge=5)
     swelling_m_per_C_per_m2: Swelling
 
 
