@@ -1,4 +1,4 @@
-"""What cellbench costs: start-up, a whole run, each layer's share, and a real-time wire.
+"""What cellbench costs: start-up, a whole run, each layer's share, cycles, and a real-time wire.
 
     python benchmarks/run.py [--quick]
 
@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 
+from cycling import cycling
 from layers import layers
 from processes import processes
 from realtime import realtime
@@ -27,6 +28,7 @@ def main() -> None:
     results = {
         "processes": processes(repeats),
         "layers": layers(2_000 if chosen.quick else 20_000),
+        "cycling": cycling(2 if chosen.quick else 20),
         "realtime": realtime(2.0 if chosen.quick else 10.0),
     }
     if chosen.json:
