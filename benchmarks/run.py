@@ -1,4 +1,4 @@
-"""What cellbench costs: start-up, runs short and long, each layer's share, a real-time wire.
+"""What cellbench costs: start-up, runs short and long, each layer's share, fits, cycles, a wire.
 
     python benchmarks/run.py [--quick]
 
@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 
+from cycling import cycling
 from fits import fits
 from layers import layers
 from long import long
@@ -31,6 +32,7 @@ def main() -> None:
         "long": long(quick=chosen.quick),
         "layers": layers(2_000 if chosen.quick else 20_000),
         "fits": fits(repeats),
+        "cycling": cycling(2 if chosen.quick else 20),
         "realtime": realtime(2.0 if chosen.quick else 10.0),
     }
     if chosen.json:

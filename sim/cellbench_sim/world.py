@@ -5,11 +5,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from cellbench_sim.physics.cell import Cell, Demand
+from cellbench_sim.physics.cell import Cell
 from cellbench_sim.physics.chamber import Chamber, ChamberSettings
 from cellbench_sim.physics.fixture import SERVO_PRESS, Fixture
+from cellbench_sim.physics.model import CellModel, Demand
 from cellbench_sim.physics.press import Press
 from cellbench_sim.physics.state import Stateful
+from cellbench_sim.presets.electrodes import LithiumElectrode, PybammElectrode
 from cellbench_sim.presets.schema import CellPreset
 
 _TICKS_PER_S = 10
@@ -28,7 +30,8 @@ class World(Stateful):
     while the press moves, 10 s while the cell's state changes slowly, 60 s while it rests at open
     circuit and nothing else is going on.
 
-    The world knows the cell's truth (`cell`, a preset) and never what a card says about it.
+    The world knows the cell's truth (`cell`, a preset) and never what a card says about it. The
+    preset's working electrode chooses the model behind it: the reduced one, or PyBaMM.
     Commands act at the current time. `polarity` -1 and `connected` False are wiring faults:
     reversed leads, a broken wire.
     """
@@ -49,10 +52,10 @@ class World(Stateful):
         self._demanded = 0.0
         self._polarity = 1
         self._connected = True
-        self.cell = Cell(cell, seed)
+        self.model = _model(cell, seed)
         self.chamber = Chamber(chamber or ChamberSettings(), seed, self._settle)
         self.press = Press(fixture, self._settle)
-        self._fresh_thickness_m = self.cell.thickness_m
+        self._fresh_thickness_m = self.model.thickness_m
         self._start_temperature_K = self.chamber.stack_temperature_K
         self._felt_pressure_Pa = -1.0
         self._felt_temperature_K = 0.0
@@ -87,14 +90,14 @@ class World(Stateful):
         """Return voltage and current (V, A) at the instrument's leads, now."""
         if not self._connected:
             return self._open_leads()
-        voltage_V, current_A = self.cell.terminals_after(self.time_s - self._committed_s)
+        voltage_V, current_A = self.model.terminals_after(self.time_s - self._committed_s)
         return self._polarity * voltage_V, self._polarity * current_A
 
     def impedance(self, frequency_Hz: NDArray[np.float64]) -> NDArray[np.complex128]:
         """Return the small-signal impedance (Ohm) at the leads, at the present state and bias."""
         if not self._connected:
             return np.full(frequency_Hz.shape, _OPEN_LEADS_OHM, dtype=np.complex128)
-        return self.cell.impedance(frequency_Hz)
+        return self.model.impedance(frequency_Hz)
 
     def force_N(self) -> float:
         """Return the force on the stack."""
@@ -102,7 +105,18 @@ class World(Stateful):
 
     def stack_pressure_Pa(self) -> float:
         """Return the force over the area of the separator."""
-        return self.press.force_N / self.cell.area_m2
+        return self.press.force_N / self.model.area_m2
+
+    @property
+    def cell(self) -> Cell:
+        """The reduced model, for whoever looks at its parts.
+
+        Raises:
+            TypeError: if another model stands in its place.
+        """
+        if not isinstance(self.model, Cell):
+            raise TypeError(f"the cell is a {type(self.model).__name__}")
+        return self.model
 
     @property
     def cell_temperature_K(self) -> float:
@@ -145,9 +159,9 @@ class World(Stateful):
 
     def _pass_on_demand(self) -> None:
         if self._connected:
-            self.cell.demand(self._demand, self._polarity * self._demanded)
+            self.model.demand(self._demand, self._polarity * self._demanded)
         else:
-            self.cell.demand("open", 0.0)
+            self.model.demand("open", 0.0)
 
     def _open_leads(self) -> tuple[float, float]:
         """A broken wire is a stray resistance far beyond any instrument's reach."""
@@ -164,18 +178,18 @@ class World(Stateful):
     def _commit(self, time_s: float) -> None:
         duration_s = time_s - self._committed_s
         self._committed_s = time_s
-        self.cell.advance(time_s, duration_s)
+        self.model.advance(time_s, duration_s)
         self.chamber.advance(time_s, duration_s)
         self.press.advance(
             duration_s,
-            self.cell.thickness_m - self._fresh_thickness_m,
+            self.model.thickness_m - self._fresh_thickness_m,
             self.chamber.stack_temperature_K - self._start_temperature_K,
         )
         self._pass_on_conditions()
 
     def _pass_on_conditions(self) -> None:
         """Let the cell take up pressure and temperature where they have changed noticeably."""
-        pressure_Pa = self.press.force_N / self.cell.area_m2
+        pressure_Pa = self.press.force_N / self.model.area_m2
         temperature_K = self.chamber.stack_temperature_K
         noticeable_Pa = _NOTICEABLE_PRESSURE * pressure_Pa + _NOTICEABLE_PRESSURE_PA
         if (
@@ -183,7 +197,7 @@ class World(Stateful):
             or abs(temperature_K - self._felt_temperature_K) > _NOTICEABLE_K
         ):
             self._felt_pressure_Pa, self._felt_temperature_K = pressure_Pa, temperature_K
-            self.cell.refresh(pressure_Pa, temperature_K)
+            self.model.refresh(pressure_Pa, temperature_K)
 
     def _plan_node(self, tick: int, stride: int) -> None:
         """Choose the first multiple of `stride` after `tick` that lies after the committed time."""
@@ -197,6 +211,16 @@ class World(Stateful):
             return _FINE
         if self.chamber.changing:
             return _NORMAL
-        if self.cell.restless:
-            return _STEADY if self.cell.steady else _NORMAL
+        if self.model.restless:
+            return _STEADY if self.model.steady else _NORMAL
         return _QUIET
+
+
+def _model(preset: CellPreset, seed: int) -> CellModel:
+    working, counter = preset.working, preset.counter
+    if isinstance(working, PybammElectrode) and isinstance(counter, LithiumElectrode):
+        # What only these cells need is not loaded for the others.
+        from cellbench_sim.physics.pybamm_cell import PybammCell  # noqa: PLC0415
+
+        return PybammCell(preset, working, counter)
+    return Cell(preset, seed)

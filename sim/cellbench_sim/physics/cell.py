@@ -7,7 +7,7 @@ part; what is curved (kinetics, the potentials of electrodes) is solved for.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from cellbench_sim.physics.copper import Copper
 from cellbench_sim.physics.electrode import Electrode
 from cellbench_sim.physics.indium import Indium
 from cellbench_sim.physics.lithium import Lithium
+from cellbench_sim.physics.model import Demand
 from cellbench_sim.physics.pellet import Pellet
 from cellbench_sim.physics.polarisation import AddedPolarisation
 from cellbench_sim.physics.separator import Separator
@@ -31,10 +32,9 @@ from cellbench_sim.presets.electrodes import (
     ElectrodeParameters,
     IndiumElectrode,
     LithiumElectrode,
+    PybammElectrode,
 )
 from cellbench_sim.presets.schema import CellPreset
-
-Demand = Literal["open", "current", "voltage"]
 
 _MOST_ITERATIONS = 60
 _SOLVED_WITHIN = 1e-12
@@ -231,4 +231,6 @@ def _electrode(parameters: ElectrodeParameters, area_m2: float) -> Electrode:
         return Copper(parameters, area_m2)
     if isinstance(parameters, CarbonElectrode):
         return Carbon(parameters, area_m2)
+    if isinstance(parameters, PybammElectrode):
+        raise TypeError("the reduced model has no cathode of PyBaMM's")
     return Steel(parameters, area_m2)

@@ -1,4 +1,4 @@
-"""What a preset says of the other electrodes: lithium, indium, copper, carbon, steel."""
+"""What a preset says of the other electrodes: lithium, indium, copper, carbon, steel, PyBaMM's."""
 
 from typing import Annotated, Literal
 
@@ -17,6 +17,7 @@ from cellbench_sim.presets.fields import (
     Length,
     Number,
     Parameters,
+    Positive,
     Potential,
     Pressure,
     Speed,
@@ -153,12 +154,33 @@ class SteelElectrode(Parameters):
     leak_resistance_Ohm_m2: ArealResistance
 
 
+class PybammElectrode(Parameters):
+    """A porous cathode that PyBaMM solves; the extra `pybamm` brings it.
+
+    `values` are laid over PyBaMM's parameter set, under its own names and in the units that these
+    say. The separator and the lithium are not PyBaMM's, so its own have to be out of the way. Where
+    less than about five times `end_width` is left to a lithium content of 0 or 1, the published
+    potential is bent steeply away.
+    """
+
+    kind: Literal["pybamm"]
+    model: Literal["SPM", "SPMe", "DFN"]
+    parameter_set: str
+    values: dict[str, Number]
+    initial_content: Number
+    end_width: Positive
+    points_across: int = Field(default=20, ge=3)
+    points_in_particle: int = Field(default=60, ge=5)
+    swelling_m_per_C_per_m2: Swelling
+
+
 ElectrodeParameters = Annotated[
     LithiumElectrode
     | SteelElectrode
     | CathodeElectrode
     | IndiumElectrode
     | CopperElectrode
-    | CarbonElectrode,
+    | CarbonElectrode
+    | PybammElectrode,
     Field(discriminator="kind"),
 ]

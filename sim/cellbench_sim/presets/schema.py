@@ -3,9 +3,9 @@
 A preset is the truth about a simulated cell; no cell card is ever read here.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cellbench_sim.presets.electrodes import ElectrodeParameters
 from cellbench_sim.presets.fields import (
@@ -156,3 +156,13 @@ class CellPreset(Parameters):
     counter: ElectrodeParameters
     added_resistance: AddedResistance | None = None
     shorts: Shorts | None = None
+
+    @model_validator(mode="after")
+    def _pybamm_has_what_it_supports(self) -> Self:
+        """Refuse what the model with PyBaMM's cathode would silently leave out."""
+        if self.counter.kind == "pybamm":
+            raise ValueError("PyBaMM's cathode is a working electrode")
+        beside = self.counter.kind != "lithium" or self.shorts or self.added_resistance
+        if self.working.kind == "pybamm" and beside:
+            raise ValueError("PyBaMM's cathode stands against lithium, without shorts or additions")
+        return self
