@@ -80,6 +80,7 @@ class Eurotherm:
 
     def __init__(self, name: str, stream: Stream, options: Mapping[str, Any]) -> None:
         self.name = name
+        self._wire = wire(name)
         self._options = parse_options(name, EurothermOptions, options)
         self._stream = stream
         self._registers = ModbusMaster(stream, self._options.unit, "rtu", self._options.timeout)
@@ -121,7 +122,7 @@ class Eurotherm:
 
     async def read(self) -> ChamberState:
         """Look at it: temperature, set point, alarms."""
-        with wire(self.name):
+        with self._wire:
             measured, set_point = await self._registers.read_registers(_PV, 2)
         summary = await self._alarm_summary(_signed(measured))
         return ChamberState(
@@ -175,7 +176,7 @@ class Eurotherm:
         word = value & 0xFFFF
         if await self._word(register) == word:
             return
-        with wire(self.name):
+        with self._wire:
             if self._options.write_function == 6:
                 await self._registers.write_register(register, word)
             else:
@@ -185,7 +186,7 @@ class Eurotherm:
             raise InstrumentError(self.name, message)
 
     async def _word(self, register: int) -> int:
-        with wire(self.name):
+        with self._wire:
             return (await self._registers.read_registers(register, 1))[0]
 
     def _kelvin(self, word: int) -> float:

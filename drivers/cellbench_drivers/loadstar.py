@@ -50,6 +50,7 @@ class Loadstar:
 
     def __init__(self, name: str, stream: Stream, options: Mapping[str, Any]) -> None:
         self.name = name
+        self._wire = wire(name)
         self._options = parse_options(name, LoadstarOptions, options)
         self._stream = stream
         self._lock = asyncio.Lock()
@@ -105,7 +106,7 @@ class Loadstar:
 
     async def _resynchronise(self) -> None:
         """End whatever the digitiser is sending, and see that it is ready."""
-        with wire(self.name):
+        with self._wire:
             await self._stream.write(b"\r")
             try:
                 await asyncio.wait_for(self._stream.drain(_SILENCE_S), _STOP_S)
@@ -117,7 +118,7 @@ class Loadstar:
 
     async def _ask(self, request: str, timeout_s: float | None = None) -> str:
         self._in_step = False
-        with wire(self.name):
+        with self._wire:
             await self._stream.write(f"{request}\r".encode("ascii"))
             line = await self._stream.read_until(b"\n", timeout_s or self._options.timeout)
         self._in_step = True

@@ -32,16 +32,17 @@ class Link:
 
     def __init__(self, name: str, stream: Stream) -> None:
         self.name = name
+        self._wire = wire(name)
         self._stream = stream
 
     async def send(self, text: str) -> None:
         """Send text as it is."""
-        with wire(self.name):
+        with self._wire:
             await self._stream.write(text.encode("ascii"))
 
     async def line(self, timeout_s: float) -> str:
         """Return the next line without its line feed."""
-        with wire(self.name):
+        with self._wire:
             line = await self._stream.read_until(b"\n", timeout_s)
         return line[:-1].decode("ascii", "replace")
 
@@ -52,7 +53,7 @@ class Link:
             InstrumentError: It was refused, or something else came back.
         """
         await self.send(f"{text}\n")
-        with wire(self.name):
+        with self._wire:
             reply = await self._stream.read_until(b"\n", _REPLY_S)
             if b"!" not in reply and not reply.endswith(terminator):
                 reply += await self._stream.read_until(terminator, _REPLY_S)
@@ -95,7 +96,7 @@ class Link:
         was_running = not answer.startswith("Z!")
         if was_running:
             await self._skip_to(lambda line: not line, timeout_s)
-        with wire(self.name):
+        with self._wire:
             await self._stream.drain(_DEAF_S)
         return was_running
 

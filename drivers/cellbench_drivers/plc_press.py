@@ -89,6 +89,7 @@ class PlcPress:
 
     def __init__(self, name: str, stream: Stream, options: Mapping[str, Any]) -> None:
         self.name = name
+        self._wire = wire(name)
         self._options = parse_options(name, PlcPressOptions, options)
         self._stream = stream
         self._registers = ModbusMaster(stream, self._options.unit, "tcp")
@@ -106,7 +107,7 @@ class PlcPress:
 
     async def connect(self) -> Identity:
         """Check that the numbers make sense and set the host timeout; moves nothing."""
-        with wire(self.name):
+        with self._wire:
             measured = await self._registers.read_registers(_STATUS, _STATUS_COUNT)
             self._beat = (await self._registers.read_registers(_HEARTBEAT, 1))[0]
         for at in (2, 4, 6, 8):
@@ -173,7 +174,7 @@ class PlcPress:
         self._beat = (self._beat + 1) & 0xFFFF
         due_s = asyncio.get_running_loop().time() + self._options.host_timeout / _BEATS
         self._beat_due_s = due_s
-        with wire(self.name):
+        with self._wire:
             await self._registers.write_registers(_HEARTBEAT, [self._beat])
 
     async def quiet(self) -> Outcome:
@@ -235,12 +236,12 @@ class PlcPress:
         return alarm
 
     async def _status(self) -> tuple[int, int]:
-        with wire(self.name):
+        with self._wire:
             status, code = await self._registers.read_registers(_STATUS, 2)
         return status, code
 
     async def _look(self) -> PressState:
-        with wire(self.name):
+        with self._wire:
             registers = await self._registers.read_registers(_STATUS, _STATUS_COUNT)
         force_kN, set_point_kN = (self._plausible(registers[at : at + 2]) for at in (2, 8))
         status = registers[0]
@@ -262,14 +263,14 @@ class PlcPress:
 
     async def _write(self, address: int, values: list[int]) -> None:
         """Write parameters and see that they arrived."""
-        with wire(self.name):
+        with self._wire:
             await self._registers.write_registers(address, values)
             found = await self._registers.read_registers(address, len(values))
         if found != values:
             raise InstrumentError(self.name, f"keeps {found} at {address} instead of {values}")
 
     async def _do(self, command: _Do) -> None:
-        with wire(self.name):
+        with self._wire:
             await self._registers.write_registers(_COMMAND, [command])
 
     def _floats(self, *values: float) -> list[int]:

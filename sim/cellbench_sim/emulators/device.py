@@ -21,25 +21,27 @@ Sink = Callable[[bytes], None]
 
 
 class Timebase:
-    """The bench's time: seconds since it was switched on, on the running loop's clock."""
+    """The bench's time: seconds since it was switched on, on the running loop's clock.
+
+    Attributes:
+        running: Whether the bench is switched on.
+    """
 
     def __init__(self) -> None:
+        self.running = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._origin_s = 0.0
-
-    @property
-    def running(self) -> bool:
-        """Whether the bench is switched on."""
-        return self._loop is not None
 
     def start(self) -> None:
         """Switch on: time 0 is now, in the running loop."""
         self._loop = asyncio.get_running_loop()
         self._origin_s = self._loop.time()
+        self.running = True
 
     def stop(self) -> None:
         """Switch off; time cannot be asked for any more."""
         self._loop = None
+        self.running = False
 
     def now(self) -> float:
         """Seconds since the bench was switched on."""

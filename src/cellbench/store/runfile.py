@@ -113,7 +113,8 @@ class RunWriter:
 
     def add_samples(self, rows: Sequence[SampleRow]) -> None:
         """Hand over samples; raises StoreError if earlier ones could not be written."""
-        self._check()
+        if self._failure is not None:
+            self._check()
         self._samples.extend(rows)
 
     def add_step(self, step_id: int, path: str, kind: str) -> None:
