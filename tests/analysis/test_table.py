@@ -144,6 +144,21 @@ def grown() -> Dataset:
     return dataset_of(Columns().add(180e3, 3.0, 0.0).table(), SYMMETRIC, spectra)
 
 
+def pressed() -> Dataset:
+    """Pressed at 100, 250 and 500 MPa: it densifies, and then its boundaries crack."""
+    made, spectra = Columns(), []
+    pressure_Pa: list[FloatArray] = []
+    for hour, (MPa, bulk, arc) in enumerate(((100, 100, 50), (250, 80, 40), (500, 80, 60)), 1):
+        made.add(3600, 0.0, 0.0)
+        pressure_Pa.append(np.full(360, MPa * 1e6))
+        z = lambda f, b=bulk, a=arc: (  # noqa: E731
+            b + a / (1 + 2j * np.pi * f * a * 2e-8) + 1 / (2e-6 * (2j * np.pi * f) ** 0.9)
+        )
+        spectra.append(spectrum(z, hour, stack_pressure_Pa=5e6))
+    table = made.table() | {"stack_pressure_Pa": np.concatenate(pressure_Pa)}
+    return dataset_of(table, PELLET, spectra)
+
+
 def ramped() -> Table:
     made = Columns(2).add(600, 0.0, 0.0)
     for density in (0.1, 0.2, 0.5, 1.0):
@@ -175,6 +190,8 @@ KNOWN: tuple[tuple[str, Build, dict[str, Any], dict[str, float], float], ...] = 
     ("dq_dv", table_of(cycled, FULL), {}, {}, 0.0),
     ("electronic_conductivity", table_of(polarised, PELLET), {},
      {"electronic_conductivity_S_cm": 1e-11, "offset_nA": 0.1}, 0.01),
+    ("fabrication_pressure", pressed, {},
+     {"lowest_at_MPa": 250.0, "first_over_lowest": 1.25, "cracked_at_MPa": 500.0}, 0.01),
     ("gitt", table_of(titrated, FULL), {"radius_m": 2.5e-6}, {"D_median_cm2_s": 3.125e-11}, 0.03),
     ("interface_resistance", spectra_of(SYMMETRIC, ROOM), {}, {"R_electrolyte_ohm": 90.0}, 0.01),
     ("kramers_kronig", spectra_of(SYMMETRIC, ROOM), {}, {}, 0.0),

@@ -115,7 +115,9 @@ class Script:
     def columns(self, step: int, rows: Samples) -> None:
         """Rows with a current of their own."""
         middle_A = (rows.current_A[1:] + rows.current_A[:-1]) / 2
-        charge_C = np.concatenate(([0.0], np.cumsum(np.diff(rows.time_s) * middle_A)))
+        before_first_C = rows.current_A[:1] * (rows.time_s[0] - self.now_s)
+        rises_C = np.concatenate((before_first_C, np.diff(rows.time_s) * middle_A))
+        charge_C = np.cumsum(rises_C)
         columns = (rows.time_s, rows.voltage_V, rows.current_A, charge_C)
         self.writer.add_samples(
             [

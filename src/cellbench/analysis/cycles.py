@@ -210,10 +210,13 @@ def cycles(dataset: Dataset) -> list[Cycle]:
 
 
 def longest_series(ran: Iterable[Cycle]) -> list[Cycle]:
-    """All cycles at the discharge current that most of them have, check-ups apart."""
+    """All cycles at the discharge current that most of them have, check-ups apart.
+
+    One whose discharge went on at another current, as a check-up's may, compares with none.
+    """
     groups: list[list[Cycle]] = []
     for cycle in ran:
-        if cycle.discharge is None:
+        if cycle.discharge is None or not _at_one_current(cycle.discharge):
             continue
         for group in groups:
             if _at_one_rate(group[0], cycle):
@@ -290,6 +293,11 @@ def same_current(one_A: float | None, other_A: float | None) -> bool:
     if one_A is None or other_A is None:
         return one_A is other_A
     return abs(abs(one_A) - abs(other_A)) <= _SAME_CURRENT * max(abs(one_A), abs(other_A))
+
+
+def _at_one_current(half: HalfCycle) -> bool:
+    driven_A = [piece.set_A for piece in half.pieces if not piece.held]
+    return all(same_current(each_A, driven_A[0]) for each_A in driven_A)
 
 
 def _at_one_rate(one: Cycle, other: Cycle) -> bool:
