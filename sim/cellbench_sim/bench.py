@@ -26,7 +26,7 @@ from cellbench_sim.emulators.profiles import PROFILES
 from cellbench_sim.operator import SimulatedOperator
 from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.physics.fixture import FIXTURES
-from cellbench_sim.presets import load_preset, preset_names
+from cellbench_sim.presets import load_preset, preset_names, preset_text
 from cellbench_sim.serve import serve
 from cellbench_sim.world import World
 
@@ -157,6 +157,18 @@ class SimulatedBench:
         return self.instruments[name].connect()
 
     cells = staticmethod(cell_names)
+
+    @staticmethod
+    def cell_text(name: str) -> str:
+        """What a simulated cell is made of, every value with its source.
+
+        Raises:
+            InputError: There is no such cell.
+        """
+        try:
+            return preset_text(name)
+        except LookupError as error:
+            raise InputError(str(error)) from error
 
     def serve(
         self, base_port: int = 0, *, ptys: bool = False

@@ -92,6 +92,14 @@ class SimulatedBench(Protocol):
     def cells() -> Sequence[str]:
         """Return the names of the cells that can be on it."""
 
+    @staticmethod
+    def cell_text(name: str) -> str:
+        """Return what one of them is made of, every value with its source.
+
+        Raises:
+            InputError: There is no such cell.
+        """
+
     def description(self, addresses: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Return what a bench file would say, with the addresses where it is served."""
 
@@ -128,6 +136,12 @@ def simulated_bench(cell: str, seed: int, fixture: str = DEFAULT_FIXTURE) -> Sim
 def simulated_cells() -> list[str]:
     """Names of the cells that can be on the simulated bench. Raises like `simulated_bench`."""
     return sorted(_simulator().cells())
+
+
+def simulated_cell_text(name: str) -> str:
+    """What a simulated cell is made of; see `SimulatedBench.cell_text`."""
+    text: str = _simulator().cell_text(name)
+    return text
 
 
 def _simulator() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,12 @@ def test_the_document_names_each_verb_and_its_results() -> None:
         told = row.rstrip("| ").split("|")[-1]
         fields = RESULTS.get(verb, ())
         assert "channel" in told if "voltage_V" in fields else all(f"`{f}`" in told for f in fields)
+
+
+def test_the_page_of_analyses_says_what_they_say_of_themselves() -> None:
+    """`python docs/make_analyses.py` writes it anew."""
+    made = runpy.run_path(str(DOCS / "make_analyses.py"))
+    assert (DOCS / "analyses.md").read_text(encoding="utf-8") == made["page"]()
 
 
 def test_the_document_names_each_key_of_a_card() -> None:

@@ -2,12 +2,13 @@
 
 from importlib import resources
 from importlib.resources.abc import Traversable
+from io import StringIO
 
 from ruamel.yaml import YAML
 
 from cellbench_sim.presets.schema import CellPreset
 
-__all__ = ["CellPreset", "load_preset", "preset_names"]
+__all__ = ["CellPreset", "load_preset", "preset_names", "preset_text"]
 
 _REFERENCE = "material"
 
@@ -26,9 +27,25 @@ def load_preset(name: str) -> CellPreset:
         pydantic.ValidationError: if the file says something it may not, or leaves something out.
     """
     if name not in preset_names():
-        raise LookupError(f"no simulated cell is called {name!r}; there are {preset_names()}")
+        known = ", ".join(preset_names())
+        raise LookupError(f'there is no simulated cell "{name}"; there are: {known}')
     content = _resolve(_read(f"{name}.yaml"))
     return CellPreset.model_validate({"name": name, **_mapping(content, f"{name}.yaml")})
+
+
+def preset_text(name: str) -> str:
+    """What a preset says, with the materials that it refers to in their places, as YAML.
+
+    Raises:
+        LookupError: as `load_preset`.
+    """
+    load_preset(name)
+    text = StringIO()
+    writer = YAML(typ="rt")
+    writer.representer.ignore_aliases = lambda _: True
+    writer.width = 100
+    writer.dump(_resolve(_read(f"{name}.yaml")), text)
+    return text.getvalue()
 
 
 def _folder() -> Traversable:

@@ -6,6 +6,7 @@ a laboratory can add its own. The datasets are plain tables: any data can be put
 (`cellbench.analysis.table.dataset_of`).
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
@@ -32,6 +33,7 @@ __all__ = [
     "StepData",
     "analyse",
     "available",
+    "definition",
     "describe",
 ]
 
@@ -62,6 +64,17 @@ def describe(name: str, result: Mapping[str, Any]) -> list[str]:
     module = sys.modules[_load(name).__module__]
     lines: Callable[[Mapping[str, Any]], list[str]] | None = getattr(module, "describe", None)
     return lines(result) if lines else []
+
+
+def definition(name: str) -> str:
+    """How an analysis defines what it gives, by which source, and its options.
+
+    Raises:
+        InputError: if no analysis of this name is installed.
+    """
+    function = _load(name)
+    texts = (sys.modules[function.__module__].__doc__, function.__doc__)
+    return "\n\n".join(inspect.cleandoc(text) for text in texts if text)
 
 
 def _load(name: str) -> Callable[..., Result]:

@@ -45,4 +45,7 @@ StorePath = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="Answer with one JSON object on standard output.")
 ]
+ShownName = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="One of them, to be shown whole.")
+]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the end of one, or last.")]

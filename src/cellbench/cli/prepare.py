@@ -86,20 +86,40 @@ def schema() -> None:
         print_json(json_schema())
 
 
-def protocols(as_json: options.AsJson = False) -> None:
-    """List the shipped protocols."""
+def protocols(name: options.ShownName = None, as_json: options.AsJson = False) -> None:
+    """List the shipped protocols, or show one: a good beginning for one's own."""
     with told(as_json=as_json):
+        from cellbench import library
         from cellbench.protocol import shipped_protocols
 
-        _list("protocols", shipped_protocols(), as_json=as_json)
+        if name is None:
+            _list("protocols", shipped_protocols(), as_json=as_json)
+        else:
+            show_text(name, library.find_protocol(name).read_text("utf-8"), as_json=as_json)
 
 
-def cells(as_json: options.AsJson = False) -> None:
-    """List the shipped cell cards."""
+def cells(name: options.ShownName = None, as_json: options.AsJson = False) -> None:
+    """List the shipped cell cards, or show one: a good beginning for one's own."""
     with told(as_json=as_json):
+        from cellbench import library
         from cellbench.protocol import shipped_cells
 
-        _list("cells", shipped_cells(), as_json=as_json)
+        if name is None:
+            _list("cells", shipped_cells(), as_json=as_json)
+        else:
+            show_text(name, library.find_card(name).read_text("utf-8"), as_json=as_json)
+
+
+def analyses(name: options.ShownName = None, as_json: options.AsJson = False) -> None:
+    """List the analyses that a protocol can name, or show how one defines what it gives."""
+    with told(as_json=as_json):
+        from cellbench.analysis import available, definition
+
+        if name is None:
+            found = {each: definition(each).partition("\n")[0] for each in available()}
+            _list("analyses", found, as_json=as_json)
+        else:
+            show_text(name, definition(name) + "\n", as_json=as_json)
 
 
 def drivers(as_json: options.AsJson = False) -> None:
@@ -110,6 +130,14 @@ def drivers(as_json: options.AsJson = False) -> None:
         found = {name: load_driver(name) for name in driver_names()}
         summaries = {name: f"{driver.role}: {driver.summary}" for name, driver in found.items()}
         _list("drivers", summaries, as_json=as_json)
+
+
+def show_text(name: str, text: str, *, as_json: bool) -> None:
+    """Show a file, or what stands for one."""
+    if as_json:
+        print_json({"name": name, "text": text})
+    else:
+        typer.echo(text, nl=False)
 
 
 def _list(what: str, summaries: dict[str, str], *, as_json: bool) -> None:

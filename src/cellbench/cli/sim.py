@@ -10,22 +10,29 @@ import typer
 
 from cellbench.cli import options
 from cellbench.cli.output import ExitCode, print_json, told
+from cellbench.cli.prepare import show_text
 
 app = typer.Typer(help="The simulated bench by itself.", no_args_is_help=True)
 
 
 @app.command()
-def cells(as_json: options.AsJson = False) -> None:
-    """List the cells that can be on the simulated bench."""
-    with told(as_json=as_json):
-        from cellbench.bench import simulated_cells
+def cells(name: options.ShownName = None, as_json: options.AsJson = False) -> None:
+    """List the cells that can be on the simulated bench, or show what one is made of.
 
+    Every value stands there with where it is from, and what of the cell's behaviour was put in.
+    """
+    with told(as_json=as_json):
+        from cellbench.bench import simulated_cell_text, simulated_cells
+
+        if name is not None:
+            show_text(name, simulated_cell_text(name), as_json=as_json)
+            return
         names = simulated_cells()
         if as_json:
             print_json({"cells": names})
             return
-        for name in names:
-            typer.echo(name)
+        for each in names:
+            typer.echo(each)
 
 
 @app.command()

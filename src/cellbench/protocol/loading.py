@@ -138,11 +138,12 @@ def _conditions_every_s(file: _File, scope: Scope) -> float:
 
 
 def shipped_protocols() -> dict[str, str]:
-    """Return the shipped protocols: name and title."""
-    return {
-        name: _parse(read_document(library.find_protocol(name))).body.name
-        for name in library.protocol_names()
-    }
+    """Return the shipped protocols: name, and title with the cell that it is meant for."""
+    found = {}
+    for name in library.protocol_names():
+        body = _parse(read_document(library.find_protocol(name))).body
+        found[name] = f"{body.name} ({body.cell})"
+    return found
 
 
 def shipped_cells() -> dict[str, str]:

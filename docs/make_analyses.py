@@ -1,0 +1,53 @@
+"""Writes docs/analyses.md from what the analyses say of themselves.
+
+python docs/make_analyses.py
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cellbench.analysis import available, definition
+
+PAGE = Path(__file__).with_name("analyses.md")
+HEAD = """# Analyses
+
+A protocol names the analyses that are done when it has ended (`analyses: [ccd, conductivity]`);
+`cellbench analyze RUN NAME` does one afterwards, on any run. `cellbench analyses` lists them,
+`cellbench analyses NAME` shows what stands here. From Python each works on any table of samples:
+`cellbench.analysis.analyse("capacity", dataset_of(table, geometry))`, with `dataset_of` from
+`cellbench.analysis.table`.
+
+An analysis never guesses: what the data do not show is `null` in its result, with the reason
+beside it where there is one. Options are given from Python.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return HEAD + "".join(_section(name) for name in available())
+
+
+def _section(name: str) -> str:
+    text, _, rest = definition(name).partition("\n\nArgs:\n")
+    rest, _, _ = rest.partition("\n\nRaises:")
+    text, _, _ = text.partition("\n\nRaises:")
+    listed = "\n".join(_options(rest))
+    return f"\n## {name}\n\n{text.replace('``', '`')}\n" + (f"\n{listed}\n" if listed else "")
+
+
+def _options(arguments: str) -> list[str]:
+    """The list of options: the first argument is always the dataset, with what it has to hold."""
+    found = []
+    for entry in re.split(r"\n(?=    \S)", arguments):
+        name, _, meaning = " ".join(entry.split()).partition(": ")
+        if name == "dataset":
+            found.append(f"- needs {meaning}")
+        elif name:
+            found.append(f"- `{name}`: {meaning}")
+    return found
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
