@@ -7,11 +7,11 @@ against its neighbours by `ramp.judge`, and the ramp's verdict is that of its fi
 CCD means little without areal capacity, stack pressure and temperature: they are always reported.
 
 *Irregular* is what two half-cycles running show: unsteady by more than 2 % rms about their trend
-(and five times the noise), more than 20 % between the two directions, an end outside 0.8 to 1.25 of the
-beginning where the cell was flat before, or a step of more than 10 %. A *soft short* leaves 0.5 to
-0.9 of the electrolyte's resistance, a *short* less than half of it for 60 s, in the next half-cycle
-too, and not refuted by the next spectrum; a spectrum proves one by itself where the arc is gone and
-a quarter of the electrolyte's resistance with it. A rising voltage is never a short.
+(and five times the noise), more than 20 % between the two directions, an end outside 0.8 to 1.25 of
+the beginning where the cell was flat before, or a step of more than 10 %. A *soft short* leaves 0.5
+to 0.9 of the electrolyte's resistance, a *short* less than half of it for 60 s, in the next
+half-cycle too, and not refuted by the next spectrum; a spectrum proves one by itself where the arc
+is gone and a quarter of the electrolyte's resistance with it. A rising voltage is never a short.
 """
 
 from collections.abc import Mapping, Sequence
