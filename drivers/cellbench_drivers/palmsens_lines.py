@@ -24,9 +24,24 @@ def program(head: Sequence[str], *loops: tuple[str, Sequence[str]]) -> str:
     """Put a program together: set-up, measurement loops, and the cell open at its end."""
     lines = [*head]
     for loop, body in loops:
-        lines += [loop, *_indent(body), "endloop"]
+        lines += loop_over(loop, body)
     lines += ["on_finished:", *_indent(["cell_off"])]
     return "".join(f"{line}\n" for line in lines)
+
+
+def loop_over(loop: str, body: Sequence[str]) -> list[str]:
+    """Write a loop: of measurement, or over a condition."""
+    return [loop, *_indent(body), "endloop"]
+
+
+def time_left(until: str) -> list[str]:
+    """Put what is left of the time until a variable's into ``d``."""
+    return [f"copy_var {until} d", "timer_get t", "sub_var d t"]
+
+
+def if_above(variable: str, value: float, then: Sequence[str]) -> list[str]:
+    """Do something where a variable is at or above a value."""
+    return _if(variable, ">=", value, then)
 
 
 def _indent(lines: Sequence[str]) -> list[str]:
@@ -40,13 +55,27 @@ def declare(*names: str) -> list[str]:
 
 def mode(number: int, interval_s: float) -> list[str]:
     """Choose the mode, and a bandwidth that suits the interval."""
-    return mode_with_bandwidth(number, _BANDWIDTH_INTERVALS / interval_s)
+    return [*select(number), bandwidth_for(interval_s)]
 
 
 def mode_with_bandwidth(number: int, bandwidth_Hz: float) -> list[str]:
     """Choose mode and bandwidth."""
-    bandwidth = literal(min(bandwidth_Hz, BANDWIDTH_MAX_HZ))
-    return ["set_pgstat_chan 0", f"set_pgstat_mode {number}", f"set_max_bandwidth {bandwidth}"]
+    return [*select(number), bandwidth(bandwidth_Hz)]
+
+
+def select(number: int) -> list[str]:
+    """Choose the mode; this opens the cell."""
+    return ["set_pgstat_chan 0", f"set_pgstat_mode {number}"]
+
+
+def bandwidth_for(interval_s: float) -> str:
+    """Choose a bandwidth that suits the interval."""
+    return bandwidth(_BANDWIDTH_INTERVALS / interval_s)
+
+
+def bandwidth(bandwidth_Hz: float) -> str:
+    """Choose a bandwidth."""
+    return f"set_max_bandwidth {literal(min(bandwidth_Hz, BANDWIDTH_MAX_HZ))}"
 
 
 def voltage_range(limits: ElectricalLimits, model: Model) -> list[str]:

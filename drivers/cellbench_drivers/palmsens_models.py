@@ -112,6 +112,8 @@ _CM_TECHNIQUES = {
     "impedance": _CM_BASE | {31, 9, 66},
 }
 _CM_GEIS = {68, 70}
+#: Variables and loops, with which a script carries on a hold between spectra.
+_CM_LOOPS = {3, 13, 14}
 ALL_COMMANDS = (1 << 138) - 1
 
 
@@ -136,5 +138,6 @@ def capabilities(model: Model, commands: int = ALL_COMMANDS) -> ChannelCapabilit
         # Z is obeyed once the sample under way is finished: one interval, as the sample itself.
         reaction=ReactionTime(_INTERVAL_USUAL_S, 0.02, _INTERVAL_USUAL_S),
         voltage_noise_V=model.voltage_noise_V,
+        spectra_in_hold=techniques >= {"constant voltage", "impedance"} and present >= _CM_LOOPS,
         unverified=model.unverified,
     )

@@ -19,6 +19,8 @@ _GARBLED_MAX = 3
 _GAP_INTERVALS = 1.5
 #: A loop that ends by itself earlier than this part of its length was ended by something.
 _WHOLE = 0.98
+#: How a potentiostatic spectrum announces itself.
+_SPECTRUM = "000D"
 _ABORTED = Ending(EndingKind.ABORTED, "ended by the host", on_device=False)
 
 
@@ -28,7 +30,7 @@ class ScriptRun:
     Attributes:
         ending: How it ended, None while it runs.
         open_circuit_V: Voltage before a spectrum, nan until it is known.
-        started_s: Loop time at which the loop began, nan until its first row.
+        started_s: Loop time at which the (last) loop began, nan until its first row.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class ScriptRun:
         self._now = asyncio.get_running_loop().time
         self._pending: Ending | None = None
         self._in_loop = False
+        self._loop = script
         self._rows = 0
         self._garbled = 0
         self._flags_next = 0
         self.started_s = math.nan
+        self._zero_s = math.nan
+        self._loop_began_s = 0.0
         self._last_s = 0.0
-        self._gap_s = _GAP_INTERVALS * script.interval_s
 
     def __aiter__(self) -> AsyncIterator[Block]:
         """Iterate over the blocks."""
@@ -65,7 +69,7 @@ class ScriptRun:
         """Wait for the next row."""
         async with self._lock:
             while self.ending is None:
-                line = await self._link.line(self._script.timeout_s(self._rows))
+                line = await self._link.line(self._loop.timeout_s(self._rows))
                 if not line.startswith("P"):
                     await self._note(line)
                 elif (block := self._row(line)) is not None:
@@ -74,7 +78,7 @@ class ScriptRun:
 
     def patience_s(self) -> float:
         """How long the sample under way may still take."""
-        return self._script.timeout_s(self._rows)
+        return self._loop.timeout_s(self._rows)
 
     def end(self) -> None:
         """Take note that the host has ended it."""
@@ -83,7 +87,7 @@ class ScriptRun:
     def _row(self, line: str) -> Block | None:
         try:
             if self._in_loop:
-                return self._block(*decode_package(line, self._script.layout))
+                return self._block(*decode_package(line, self._loop.layout))
             self.open_circuit_V = decode_package(line, (VOLTAGE,))[0][0]
         except ValueError as error:
             self._count_garbled(error)
@@ -94,18 +98,19 @@ class ScriptRun:
         if not elapsed_s >= self._last_s:  # a NaN compares false
             raise ValueError(f"the instrument's clock goes from {self._last_s} to {elapsed_s} s")
         flags |= self._flags_next
-        if elapsed_s - self._last_s > self._gap_s and self._rows:
+        if elapsed_s - self._last_s > _GAP_INTERVALS * self._loop.interval_s and self._rows:
             flags |= Flag.MISSING
-        if not self._rows:
-            self.started_s = self._now() - elapsed_s
+        if math.isnan(self._zero_s):
+            self._zero_s = self._now() - elapsed_s
+        self.started_s = self._zero_s + self._loop_began_s
         self._rows += 1
         self._garbled = self._flags_next = 0
         self._last_s = elapsed_s
-        columns = {name: (value,) for name, value in zip(self._script.columns, values, strict=True)}
+        columns = {name: (value,) for name, value in zip(self._loop.columns, values, strict=True)}
         if self._at_rest:
             # The cell relay is open: no current flows, by construction.
             columns["current_A"] = (0.0,)
-        return Block((self.started_s + elapsed_s,), columns, (flags,))
+        return Block((self._zero_s + elapsed_s,), columns, (flags,))
 
     def _count_garbled(self, error: ValueError) -> None:
         self._garbled += 1
@@ -116,7 +121,7 @@ class ScriptRun:
     async def _note(self, line: str) -> None:
         """Take in a line that is no package."""
         if line.startswith("M"):
-            self._in_loop = True
+            self._begin_loop(line[1:])
         elif line.startswith("T"):
             self._pending = self._pending or self._told(line[1:])
         elif line.startswith("Z"):
@@ -125,6 +130,15 @@ class ScriptRun:
             self.ending = self._pending or self._finished()
         elif line.startswith("!"):
             raise await self._link.refusal("e", line, self._script.text)
+
+    def _begin_loop(self, technique: str) -> None:
+        """The packages that follow are of a spectrum within the technique, or its own."""
+        self._in_loop = True
+        within = self._script.within
+        if within is None:
+            return
+        self._loop = within if technique == _SPECTRUM else self._script
+        self._loop_began_s, self._rows = self._last_s, 0
 
     def _told(self, text: str) -> Ending | None:
         """The ending that a ``send_string`` of our scripts announces."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from cellbench.instruments.techniques import (
@@ -40,16 +40,22 @@ from cellbench_drivers.palmsens_lines import (
     GALVANOSTAT,
     POTENTIOSTAT,
     around,
+    bandwidth,
+    bandwidth_for,
     cut_off_lines,
     dc_body,
     declare,
     galvanostat_range,
+    if_above,
+    loop_over,
     measure_open_circuit,
     mode,
     mode_with_bandwidth,
     package,
     potentiostat_range,
     program,
+    select,
+    time_left,
     voltage_range,
     voltage_trips,
     window,
@@ -65,6 +71,8 @@ _MARGIN_S = 5.0
 _PERIODS_PER_POINT = 40.0
 #: A set value equal to a limit is allowed; this much accuracy of the instrument is not a trip.
 _CURRENT_ACCURACY = 0.02
+#: Less than this part of an interval, before a spectrum is due, is not measured.
+_LEFT_OVER = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,7 @@ class Script:
         duration_s: When the loop ends by itself, None where the number of points decides.
         rows: How many packages the loop prints if nothing ends it.
         timeout_s: How long the given row (from 0) may take to arrive.
+        within: The packages of the spectra that its loops are interrupted by, if they are.
     """
 
     text: str
@@ -87,6 +96,7 @@ class Script:
     interval_s: float
     rows: int
     timeout_s: Callable[[int], float] = field(repr=False)
+    within: Script | None = None
 
 
 def script_for(technique: Technique, limits: ElectricalLimits, model: Model) -> Script:
@@ -138,10 +148,60 @@ def _constant_current(technique: ConstantCurrent, limits: ElectricalLimits, mode
 
 def _constant_voltage(technique: ConstantVoltage, limits: ElectricalLimits, model: Model) -> Script:
     voltage_V = technique.voltage_V
+    if technique.spectra is not None:
+        return _hold_with_spectra(technique, technique.spectra, limits, model)
     head = _potentiostat_head((voltage_V,), technique.interval_s, technique, limits, model)
     loop = f"meas_loop_ca p c {literal(voltage_V)} {_pace(technique)}"
     body = dc_body(technique.cut_offs, around(limits, voltage_V))
     return _dc(program(head, (loop, body)), technique)
+
+
+def _hold_with_spectra(
+    hold: ConstantVoltage, spectra: Impedance, limits: ElectricalLimits, model: Model
+) -> Script:
+    """One program for a hold and the spectra in it: the cell is on from its start to its end.
+
+    It ends when the hold's time is over, whatever becomes of the host; spectra whose time has
+    passed are left out.
+    """
+    if spectra.amplitude_V is None or spectra.bias_V != hold.voltage_V:
+        raise ValueError("spectra within a hold are potentiostatic, at its voltage")
+    every_s, end_s = literal(hold.spectra_every_s or hold.duration_s), literal(hold.duration_s)
+    _check("frequency", spectra.frequency_max_Hz, 0.0, model.frequency_max_Hz)
+    lines = [
+        *declare("f", "zr", "zi", "d", "due", "end"),
+        *_potentiostat_head((hold.voltage_V,), hold.interval_s, hold, limits, model),
+        *(f"store_var {name} {value} eb" for name, value in (("due", every_s), ("end", end_s))),
+        *loop_over(
+            "loop due < end",
+            [
+                *_hold_until("due", hold, limits),
+                *_high_speed_ranges(limits, model),
+                *_spectrum_lines(spectra),
+                *_slow_ranges(hold, hold.interval_s, limits, model),
+                "timer_get t",
+                *loop_over("loop due <= t", [f"add_var due {every_s}"]),
+            ],
+        ),
+        *_hold_until("end", hold, limits),
+    ]
+    within = _spectrum_script("", spectra)
+    return replace(_dc(program(lines), hold), interval_s=hold.interval_s, within=within)
+
+
+def _hold_until(until: str, hold: ConstantVoltage, limits: ElectricalLimits) -> list[str]:
+    """Measure a hold until a variable's time: whole intervals, and one shorter one."""
+    voltage, interval = literal(hold.voltage_V), literal(hold.interval_s)
+    # A cut-off ends the whole script: leaving one loop would begin the next.
+    body = dc_body(hold.cut_offs, around(limits, hold.voltage_V), "abort")
+    whole = loop_over(f"meas_loop_ca p c {voltage} {interval} d", body)
+    rest = loop_over(f"meas_loop_ca p c {voltage} d d", body)
+    return [
+        *time_left(until),
+        *if_above("d", hold.interval_s, whole),
+        *time_left(until),
+        *if_above("d", _LEFT_OVER * hold.interval_s, rest),
+    ]
 
 
 def _sweep(technique: Sweep, limits: ElectricalLimits, model: Model) -> Script:
@@ -168,9 +228,13 @@ def _impedance(technique: Impedance, limits: ElectricalLimits, model: Model) -> 
         head += _galvanostatic_head(technique, limits, model)
     else:
         head += _potentiostatic_head(technique, limits, model)
-    frequencies = frequencies_Hz(technique)
-    loop = _spectrum_loop(technique, len(frequencies))
-    text = program([*head, "cell_on", "timer_start"], (loop, package("f", "zr", "zi", "t")))
+    return _spectrum_script(
+        program([*head, "cell_on", "timer_start", *_spectrum_lines(technique)]), technique
+    )
+
+
+def _spectrum_script(text: str, technique: Impedance) -> Script:
+    frequencies = technique.frequencies_Hz
     return Script(
         text=text,
         layout=(FREQUENCY, IMPEDANCE_REAL, IMPEDANCE_IMAG, TIME),
@@ -184,15 +248,12 @@ def _impedance(technique: Impedance, limits: ElectricalLimits, model: Model) -> 
     )
 
 
-def frequencies_Hz(technique: Impedance) -> list[float]:
-    """Frequencies of a spectrum, from the highest to the lowest, evenly in their logarithm."""
-    highest, lowest = technique.frequency_max_Hz, technique.frequency_min_Hz
-    decades = math.log10(highest / lowest)
-    points = max(1, round(decades * technique.points_per_decade)) + 1
-    return [highest * (lowest / highest) ** (point / (points - 1)) for point in range(points)]
+def _spectrum_lines(technique: Impedance) -> list[str]:
+    return loop_over(_spectrum_loop(technique), package("f", "zr", "zi", "t"))
 
 
-def _spectrum_loop(technique: Impedance, points: int) -> str:
+def _spectrum_loop(technique: Impedance) -> str:
+    points = len(technique.frequencies_Hz)
     span = f"{literal(technique.frequency_max_Hz)} {literal(technique.frequency_min_Hz)} {points}i"
     if technique.amplitude_A is not None:
         amplitude, bias = literal(technique.amplitude_A), literal(technique.bias_A)
@@ -205,10 +266,7 @@ def _spectrum_loop(technique: Impedance, points: int) -> str:
 def _potentiostatic_head(technique: Impedance, limits: ElectricalLimits, model: Model) -> list[str]:
     if technique.amplitude_V is None:
         raise ValueError("a spectrum needs an amplitude")
-    lines = mode_with_bandwidth(POTENTIOSTAT, BANDWIDTH_MAX_HZ)
-    lines += window(limits, model)
-    top_A = model.range_for(min(limits.current_max_A, model.current_max_A))
-    lines += potentiostat_range(min(model.spectrum_range_min(), top_A), top_A)
+    lines = [*select(POTENTIOSTAT), *_high_speed_ranges(limits, model), *window(limits, model)]
     lines += [*voltage_range(limits, model), *measure_open_circuit(limits, printed=True)]
     if technique.bias_V is None:
         return [*lines, "set_e p"]
@@ -237,18 +295,33 @@ def _potentiostat_head(
 ) -> list[str]:
     for voltage_V in voltages_V:
         _check_voltage(voltage_V, limits, model)
-    top_A = model.range_for(technique.current_range_A or limits.current_max_A)
     return [
         *declare("p", "c", "t"),
-        *mode(POTENTIOSTAT, interval_s),
+        *select(POTENTIOSTAT),
+        *_slow_ranges(technique, interval_s, limits, model),
         *window(limits, model),
-        *potentiostat_range(min(model.slow_range_min(interval_s), top_A), top_A),
         *voltage_range(limits, model),
         *measure_open_circuit(limits),
         f"set_e {literal(voltages_V[0])}",
         "cell_on",
         "timer_start",
     ]
+
+
+def _slow_ranges(
+    technique: ConstantVoltage | Sweep, interval_s: float, limits: ElectricalLimits, model: Model
+) -> list[str]:
+    """Bandwidth and current ranges for rows that are this far apart."""
+    top_A = model.range_for(technique.current_range_A or limits.current_max_A)
+    smallest_A = min(model.slow_range_min(interval_s), top_A)
+    return [bandwidth_for(interval_s), *potentiostat_range(smallest_A, top_A)]
+
+
+def _high_speed_ranges(limits: ElectricalLimits, model: Model) -> list[str]:
+    """Bandwidth and current ranges for a spectrum."""
+    top_A = model.range_for(min(limits.current_max_A, model.current_max_A))
+    smallest_A = min(model.spectrum_range_min(), top_A)
+    return [bandwidth(BANDWIDTH_MAX_HZ), *potentiostat_range(smallest_A, top_A)]
 
 
 def _pace(technique: ConstantCurrent | ConstantVoltage) -> str:

@@ -23,7 +23,7 @@ from cellbench.instruments.techniques import (
     Technique,
 )
 from cellbench_drivers.palmsens_models import MODELS, ModelName, capabilities
-from cellbench_drivers.palmsens_scripts import CELL_OFF, frequencies_Hz, script_for
+from cellbench_drivers.palmsens_scripts import CELL_OFF, script_for
 
 LIMITS = ElectricalLimits(voltage_min_V=-1.5, voltage_max_V=4.9, current_max_A=5e-3)
 NEXUS = MODELS["nexus"]
@@ -41,6 +41,14 @@ TECHNIQUES: list[Technique] = [
     Impedance(frequency_max_Hz=1e6, frequency_min_Hz=0.1, amplitude_V=0.01),
     Impedance(frequency_max_Hz=1e6, frequency_min_Hz=0.1, amplitude_V=0.01, bias_V=4.3),
     Impedance(frequency_max_Hz=1e6, frequency_min_Hz=0.1, amplitude_A=1e-5, bias_A=1e-4),
+    ConstantVoltage(
+        voltage_V=4.3,
+        duration_s=108000,
+        interval_s=30.0,
+        cut_offs=CUT_OFFS,
+        spectra=Impedance(frequency_max_Hz=1e6, frequency_min_Hz=0.1, amplitude_V=0.01, bias_V=4.3),
+        spectra_every_s=1200,
+    ),
 ]
 
 
@@ -209,6 +217,18 @@ def test_a_sweep_through_vertices_is_one_script_that_keeps_the_cell_closed() -> 
     assert text.count("cell_off") == 2  # before it is measured, and when all is done
 
 
+def test_a_hold_with_spectra_is_one_script_that_keeps_the_cell_closed_and_ends_by_itself() -> None:
+    text = script_for(TECHNIQUES[8], LIMITS, NEXUS).text
+    assert text.count("cell_on\n") == 1
+    closed, ended = text.split("cell_on\n")[1].split("on_finished:\n")
+    assert "cell_off" not in closed
+    assert "set_pgstat_mode" not in closed  # it would open the cell
+    assert ended == "    cell_off\n"
+    assert "store_var end 108k eb\nloop due < end\n" in text
+    assert "breakloop" not in text  # a cut-off ends the whole hold
+    assert text.count('send_string "CUT 0"') == text.count("meas_loop_ca") == 4
+
+
 def test_a_cut_off_ends_a_sweep_with_vertices_as_a_whole() -> None:
     sweep = Sweep(
         start_V=0.0, vertices_V=(1.0,), end_V=0.0, rate_V_per_s=1e-3, cut_offs=CUT_OFFS[:1]
@@ -242,7 +262,7 @@ def test_slow_points_of_a_spectrum_are_given_their_periods() -> None:
     script = script_for(technique, LIMITS, NEXUS)
     assert script.timeout_s(0) < 10.0
     assert script.timeout_s(script.rows - 1) > 10 / 0.01
-    assert frequencies_Hz(technique)[-1] == pytest.approx(0.01)
+    assert technique.frequencies_Hz[-1] == pytest.approx(0.01)
 
 
 def test_golden_capability_replies_give_every_technique() -> None:

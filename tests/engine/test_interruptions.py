@@ -52,6 +52,32 @@ def test_the_charge_of_an_interrupted_hold_is_kept_in_one_ledger(run: Runner) ->
     assert interrupted == pytest.approx(ended(run(whole), "hold")["results"]["charge_C"], rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("bias", "openings"), [("0.05 V", 0), ("0.04 V", 10)], ids=["at the hold's", "at another"]
+)
+def test_the_cell_stays_on_through_the_spectra_of_a_hold_at_its_own_voltage(
+    bias: str, openings: int, run: Runner
+) -> None:
+    opened_s: list[float] = []
+
+    async def watch(simulator: Any, _bench: Any, conductor: Any) -> None:
+        front = simulator.potentiostat.front
+        switch_off = front.switch_off
+
+        def noted() -> None:
+            if front.cell_is_on:
+                opened_s.append(conductor.journal.now_s)
+            switch_off()
+
+        front.switch_off = noted
+
+    ran = run(HEAD + HOLD.replace("bias: 0.05 V", f"bias: {bias}"), disturb=watch)
+    assert ran.end.state is RunState.COMPLETED
+    assert len(ran.reader.spectra()) == 5
+    (end,) = [each.time_s for each in entries(ran, "step ended") if each.step == "hold"]
+    assert len([time_s for time_s in opened_s if time_s < end - 1]) == openings
+
+
 def test_a_current_stops_its_clock_while_it_is_interrupted(run: Runner) -> None:
     ran = run(
         HEAD

@@ -20,7 +20,7 @@ from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder, blob
 from cellbench.engine.sanity import check_sanity
 from cellbench.engine.status import Status
-from cellbench.engine.technique import CAPPED, StepEnd, Technique, told
+from cellbench.engine.technique import CAPPED, SpectrumUnderWay, StepEnd, Technique, told
 from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.verdicts import Verdicts
 from cellbench.engine.view import StepView
@@ -59,8 +59,12 @@ class StepRunner:
     alarm: Callable[[Trip], None]
     passes: Passes
 
-    async def run(self, step: AnyStep) -> StepEnd:
+    async def run(self, step: AnyStep, under_way: SpectrumUnderWay | None = None) -> StepEnd:
         """Carry out a step to its end.
+
+        Args:
+            step: The step.
+            under_way: The step itself, where the instrument has begun it within another.
 
         Raises:
             Trip: A limit was crossed.
@@ -71,7 +75,7 @@ class StepRunner:
             case ChannelStep():
                 return await self._technique(step)
             case EisStep():
-                return await self._spectrum(step)
+                return await self._spectrum(step, under_way)
             case PressStep():
                 return StepEnd("completed", await self.environment.press(step))
             case TemperatureStep():
@@ -102,15 +106,15 @@ class StepRunner:
 
     # --- Techniques -----------------------------------------------------------------------------
 
-    async def perform(self, step: AnyStep) -> StepEnd:
-        """Carry out a step and enter its start and end; raises like `run`."""
+    async def perform(self, step: AnyStep, under_way: SpectrumUnderWay | None = None) -> StepEnd:
+        """Carry out a step and enter its start and end; arguments and errors as of `run`."""
         journal, start_s = self.journal, self.journal.now_s
         self.recorder.enter_step(step.path, step.verb)
         settings = settings_of(step)
         await journal.enter(
             "step started", step=step.path, what=step.what, verb=step.verb, settings=settings
         )
-        end = await self.run(step)
+        end = await self.run(step, under_way)
         # Durable, with its samples, before the next entry that is awaited: the next step's start.
         journal.enter_soon(
             "step ended",
@@ -132,33 +136,43 @@ class StepRunner:
         self.passes.end(step.path, technique.extremes, end.results["charge_C"])
         return end
 
-    async def _interrupting(self, step: AnyStep) -> StepEnd:
+    async def _interrupting(self, step: AnyStep, under_way: SpectrumUnderWay | None) -> StepEnd:
         """Carry out a step that interrupts another, and show it meanwhile."""
         shown, self.status.step_what = self.status.step_what, step.what
-        end = await self.perform(step)
+        end = await self.perform(step, under_way)
         self.status.step_what = shown
         return end
 
     # --- Spectra --------------------------------------------------------------------------------
 
-    async def _spectrum(self, step: EisStep) -> StepEnd:
-        channel = self.bench.channel
-        assert channel is not None  # noqa: S101 (checked before the run)
+    async def _spectrum(self, step: EisStep, under_way: SpectrumUnderWay | None) -> StepEnd:
         start_s = self.journal.now_s
         points = _SpectrumPoints(self, step.technique)
-        async with channel.run(step.technique, self.watch.limits.electrical) as running:
-            async for block in running:
-                points.take(block, running.open_circuit_V)
-        told(running.ending)
+        open_circuit_V = math.nan
+        if under_way is None:
+            open_circuit_V = await self._measure_spectrum(step, points)
+        else:
+            async for block in under_way.blocks(len(step.technique.frequencies_Hz)):
+                points.take(block, open_circuit_V)
         if not points.frequency_Hz or all(math.isnan(each) for each in points.real_ohm):
             raise StepFailed("the instrument returned no point of the spectrum")
         bias_V = step.technique.bias_V
-        if bias_V is None and not math.isnan(running.open_circuit_V):
-            bias_V = running.open_circuit_V
+        if bias_V is None and not math.isnan(open_circuit_V):
+            bias_V = open_circuit_V
         spectrum = self._store_spectrum(step, start_s, points, bias_V)
         results = await self._judge_spectrum(step, spectrum)
         self.verdicts.spectrum(spectrum)
         return StepEnd("completed", results)
+
+    async def _measure_spectrum(self, step: EisStep, points: _SpectrumPoints) -> float:
+        """Take a spectrum; returns the open-circuit voltage before it, nan where nobody knows."""
+        channel = self.bench.channel
+        assert channel is not None  # noqa: S101 (checked before the run)
+        async with channel.run(step.technique, self.watch.limits.electrical) as running:
+            async for block in running:
+                points.take(block, running.open_circuit_V)
+        told(running.ending)
+        return running.open_circuit_V
 
     async def _judge_spectrum(self, step: EisStep, spectrum: Spectrum) -> dict[str, float]:
         """Enter a spectrum with its Kramers-Kronig residual; one without a cell is a failure."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import TYPE_CHECKING
 
 from cellbench.engine.recorder import ChannelRecording
@@ -13,8 +13,8 @@ from cellbench.engine.screening import open_circuit_V
 from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.view import StepView
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
-from cellbench.instruments.roles import Running
-from cellbench.instruments.techniques import Sweep
+from cellbench.instruments.roles import Channel, Running
+from cellbench.instruments.techniques import ConstantVoltage, Sweep
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.program import AnyStep, ChannelStep, EisStep
 
@@ -56,8 +56,31 @@ class Extremes:
         self.current_max_A = max(self.current_max_A, other.current_max_A)
 
 
+class SpectrumUnderWay:
+    """A spectrum that the instrument takes within a technique: blocks up to its last point.
+
+    Attributes:
+        after: What came in place of points that are missing, if any are.
+    """
+
+    def __init__(self, first: Block, running: Running) -> None:
+        self.after: Block | None = None
+        self._first: Block | None = first
+        self._running = running
+
+    async def blocks(self, points: int) -> AsyncIterator[Block]:
+        """Yield the blocks of a spectrum of so many points."""
+        block = self._first
+        while block is not None:
+            yield block
+            points -= len(block.time_s)
+            block = await anext(aiter(self._running), None) if points > 0 else None
+            if block is not None and "frequency_Hz" not in block.columns:
+                self.after, block = block, None
+
+
 #: Carries out an interrupting step as any other, with its journal entries.
-Perform = Callable[[AnyStep], Awaitable[StepEnd]]
+Perform = Callable[[AnyStep, SpectrumUnderWay | None], Awaitable[StepEnd]]
 
 
 class Technique:
@@ -68,6 +91,8 @@ class Technique:
         self._step = step
         self._perform = perform
         self._rows = TechniqueRows(runner, step)
+        self._spectra = _spectra_within(step, runner.bench.channel)
+        self._interruptions = 0
         self._ending: Ending | None = None
 
     async def run(self) -> StepEnd:
@@ -75,13 +100,13 @@ class Technique:
         step, rows = self._step, self._rows
         if step.from_rest:
             step = self._step = await self._at_rest(step)
-        for number in count(1):
+        while True:
             duration_s, last = self._next_segment()
             if duration_s > _SLIVER * step.technique.interval_s:
                 await self._segment(duration_s)
             if last or rows.met or not _ran_its_time(self._ending):
                 break
-            await self._interrupt(number)
+            await self._interrupt()
         rows.recording.finish()
         return StepEnd(await self._told(), rows.results())
 
@@ -104,20 +129,36 @@ class Technique:
         runner, rows, technique = self._runner, self._rows, self._step.technique
         channel = runner.bench.channel
         assert channel is not None  # noqa: S101 (checked before the run)
-        if not isinstance(technique, Sweep):
+        if self._spectra is not None:
+            technique = technique.model_copy(update=self._spectra)
+        elif not isinstance(technique, Sweep):
             technique = technique.model_copy(update={"duration_s": duration_s})
-        async with channel.run(technique, runner.watch.limits.electrical) as running:
-            async for block in running:
+        async with (
+            channel.run(technique, runner.watch.limits.electrical) as running,
+            aclosing(self._own_blocks(running)) as blocks,
+        ):
+            async for block in blocks:
                 if rows.take(block, running):
                     break
                 if runner.recorder.writer.backlogged:
                     await runner.recorder.writer.flush()
         self._ending = running.ending
 
+    async def _own_blocks(self, running: Running) -> AsyncGenerator[Block, None]:
+        """Yield the technique's own rows; spectra among them are carried out as they come."""
+        async for block in running:
+            if "frequency_Hz" not in block.columns:
+                yield block
+                continue
+            under_way = SpectrumUnderWay(block, running)
+            await self._interrupt(under_way)
+            if under_way.after is not None:
+                yield under_way.after
+
     def _next_segment(self) -> tuple[float, bool]:
         """Return the time to the next interruption or the end, and whether it is the end."""
         every, duration_s = self._step.every, self._step.technique.duration_s
-        if every is None:
+        if every is None or self._spectra is not None:
             return duration_s, True
         elapsed_s = self._elapsed_s()
         sliver_s = _SLIVER * self._step.technique.interval_s
@@ -132,15 +173,21 @@ class Technique:
             return self._runner.journal.now_s - self._rows.start_s
         return self._rows.elapsed_s
 
-    async def _interrupt(self, number: int) -> None:
-        """Carry out the interrupting steps; keep account of the charge that passes meanwhile."""
+    async def _interrupt(self, under_way: SpectrumUnderWay | None = None) -> None:
+        """Carry out the interrupting steps; keep account of the charge that passes meanwhile.
+
+        Args:
+            under_way: The one interrupting step, where the instrument has begun it by itself.
+        """
         every, rows, recorder = self._step.every, self._rows, self._runner.recorder
         assert every is not None  # noqa: S101 (it is why we are here)
         step_id = recorder.step_id
+        self._interruptions += 1
         charge_C = unseen_s = 0.0
         for each in every.steps:
-            begun_s = self._runner.journal.now_s
-            end = await self._perform(replace(each, path=each.path.format(number)))
+            begun_s = self._runner.journal.now_s if under_way is None else rows.last_s
+            numbered = replace(each, path=each.path.format(self._interruptions))
+            end = await self._perform(numbered, under_way)
             charge_C += end.results.get("charge_C", 0.0)
             if _is_biased(each):
                 unseen_s += self._runner.journal.now_s - begun_s
@@ -190,6 +237,11 @@ class TechniqueRows:
         self._begun = False
         self._after = 0
         self._last: tuple[float, float, float] = (0.0, math.nan, math.nan)
+
+    @property
+    def last_s(self) -> float:
+        """Time of the latest row."""
+        return self._last[0]
 
     def resume(self, charge_C: float, unseen_s: float, settling_s: float) -> None:
         """Go on after an interruption.
@@ -269,6 +321,21 @@ class TechniqueRows:
             "charge_C": self.recording.charge_C,
             "duration_s": max(0.0, self.elapsed_s),
         }
+
+
+def _spectra_within(step: ChannelStep, channel: Channel | None) -> dict[str, object] | None:
+    """What a hold is to be told of the spectra that interrupt it, if the instrument can take them.
+
+    None where it has to leave the hold for them, which opens the cell for a moment.
+    """
+    hold, every = step.technique, step.every
+    if channel is None or not channel.capabilities.spectra_in_hold or every is None:
+        return None
+    match every.steps:
+        case (EisStep(technique=spectra),) if every.clock_runs and not spectra.galvanostatic:
+            if isinstance(hold, ConstantVoltage) and spectra.bias_V == hold.voltage_V:
+                return {"spectra": spectra, "spectra_every_s": every.period_s}
+    return None
 
 
 def _is_biased(step: AnyStep) -> bool:

@@ -43,6 +43,8 @@ class ChannelCapabilities:
             ``voltage``, ``current``.
         bounded_without_host: Whether a technique, once started, ends by itself in a state that is
             safe for the cell when the host dies.
+        spectra_in_hold: Whether spectra can be taken within a constant voltage, without opening the
+            cell.
     """
 
     model: str
@@ -57,6 +59,7 @@ class ChannelCapabilities:
     bounded_without_host: bool
     reaction: ReactionTime
     voltage_noise_V: float
+    spectra_in_hold: bool = False
     unverified: tuple[str, ...] = field(default=())
 
 

@@ -7,6 +7,7 @@ terminals and in SI units; positive current is oxidation at the working electrod
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -56,8 +57,41 @@ class ConstantCurrent(_Data):
     cut_offs: tuple[CutOff, ...] = ()
 
 
+class Impedance(_Data):
+    """An impedance spectrum, from the highest to the lowest frequency.
+
+    Potentiostatic with ``amplitude_V`` around ``bias_V`` (None: around the open-circuit voltage,
+    measured just before), galvanostatic with ``amplitude_A`` around ``bias_A``.
+    """
+
+    technique: Literal["impedance"] = "impedance"
+    frequency_max_Hz: PositiveFloat
+    frequency_min_Hz: PositiveFloat
+    points_per_decade: PositiveInt = 10
+    amplitude_V: PositiveFloat | None = None
+    bias_V: float | None = None
+    amplitude_A: PositiveFloat | None = None
+    bias_A: float = 0.0
+
+    @property
+    def frequencies_Hz(self) -> list[float]:
+        """Its frequencies, from the highest to the lowest, evenly in their logarithm."""
+        highest, lowest = self.frequency_max_Hz, self.frequency_min_Hz
+        last = max(1, round(math.log10(highest / lowest) * self.points_per_decade))
+        return [highest * (lowest / highest) ** (point / last) for point in range(last + 1)]
+
+    @property
+    def galvanostatic(self) -> bool:
+        """Whether the current is the controlled quantity."""
+        return self.amplitude_A is not None
+
+
 class ConstantVoltage(_Data):
-    """A constant voltage (chronoamperometry). ``current_range_A`` is the largest expected."""
+    """A constant voltage (chronoamperometry). ``current_range_A`` is the largest expected.
+
+    With ``spectra``, one of them each ``spectra_every_s`` from start to start, at the same voltage;
+    the cell stays on throughout. For channels whose capabilities say that they can.
+    """
 
     technique: Literal["constant voltage"] = "constant voltage"
     voltage_V: float
@@ -65,6 +99,8 @@ class ConstantVoltage(_Data):
     interval_s: PositiveFloat = 1.0
     current_range_A: PositiveFloat | None = None
     cut_offs: tuple[CutOff, ...] = ()
+    spectra: Impedance | None = None
+    spectra_every_s: PositiveFloat | None = None
 
 
 class Sweep(_Data):
@@ -93,28 +129,6 @@ class Sweep(_Data):
     def voltages_V(self) -> tuple[float, ...]:
         """All voltages between which it is linear."""
         return (self.start_V, *self.vertices_V, self.end_V)
-
-
-class Impedance(_Data):
-    """An impedance spectrum, from the highest to the lowest frequency.
-
-    Potentiostatic with ``amplitude_V`` around ``bias_V`` (None: around the open-circuit voltage,
-    measured just before), galvanostatic with ``amplitude_A`` around ``bias_A``.
-    """
-
-    technique: Literal["impedance"] = "impedance"
-    frequency_max_Hz: PositiveFloat
-    frequency_min_Hz: PositiveFloat
-    points_per_decade: PositiveInt = 10
-    amplitude_V: PositiveFloat | None = None
-    bias_V: float | None = None
-    amplitude_A: PositiveFloat | None = None
-    bias_A: float = 0.0
-
-    @property
-    def galvanostatic(self) -> bool:
-        """Whether the current is the controlled quantity."""
-        return self.amplitude_A is not None
 
 
 Technique = Annotated[
