@@ -14,8 +14,9 @@ PAGE = Path(__file__).with_name("analyses.md")
 HEAD = """# Analyses
 
 A protocol names the analyses that are done when it has ended (`analyses: [ccd, conductivity]`);
-`cellbench analyze RUN NAME` does one afterwards, on any run. `cellbench analyses` lists them,
-`cellbench analyses NAME` shows what stands here. From Python each works on any table of samples:
+`cellbench analyze RUN NAME` does one afterwards, on any run, and `"NAME within PLACE"` on a part of
+it (see [protocol.md](protocol.md#analyses)). `cellbench analyses` lists them, and with a name shows
+what stands here. From Python each works on any table of samples:
 `cellbench.analysis.analyse("capacity", dataset_of(table, geometry))`, with `dataset_of` from
 `cellbench.analysis.table`.
 

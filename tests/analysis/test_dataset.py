@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cellbench.analysis import analyse, bare
 from cellbench.analysis.dataset import Dataset, Geometry, Samples, Series, Spectrum, StepData
 from cellbench.analysis.reported import plain
 
@@ -60,3 +61,39 @@ def test_only_a_number_is_a_numeric_setting() -> None:
 )
 def test_large_resistances_are_written_without_an_exponent(value: float, text: str) -> None:
     assert plain(value) == text
+
+
+def ladders() -> Dataset:
+    """Two passes of a loop with a step and a spectrum each, and a step after them."""
+    t = np.arange(1.0, 31.0)
+    paths = ("ladder[1]/rest", "ladder[2]/rest", "rest")
+    steps = [StepData(path, "rest", 10.0 * n, 10.0 * (n + 1)) for n, path in enumerate(paths)]
+    spectra = [
+        Spectrum(10.0 * n + 5, path.replace("rest", "eis"), np.ones(1), np.ones(1, complex))
+        for n, path in enumerate(paths)
+    ]
+    return Dataset(Geometry(1e-4, "full"), tuple(steps), Samples(t, t, t), tuple(spectra))
+
+
+@pytest.mark.parametrize(
+    ("place", "first_s", "last_s", "spectra"),
+    [("ladder", 1.0, 20.0, 2), ("ladder[2]", 11.0, 20.0, 1), ("rest", 1.0, 30.0, 0)],
+)
+def test_a_part_of_a_run_is_named_as_in_its_protocol(
+    place: str, first_s: float, last_s: float, spectra: int
+) -> None:
+    part = ladders().within(place)
+    assert (part.samples.time_s[0], part.samples.time_s[-1]) == (first_s, last_s)
+    assert len(part.spectra) == spectra
+
+
+@pytest.mark.parametrize("place", ["lad", "ladder[3]", "ladder[", "est"])
+def test_a_part_that_did_not_run_is_refused(place: str) -> None:
+    with pytest.raises(ValueError, match="Nothing ran within"):
+        ladders().within(place)
+
+
+def test_an_analysis_can_look_at_a_part_of_a_run() -> None:
+    with pytest.raises(ValueError, match="Nothing ran within"):
+        analyse("capacity within formation", ladders())
+    assert bare("interface resistance within ladder[2]") == "interface_resistance"

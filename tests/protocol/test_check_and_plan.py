@@ -289,3 +289,21 @@ def test_a_result_of_a_step_that_is_left_out_is_a_problem(program: Load, bench: 
     )
     assert said(program(text), bench) == ""
     assert "may have been left out" in said(program(text), plain)
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ("ccd within ladder", ""),
+        ("ccd within ladder[2]", ""),
+        ("ccd within ladder[3]", 'nothing is within "ladder[3]"'),
+        ("ccd within ramp", 'nothing is within "ramp"'),
+        ("cdd within ladder", 'did you mean "ccd"?'),
+    ],
+)
+def test_an_analysis_may_name_the_place_where_it_looks(
+    order: str, message: str, program: Load, bench: Bench
+) -> None:
+    text = "  - repeat: 2\n    name: ladder\n    steps: [{current: {at: 1 mA, for: 1 s}}]\n"
+    problems = check(program(f"{text}analyses: ['{order}']\n"), bench, ["ccd"]).problems
+    assert [message in problem.message for problem in problems] == [True] * bool(message)

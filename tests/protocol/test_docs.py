@@ -37,7 +37,7 @@ def test_each_example_of_the_language_passes_the_check(
     head = "name: example\ncell: LYC\nsteps:\n"
     path.write_text(head + block if block.startswith("- ") else block, encoding="utf-8")
     program = load_protocol(path, card_of(block))
-    assert check(program, bench, ["ccd"]).problems == ()
+    assert check(program, bench, ["ccd", "arrhenius"]).problems == ()
 
 
 @pytest.mark.parametrize("block", blocks(CELLS))

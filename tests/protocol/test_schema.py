@@ -69,5 +69,5 @@ def test_keys_have_descriptions_for_completion() -> None:
 
 
 def test_what_is_shipped_is_listed_with_a_title() -> None:
-    assert shipped_protocols()["ccd"] == "Critical current density"
+    assert shipped_protocols()["ccd"] == "Critical current density (LYC_PMMA)"
     assert shipped_cells()["LYC_PMMA"] == "Li | LYC_PMMA | Li"

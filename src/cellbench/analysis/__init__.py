@@ -22,6 +22,7 @@ from cellbench.analysis.dataset import (
     StepData,
 )
 from cellbench.errors import InputError
+from cellbench.protocol.program import WITHIN
 
 __all__ = [
     "Dataset",
@@ -33,8 +34,10 @@ __all__ = [
     "StepData",
     "analyse",
     "available",
+    "bare",
     "definition",
     "describe",
+    "part_of",
 ]
 
 GROUP = "cellbench.analyses"
@@ -46,13 +49,28 @@ def available() -> list[str]:
 
 
 def analyse(name: str, dataset: Dataset, **options: Any) -> Result:
-    """Run an analysis by the name that a protocol gives it ("ccd", "interface resistance").
+    """Run an analysis by the name that a protocol gives it ("ccd", "arrhenius within ladder").
 
     Raises:
         InputError: if no analysis of this name is installed.
         ValueError: if the data do not hold what it needs.
     """
-    return _load(name)(dataset, **options)
+    return _load(name)(part_of(name, dataset), **options)
+
+
+def part_of(name: str, dataset: Dataset) -> Dataset:
+    """What an analysis looks at: all of a run, or what ran within the place that its name tells.
+
+    Raises:
+        ValueError: if nothing ran there.
+    """
+    place = name.partition(WITHIN)[2].strip()
+    return dataset.within(place) if place else dataset
+
+
+def bare(name: str) -> str:
+    """The name of an analysis without the place where it looks, as it is installed."""
+    return name.partition(WITHIN)[0].strip().replace(" ", "_")
 
 
 def describe(name: str, result: Mapping[str, Any]) -> list[str]:
@@ -78,8 +96,7 @@ def definition(name: str) -> str:
 
 
 def _load(name: str) -> Callable[..., Result]:
-    wanted = name.strip().replace(" ", "_")
-    found = list(entry_points(group=GROUP, name=wanted))
+    found = list(entry_points(group=GROUP, name=bare(name)))
     if not found:
         raise InputError(f'there is no analysis "{name}"; there are: {", ".join(available())}')
     loaded: Callable[..., Result] = found[0].load()

@@ -5,12 +5,14 @@ can be analysed. All numbers are SI; what was not measured is NaN inside a colum
 single value. Times are seconds from the start of the run.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cellbench.protocol.program import is_within
 
 FloatArray: TypeAlias = NDArray[np.float64]
 ComplexArray: TypeAlias = NDArray[np.complex128]
@@ -80,14 +82,24 @@ class Samples:
         """The channel's rows from `start_s` to `end_s`, both included; the gauges' series whole."""
         first = int(np.searchsorted(self.time_s, start_s, "left"))
         last = int(np.searchsorted(self.time_s, end_s, "right"))
-        rows = slice(first, last)
+        return self._rows(slice(first, last))
+
+    def of(self, steps: Iterable["StepData"]) -> "Samples":
+        """The channel's rows of some steps; the gauges' series whole."""
+        chosen = np.zeros(len(self), dtype=bool)
+        for step in steps:
+            first, last = np.searchsorted(self.time_s, (step.start_s, step.end_s), "right")
+            chosen[first:last] = True
+        return self._rows(chosen)
+
+    def _rows(self, rows: "slice | NDArray[np.bool_]") -> "Samples":
         return Samples(
             self.time_s[rows],
             self.voltage_V[rows],
             self.current_A[rows],
             self.stack_pressure,
             self.temperature,
-            self.charge_C[rows],
+            self.charge_C[rows] if len(self.charge_C) else self.charge_C,
         )
 
 
@@ -196,6 +208,18 @@ class Dataset:
     def steps_of(self, kind: str) -> Iterator[StepData]:
         """The steps of one kind, in the order in which they ran."""
         return (step for step in self.steps if step.kind == kind)
+
+    def within(self, place: str) -> "Dataset":
+        """What ran within a loop, a group, a step or one pass: "ladder", "pressures[2]".
+
+        Raises:
+            ValueError: if nothing ran there.
+        """
+        steps = tuple(step for step in self.steps if is_within(step.path, place))
+        if not steps:
+            raise ValueError(f'Nothing ran within "{place}".')
+        spectra = tuple(one for one in self.spectra if is_within(one.step, place))
+        return replace(self, steps=steps, samples=self.samples.of(steps), spectra=spectra)
 
     def temperature_K(self, start_s: float, end_s: float) -> float | None:
         """Typical cell temperature of an interval: the gauge's, else the nearest spectrum's."""

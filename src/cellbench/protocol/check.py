@@ -19,6 +19,7 @@ from cellbench.protocol.conditions import AllOf, AnyOf, Change, Condition, Slope
 from cellbench.protocol.errors import Problem, ProtocolError
 from cellbench.protocol.planning import interruption_s
 from cellbench.protocol.program import (
+    WITHIN,
     AnyStep,
     ChannelStep,
     EisStep,
@@ -30,6 +31,7 @@ from cellbench.protocol.program import (
     StepNode,
     TemperatureStep,
     WaitStep,
+    is_within,
 )
 from cellbench.protocol.source import SourceNode, document_of, load
 from cellbench.protocol.walk import Walk
@@ -87,9 +89,11 @@ def check(program: Program, bench: BenchLike, analyses: Collection[str] | None =
     walk = Walk(program, planning=True)
     problems: dict[tuple[str, int, str], Problem] = {}
     deviations: dict[str, None] = {}
+    paths: list[str] = []
     for item in walk:
         if isinstance(item, PassEnded):
             continue
+        paths.append(item.path)
         adapted, texts = adapt(item, bench)
         deviations.update(dict.fromkeys(texts))
         if adapted is None and item.save_as is not None:
@@ -97,7 +101,7 @@ def check(program: Program, bench: BenchLike, analyses: Collection[str] | None =
         for problem in () if adapted is None else problems_of(adapted, program, bench):
             problems.setdefault((problem.file, problem.line, problem.message), problem)
     found = [*walk.problems, *problems.values(), *_die(program, bench), *_fixture(program, bench)]
-    found.extend(_analyses(program, analyses))
+    found.extend(_analyses(program, analyses, paths))
     return Found(tuple(_one_per_place(found)), tuple(deviations))
 
 
@@ -198,9 +202,17 @@ def _fixture(program: Program, bench: BenchLike) -> Iterator[Problem]:
     )
 
 
-def _analyses(program: Program, known: Collection[str] | None) -> Iterator[Problem]:
+def _analyses(
+    program: Program, known: Collection[str] | None, paths: Sequence[str]
+) -> Iterator[Problem]:
     verbs = set(_verbs(program.nodes))
-    for index, name in enumerate(program.analyses):
+    for index, order in enumerate(program.analyses):
+        name, _, place = (part.strip() for part in order.partition(WITHIN))
+        if place and not any(is_within(path, place) for path in paths):
+            yield _analysis_place(program, index).problem(
+                f'nothing is within "{place}"',
+                "Write the name of a loop, a group or a step, or one pass of a loop: ladder[2].",
+            )
         needed, what = _NEEDS.get(name, (verbs, ""))
         if known is not None and name not in known:
             close = difflib.get_close_matches(name, known, 1, 0.5)

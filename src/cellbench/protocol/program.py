@@ -80,6 +80,15 @@ class Settle:
     slope: float | None = None
 
 
+#: Between the name of an analysis and the place where it looks, as in "arrhenius within ladder".
+WITHIN = " within "
+
+
+def is_within(path: str, place: str) -> bool:
+    """Whether a step's path leads through a place: a loop, a group, a step, or one pass."""
+    return f"/{place}/" in f"/{path}/" or f"/{place}[" in f"/{path}"
+
+
 # --- What the walk yields -----------------------------------------------------------------------
 
 

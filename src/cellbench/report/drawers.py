@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from cellbench.analysis import dq_dv
+from cellbench.analysis import bare, dq_dv, part_of
 from cellbench.analysis.capacity import efficiency_percent
 from cellbench.analysis.cycles import Cycle, HalfCycle, cycles, rate_text
 from cellbench.analysis.dataset import Dataset, Result
@@ -45,8 +45,8 @@ Drawer: TypeAlias = Callable[[Dataset, Result], Iterable[Plot]]
 
 def plots_of(name: str, dataset: Dataset, result: Result) -> list[dict[str, Any]]:
     """The plots of one analysis as JSON values, none for one that the report does not know."""
-    draw = DRAWERS.get(name.strip().replace(" ", "_"))
-    plots = [plot.data() for plot in draw(dataset, result)] if draw else []
+    draw = DRAWERS.get(bare(name))
+    plots = [plot.data() for plot in draw(part_of(name, dataset), result)] if draw else []
     return [plot for plot in plots if plot["curves"]]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cellbench.analysis import bare
 from cellbench.report.columns import KNOWN, Column
 from cellbench.report.wording import name_of, number, powers, with_error
 
@@ -36,7 +37,7 @@ _SYMBOLS = {
 
 def result_tables(name: str, result: Mapping[str, Any]) -> list[Table]:
     """The tables of one analysis; of one that the report does not know, every list of rows."""
-    known = KNOWN.get(name.strip().replace(" ", "_"))
+    known = KNOWN.get(bare(name))
     if known is not None:
         return [
             _table(title, result[key], columns) for title, key, columns in known if result.get(key)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cellbench.analysis.dataset import Dataset, Result
+from cellbench.protocol.program import WITHIN
 from cellbench.report.conditions import mean_and_range, measured_interval_s
 from cellbench.report.record import Record
-from cellbench.report.wording import clock, count, described
+from cellbench.report.wording import clock, count, described, title_of
 from cellbench.store import Run, RunReader
 
 
@@ -58,6 +59,8 @@ def _findings(dataset: Dataset, results: Mapping[str, Result]) -> tuple[str, lis
         told = list(described(name, result))
         if name == "ccd" and told:  # its first line says the conditions that its verdict hangs on
             heading, *told = told
+        if WITHIN in name:
+            lines.append(f"{title_of(name)}:")
         lines += told
     return heading or _conditions(dataset), lines
 

@@ -11,6 +11,7 @@ from typing import Any
 from cellbench import analysis
 from cellbench.analysis import reported
 from cellbench.errors import InputError
+from cellbench.protocol.program import WITHIN
 from cellbench.store import Run
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -93,9 +94,11 @@ def name_of(key: str) -> str:
 
 
 def title_of(analysis_name: str) -> str:
-    """An analysis as a heading."""
-    name = analysis_name.strip().replace("_", " ")
-    return _TITLES.get(name, name[:1].upper() + name[1:])
+    """An analysis as a heading, with the place where it looked."""
+    name = analysis.bare(analysis_name).replace("_", " ")
+    place = analysis_name.partition(WITHIN)[2].strip()
+    title = _TITLES.get(name, name[:1].upper() + name[1:])
+    return f"{title} within {place}" if place else title
 
 
 def described(name: str, result: Mapping[str, Any]) -> Sequence[str]:
