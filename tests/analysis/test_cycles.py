@@ -119,7 +119,7 @@ def test_capacities_are_per_gram_and_per_area(new_test: Make) -> None:
     assert row["discharge_mAh_cm2"] == pytest.approx(3.2 / 3.6 / 0.785398, rel=1e-5)
     assert row["coulombic_efficiency_percent"] == pytest.approx(100 * 3.2 / 3.6, rel=1e-5)
     assert row["charge_mean_V"] == pytest.approx(2.8, rel=0.003)
-    assert row["charge_highest_V"] == pytest.approx(3.6 + 0.62)
+    assert row["charge_end_potential_V"] == pytest.approx(3.6 + 0.62)
     assert row["rate_C"] == pytest.approx(1.0)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert capacity.describe(result)[0].startswith("first cycle")

@@ -117,7 +117,7 @@ def _energies(
         mean_V = energy_J / capacity_C if energy_J is not None and capacity_C else None
         values[f"{name}_mWh"] = reported.scaled(energy_J, 1 / 3.6)
         values[f"{name}_mean_V"] = reported.number(mean_V)
-        values[f"{name}_highest_V"] = _extreme(dataset, half)
+        values[f"{name}_end_potential_V"] = _extreme(dataset, half)
     return values
 
 
@@ -140,7 +140,7 @@ def _fails_from(rows: list[Result]) -> int | None:
 
     So ends the life of a cell that leaks: its charge passes, and its voltage stays behind.
     """
-    reached = [(row["cycle"], row["charge_highest_V"]) for row in rows]
+    reached = [(row["cycle"], row["charge_end_potential_V"]) for row in rows]
     known = [(cycle, value_V) for cycle, value_V in reached if value_V is not None]
     cut_off_V = min((value_V for _, value_V in known[:_FIRST_CHARGES]), default=0.0)
     failed = None
