@@ -281,3 +281,13 @@ def test_without_a_column_of_steps_they_are_found_in_the_current(
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ValueError, match=r"missing: \['current_A'\]"):
         dataset_of({"time_s": [1.0], "voltage_V": [1.0]}, FULL)
+
+
+def test_conductivities_on_no_line_give_no_activation_energy() -> None:
+    kelvins = (298.15, 308.15, 318.15, 328.15)
+    scattered = [
+        spectrum(partial(circuit, bulk=ohm), kelvin, temperature_K=kelvin)
+        for kelvin, ohm in zip(kelvins, (90.0, 20.0, 300.0, 60.0), strict=True)
+    ]
+    with pytest.raises(ValueError, match="on no line"):
+        analyse("arrhenius", spectra_of(SYMMETRIC, *scattered)())

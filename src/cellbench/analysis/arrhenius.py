@@ -30,7 +30,7 @@ def analyse(dataset: Dataset, *, temperature_K: float = _ROOM_K) -> Result:
         temperature_K: at which the lines are read off.
 
     Raises:
-        ValueError: if the spectra or their temperatures do not suffice.
+        ValueError: if the spectra or their temperatures do not suffice, or no line is to be seen.
     """
     found = conductivity.analyse(dataset)
     rows = [row for row in found["spectra"] if row["temperature_degC"] is not None]
@@ -39,6 +39,12 @@ def analyse(dataset: Dataset, *, temperature_K: float = _ROOM_K) -> Result:
     if len(set(kelvin.round().tolist())) < 3 or np.ptp(kelvin) < _LEAST_SPAN_K:
         raise ValueError("No activation energy: it takes three temperatures over 10 K or more.")
     plain, with_T = line(1 / kelvin, np.log(sigma)), line(1 / kelvin, np.log(sigma * kelvin))
+    slope, half_width = plain[1]
+    if half_width > abs(slope):
+        raise ValueError(
+            "No activation energy: the conductivities lie on no line. Do the spectra show the "
+            "electrolyte by itself?"
+        )
     return {
         **_energy("Ea_sigma", plain),
         **_energy("Ea_sigma_T", with_T),

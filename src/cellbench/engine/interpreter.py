@@ -53,8 +53,8 @@ class Interpreter:
             if not item.last:
                 walk.leave()
         elif item.unmet:
-            text = "loop ended by its bound, without its condition"
-            await journal.enter("warning", step=item.path, text=text)
+            text = "loop ended after its last pass, without its condition"
+            await journal.enter("loop ended", step=item.path, text=text)
 
     async def _step(self, asked: AnyStep, walk: Walk) -> None:
         runner, journal = self._runner, self._runner.journal

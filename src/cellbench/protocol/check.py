@@ -31,6 +31,7 @@ from cellbench.protocol.program import (
     StepNode,
     TemperatureStep,
     WaitStep,
+    any_pass,
     is_within,
 )
 from cellbench.protocol.source import SourceNode, document_of, load
@@ -208,10 +209,11 @@ def _analyses(
     verbs = set(_verbs(program.nodes))
     for index, order in enumerate(program.analyses):
         name, _, place = (part.strip() for part in order.partition(WITHIN))
-        if place and not any(is_within(path, place) for path in paths):
+        # How many passes there are can be a parameter's, or the run's.
+        if place and not any(is_within(any_pass(path), any_pass(place)) for path in paths):
             yield _analysis_place(program, index).problem(
                 f'nothing is within "{place}"',
-                "Write the name of a loop, a group or a step, or one pass of a loop: ladder[2].",
+                "Write the name of a loop, a group or a step of the protocol, or one pass: ladder[2].",
             )
         needed, what = _NEEDS.get(name, (verbs, ""))
         if known is not None and name not in known:

@@ -8,6 +8,7 @@ number is in SI units at the terminals. Planner and engine use the same walk.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -87,6 +88,11 @@ WITHIN = " within "
 def is_within(path: str, place: str) -> bool:
     """Whether a step's path leads through a place: a loop, a group, a step, or one pass."""
     return f"/{place}/" in f"/{path}/" or f"/{place}[" in f"/{path}"
+
+
+def any_pass(path: str) -> str:
+    """A path, or a place, without the numbers of the passes."""
+    return re.sub(r"\[\d+\]", "", path)
 
 
 # --- What the walk yields -----------------------------------------------------------------------
