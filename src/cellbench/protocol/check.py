@@ -213,7 +213,7 @@ def _analyses(
         if place and not any(is_within(any_pass(path), any_pass(place)) for path in paths):
             yield _analysis_place(program, index).problem(
                 f'nothing is within "{place}"',
-                "Write the name of a loop, a group or a step of the protocol, or one pass: ladder[2].",
+                "Write the name of a loop, a group or a step, or one pass of a loop: ladder[2].",
             )
         needed, what = _NEEDS.get(name, (verbs, ""))
         if known is not None and name not in known:
