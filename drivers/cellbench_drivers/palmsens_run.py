@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.techniques import CutOff, ElectricalLimits, Rest, Technique
+from cellbench.quantities import format_quantity
 from cellbench_drivers.methodscript import VOLTAGE, decode_package
 from cellbench_drivers.palmsens_link import Link
 from cellbench_drivers.palmsens_scripts import Script
@@ -170,6 +171,5 @@ class ScriptRun:
 
 
 def _crossed(cut_off: CutOff) -> str:
-    unit = "V" if cut_off.quantity == "voltage" else "A"
     side = "at or above" if cut_off.above else "at or below"
-    return f"{cut_off.quantity} {side} {cut_off.value:g} {unit}"
+    return f"{cut_off.quantity} {side} {format_quantity(cut_off.value, cut_off.quantity)}"
