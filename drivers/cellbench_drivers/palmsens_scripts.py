@@ -69,8 +69,13 @@ _SET_UP_S = 2.0
 _MARGIN_S = 5.0
 #: A point of a spectrum takes a few periods; each change of range takes them again.
 _PERIODS_PER_POINT = 40.0
+_DC_LAYOUT, _DC_COLUMNS = (VOLTAGE, CURRENT, TIME), ("voltage_V", "current_A")
 #: A set value equal to a limit is allowed; this much accuracy of the instrument is not a trip.
 _CURRENT_ACCURACY = 0.02
+#: The first intervals at a voltage, in which the current may fall by decades, are sampled more
+#: densely: samples in an interval, up to how many intervals; unless a sample would be this short.
+_DENSE = ((200, 0.1), (50, 1.0), (10, 3.0))
+_DENSE_MIN_S = 5e-3
 #: Less than this part of an interval, before a spectrum is due, is not measured.
 _LEFT_OVER = 0.01
 
@@ -147,13 +152,53 @@ def _constant_current(technique: ConstantCurrent, limits: ElectricalLimits, mode
 
 
 def _constant_voltage(technique: ConstantVoltage, limits: ElectricalLimits, model: Model) -> Script:
-    voltage_V = technique.voltage_V
+    """Hold a voltage, sampled densely at first.
+
+    What passes before the first sample (of 5 ms, where the interval is 1 s) is counted as if the
+    current had been the sample's. The spike that charges the double layers within milliseconds is
+    thus left out: at most their capacitance times the step of the voltage.
+    """
     if technique.spectra is not None:
         return _hold_with_spectra(technique, technique.spectra, limits, model)
-    head = _potentiostat_head((voltage_V,), technique.interval_s, technique, limits, model)
-    loop = f"meas_loop_ca p c {literal(voltage_V)} {_pace(technique)}"
-    body = dc_body(technique.cut_offs, around(limits, voltage_V))
-    return _dc(program(head, (loop, body)), technique)
+    head = _hold_head(technique, limits, model)
+    interval_s, left_s = technique.interval_s, technique.duration_s - _dense_s(technique)
+    interval_s = _dividing(left_s, interval_s)
+    text = program([*head, *_hold_loop(technique, limits, literal(interval_s), literal(left_s))])
+    return _timed(text, _DC_LAYOUT, _DC_COLUMNS, technique.duration_s, interval_s)
+
+
+def _hold_head(hold: ConstantVoltage, limits: ElectricalLimits, model: Model) -> list[str]:
+    """Set up, close the cell, and measure the first intervals densely."""
+    paces = _dense_paces(hold)
+    first_s = paces[0][0] if paces else hold.interval_s
+    lines = _potentiostat_head((hold.voltage_V,), first_s, hold, limits, model)
+    for interval_s, duration_s in paces:
+        lines += _hold_loop(hold, limits, literal(interval_s), literal(duration_s))
+    return [*lines, *_slow_ranges(hold, hold.interval_s, limits, model)] if paces else lines
+
+
+def _hold_loop(
+    hold: ConstantVoltage, limits: ElectricalLimits, interval: str, duration: str
+) -> list[str]:
+    # A cut-off ends the whole script: leaving one loop would begin the next.
+    body = dc_body(hold.cut_offs, around(limits, hold.voltage_V), "abort")
+    return loop_over(f"meas_loop_ca p c {literal(hold.voltage_V)} {interval} {duration}", body)
+
+
+def _dense_paces(hold: ConstantVoltage) -> list[tuple[float, float]]:
+    """Return interval and duration of each loop within the first intervals of a longer hold."""
+    interval_s, paces, done_s = hold.interval_s, [], 0.0
+    for samples, intervals in _DENSE:
+        long_enough = hold.duration_s > (intervals + 0.5) * interval_s
+        if long_enough and interval_s / samples >= _DENSE_MIN_S:
+            duration_s = intervals * interval_s - done_s
+            paces.append((_dividing(duration_s, interval_s / samples), duration_s))
+            done_s += duration_s
+    return paces
+
+
+def _dense_s(hold: ConstantVoltage) -> float:
+    return sum(duration_s for _, duration_s in _dense_paces(hold))
 
 
 def _hold_with_spectra(
@@ -170,7 +215,7 @@ def _hold_with_spectra(
     _check("frequency", spectra.frequency_max_Hz, 0.0, model.frequency_max_Hz)
     lines = [
         *declare("f", "zr", "zi", "d", "due", "end"),
-        *_potentiostat_head((hold.voltage_V,), hold.interval_s, hold, limits, model),
+        *_hold_head(hold, limits, model),
         *(f"store_var {name} {value} eb" for name, value in (("due", every_s), ("end", end_s))),
         *loop_over(
             "loop due < end",
@@ -186,16 +231,14 @@ def _hold_with_spectra(
         *_hold_until("end", hold, limits),
     ]
     within = _spectrum_script("", spectra)
-    return replace(_dc(program(lines), hold), interval_s=hold.interval_s, within=within)
+    script = _timed(program(lines), _DC_LAYOUT, _DC_COLUMNS, hold.duration_s, hold.interval_s)
+    return replace(script, within=within)
 
 
 def _hold_until(until: str, hold: ConstantVoltage, limits: ElectricalLimits) -> list[str]:
     """Measure a hold until a variable's time: whole intervals, and one shorter one."""
-    voltage, interval = literal(hold.voltage_V), literal(hold.interval_s)
-    # A cut-off ends the whole script: leaving one loop would begin the next.
-    body = dc_body(hold.cut_offs, around(limits, hold.voltage_V), "abort")
-    whole = loop_over(f"meas_loop_ca p c {voltage} {interval} d", body)
-    rest = loop_over(f"meas_loop_ca p c {voltage} d d", body)
+    whole = _hold_loop(hold, limits, literal(hold.interval_s), "d")
+    rest = _hold_loop(hold, limits, "d", "d")
     return [
         *time_left(until),
         *if_above("d", hold.interval_s, whole),
@@ -216,9 +259,8 @@ def _sweep(technique: Sweep, limits: ElectricalLimits, model: Model) -> Script:
         (f"meas_loop_lsv p c {literal(start_V)} {literal(end_V)} {pace}", body)
         for start_V, end_V in pairwise(voltages)
     ]
-    layout = (VOLTAGE, CURRENT, TIME)
-    columns = ("voltage_V", "current_A")
-    return _timed(program(head, *loops), layout, columns, technique.duration_s, interval_s)
+    text = program(head, *loops)
+    return _timed(text, _DC_LAYOUT, _DC_COLUMNS, technique.duration_s, interval_s)
 
 
 def _impedance(technique: Impedance, limits: ElectricalLimits, model: Model) -> Script:
@@ -324,28 +366,30 @@ def _high_speed_ranges(limits: ElectricalLimits, model: Model) -> list[str]:
     return [bandwidth(BANDWIDTH_MAX_HZ), *potentiostat_range(smallest_A, top_A)]
 
 
-def _pace(technique: ConstantCurrent | ConstantVoltage) -> str:
+def _pace(technique: ConstantCurrent) -> str:
     return f"{literal(_interval_s(technique))} {literal(technique.duration_s)}"
 
 
-def _interval_s(technique: Rest | ConstantCurrent | ConstantVoltage) -> float:
+def _interval_s(technique: Rest | ConstantCurrent) -> float:
+    return _dividing(technique.duration_s, technique.interval_s)
+
+
+def _dividing(duration_s: float, interval_s: float) -> float:
     """Return an interval that divides the duration: an instrument skips what is left over.
 
     It is rounded down to the digits that a literal holds, so that no interval is lost to rounding.
     """
-    duration_s = float(f"{technique.duration_s:.5e}")
-    exact = duration_s / technique.interval_s
+    duration_s = float(f"{duration_s:.5e}")
+    exact = duration_s / interval_s
     count = math.ceil(exact - 1e-6)
     if abs(exact - count) < 1e-6:
-        return technique.interval_s
+        return interval_s
     digits = 5 - math.floor(math.log10(duration_s / count))
     return math.floor(duration_s / count * 10.0**digits) / 10.0**digits
 
 
-def _dc(text: str, technique: ConstantCurrent | ConstantVoltage) -> Script:
-    columns = ("voltage_V", "current_A")
-    layout = (VOLTAGE, CURRENT, TIME)
-    return _timed(text, layout, columns, technique.duration_s, _interval_s(technique))
+def _dc(text: str, technique: ConstantCurrent) -> Script:
+    return _timed(text, _DC_LAYOUT, _DC_COLUMNS, technique.duration_s, _interval_s(technique))
 
 
 def _timed(

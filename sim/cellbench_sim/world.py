@@ -20,6 +20,11 @@ _NOTICEABLE_PRESSURE = 5e-4
 _NOTICEABLE_PRESSURE_PA = 10.0
 _NOTICEABLE_K = 1e-3
 _OPEN_LEADS_OHM = 1e12
+# After a voltage has jumped by more than this (a staircase does not), the grid follows the decay of
+# the current: steps this short at first, then such that the current changes by this much, and at
+# most by this part of the time since the jump.
+_JUMP_V = 0.01
+_SHORTEST_S, _CHANGE_IN_STEP, _PART_OF_TIME = 1e-3, 0.1, 0.5
 
 
 class World(Stateful):
@@ -28,7 +33,8 @@ class World(Stateful):
     State is committed at the nodes of the grid and at commands only; looking in between evaluates
     and commits nothing, so how often the world is looked at changes nothing. The grid is 1 s, 0.1 s
     while the press moves, 10 s while the cell's state changes slowly, 60 s while it rests at open
-    circuit and nothing else is going on.
+    circuit and nothing else is going on. After a jump of the voltage it starts at 1 ms and widens
+    as the decay of the current slows down.
 
     The world knows the cell's truth (`cell`, a preset) and never what a card says about it. The
     preset's working electrode chooses the model behind it: the reduced one, or PyBaMM.
@@ -50,6 +56,7 @@ class World(Stateful):
         self._next_node_s = _FINE / _TICKS_PER_S
         self._demand: Demand = "open"
         self._demanded = 0.0
+        self._jumped_s = math.inf
         self._polarity = 1
         self._connected = True
         self.model = _model(cell, seed)
@@ -84,6 +91,9 @@ class World(Stateful):
 
     def apply_voltage(self, voltage_V: float) -> None:
         """Impose a voltage of the working against the counter lead."""
+        if (self._demand, self._demanded) != ("voltage", voltage_V):
+            jumps = abs(voltage_V - self.terminals()[0]) > _JUMP_V
+            self._jumped_s = self.time_s if jumps else math.inf
         self._impose("voltage", voltage_V)
 
     def terminals(self) -> tuple[float, float]:
@@ -153,6 +163,8 @@ class World(Stateful):
         self._pass_on_demand()
 
     def _impose(self, demand: Demand, value: float) -> None:
+        if demand != "voltage":
+            self._jumped_s = math.inf
         self._settle()
         self._demand, self._demanded = demand, value
         self._pass_on_demand()
@@ -205,6 +217,15 @@ class World(Stateful):
         while tick / _TICKS_PER_S <= self._committed_s:
             tick += stride
         self._next_tick, self._next_node_s = tick, tick / _TICKS_PER_S
+        if self._jumped_s <= self._committed_s:
+            self._follow_decay(tick - stride)
+
+    def _follow_decay(self, tick: int) -> None:
+        """Put the next node earlier where the current still changes fast."""
+        step_s = _PART_OF_TIME * (self._committed_s - self._jumped_s)
+        step_s = max(_SHORTEST_S, min(step_s, _CHANGE_IN_STEP / (self.model.bends_per_s + 1e-12)))
+        if self._committed_s + step_s < self._next_node_s:
+            self._next_tick, self._next_node_s = tick, self._committed_s + step_s
 
     def _stride(self) -> int:
         if self.press.moving:

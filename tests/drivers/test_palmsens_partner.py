@@ -130,7 +130,8 @@ def test_the_partner_holds_a_voltage() -> None:
 
     blocks, kind = with_partner(act)
     assert kind is EndingKind.COMPLETED
-    assert len(blocks) == pytest.approx(20, abs=1)
+    # The first three intervals are sampled densely: 20, 45 and 20 times.
+    assert len(blocks) == pytest.approx(17 + 85, abs=3)
 
 
 def test_the_partner_is_aborted_and_its_cell_is_off() -> None:

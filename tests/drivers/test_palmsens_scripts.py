@@ -126,7 +126,9 @@ def test_limits_abort_within_the_loop(technique: Technique) -> None:
     loop = script_for(technique, LIMITS, NEXUS).text.split("meas_loop_")[1]
     assert loop.count('send_string "TRIP voltage') == 2
     assert loop.count('send_string "TRIP current') == (0 if technique.technique == "rest" else 2)
-    assert loop.count("abort\n") == loop.count("TRIP")
+    # In a hold and in a spectrum's, which are loops in a row, so does a cut-off.
+    cut_offs = loop.count("CUT") if technique.technique == "constant voltage" else 0
+    assert loop.count("abort\n") == loop.count("TRIP") + cut_offs
 
 
 def test_a_cut_off_with_a_guard_time_waits_for_it() -> None:
@@ -145,7 +147,7 @@ def test_current_cut_offs_go_by_magnitude() -> None:
 def test_the_loop_carries_its_own_end() -> None:
     assert "meas_loop_ocp p 1 600\n" in script_for(TECHNIQUES[0], LIMITS, NEXUS).text
     assert "meas_loop_cp p c -1m 100m 36k\n" in script_for(TECHNIQUES[2], LIMITS, NEXUS).text
-    assert "meas_loop_ca p c 4800m 1 86400\n" in script_for(TECHNIQUES[3], LIMITS, NEXUS).text
+    assert "meas_loop_ca p c 4800m 1 86397\n" in script_for(TECHNIQUES[3], LIMITS, NEXUS).text
     assert "meas_loop_lsv p c 0 4800m 1m 100u\n" in script_for(TECHNIQUES[4], LIMITS, NEXUS).text
 
 
@@ -226,7 +228,7 @@ def test_a_hold_with_spectra_is_one_script_that_keeps_the_cell_closed_and_ends_b
     assert ended == "    cell_off\n"
     assert "store_var end 108k eb\nloop due < end\n" in text
     assert "breakloop" not in text  # a cut-off ends the whole hold
-    assert text.count('send_string "CUT 0"') == text.count("meas_loop_ca") == 4
+    assert text.count('send_string "CUT 0"') == text.count("meas_loop_ca") == 4 + 3
 
 
 def test_a_cut_off_ends_a_sweep_with_vertices_as_a_whole() -> None:
@@ -255,6 +257,47 @@ def test_currents_that_decay_are_followed_into_the_small_ranges() -> None:
     assert "set_autoranging ba 100n 10m\n" in script_for(fast, LIMITS, NEXUS).text
     named = ConstantVoltage(voltage_V=4.5, duration_s=3600, current_range_A=5e-8)
     assert "set_autoranging ba 1n 100n\n" in script_for(named, LIMITS, NEXUS).text
+
+
+def loops(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("meas_loop")]
+
+
+def number(literal: str) -> float:
+    prefixes = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3}
+    return float(literal.rstrip("".join(prefixes))) * prefixes.get(literal[-1], 1.0)
+
+
+def test_the_first_intervals_at_a_voltage_are_sampled_densely() -> None:
+    hold = ConstantVoltage(voltage_V=4.5, duration_s=3600, cut_offs=CUT_OFFS)
+    text = script_for(hold, LIMITS, NEXUS).text
+    assert loops(text) == [
+        "meas_loop_ca p c 4500m 5m 100m",
+        "meas_loop_ca p c 4500m 20m 900m",
+        "meas_loop_ca p c 4500m 100m 2",
+        "meas_loop_ca p c 4500m 1 3597",
+    ]
+    assert text.count("cell_on\n") == 1
+    # Filters and ranges are fast until the last loop begins.
+    fast, slow = text.split("meas_loop_ca p c 4500m 100m 2\n")
+    assert "set_max_bandwidth 2k\n" in fast
+    assert "set_autoranging ba 100n 10m\n" in fast
+    assert "set_max_bandwidth 10\n" in slow
+    assert "set_autoranging ba 1n 10m\n" in slow
+    for loop in text.split("meas_loop_ca")[1:]:
+        assert loop.count('send_string "TRIP') == 4
+        assert loop.count('send_string "CUT') == 4  # a current's goes by either sign
+
+
+def test_no_sample_of_a_hold_is_shorter_than_an_instrument_prints_and_none_is_left_over() -> None:
+    for duration_s, interval_s in ((100.7, 1.0), (7.3, 0.5), (0.5, 0.1), (1.0, 1.0), (60.0, 60.0)):
+        hold = ConstantVoltage(voltage_V=1.0, duration_s=duration_s, interval_s=interval_s)
+        paces = [line.split()[-2:] for line in loops(script_for(hold, LIMITS, NEXUS).text)]
+        times = [[number(each) for each in pace] for pace in paces]
+        assert all(interval >= 5e-3 for interval, _ in times)
+        counts = [duration / interval for interval, duration in times]
+        assert counts == pytest.approx([round(count) for count in counts], rel=1e-4)
+        assert sum(duration for _, duration in times) == pytest.approx(duration_s)
 
 
 def test_slow_points_of_a_spectrum_are_given_their_periods() -> None:

@@ -170,6 +170,46 @@ def test_reversed_leads_reverse_what_the_cell_feels_and_not_what_the_instrument_
         world.polarity = 0
 
 
+def stepped(name: str, voltage_V: float) -> World:
+    """Pressed, and a voltage applied a minute later, between two nodes of the grid."""
+    world = World(load_preset(name), seed=3)
+    world.press.ramp_to(5e6 * world.cell.area_m2, 100.0)
+    world.advance_to(60.03)
+    world.apply_voltage(voltage_V)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("name", "voltage_V"),
+    [("NMC811_LYC_PMMA_Li", 4.0), ("NMC811_LYC_PMMA_Li", 3.75), ("LYC_PMMA_carbon_Li", 3.5)],
+)
+def test_the_current_after_a_step_of_the_voltage_carries_the_charge_that_passes(
+    name: str, voltage_V: float
+) -> None:
+    world = stepped(name, voltage_V)
+    times_s, currents_A = (
+        np.concatenate([np.geomspace(1e-4, 1.0, 800), np.arange(1.05, 60, 0.05)]),
+        [],
+    )
+    start_C = world.cell.passed_C
+    for time_s in times_s:
+        world.advance_to(60.03 + time_s)
+        currents_A.append(world.terminals()[1])
+    seen_C = currents_A[0] * times_s[0] + np.trapezoid(currents_A, times_s)
+    world.open_circuit()
+    assert seen_C == pytest.approx(world.cell.passed_C - start_C, rel=1e-3)
+
+
+def test_looking_often_after_a_step_of_the_voltage_changes_nothing() -> None:
+    watched, alone = (stepped("NMC811_LYC_PMMA_Li", 4.0) for _ in range(2))
+    for time_s in np.geomspace(1e-4, 200.0, 300):
+        watched.advance_to(60.03 + time_s)
+        watched.terminals()
+    watched.advance_to(300.0)
+    alone.advance_to(300.0)
+    assert watched.snapshot() == alone.snapshot()
+
+
 def test_a_broken_wire_leaves_the_cell_at_rest_and_the_instrument_at_its_compliance() -> None:
     world = build()
     world.apply_current(0.2 * MA)

@@ -9,9 +9,14 @@ Demand = Literal["open", "current", "voltage"]
 
 
 class CellModel(Protocol):
-    """A cell between two leads. Positive current is oxidation at the working electrode."""
+    """A cell between two leads. Positive current is oxidation at the working electrode.
+
+    `bends_per_s` is how fast the current changes under a constant voltage, as a fraction (1/s),
+    infinite until the first step.
+    """
 
     area_m2: float
+    bends_per_s: float
 
     @property
     def thickness_m(self) -> float:

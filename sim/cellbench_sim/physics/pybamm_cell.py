@@ -47,6 +47,8 @@ class PybammCell(Stateful):
         self.name = preset.name
         self.separator = Separator(preset)
         self.area_m2 = self.separator.area_m2
+        # A solver's course is read between the nodes of the grid as well as at them.
+        self.bends_per_s = 0.0
         self.counter = Lithium(counter, self.area_m2)
         self._swelling = working.swelling_m_per_C_per_m2 / self.area_m2
         self._half_cell = PybammHalfCell(working, self.area_m2)

@@ -16,6 +16,8 @@ from cellbench.store import RunWriter, SampleRow
 
 #: A row later than so many sampling intervals means that rows before it are missing.
 GAP_INTERVALS = 1.5
+#: Rows come early by up to this part of an interval.
+_EARLY = 0.1
 #: With log spacing, kept rows per decade of the step's time.
 ROWS_PER_DECADE = 50
 
@@ -69,8 +71,11 @@ class ChannelRecording:
         self._gap_s = GAP_INTERVALS * interval_s
         self._interval_s = interval_s
         self._rule = rule
-        self._keeps_all = rule.dV_V is None and rule.dI_A is None and rule.dP_Pa is None
-        self._keeps_all &= rule.spacing == "linear" and (rule.every_s or 0.0) <= interval_s
+        # A channel may sample more densely than it was told to: where a voltage is applied.
+        self._every_s = math.inf if rule.every_s is None else rule.every_s
+        if rule == Recording():
+            self._every_s = interval_s
+        self._every_s -= _EARLY * interval_s
         self._start_s: float | None = None
         self._begun_s: float | None = None
         self._last: SampleRow | None = None
@@ -110,7 +115,7 @@ class ChannelRecording:
         )  # fmt: skip
         self._last = row
         self.rows += 1
-        if self._keeps_all or self._is_kept(row):
+        if self._is_kept(row):
             self._keep(row)
         return self.charge_C
 
@@ -138,7 +143,7 @@ class ChannelRecording:
     def _spacing_s(self, time_s: float) -> float:
         rule = self._rule
         if rule.spacing == "linear" or self._start_s is None:
-            return math.inf if rule.every_s is None else rule.every_s
+            return self._every_s
         factor: float = 10 ** (1 / ROWS_PER_DECADE) - 1
         return min(max(time_s - self._start_s, self._interval_s) * factor, rule.every_s or math.inf)
 
