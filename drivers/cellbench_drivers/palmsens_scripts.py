@@ -1,7 +1,9 @@
 """MethodSCRIPT programs out of techniques: each bounds itself, whatever becomes of the host.
 
 Every program measures before it closes the cell, has its own end, carries the technique's cut-offs
-and the electrical limits in its loop, and opens the cell when it is finished:
+and the electrical limits in its loop, and opens the cell when it is finished. The sweep of a
+spectrum is no loop: while one runs, within a hold too, only the instrument's own compliance bounds
+the cell.
 
 * a cut-off sends ``CUT <its index>`` and breaks the loop;
 * a limit sends ``TRIP <which>`` and aborts.
@@ -206,8 +208,8 @@ def _hold_with_spectra(
 ) -> Script:
     """One program for a hold and the spectra in it: the cell is on from its start to its end.
 
-    It ends when the hold's time is over, whatever becomes of the host; spectra whose time has
-    passed are left out.
+    It ends when the hold's time is over, whatever becomes of the host, or with the spectrum that
+    has begun before; spectra whose time has passed are left out.
     """
     if spectra.amplitude_V is None or spectra.bias_V != hold.voltage_V:
         raise ValueError("spectra within a hold are potentiostatic, at its voltage")

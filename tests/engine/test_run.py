@@ -144,6 +144,14 @@ def test_recording_rules_thin_the_rows_but_keep_the_edges(run: Runner) -> None:
     assert times[-1] - times[0] == pytest.approx(600, abs=2)
 
 
+def test_without_a_rule_every_row_is_kept_of_an_interval_that_was_shortened_too(
+    run: Runner,
+) -> None:
+    ran = run(HEAD + "  - current: {at: 0.5 mA/cm2, for: 2.5 s}\n")  # three rows, 0.83 s apart
+    table = samples(ran, "potentiostat")
+    assert np.count_nonzero(table["current_A"] > 0) == 3
+
+
 def test_a_prompt_is_answered_by_the_simulated_operator(run: Runner) -> None:
     ran = run(HEAD + "  - prompt: Close the glovebox\n  - rest: 5 s\n")
     assert "Close the glovebox" in ran.texts()

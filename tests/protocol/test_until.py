@@ -191,7 +191,13 @@ def test_what_is_true_at_once_is_refused(steps: Steps, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["slope of voltage over 5 min < 1 mV/s", "current rises by 5 % over 1 s"]
+    "text",
+    [
+        "slope of voltage over 5 min < 1 mV/s",
+        "current rises by 5 % over 1 s",
+        "any of [current rises by 5 % over 1 s, voltage > 1 V]",
+        "all of [voltage > 1 V, current rises by 5 % over 1 s]",
+    ],
 )
 def test_a_loop_has_no_past_to_judge_a_change_by(steps: Steps, text: str) -> None:
     with pytest.raises(ProtocolError, match="tested after each pass"):

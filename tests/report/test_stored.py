@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cellbench.analysis.cycles import half_cycles
-from cellbench.analysis.dataset import Samples
+from cellbench.analysis.dataset import Samples, StepData
+from cellbench.analysis.stored import _holding_their_rows
 
 
 def test_the_last_row_of_a_hold_counts_no_charge_into_the_discharge_after_it(
@@ -28,3 +29,12 @@ def test_the_last_row_of_a_hold_counts_no_charge_into_the_discharge_after_it(
     *_, discharge = half_cycles(make_run(write, analyses=()).dataset)
     assert discharge.direction == "discharge"
     assert discharge.capacity_C == pytest.approx(0.1, rel=1e-3)
+
+
+def test_a_step_that_was_interrupted_keeps_its_late_last_row() -> None:
+    def step(path: str, start_s: float, end_s: float) -> StepData:
+        return StepData(path, "current", start_s, end_s)
+
+    steps = [step("c", 0, 100), step("c/every[1]/eis", 50, 60), step("h", 100, 150)]
+    held = _holding_their_rows(steps, {"c": 100.02, "c/every[1]/eis": 59.0, "h": 150.0})
+    assert [(one.start_s, one.end_s) for one in held] == [(0, 100.02), (50, 60), (100.02, 150)]

@@ -22,7 +22,7 @@ from cellbench.analysis.dataset import (
     StepData,
 )
 from cellbench.errors import InputError
-from cellbench.protocol.program import WITHIN
+from cellbench.places import WITHIN
 
 __all__ = [
     "Dataset",

@@ -138,9 +138,11 @@ def _last_complete(rows: list[Result]) -> Result:
 def _fails_from(rows: list[Result]) -> int | None:
     """The first cycle from which on no charge reaches the potential that the first ones reached.
 
-    So ends the life of a cell that leaks: its charge passes, and its voltage stays behind.
+    So ends the life of a cell that leaks: its charge passes, and its voltage stays behind. A charge
+    that no discharge has followed may not have come to its end.
     """
-    reached = [(row["cycle"], row["charge_end_potential_V"]) for row in rows]
+    whole = [row for row in rows if row["discharge_mAh_cm2"] is not None]
+    reached = [(row["cycle"], row["charge_end_potential_V"]) for row in whole]
     known = [(cycle, value_V) for cycle, value_V in reached if value_V is not None]
     cut_off_V = min((value_V for _, value_V in known[:_FIRST_CHARGES]), default=0.0)
     failed = None

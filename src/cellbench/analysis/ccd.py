@@ -233,7 +233,7 @@ def _measure_one(
     offset_V: float,
     limits: Thresholds,
 ) -> HalfCycle:
-    rows = dataset.samples.between(step.start_s, step.end_s)
+    rows = dataset.samples.of((step,))
     asked_s = step.number("duration_s")
     return half_cycle_verdict(
         rows.time_s,

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cellbench.protocol.program import is_within
+from cellbench.places import is_within
 
 FloatArray: TypeAlias = NDArray[np.float64]
 ComplexArray: TypeAlias = NDArray[np.complex128]
@@ -85,7 +85,10 @@ class Samples:
         return self._rows(slice(first, last))
 
     def of(self, steps: Iterable["StepData"]) -> "Samples":
-        """The channel's rows of some steps; the gauges' series whole."""
+        """The channel's rows of some steps; the gauges' series whole.
+
+        A row at the very time at which a step begins is the last one of the step before.
+        """
         chosen = np.zeros(len(self), dtype=bool)
         for step in steps:
             first, last = np.searchsorted(self.time_s, (step.start_s, step.end_s), "right")

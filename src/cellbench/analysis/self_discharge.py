@@ -29,7 +29,7 @@ def analyse(dataset: Dataset) -> Result:
     if not rests:
         raise ValueError("No self-discharge: the run has no rest.")
     rest = max(rests, key=lambda step: step.duration_s)
-    rows = dataset.samples.between(rest.start_s, rest.end_s)
+    rows = dataset.samples.of((rest,))
     known = np.isfinite(rows.voltage_V)
     time_s, voltage_V = rows.time_s[known], rows.voltage_V[known]
     if len(time_s) < 4:

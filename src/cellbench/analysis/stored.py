@@ -121,13 +121,15 @@ def _holding_their_rows(
     after its end, where analyses would not look for it.
     """
     held: list[StepData] = []
-    ended_s = held_until_s = -math.inf
+    under_way: list[tuple[float, float]] = []  # ends of steps, of which one can be within another
+    held_until_s = -math.inf
     for step in steps:
-        follows = step.start_s >= ended_s
-        start_s = max(step.start_s, held_until_s) if follows else step.start_s
-        ended_s = step.end_s
-        held_until_s = max(step.end_s, last_s.get(step.path, -math.inf))
-        held.append(replace(step, start_s=start_s, end_s=max(held_until_s, start_s)))
+        while under_way and under_way[-1][0] <= step.start_s:
+            held_until_s = max(held_until_s, under_way.pop()[1])
+        start_s = max(step.start_s, held_until_s)
+        end_s = max(step.end_s, last_s.get(step.path, -math.inf), start_s)
+        under_way.append((step.end_s, end_s))
+        held.append(replace(step, start_s=start_s, end_s=end_s))
     return tuple(held)
 
 

@@ -114,24 +114,27 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory,
         ProcessPoolExecutor(count, context, _prepare_worker, (directory,)) as pool,
     ):
+        others = multiprocessing.active_children()
         try:
-            _start(pool)
+            _start(pool, count)
             yield pool
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
+            # Before the pool goes, and with it what a process that is only starting looks for.
+            for worker in set(multiprocessing.active_children()).difference(others):
                 worker.terminate()
+                worker.join()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _start(pool: ProcessPoolExecutor) -> None:
-    """Start the processes (the first job does), where possible deaf to Ctrl-C from the outset."""
+def _start(pool: ProcessPoolExecutor, count: int) -> None:
+    """Start the processes (each job does one), where possible deaf to Ctrl-C from the outset."""
     if sys.platform == "win32":
-        pool.submit(os.getpid)
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        pool.submit(os.getpid)
+        for _ in range(count):
+            pool.submit(os.getpid)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cellbench.places import WITHIN, any_pass, is_within
 from cellbench.protocol.abilities import BenchLike, adapt, fixture_die_m, missing_role
 from cellbench.protocol.check_channel import check_channel, check_eis
 from cellbench.protocol.check_standing import check_press, check_temperature
@@ -19,7 +20,6 @@ from cellbench.protocol.conditions import AllOf, AnyOf, Change, Condition, Slope
 from cellbench.protocol.errors import Problem, ProtocolError
 from cellbench.protocol.planning import interruption_s
 from cellbench.protocol.program import (
-    WITHIN,
     AnyStep,
     ChannelStep,
     EisStep,
@@ -31,8 +31,6 @@ from cellbench.protocol.program import (
     StepNode,
     TemperatureStep,
     WaitStep,
-    any_pass,
-    is_within,
 )
 from cellbench.protocol.source import SourceNode, document_of, load
 from cellbench.protocol.walk import Walk

@@ -8,7 +8,6 @@ number is in SI units at the terminals. Planner and engine use the same walk.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -79,20 +78,6 @@ class Settle:
     for_s: float
     timeout_s: float
     slope: float | None = None
-
-
-#: Between the name of an analysis and the place where it looks, as in "arrhenius within ladder".
-WITHIN = " within "
-
-
-def is_within(path: str, place: str) -> bool:
-    """Whether a step's path leads through a place: a loop, a group, a step, or one pass."""
-    return f"/{place}/" in f"/{path}/" or f"/{place}[" in f"/{path}"
-
-
-def any_pass(path: str) -> str:
-    """A path, or a place, without the numbers of the passes."""
-    return re.sub(r"\[\d+\]", "", path)
 
 
 # --- What the walk yields -----------------------------------------------------------------------

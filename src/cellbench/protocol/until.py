@@ -94,12 +94,21 @@ def resolve_for_passes(sources: Sequence[SourceNode], scope: Scope) -> tuple[Con
     found: list[Condition] = []
     for source in sources:
         found.extend(resolve((source,), scope))
-        if isinstance(found[-1], Slope | Change):
+        if any(_judges_a_change(each) for each in found):
             source.fail(
                 "a loop is tested after each pass, and keeps no past to judge a change by",
                 'Put the condition into the "until" of a step, or compare results saved by "as".',
             )
     return tuple(found)
+
+
+def _judges_a_change(condition: Condition) -> bool:
+    match condition:
+        case Slope() | Change():
+            return True
+        case AnyOf(conditions) | AllOf(conditions):
+            return any(_judges_a_change(each) for each in conditions)
+    return False
 
 
 def _condition(source: SourceNode, scope: Scope, depth: int) -> Condition:

@@ -144,7 +144,7 @@ def _binned(x: FloatArray, y: FloatArray) -> tuple[list[float], list[float]]:
 def open_circuit(dataset: Dataset, result: Result) -> Iterable[Plot]:
     """The voltage of the longest rest, with the slope of its second half."""
     rest = max(dataset.steps_of("rest"), key=lambda step: step.duration_s)
-    rows = dataset.samples.between(rest.start_s, rest.end_s)
+    rows = dataset.samples.of((rest,))
     hours, volts = thin((rows.time_s - rest.start_s) / 3600, rows.voltage_V)
     shift_V = dataset.geometry.potential_V(0.0) or 0.0
     late = hours >= hours[-1] / 2

@@ -186,15 +186,18 @@ def _write_each_spectrum(out: Path | TextIO, reader: RunReader) -> tuple[Path, .
     This is what impedance.py's ``readCSV`` and most fitting programs open as it is.
     """
     written = []
-    for number, spectrum in enumerate(reader.spectra(), start=1):
+    whole = [one for one in reader.spectra() if np.isfinite(one.impedance_ohm).any()]
+    for number, spectrum in enumerate(whole, start=1):
         file = out
         if isinstance(out, Path):
             file = out.with_name(f"{out.stem}-{number:03d}{out.suffix}")
             written.append(file)
         step = reader.steps.get(spectrum.step, ("", ""))[0]
         remark = (f"# spectrum {spectrum.id} at {spectrum.point_time_s[0]:.0f} s: {step}",)
-        columns = zip(spectrum.frequency_Hz, spectrum.impedance_ohm, strict=True)
-        _write(file, remark, ((_number(f), _number(z.real), _number(z.imag)) for f, z in columns))
+        measured = np.isfinite(spectrum.impedance_ohm)
+        columns = (spectrum.frequency_Hz[measured], spectrum.impedance_ohm[measured])
+        points = zip(*columns, strict=True)
+        _write(file, remark, ((_number(f), _number(z.real), _number(z.imag)) for f, z in points))
     return tuple(written)
 
 

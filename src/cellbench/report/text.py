@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cellbench.analysis.dataset import Dataset, Result
-from cellbench.protocol.program import WITHIN
+from cellbench.places import WITHIN
 from cellbench.report.conditions import mean_and_range, measured_interval_s
 from cellbench.report.record import Record
 from cellbench.report.wording import clock, count, described, title_of

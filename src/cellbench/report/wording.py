@@ -11,7 +11,7 @@ from typing import Any
 from cellbench import analysis
 from cellbench.analysis import reported
 from cellbench.errors import InputError
-from cellbench.protocol.program import WITHIN
+from cellbench.places import WITHIN
 from cellbench.store import Run
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
