@@ -74,8 +74,9 @@ class ChannelRecording:
         # A channel may sample more densely than it was told to: where a voltage is applied.
         self._every_s = math.inf if rule.every_s is None else rule.every_s
         self._every_s -= _EARLY * interval_s
-        if rule == Recording():
-            # A channel shortens its interval, by less than half, where that divides the duration.
+        if rule == Recording() or self._every_s < interval_s:
+            # All are wanted. A channel shortens its interval, by less than half, where that divides
+            # the duration.
             self._every_s = interval_s / 2
         self._start_s: float | None = None
         self._begun_s: float | None = None
