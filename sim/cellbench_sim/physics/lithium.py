@@ -9,13 +9,9 @@ linearly and adds k d / a_r with a_r = 1 - (d/d_lim)^2.
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cellbench_sim.physics.arc import Arc
-from cellbench_sim.physics.electrode import Straight
+from cellbench_sim.physics.arced import Arced
 from cellbench_sim.physics.relaxation import relaxation_times
-from cellbench_sim.physics.state import Stateful
 from cellbench_sim.physics.thermal import arrhenius
 from cellbench_sim.presets.electrodes import LithiumElectrode
 
@@ -24,7 +20,7 @@ _NOTICEABLE = 1e-5
 _CONTACT_STEP = 0.005
 
 
-class Lithium(Straight, Stateful):
+class Lithium(Arced):
     """One lithium electrode; stripping is oxidation, so a positive current density strips."""
 
     plates = True
@@ -49,23 +45,6 @@ class Lithium(Straight, Stateful):
         self._reduction_m_per_s = 0.0
         self.unrest_per_s = 0.0
         self.refresh(self._interface.contact_pressure_Pa, self._interface.reference_temperature_K)
-
-    @property
-    def resistance_Ohm(self) -> float:
-        """Resistance of the interface."""
-        return self.arc.resistance_Ohm
-
-    def disturb(self) -> None:
-        """Let the double layer follow a jump of the current."""
-        self.arc.disturb()
-
-    def prepare(self, duration_s: float, current_A: float) -> tuple[float, float]:  # noqa: ARG002
-        """Look at the end of a step; return offset and resistance (V, Ohm)."""
-        return self.arc.response(duration_s)
-
-    def impedance(self, omega: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Return the arc of the interface (Ohm)."""
-        return self.arc.impedance(omega)
 
     @property
     def thickness_m(self) -> float:

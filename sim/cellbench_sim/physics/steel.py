@@ -2,19 +2,15 @@
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cellbench_sim.physics.arc import Arc
-from cellbench_sim.physics.electrode import Straight
+from cellbench_sim.physics.arced import Arced
 from cellbench_sim.physics.relaxation import relaxation_times
-from cellbench_sim.physics.state import Stateful
 from cellbench_sim.presets.electrodes import SteelElectrode
 
 _SHORTEST_TIME_S = 1e-8
 
 
-class Steel(Straight, Stateful):
+class Steel(Arced):
     """The arc's own time constant is hours, so that any spectrum sees only its straight flank."""
 
     def __init__(self, parameters: SteelElectrode, area_m2: float) -> None:
@@ -29,24 +25,3 @@ class Steel(Straight, Stateful):
 
     def refresh(self, pressure_Pa: float, temperature_K: float) -> None:
         """Nothing changes: the powder was pressed onto the steel at fabrication pressure."""
-
-    @property
-    def resistance_Ohm(self) -> float:
-        """Resistance of the leak."""
-        return self.arc.resistance_Ohm
-
-    def disturb(self) -> None:
-        """Let the ladder follow a jump of the current."""
-        self.arc.disturb()
-
-    def prepare(self, duration_s: float, current_A: float) -> tuple[float, float]:  # noqa: ARG002
-        """Look at the end of a step; return offset and resistance (V, Ohm)."""
-        return self.arc.response(duration_s)
-
-    def advance(self, duration_s: float, current_A_per_m2: float) -> None:
-        """Charge the double layer; the electrode neither gives nor takes ions."""
-        self.arc.relax(duration_s, current_A_per_m2 * self.area_m2)
-
-    def impedance(self, omega: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Return the constant-phase element with its leak (Ohm)."""
-        return self.arc.impedance(omega)
