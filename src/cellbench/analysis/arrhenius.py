@@ -14,9 +14,9 @@ import numpy as np
 from cellbench.analysis import conductivity, reported
 from cellbench.analysis.dataset import Dataset, FloatArray, Result
 from cellbench.analysis.regression import Regression, line
+from cellbench.analysis.warming import BOLTZMANN_EV_K
 
 Form: TypeAlias = Literal["sigma", "sigma_T"]
-BOLTZMANN_EV_K = 8.617333262e-5
 _ROOM_K = 298.15
 _ZERO_CELSIUS_K = 273.15
 _LEAST_SPAN_K = 10.0

@@ -35,6 +35,7 @@ from cellbench.analysis.half_cycle import (
     spectrum_shows_short,
 )
 from cellbench.analysis.ramp import Judgement, asymmetry, judge, levels
+from cellbench.analysis.warming import USUAL_ENERGY_EV, warming
 
 __all__ = [
     "HalfCycle",
@@ -47,7 +48,6 @@ __all__ = [
     "spectrum_shows_short",
 ]
 
-_BOLTZMANN_EV_K = 8.617333262e-5
 _FAILED = ("short", "soft short", "irregular")
 _WORST_FIRST = ("short", "soft short", "irregular", "unjudged", "cut off", "stable")
 
@@ -57,7 +57,7 @@ def analyse(
     *,
     noise_V: float | None = None,
     offset_V: float | None = None,
-    activation_energy_eV: float = 0.4,
+    activation_energy_eV: float = USUAL_ENERGY_EV,
     **thresholds: float,
 ) -> Result:
     """The critical current density of a ramp, with what every level looked like.
@@ -109,7 +109,7 @@ def judged_half_cycles(
     *,
     noise_V: float | None = None,
     offset_V: float | None = None,
-    activation_energy_eV: float = 0.4,
+    activation_energy_eV: float = USUAL_ENERGY_EV,
     limits: Thresholds = DEFAULT,
 ) -> Judged:
     """Measure and judge all half-cycles of a run, a ramp or a long test; arguments as `analyse`.
@@ -175,17 +175,9 @@ class _Reference:
     def at(self, temperature_K: float | None) -> float | None:
         """The resistance at another temperature."""
         ohm = self.resistance_ohm
-        return None if ohm is None else ohm * self._warming(temperature_K)
-
-    def _warming(self, temperature_K: float | None) -> float:
-        return _warming(self.temperature_K, temperature_K, self.activation_energy_eV)
-
-
-def _warming(before_K: float | None, now_K: float | None, energy_eV: float) -> float:
-    """The electrolyte's resistance over the earlier one; 1 where a temperature is not known."""
-    if before_K is None or now_K is None:
-        return 1.0
-    return float(np.exp(energy_eV / _BOLTZMANN_EV_K * (1 / now_K - 1 / before_K)))
+        if ohm is None:
+            return None
+        return ohm * warming(self.temperature_K, temperature_K, self.activation_energy_eV)
 
 
 def _half_cycle_steps(dataset: Dataset) -> list[StepData]:
@@ -278,10 +270,10 @@ def _proven(
     ends_s = np.array([step.end_s for step in steps])
     proven = [False] * len(steps)
     for sound, spectrum in pairwise(spectra):
-        warming = _warming(sound.temperature_K, spectrum.temperature_K, energy_eV)
+        warmer = warming(sound.temperature_K, spectrum.temperature_K, energy_eV)
         last = int(np.searchsorted(ends_s, spectrum.time_s + 1, "right")) - 1
         between = last >= 0 and ends_s[last] > sound.time_s
-        if between and spectrum_proves_short(spectrum, sound, warming, limits):
+        if between and spectrum_proves_short(spectrum, sound, warmer, limits):
             proven[last] = True
     return proven
 

@@ -18,8 +18,8 @@ from cellbench.analysis import reported
 from cellbench.analysis.dataset import Dataset, Result, Spectrum
 from cellbench.analysis.equivalents import Equivalent, blocking, reversible
 from cellbench.analysis.kramers_kronig import residual_percent
+from cellbench.analysis.warming import BOLTZMANN_EV_K
 
-_BOLTZMANN_EV_K = 8.617333262e-5
 _ROOM_K = 298.15
 _MS_CM = 10.0  # mS/cm in one S/m
 
@@ -162,5 +162,5 @@ def _activation_energy(rows: Sequence[Result]) -> Result:
     if len(set(kelvin.round())) < 3 or np.ptp(kelvin) < 10:
         return {"Ea_sigma_eV": None, "Ea_sigma_T_eV": None}
     slopes = [np.polyfit(1 / kelvin, np.log(y), 1)[0] for y in (sigma, sigma * kelvin)]
-    plain, with_T = (reported.number(-_BOLTZMANN_EV_K * float(slope)) for slope in slopes)
+    plain, with_T = (reported.number(-BOLTZMANN_EV_K * float(slope)) for slope in slopes)
     return {"Ea_sigma_eV": plain, "Ea_sigma_T_eV": with_T}

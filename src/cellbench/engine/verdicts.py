@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cellbench.analysis.dataset import Dataset, Geometry, Samples, Series, Spectrum, StepData
+from cellbench.analysis.half_cycle import DEFAULT, spectrum_proves_short, spectrum_shows_short
+from cellbench.analysis.warming import warming
 from cellbench.engine.trips import Trip
 from cellbench.protocol.bodies import ChannelBody, WaitBody
 from cellbench.protocol.conditions import VerdictName
@@ -49,15 +51,11 @@ def _expects(node: Node, verdict: VerdictName) -> bool:
 
 #: Half-cycles that a verdict looks back to, besides what came before the first one.
 HALF_CYCLES_KEPT = 24
-#: No row below this part of the electrolyte's resistance, and no spectrum that ends below this
-#: multiple of it: no short. One beside the electrolyte that takes a quarter off its resistance
-#: leaves three times of it at most, and the cell may be warmer than it was.
+#: No row below this part of the electrolyte's resistance: no short in a half-cycle.
 _SOUND = 0.9
+#: No spectrum that ends below this multiple of it: no short proven by a spectrum. A bridge that
+#: takes a quarter off the electrolyte leaves three times of it at most; the cell may have cooled.
 _SOUND_SPECTRUM = 4.0
-#: A cell whose impedance is below this part of its electrolyte's resistance is shorted.
-SHORT_FRACTION = 0.75
-#: 0.4 eV over Boltzmann's constant: how solid electrolytes follow temperature.
-_ACTIVATION_K = 0.4 / 8.617333262e-5
 
 
 class Verdicts:
@@ -207,29 +205,18 @@ def _shows_short(spectrum: Spectrum, sound: Spectrum) -> bool:
     """
     # The fit needs scipy, which protocols without spectra spare.
     from cellbench.analysis.equivalents import electrolyte_resistance_ohm  # noqa: PLC0415
-    from cellbench.analysis.half_cycle import (  # noqa: PLC0415
-        spectrum_proves_short,
-        spectrum_shows_short,
-    )
 
     if not spectrum_shows_short(spectrum, sound):
         return False
-    if spectrum_proves_short(spectrum, sound, _warming(sound, spectrum)):
+    warmer = warming(sound.temperature_K, spectrum.temperature_K)
+    if spectrum_proves_short(spectrum, sound, warmer):
         return True
     electrolyte_ohm = electrolyte_resistance_ohm(sound)
     if electrolyte_ohm is None:
         electrolyte_ohm = float(sound.descending()[1].real[0])
     _, impedance_ohm = spectrum.descending()
     left_ohm = float(np.median(impedance_ohm.real[-3:]))
-    return left_ohm < SHORT_FRACTION * electrolyte_ohm * _warming(sound, spectrum)
-
-
-def _warming(sound: Spectrum, spectrum: Spectrum) -> float:
-    """What the electrolyte's resistance is to be multiplied with for the change of temperature."""
-    before_K, now_K = sound.temperature_K, spectrum.temperature_K
-    if before_K is None or now_K is None:
-        return 1.0
-    return math.exp(_ACTIVATION_K * (1 / now_K - 1 / before_K))
+    return left_ohm < DEFAULT.electrolyte * electrolyte_ohm * warmer
 
 
 def _short_text(spectrum: Spectrum, sound: Spectrum) -> str:
