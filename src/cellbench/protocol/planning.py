@@ -205,19 +205,11 @@ class _Planner:
         return None
 
 
-def spectrum_points(technique: Impedance) -> int:
-    """Number of frequencies of a spectrum, both ends included."""
-    decades = math.log10(technique.frequency_max_Hz / technique.frequency_min_Hz)
-    return round(decades * technique.points_per_decade) + 1
-
-
 def spectrum_duration_s(technique: Impedance) -> float:
     """Time of a spectrum: some periods of each frequency, most of it in the lowest decade."""
-    count = spectrum_points(technique)
-    ratio = technique.frequency_max_Hz / technique.frequency_min_Hz
-    step = math.pow(ratio, 1 / max(1, count - 1))
-    periods_s = sum(step**-index for index in range(count)) / technique.frequency_min_Hz
-    return _PERIODS * periods_s + _SETTLING_PER_POINT_S * count
+    frequencies_Hz = technique.frequencies_Hz
+    periods_s = sum(1 / frequency_Hz for frequency_Hz in frequencies_Hz)
+    return _PERIODS * periods_s + _SETTLING_PER_POINT_S * len(frequencies_Hz)
 
 
 def interruption_s(every: Every) -> float | None:
@@ -297,7 +289,7 @@ def _rows(step: AnyStep, duration_s: float | None, conditions_every_s: float) ->
 def _own_rows(step: AnyStep) -> int:
     """Rows and points of the channel alone."""
     if isinstance(step, EisStep):
-        return spectrum_points(step.technique)
+        return len(step.technique.frequencies_Hz)
     if not isinstance(step, ChannelStep):
         return 0
     record, technique = step.record, step.technique
