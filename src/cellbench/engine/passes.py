@@ -11,11 +11,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cellbench.engine.status import Status
+from cellbench.engine.status import STATUS_NAMES, Status
 from cellbench.engine.technique import Extremes
 from cellbench.protocol.conditions import VerdictName, Watched
 
-_STATUS_NAMES = {"stack pressure": "stack_pressure_Pa", "temperature": "temperature_K"}
 _PASS = re.compile(r"\[\d+\](?=/|$)")
 
 
@@ -81,7 +80,7 @@ class PassView:
                 return self._loop.charge_C
             case "voltage" | "current":
                 return self._status.value("voltage_V" if quantity == "voltage" else "current_A")
-        return self._status.value(_STATUS_NAMES[quantity])
+        return self._status.value(STATUS_NAMES[quantity])
 
     def reached(self, quantity: Watched, *, above: bool) -> float | None:
         """The value that came nearest to a threshold in the pass."""

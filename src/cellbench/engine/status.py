@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from cellbench.protocol.plan import Plan
 
+#: What conditions call the readings that do not come from the channel.
+STATUS_NAMES = {"stack pressure": "stack_pressure_Pa", "temperature": "temperature_K"}
 #: A sparkline has one point for so much time, so that it spans some half-cycles.
 SPARKLINE_S = 60.0
 

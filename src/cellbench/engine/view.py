@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from cellbench.engine.status import Status
+from cellbench.engine.status import STATUS_NAMES, Status
 from cellbench.protocol.conditions import (
     AllOf,
     AnyOf,
@@ -18,7 +18,6 @@ from cellbench.protocol.conditions import (
 
 #: Slopes and changes are judged on at most so many values of their window.
 _POINTS_PER_WINDOW = 120
-_STATUS_NAMES = {"stack pressure": "stack_pressure_Pa", "temperature": "temperature_K"}
 
 
 class StepView:
@@ -78,8 +77,8 @@ class StepView:
 
     def value(self, quantity: Watched) -> float | None:
         """Latest value in SI units."""
-        if quantity in _STATUS_NAMES:
-            return self._status.value(_STATUS_NAMES[quantity])
+        if quantity in STATUS_NAMES:
+            return self._status.value(STATUS_NAMES[quantity])
         return self._own.get(quantity)
 
     def reached(self, quantity: Watched, *, above: bool) -> float | None:  # noqa: ARG002
