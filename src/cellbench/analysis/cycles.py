@@ -8,7 +8,7 @@ cells, plating before stripping on copper. Charge is counted from the run's own 
 is one, and else integrated by trapezoids.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
@@ -214,12 +214,16 @@ def longest_series(ran: Iterable[Cycle]) -> list[Cycle]:
 
     One whose discharge went on at another current, as a check-up's may, compares with none.
     """
+    whole = [one for one in ran if one.discharge is not None and _at_one_current(one.discharge)]
+    return most_alike(whole, lambda one: one.discharge.set_A if one.discharge else None)
+
+
+def most_alike(ran: Iterable[Cycle], set_A: Callable[[Cycle], float | None]) -> list[Cycle]:
+    """All cycles at the current that most of them have; ``set_A`` says which one of each counts."""
     groups: list[list[Cycle]] = []
     for cycle in ran:
-        if cycle.discharge is None or not _at_one_current(cycle.discharge):
-            continue
         for group in groups:
-            if _at_one_rate(group[0], cycle):
+            if same_current(set_A(group[0]), set_A(cycle)):
                 group.append(cycle)
                 break
         else:
@@ -298,11 +302,6 @@ def same_current(one_A: float | None, other_A: float | None) -> bool:
 def _at_one_current(half: HalfCycle) -> bool:
     driven_A = [piece.set_A for piece in half.pieces if not piece.held]
     return all(same_current(each_A, driven_A[0]) for each_A in driven_A)
-
-
-def _at_one_rate(one: Cycle, other: Cycle) -> bool:
-    first, second = one.discharge, other.discharge
-    return same_current(first.set_A if first else None, second.set_A if second else None)
 
 
 def _pieces(dataset: Dataset) -> Iterator[Piece]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cellbench.analysis import reported
-from cellbench.analysis.cycles import Cycle, HalfCycle, cycles, rate_C, rate_text, same_current
+from cellbench.analysis.cycles import Cycle, HalfCycle, cycles, most_alike, rate_C, rate_text
 from cellbench.analysis.dataset import Dataset, FloatArray, Result
 
 _LEAST_ROWS = 20
@@ -54,12 +54,14 @@ def analyse(
     if not found:
         raise ValueError("No dQ/dV: no half-cycle spans a range of voltages.")
     rows = [row for curve in found for row in _peaks(curve, prominence, width_V / step_V)]
-    tracks = _tracks([row for row in rows if row["cycle"] in _alike(dataset)], reach_V)
+    alike = most_alike(cycles(dataset), _set_A)  # peaks move with the current
+    numbers = {cycle.number for cycle in alike}
+    tracks = _tracks([row for row in rows if row["cycle"] in numbers], reach_V)
     return {
         "unit": unit(dataset),
         "potential_reference": dataset.geometry.reference,
         "smoothing_mV": reported.scaled(width_V, 1e3),
-        "rate_C": reported.number(_rate(dataset)),
+        "rate_C": reported.number(rate_C(dataset, _set_A(alike[0]))),
         "tracks": tracks,
         "peaks": rows,
     }
@@ -196,23 +198,6 @@ def _track(chain: Sequence[Result]) -> Result:
     }
 
 
-def _alike(dataset: Dataset) -> set[int]:
-    """Numbers of the cycles at one current, of that which most of them have: peaks move with it."""
-    groups: list[list[Cycle]] = []
-    for cycle in cycles(dataset):
-        near = [group for group in groups if same_current(_set_A(group[0]), _set_A(cycle))]
-        if near:
-            near[0].append(cycle)
-        else:
-            groups.append([cycle])
-    return {cycle.number for cycle in max(groups, key=len)}
-
-
 def _set_A(cycle: Cycle) -> float | None:
     half = cycle.first or cycle.second
     return half.set_A if half else None
-
-
-def _rate(dataset: Dataset) -> float | None:
-    first = min(_alike(dataset))
-    return next(rate_C(dataset, _set_A(one)) for one in cycles(dataset) if one.number == first)

@@ -10,11 +10,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from cellbench.analysis.cycles import same_current
 from cellbench.analysis.half_cycle import DEFAULT, HalfCycle, Thresholds, is_hard_short
 
 Verdict: TypeAlias = Literal["stable", "irregular", "soft short", "short", "cut off", "unjudged"]
-
-SAME_CURRENT = 0.02  # relative difference below which two half-cycles belong to one level
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,8 @@ def levels(half_cycles: Sequence[HalfCycle]) -> list[range]:
     starts = [
         index
         for index in range(len(half_cycles))
-        if index == 0 or not _same_current(half_cycles[index - 1], half_cycles[index])
+        if index == 0
+        or not same_current(half_cycles[index - 1].current_A, half_cycles[index].current_A)
     ]
     ends = [*starts[1:], len(half_cycles)]
     return [range(start, end) for start, end in zip(starts, ends, strict=True)]
@@ -78,16 +78,11 @@ def levels(half_cycles: Sequence[HalfCycle]) -> list[range]:
 
 def asymmetry(one: HalfCycle, other: HalfCycle) -> float | None:
     """| |V+| - |V-| | over their mean; None unless both ran at one current, in both directions."""
-    opposite = one.current_A * other.current_A < 0 and _same_current(one, other)
+    opposite = one.current_A * other.current_A < 0 and same_current(one.current_A, other.current_A)
     if not opposite or one.voltage_V is None or other.voltage_V is None:
         return None
     mean_V = (abs(one.voltage_V) + abs(other.voltage_V)) / 2
     return abs(one.voltage_V - other.voltage_V) / mean_V if mean_V else None
-
-
-def _same_current(one: HalfCycle, other: HalfCycle) -> bool:
-    larger = max(abs(one.current_A), abs(other.current_A))
-    return abs(abs(one.current_A) - abs(other.current_A)) <= SAME_CURRENT * larger
 
 
 def _noise_so_far(
