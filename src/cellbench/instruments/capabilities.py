@@ -93,3 +93,12 @@ class ChamberCapabilities:
     temperature_min_K: float
     temperature_max_K: float
     rate_max_K_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchCapabilities:
+    """A multiplexer, and the positions that its bench file names."""
+
+    model: str
+    positions: tuple[str, ...]
+    switching_s: float

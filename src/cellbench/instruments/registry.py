@@ -22,7 +22,7 @@ class Driver(Protocol):
     """The class side of a driver: how the bench builds one.
 
     Attributes:
-        role: ``channel``, ``press``, ``gauge`` or ``chamber``.
+        role: ``channel``, ``press``, ``gauge``, ``chamber`` or ``switch``.
         summary: One line for ``cellbench drivers``: the instruments that it speaks to.
         serial: Settings of its serial port, None where it has none.
         tcp_port: The TCP port that it listens on by default, None where it has none.

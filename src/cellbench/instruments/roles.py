@@ -19,6 +19,7 @@ from cellbench.instruments.capabilities import (
     ChannelCapabilities,
     GaugeCapabilities,
     PressCapabilities,
+    SwitchCapabilities,
 )
 from cellbench.instruments.readings import (
     Block,
@@ -29,7 +30,7 @@ from cellbench.instruments.readings import (
     Outcome,
     PressState,
 )
-from cellbench.instruments.techniques import ElectricalLimits, Technique
+from cellbench.instruments.techniques import ElectricalLimits, StepList, Technique
 
 
 class Instrument(Protocol):
@@ -79,6 +80,43 @@ class Channel(Instrument, Protocol):
         self, technique: Technique, limits: ElectricalLimits
     ) -> AbstractAsyncContextManager[Running]:
         """Start ``technique``; the context manager owns it."""
+
+
+@runtime_checkable
+class Cycler(Channel, Protocol):
+    """A channel that runs a list of techniques by itself, and goes on while its host is away.
+
+    Blocks of a list have two more columns: ``step``, the position (from 0) in the expanded list,
+    and ``row``, the instrument's own number of the row (from 1, without gaps), by which rows are
+    fetched once and none is missed.
+    """
+
+    def run_list(
+        self, steps: StepList, limits: ElectricalLimits, test: str
+    ) -> AbstractAsyncContextManager[Running]:
+        """Hand over ``steps`` as one program called ``test``, and start it."""
+
+    def attach(
+        self, steps: StepList, test: str, after_row: int
+    ) -> AbstractAsyncContextManager[Running]:
+        """Go on reading what was started as ``test``, from the row that follows ``after_row``.
+
+        Whether it is still running or has ended meanwhile. Raises InstrumentError when the
+        instrument does something else, or does not have that test.
+        """
+
+
+@runtime_checkable
+class Switch(Instrument, Protocol):
+    """A multiplexer: connects one instrument at a time to a cell. Quiet: everything open."""
+
+    capabilities: SwitchCapabilities
+
+    async def select(self, position: str) -> None:
+        """Open what is closed, then close ``position`` (as the bench file names it), read back."""
+
+    async def open_all(self) -> None:
+        """Open every contact, read back."""
 
 
 @runtime_checkable

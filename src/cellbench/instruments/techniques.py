@@ -8,6 +8,7 @@ terminals and in SI units; positive current is oxidation at the working electrod
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -129,6 +130,36 @@ class Sweep(_Data):
     def voltages_V(self) -> tuple[float, ...]:
         """All voltages between which it is linear."""
         return (self.start_V, *self.vertices_V, self.end_V)
+
+
+class Repeat(_Data):
+    """Techniques that a cycler repeats by itself."""
+
+    technique: Literal["repeat"] = "repeat"
+    times: PositiveInt
+    steps: tuple[Rest | ConstantCurrent | ConstantVoltage | Repeat, ...]
+
+
+class StepList(_Data):
+    """Techniques that a cycler runs one after the other by itself, without the host."""
+
+    steps: tuple[Rest | ConstantCurrent | ConstantVoltage | Repeat, ...]
+
+    @property
+    def expanded(self) -> Iterator[Rest | ConstantCurrent | ConstantVoltage]:
+        """Every technique in the order in which they run, repetitions written out."""
+        return _expanded(self.steps)
+
+
+def _expanded(
+    steps: Sequence[Rest | ConstantCurrent | ConstantVoltage | Repeat],
+) -> Iterator[Rest | ConstantCurrent | ConstantVoltage]:
+    for step in steps:
+        if isinstance(step, Repeat):
+            for _ in range(step.times):
+                yield from _expanded(step.steps)
+        else:
+            yield step
 
 
 Technique = Annotated[
