@@ -12,17 +12,28 @@ from abc import ABC, abstractmethod
 from cellbench.errors import TransportClosed, TransportTimeout
 
 
+class ClosedForGood(TransportClosed):
+    """The connection was closed on purpose, or is of a kind that cannot be opened again."""
+
+
 class Stream(ABC):
     """A connection on which bytes travel both ways, in order.
 
     One task reads at a time. A read that times out takes nothing from the buffer, so that a late
-    answer can be drained.
+    answer can be drained. Whoever holds a stream keeps it when the connection is lost: `reopen`
+    makes it anew, in place.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
+        self._given_up = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is gone, as far as anybody has noticed."""
+        return self._failure is not None
 
     async def write(self, data: bytes) -> None:
         """Send all of ``data``.
@@ -75,12 +86,45 @@ class Stream(ABC):
         raise TransportTimeout(f"the line does not fall silent within {limit_s:g} s")
 
     async def close(self) -> None:
-        """Close the connection; reading and writing fail from now on."""
+        """Give the connection up for good: reading, writing and reopening fail from now on."""
+        self._given_up = True
         self.fail(TransportClosed("closed"))
+
+    async def reopen(self) -> None:
+        """Open the connection anew, in place; what had arrived is forgotten.
+
+        Raises:
+            TransportClosed: It does not open; the stream counts as lost then.
+            ClosedForGood: It never will.
+        """
+        if self._given_up:
+            raise ClosedForGood("closed")
+        if self._waiter is not None:
+            raise RuntimeError("a task still reads from the stream that is reopened")
+        self.fail(TransportClosed("being opened again"))
+        await self._hang_up()
+        self._buffer.clear()
+        self._failure = None
+        try:
+            await self._open_anew()
+        except BaseException as error:
+            self.fail(TransportClosed(str(error) or "was not opened again"))
+            raise
+        if self._given_up:
+            await self._hang_up()
+            self.fail(ClosedForGood("closed"))
+            raise ClosedForGood("closed")
 
     @abstractmethod
     async def _send(self, data: bytes) -> None:
         """Hand ``data`` to the other end."""
+
+    async def _hang_up(self) -> None:
+        """Let go of the old connection, however it is; a kind that can be reopened has one."""
+
+    async def _open_anew(self) -> None:
+        """Make a new connection; raises TransportClosed."""
+        raise ClosedForGood("this connection cannot be opened again")
 
     def feed(self, data: bytes) -> None:
         """Take in bytes that arrived (called on the loop)."""

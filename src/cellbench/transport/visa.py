@@ -34,11 +34,46 @@ _STOP_BITS = {1: StopBits.one, 1.5: StopBits.one_and_a_half, 2: StopBits.two}
 
 
 class VisaStream(Stream):
-    """An open session, used by its worker thread alone."""
+    """A session made by `open_visa`."""
 
-    def __init__(self, resource: MessageBasedResource) -> None:
+    def __init__(self, name: str, settings: SerialSettings | None, backend: str) -> None:
         super().__init__()
+        self._name, self._settings, self._backend = name, settings, backend
+        self._session: _Session | None = None
+
+    async def close(self) -> None:
+        """Close the session; it can be opened by somebody else once this returns."""
+        await super().close()
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _open_anew(self) -> None:
+        try:
+            opened = await asyncio.to_thread(_open, self._name, self._settings, self._backend)
+        except (pyvisa.Error, OSError, ValueError) as error:
+            raise TransportClosed(f"{self._name}: {error}") from error
+        self._session = _Session(opened, self)
+        try:
+            await self._session.opened()
+        except TransportClosed as error:
+            raise TransportClosed(f"{self._name}: {error}") from error
+
+    async def _send(self, data: bytes) -> None:
+        if self._session is None:
+            raise TransportClosed("not open")
+        await self._session.write(data)
+
+
+class _Session:
+    """One opening of the resource, used by its worker thread alone."""
+
+    def __init__(self, resource: MessageBasedResource, stream: VisaStream) -> None:
         self._resource = resource
+        self._stream = stream
         self._loop = asyncio.get_running_loop()
         self._outgoing: queue.SimpleQueue[tuple[bytes, asyncio.Future[None]]] = queue.SimpleQueue()
         name = resource.resource_name.upper()
@@ -57,12 +92,12 @@ class VisaStream(Stream):
         await self._opened
 
     async def close(self) -> None:
-        """Close the session; it can be opened again once this returns."""
-        await super().close()
+        """Stop the worker, which closes the resource."""
         self._closing.set()
         await asyncio.to_thread(self._worker.join)
 
-    async def _send(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
+        """Have ``data`` written."""
         written = self._loop.create_future()
         self._outgoing.put((data, written))
         await written
@@ -76,7 +111,7 @@ class VisaStream(Stream):
                 self._read_some()
         except (pyvisa.Error, OSError) as error:
             self._hand_over(_fail, (self._opened, TransportClosed(str(error))))
-            self._hand_over(self.fail, TransportClosed(str(error)))
+            self._hand_over(self._stream.fail, TransportClosed(str(error)))
         finally:
             self._refuse_rest()
             with contextlib.suppress(pyvisa.Error, OSError):  # it may be gone already
@@ -104,7 +139,7 @@ class VisaStream(Stream):
                 raise
         finally:
             if data:
-                self._hand_over(self.feed, bytes(data))
+                self._hand_over(self._stream.feed, bytes(data))
                 self._resource.timeout = _POLL_MS
 
     def _read(self) -> bytes:
@@ -147,15 +182,8 @@ async def open_visa(
     Raises:
         TransportClosed: It cannot be opened.
     """
-    try:
-        opened = await asyncio.to_thread(_open, resource, settings, backend)
-    except (pyvisa.Error, OSError, ValueError) as error:
-        raise TransportClosed(f"{resource}: {error}") from error
-    stream = VisaStream(opened)
-    try:
-        await stream.opened()
-    except TransportClosed as error:
-        raise TransportClosed(f"{resource}: {error}") from error
+    stream = VisaStream(resource, settings, backend)
+    await stream.reopen()
     return stream
 
 
