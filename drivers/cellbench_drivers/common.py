@@ -60,6 +60,8 @@ def _quantity(dimension: str) -> BeforeValidator:
 
 Frequency = Annotated[float, _quantity("frequency")]
 Force = Annotated[float, _quantity("force")]
+Area = Annotated[float, _quantity("area")]
+Pressure = Annotated[float, _quantity("pressure")]
 ForceRate = Annotated[float, _quantity("rate of force")]
 Duration = Annotated[float, _quantity("time")]
 Temperature = Annotated[float, _quantity("temperature")]

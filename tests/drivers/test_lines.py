@@ -21,6 +21,7 @@ class Instrument(Stream):
         self.heard: list[bytes] = []
         self.refusals = 0
         self.opened = 0
+        self.silent = False
         self.cut_after: bytes | None = None
 
     async def _send(self, data: bytes) -> None:
@@ -28,7 +29,7 @@ class Instrument(Stream):
         if data == self.cut_after:
             self.cut_after = None
             self.fail(TransportClosed("cable pulled"))
-        else:
+        elif not self.silent:
             self.feed(data.upper())
 
     async def _open_anew(self) -> None:
@@ -112,11 +113,10 @@ def test_a_line_that_goes_again_while_it_resynchronises_does_not_go_round_in_cir
 def test_a_resynchronisation_that_fails_is_made_again() -> None:
     async def act(lines: Lines, instrument: Instrument) -> None:
         lines.out_of_step()
-        instrument.cut_after = None
-        feed, instrument.feed = instrument.feed, lambda _: None  # type: ignore[method-assign]
+        instrument.silent = True
         with pytest.raises(InstrumentTimeout):
             await lines.ask("w")
-        instrument.feed = feed  # type: ignore[method-assign]
+        instrument.silent = False
         assert await lines.ask("w") == "W"
 
     assert talked(act).heard[2:] == [b"hello\n", b"hello\n", b"w\n"]

@@ -1,4 +1,4 @@
-"""Connecting again to an instrument whose connection was lost: a few times, further and further apart.
+"""Connecting again after a connection was lost: a few times, further apart each time.
 
 The pauses pass on the event loop's clock and are the same each time, so that a simulated run stays
 reproducible. Only the connection is made anew: nothing that was sent before is sent again.

@@ -119,8 +119,8 @@ class Stream(ABC):
     async def _send(self, data: bytes) -> None:
         """Hand ``data`` to the other end."""
 
-    async def _hang_up(self) -> None:
-        """Let go of the old connection, however it is; a kind that can be reopened has one."""
+    async def _hang_up(self) -> None:  # noqa: B027 (a kind that cannot be reopened has none)
+        """Let go of the old connection, in whatever state it is."""
 
     async def _open_anew(self) -> None:
         """Make a new connection; raises TransportClosed."""
