@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Exchange = tuple[bytes, "Answer"]
 
 
-def asks(query: str, reply: str) -> Exchange:
+def asks(query: str, reply: str) -> tuple[bytes, bytes]:
     return f"{query}\r".encode(), f"{reply}\r\n".encode()
 
 
