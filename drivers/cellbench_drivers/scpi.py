@@ -1,0 +1,89 @@
+"""SCPI instruments: lines of ASCII, and a queue in which the instrument keeps its complaints.
+
+A command has no reply, so that a refusal only shows in the error queue: after each set-up it is
+read to its end. A query may be repeated, and is, after garbage or silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cellbench.errors import InstrumentError, InstrumentTimeout
+from cellbench.transport.stream import Stream
+from cellbench_drivers.lines import Lines
+
+#: A query is asked so often in all before its failure is believed.
+_ATTEMPTS = 3
+#: More errors than this in a queue are not about our few commands.
+_ERRORS_MAX = 50
+
+
+class Scpi(Lines):
+    """The line to one SCPI instrument; callers hold its `lock`."""
+
+    def __init__(
+        self, name: str, stream: Stream, *, ends: str = "\n", replies_end: str, timeout_s: float
+    ) -> None:
+        super().__init__(name, stream, ends=ends, replies_end=replies_end, timeout_s=timeout_s)
+        self._instrument = name
+
+    async def numbers(self, query: str, count: int) -> list[float]:
+        """Ask for so many comma-separated numbers; patient with garbage and late answers.
+
+        Raises:
+            InstrumentError: The answers are not that, again and again.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._parsed(query, await self.ask(query), count)
+            except InstrumentTimeout:
+                continue
+            except InstrumentError as error:
+                if not isinstance(error.__cause__, ValueError):
+                    raise
+        return self._parsed(query, await self.ask(query), count)
+
+    async def number(self, query: str) -> float:
+        """Ask for one number; raises like `numbers`."""
+        return (await self.numbers(query, 1))[0]
+
+    async def configure(self, commands: Iterable[str]) -> None:
+        """Send commands, and see in the error queue that none was refused.
+
+        Raises:
+            InstrumentError: Some were; says which complaints there are.
+        """
+        for command in commands:
+            await self.tell(command)
+        if complaints := await self.complaints():
+            raise InstrumentError(self._instrument, f"refuses its set-up: {'; '.join(complaints)}")
+
+    async def complaints(self) -> list[str]:
+        """Empty the error queue, and return what it held."""
+        found: list[str] = []
+        while len(found) < _ERRORS_MAX:
+            answer = await self.ask(":SYST:ERR?")
+            code, _, text = answer.partition(",")
+            if not _is_integer(code):
+                self.out_of_step()
+                raise InstrumentError(self._instrument, f'answers "{answer}" to :SYST:ERR?')
+            if int(code) == 0:
+                break
+            found.append(f"{int(code)} {text.strip().strip(chr(34)).split(';')[0]}")
+        return found
+
+    def _parsed(self, query: str, answer: str, count: int) -> list[float]:
+        try:
+            values = [float(text) for text in answer.split(",")]
+            if len(values) != count:
+                raise ValueError(f"{len(values)} numbers instead of {count}")  # noqa: TRY301
+        except ValueError as error:
+            self.out_of_step()
+            shown = answer if len(answer) < 80 else f"{answer[:80]}..."
+            message = f'answers "{shown}" to {query}'
+            raise InstrumentError(self._instrument, message) from error
+        return values
+
+
+def _is_integer(text: str) -> bool:
+    return text.strip().lstrip("+-").isdecimal()
