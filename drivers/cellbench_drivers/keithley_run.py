@@ -22,8 +22,9 @@ from cellbench_drivers.scpi import Scpi
 #: A reading as large as this is an overflow.
 _OVERFLOW = 9e37
 _QUESTIONABLE = 1
-#: Readings are looked for this long after they are due; then again, in growing steps.
+#: Readings are looked for this long after they have been taken, and again while there is none.
 _LATE_S, _LOOK_MIN_S, _LOOK_MAX_S = 0.02, 0.05, 30.0
+_LOOKS_PER_INTERVAL = 5
 #: Readings that are fetched at once.
 _BLOCK_ROWS = 250
 _ELEMENTS = ("READ", "SOUR", "REL", "STAT")
@@ -92,9 +93,12 @@ class KeithleyRun(ABC):
         self.ending = self.ending or ending
 
     def _met(self, row: int, values: dict[Quantity, float]) -> Watch | None:
-        return next(
-            (each for each in self._program.active(row) if each.met_by(values[each.quantity])), None
-        )
+        """What a row meets first; an overflow, as of an open lead, meets limits only."""
+        for each in self._program.active(row):
+            value = values[each.quantity]
+            if each.met_by(value) and (each.kind is EndingKind.TRIPPED or abs(value) < _OVERFLOW):
+                return each
+        return None
 
 
 class TriggerModelRun(KeithleyRun):
@@ -113,6 +117,8 @@ class TriggerModelRun(KeithleyRun):
     ) -> None:
         super().__init__(name, scpi, program, switch_off)
         self._delay_s = delay_s
+        #: From the moment at which a reading is due until it can be fetched.
+        self._late_s = _LATE_S + max(0.0, program.interval_s - delay_s)
         self._spacings_s: list[float] = []
         self._zero_s = self._first_rel_s = math.nan
         self._last_s = 0.0
@@ -131,7 +137,7 @@ class TriggerModelRun(KeithleyRun):
         async with self._scpi.lock:
             await self._scpi.tell(":INIT")
         self.started_s = self._zero_s = self._now()
-        self._look_s = self._zero_s + self._program.first_s + _LATE_S
+        self._look_s = self._zero_s + self._program.first_s + self._late_s
 
     async def _advance(self) -> Block | None:
         await asyncio.sleep(max(0.0, self._look_s - self._now()))
@@ -249,9 +255,9 @@ class TriggerModelRun(KeithleyRun):
             self._look_s = now_s + _LOOK_MIN_S
             return
         interval_s = self._program.interval_s
-        due_s = self._last_s + interval_s + _LATE_S if self._rows else now_s
-        late_s = max(_LOOK_MIN_S, interval_s / 20)
-        self._look_s = min(max(due_s, now_s + late_s), now_s + _LOOK_MAX_S)
+        due_s = self._last_s + interval_s + self._late_s if self._rows else now_s
+        again_s = now_s + max(_LOOK_MIN_S, interval_s / _LOOKS_PER_INTERVAL)
+        self._look_s = min(max(due_s, again_s), now_s + _LOOK_MAX_S)
 
 
 class SteppedRun(KeithleyRun):
