@@ -55,7 +55,6 @@ _CYCLE_S, _CYCLES_PER_READING = 0.02, 4.0
 _READ_BACK = 0.01
 _OFF_ATTEMPTS = 3
 _ABORT_S, _ABORT_LOOK_S = 2.0, 0.1
-_RUNNING = {"RUNNING", "WAITING", "ABORTING"}
 
 
 class KeithleyOptions(Options):
@@ -238,7 +237,7 @@ class Keithley:
                 await self._off()
 
     async def _off(self) -> None:
-        """Abort and switch off with an open relay, read back; several times if need be.
+        """Abort and switch off with an open relay, read back; all of it again if need be.
 
         Raises:
             InstrumentError: It could not be confirmed.
@@ -264,14 +263,16 @@ class Keithley:
             if not found.upper().startswith("HIMP"):
                 self._scpi.out_of_step()
                 raise InstrumentError(self.name, f'answers "{found}" to {mode}?, not HIMP')
-        if await self._scpi.number(":OUTP?") != 0:
+        if await self._scpi.number(":OUTP?", attempts=1) != 0:
             raise InstrumentError(self.name, "keeps its output on")
 
     async def _wait_for_idle(self) -> None:
         """Wait until no trigger model can touch the output any more."""
         now = asyncio.get_running_loop().time
         deadline_s = now() + _ABORT_S
-        while (state := (await self._scpi.ask(":TRIG:STAT?")).split(";")[0]) in _RUNNING:
+        while state := await self._scpi.word(":TRIG:STAT?", keithley_2450.STATES, attempts=1):
+            if state not in keithley_2450.ACTIVE:
+                return
             if now() > deadline_s:
                 raise InstrumentError(self.name, f"does not abort: its trigger model is {state}")
             await asyncio.sleep(_ABORT_LOOK_S)

@@ -26,6 +26,9 @@ DELAY_MIN_S, _DELAY_MAX_S = 1e-4, 10_000.0
 _ZERO_RANGE_A, _ZERO_RANGE_V = 1e-6, 0.02
 #: Over-voltage protection comes in steps; one below the source's limit would win over it.
 _PROTECTIONS_V = (2, 5, 10, 20, 40, 60, 80)
+#: States of the trigger model: those in which it can still touch the output, and the others.
+ACTIVE = frozenset({"RUNNING", "WAITING", "ABORTING"})
+STATES = ACTIVE | {"IDLE", "EMPTY", "BUILDING", "FAILED", "ABORTED"}
 SHORT: dict[Quantity, str] = {"voltage": "VOLT", "current": "CURR"}
 
 

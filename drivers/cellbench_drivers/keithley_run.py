@@ -15,7 +15,7 @@ from statistics import median
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench_drivers.keithley_2400 import COMPLIANCE, OVERFLOW, level_command
-from cellbench_drivers.keithley_2450 import BUFFER
+from cellbench_drivers.keithley_2450 import ACTIVE, BUFFER, STATES
 from cellbench_drivers.keithley_program import Program, Quantity, Watch
 from cellbench_drivers.scpi import Scpi
 
@@ -121,7 +121,7 @@ class TriggerModelRun(KeithleyRun):
         self._late_s = _LATE_S + max(0.0, program.interval_s - delay_s)
         self._spacings_s: list[float] = []
         self._zero_s = self._first_rel_s = math.nan
-        self._last_s = 0.0
+        self._last_s = self._heard_s = 0.0
         self._last: dict[Quantity, float] = {}
         self._crossed: tuple[Watch, float] | None = None
         self._idle = False
@@ -168,6 +168,7 @@ class TriggerModelRun(KeithleyRun):
 
     def _block(self, values: Sequence[float]) -> Block:
         program = self._program
+        self._heard_s = self._now()
         columns: dict[Quantity, list[float]] = {"voltage": [], "current": []}
         times_s, flags = [], []
         width = len(_ELEMENTS)
@@ -208,8 +209,8 @@ class TriggerModelRun(KeithleyRun):
 
     @property
     def _silent_s(self) -> float:
-        """Time since the last reading."""
-        return self._now() - max(self._last_s, self._zero_s + self._program.first_s)
+        """Time since readings came, by the host's clock: the other one may go slower."""
+        return self._now() - max(self._heard_s, self._zero_s + self._program.first_s)
 
     def _overdue(self, stored: int) -> bool:
         complete = self._rows >= self._program.rows and stored == self._rows
@@ -217,11 +218,11 @@ class TriggerModelRun(KeithleyRun):
 
     async def _see_whether_it_stopped(self) -> None:
         async with self._scpi.lock:
-            state = (await self._scpi.ask(":TRIG:STAT?")).split(";")[0].strip()
+            state = await self._scpi.word(":TRIG:STAT?", STATES)
             complaints = await self._scpi.complaints() if state == "FAILED" else []
         if complaints:
             raise InstrumentError(self._name, f"its trigger model failed: {'; '.join(complaints)}")
-        self._idle = state not in {"RUNNING", "WAITING", "ABORTING"}
+        self._idle = state not in ACTIVE
         if self._idle:
             return
         if self._crossed is None:
@@ -255,7 +256,8 @@ class TriggerModelRun(KeithleyRun):
             self._look_s = now_s + _LOOK_MIN_S
             return
         interval_s = self._program.interval_s
-        due_s = self._last_s + interval_s + self._late_s if self._rows else now_s
+        # The instrument's clock, but not one that goes faster than the host's for days.
+        due_s = min(self._last_s + self._late_s, self._heard_s) + interval_s
         again_s = now_s + max(_LOOK_MIN_S, interval_s / _LOOKS_PER_INTERVAL)
         self._look_s = min(max(due_s, again_s), now_s + _LOOK_MAX_S)
 

@@ -71,11 +71,11 @@ CHARGE_LINES = b"""*CLS
 :TRIG:BLOC:SOUR:STAT 8,OFF
 :SYST:ERR?
 """
-START: list[Exchange] = [
+SET_UP: list[tuple[bytes, bytes]] = [
     (CHARGE_LINES, NO_ERROR),
     (b":SOUR:CURR:VLIM?\n", b"+4.944500E+00\n"),
-    (b":INIT\n", b""),
 ]
+START: list[Exchange] = [*SET_UP, (b":INIT\n", b"")]
 OFF: list[Exchange] = [
     (
         b":ABOR\n:OUTP:VOLT:SMOD HIMP\n:OUTP:CURR:SMOD HIMP\n:OUTP OFF\n:TRIG:STAT?\n",
@@ -103,7 +103,7 @@ IDENTIFY: list[Exchange] = [
 ]
 
 
-def stored(count: int) -> Exchange:
+def stored(count: int) -> tuple[bytes, bytes]:
     return b':TRAC:ACT? "cell"\n', b"%d\n" % count
 
 
@@ -122,7 +122,7 @@ def polled(count: int, reading: float, source: float, rel_s: float) -> list[Exch
 
 def silence(count: int) -> list[Exchange]:
     """Looks for a reading that does not come, until the state is asked for."""
-    return [stored(count)] * 6
+    return [stored(count)] * 7
 
 
 WHOLE = [
@@ -427,9 +427,32 @@ def test_a_garbled_block_is_fetched_again(scripted: Scripted) -> None:
     assert len(blocks) == 4
 
 
+def test_a_garbled_state_does_not_end_a_step(scripted: Scripted) -> None:
+    garbled: Exchange = (b":TRIG:STAT?\n", b"R?NNING;RUNNING;5\n")
+    ended = [*WHOLE[:-3], garbled, IDLE, *WHOLE[-2:]]
+    _, ending = played(scripted, *START, *ended)
+    assert ending.kind is EndingKind.COMPLETED
+
+
+def test_a_clock_of_the_instrument_that_goes_slower_is_no_silence(scripted: Scripted) -> None:
+    # Twenty seconds of the host to one of the instrument: far beyond what days add up to.
+    slow = [
+        exchange
+        for count in range(1, 5)
+        for exchange in (
+            (stored(count)[0], [(1.9 if count > 1 else 0.0, stored(count)[1])]),
+            rows(count, (4.0, 1e-3, 0.1 * count)),
+        )
+    ]
+    blocks, ending = played(scripted, *START, *slow, IDLE, stored(4), SEEN_OFF)
+    assert ending.kind is EndingKind.COMPLETED
+    assert len(blocks) == 4
+
+
 def test_a_late_answer_is_not_taken_for_the_next_one(scripted: Scripted) -> None:
     query, good = rows(2, (4.1, 1e-3, 1.0))
-    late: list[Exchange] = [stored(2), (query, [(2.05, good)]), (query, good), RUNNING]
+    assert isinstance(good, bytes)
+    late: list[Exchange] = [stored(2), (query, [(2.05, good)]), (query, good)]
     blocks, ending = played(scripted, *START, *WHOLE[:2], *late, *WHOLE[4:])
     assert ending.kind is EndingKind.COMPLETED
     assert len(blocks) == 4
@@ -520,7 +543,7 @@ def test_a_step_cancelled_while_it_is_set_up_switches_off(
         with pytest.raises(asyncio.CancelledError):
             await step
 
-    slow: list[Exchange] = [(ask, [(0.1, answer)]) for ask, answer in START[:2]]
+    slow: list[Exchange] = [(ask, [(0.1, answer)]) for ask, answer in SET_UP]
     acted(scripted, act, *slow[:heard], *OFF)
 
 

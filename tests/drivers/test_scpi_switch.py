@@ -181,7 +181,7 @@ def test_a_7001_names_card_and_channel(scripted: Scripted) -> None:
         (b"ROUT:CLOS (@1!2)\n:SYST:ERR?\n", NO_ERROR),
         (state, b"0,1\n"),
     ]
-    options = {
+    options: dict[str, object] = {
         "positions": {"cycler": "1!1", "potentiostat": ["1!2"]},
         "commands": "keithley 7001",
     }
@@ -202,7 +202,7 @@ def test_a_3700_speaks_tsp(scripted: Scripted) -> None:
         (b'channel.close("1003,1004")\n' + no_error[0], no_error[1]),
         (b'print(channel.getclose("allslots"))\n', b"1003;1004\n"),
     ]
-    options = {
+    options: dict[str, object] = {
         "positions": {"cycler": "1001", "potentiostat": "1003,1004"},
         "commands": "keithley 3700",
     }
