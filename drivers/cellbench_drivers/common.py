@@ -58,6 +58,8 @@ def _quantity(dimension: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+Voltage = Annotated[float, _quantity("voltage")]
+Current = Annotated[float, _quantity("current")]
 Frequency = Annotated[float, _quantity("frequency")]
 Force = Annotated[float, _quantity("force")]
 Area = Annotated[float, _quantity("area")]
