@@ -307,15 +307,16 @@ class Rmc75e:
 
     async def _command(self, number: int, *parameters: float) -> None:
         """Write a command with its parameters, and wait for what acknowledges it."""
-        before = (await self._axis()).status & _ACKNOWLEDGE
+        how = self._options.acknowledge
+        before = 0 if how == "ignored" else (await self._axis()).status & _ACKNOWLEDGE
         values = [float(number), *parameters]
         values += [0.0] * (_COMMAND_SIZE - len(values))
         words = [word for value in values for word in self._words(value)]
         with self._wire:
             await self._master.write_registers(self._command_at, words)
-        if self._options.acknowledge == "ignored":
+        if how == "ignored":
             return
-        wanted = before ^ _ACKNOWLEDGE if self._options.acknowledge == "toggles" else _ACKNOWLEDGE
+        wanted = before ^ _ACKNOWLEDGE if how == "toggles" else _ACKNOWLEDGE
         await self._expect(_ACKNOWLEDGE, f"does not acknowledge command {number}", wanted)
 
     async def _expect(self, mask: int, otherwise: str, wanted: int | None = None) -> _Axis:

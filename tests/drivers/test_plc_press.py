@@ -331,5 +331,5 @@ def test_a_number_that_its_register_cannot_hold_is_refused(register_bank: Bank) 
 
 def test_a_register_with_an_unknown_unit_is_refused() -> None:
     registers = {"force": {"at": 2, "unit": "1 klb"}}
-    with pytest.raises(InputError, match="registers.force.unit: .*klb"):
+    with pytest.raises(InputError, match=r"registers\.force\.unit: .*klb"):
         PlcPress("press", pipe()[0], {"registers": registers})
