@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import PressCapabilities
@@ -59,3 +61,25 @@ def _check(name: str, what: str, value: float, lowest: float, highest: float) ->
     if not lowest <= value <= highest:
         message = f"{what} {value:g} is outside {lowest:g} to {highest:g}"
         raise InstrumentError(name, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """A force that changes evenly from one to another, for a press whose host keeps it."""
+
+    start_s: float
+    from_N: float
+    to_N: float
+    rate_N_per_s: float
+
+    @property
+    def end_s(self) -> float:
+        """When it is over."""
+        return self.start_s + abs(self.to_N - self.from_N) / self.rate_N_per_s
+
+    def at(self, time_s: float) -> float:
+        """Return the force that is wanted at a time."""
+        if time_s >= self.end_s:
+            return self.to_N
+        change_N = self.rate_N_per_s * max(0.0, time_s - self.start_s)
+        return self.from_N + math.copysign(change_N, self.to_N - self.from_N)
