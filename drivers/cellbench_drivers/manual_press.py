@@ -5,14 +5,15 @@ The operator is asked in the press's own unit and in pressure on the cell ("22 M
 where it has none, the operator types what the press shows, with its unit. What is off, out of
 range or without a proper unit is asked again.
 
-Nobody keeps the force afterwards: it follows the stack, and what was typed is flagged as stale as
-soon as it was told once. The quiet state is the press as it was left; to let go, the operator is
-asked, for as long as the option ``patience`` says, by word of mouth if the gauge has failed.
+Nobody keeps the force afterwards: it follows the stack, and what was typed is flagged as stale a
+few seconds later. The quiet state is the press as it was left; to let go, the operator is asked,
+for as long as the option ``patience`` says, by word of mouth if the gauge has failed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
@@ -30,6 +31,8 @@ from cellbench_drivers.common import Area, Duration, Force, Options, parse_optio
 from cellbench_drivers.presses import NO_FORCE_FRACTION, check_reach
 
 _LOOK_S = 1.0
+#: For so long after it was typed, a reading is one.
+_FRESH_S = 5.0
 #: A dial may be read a little beyond the end of its scale.
 _BEYOND_SCALE = 1.05
 
@@ -103,7 +106,7 @@ class ManualPress:
         self._options = parse_options(name, ManualPressOptions, options)
         self._told_N = 0.0
         self._asked_N = 0.0
-        self._flags = Flag.STALE
+        self._told_s = -math.inf
         self._under_way = False
         self._gauge_failed = False
         self.capabilities = PressCapabilities(
@@ -175,13 +178,13 @@ class ManualPress:
             await self._until_typed(order, 0.0, none_N)
 
     async def read(self) -> PressState:
-        """Tell what the gauge reads; without one, what was typed last, stale once it was told."""
+        """Tell what the gauge reads; without one, what was typed last, and soon stale."""
         if self.gauge is not None and not self._gauge_failed:
             reading = await self.gauge.read()
             time_s, force_N, flags = reading.time_s, reading.force_N, reading.flags
         else:
             time_s, force_N = asyncio.get_running_loop().time(), self._told_N
-            flags, self._flags = int(self._flags), Flag.STALE
+            flags = 0 if time_s - self._told_s <= _FRESH_S else int(Flag.STALE)
         off_N = abs(force_N - self._asked_N)
         return PressState(
             time_s=time_s,
@@ -201,7 +204,7 @@ class ManualPress:
             told = format_quantity(self._told_N, "force")
             return Outcome(self.name, f"left as it is, {told} when it was last told", False)
         try:
-            force_N = (await self.read()).force_N
+            force_N = max(0.0, (await self.read()).force_N)
         except InstrumentError as error:
             return Outcome(self.name, f"left as it is, force unknown: {error}", confirmed=False)
         return Outcome(self.name, f"left as it is, {format_quantity(force_N, 'force')}", True)
@@ -236,7 +239,7 @@ class ManualPress:
             except InputError as error:
                 prompt = f"{order} {error}. Type what the press shows, like {example}:"
                 continue
-            self._told_N, self._flags = told_N, Flag(0)
+            self._told_N, self._told_s = told_N, asyncio.get_running_loop().time()
             if abs(told_N - force_N) <= tolerance_N:
                 return
             prompt = f"{order} It shows {self._on_dial(told_N)}: correct it, and type it again:"

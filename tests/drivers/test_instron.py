@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -262,3 +263,16 @@ def test_garbage_is_an_error_and_the_next_look_is_sound() -> None:
         return (await press.read()).force_N
 
     assert played(act) == 6000
+
+
+def test_a_ramp_that_is_cancelled_leaves_the_frame_under_its_panel() -> None:
+    async def act(press: Instron, frame: Frame, line: LineInstrument) -> Outcome:
+        ramp = asyncio.create_task(press.ramp_to(8000, 500, 9000))
+        await asyncio.sleep(2.5)
+        ramp.cancel()
+        await asyncio.wait([ramp])
+        assert "C1,1" not in line.heard
+        assert frame.values["Q909"] == "0"
+        return await press.quiet()
+
+    assert played(act).confirmed

@@ -148,7 +148,10 @@ def test_a_force_that_is_off_is_asked_for_again_with_what_the_gauge_reads() -> N
 def test_without_a_gauge_the_reading_is_typed_with_its_unit() -> None:
     async def act(press: ManualPress) -> list[tuple[float, int]]:
         await press.ramp_to(1000, 40, 4000)
-        return [((state := await press.read()).force_N, state.flags) for _ in range(2)]
+        fresh = await press.read()
+        await asyncio.sleep(10)
+        stale = await press.read()
+        return [(state.force_N, state.flags) for state in (fresh, stale)]
 
     person = Person("1.01 kN")
     assert played(act, person) == [(1010, 0), (1010, Flag.STALE)]

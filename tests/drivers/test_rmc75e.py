@@ -354,3 +354,21 @@ def test_what_is_out_of_reach_is_refused(register_bank: Bank) -> None:
         assert not bank.written
 
     played(register_bank, act)
+
+
+def test_a_ramp_that_is_cancelled_before_its_command_leaves_the_force_held(
+    register_bank: Bank,
+) -> None:
+    async def act(press: Rmc75e, bank: RegisterBank) -> Outcome:
+        show(bank, ENABLED)
+        bank.on_write = None  # force control is never entered
+        ramp = asyncio.create_task(press.ramp_to(8000, 500, 9000))
+        await asyncio.sleep(0.5)
+        ramp.cancel()
+        await asyncio.wait([ramp])
+        obey(bank)
+        outcome = await press.quiet()
+        assert commands(bank) == [(19,), (19,)]
+        return outcome
+
+    assert played(register_bank, act).confirmed
