@@ -19,7 +19,15 @@ from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.capabilities import FixtureKind
 from cellbench.instruments.readings import Identity
 from cellbench.instruments.registry import Driver, load_driver
-from cellbench.instruments.roles import Chamber, Channel, Gauge, Instrument, Operator, Press
+from cellbench.instruments.roles import (
+    ByHand,
+    Chamber,
+    Channel,
+    Gauge,
+    Instrument,
+    Operator,
+    Press,
+)
 from cellbench.protocol.source import SourceNode
 from cellbench.protocol.validation import validate
 from cellbench.transport import Stream, pipe
@@ -27,10 +35,15 @@ from cellbench.transport import Stream, pipe
 #: What holds the stack where nothing is said: a small servo press.
 DEFAULT_FIXTURE: FixtureKind = "servo"
 ROLES = ("channel", "press", "gauge", "chamber")
+#: The port of an instrument that a person works.
+NO_PORT = "none"
 
 
 class InstrumentEntry(BaseModel):
-    """One instrument of a bench file; keys beyond driver and port are the driver's own options."""
+    """One instrument of a bench file; keys beyond driver and port are the driver's own options.
+
+    Its port is ``none`` where a person works it.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -202,11 +215,18 @@ async def connected(
         for name, entry in file.instruments.items():
             driver = load_driver(entry.driver, beside)
             try:
-                stream = await open_stream(name, entry, driver)
+                stream = (
+                    pipe()[0] if entry.port == NO_PORT else await open_stream(name, entry, driver)
+                )
             except InstrumentError as error:  # it knows the address, and we the instrument
                 raise InstrumentError(name, str(error)) from error
             instrument = driver(name, stream, entry.options)
             stack.push_async_callback(instrument.close)
+            if isinstance(instrument, ByHand):
+                instrument.operator = operator
             bench.identities[name] = await instrument.connect()
             _cast(bench, driver.role, instrument)
+        for instrument in bench.instruments():
+            if isinstance(instrument, ByHand):
+                instrument.gauge = bench.gauge
         yield bench
