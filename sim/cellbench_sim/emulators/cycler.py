@@ -122,6 +122,7 @@ class OutputStage:
         self.control = Control.OPEN
         self._cell = cell
         self._rng = rng
+        self._display_rng = random.Random(rng.getrandbits(64))  # noqa: S311 (noise)
         self._gain = 1.0 + rng.gauss(0.0, _GAIN_ERROR)
         self._demand: Demand | None = None
         self._driven_A = 0.0
@@ -168,13 +169,11 @@ class OutputStage:
     def measure(self) -> tuple[float, float]:
         """Return what the converters read of voltage and current, in V and A."""
         voltage_V, current_A = self.regulate()
-        return self._read_voltage(voltage_V), self._read_current(current_A)
+        return self._read(voltage_V, current_A, self._rng)
 
     def glance(self) -> tuple[float, float]:
-        """Return voltage and current for a display: looking changes nothing, not even the noise."""
-        voltage_V, current_A = self._cell.terminals()
-        driving = self.control is not Control.OPEN
-        return voltage_V * self._gain, current_A * self._gain if driving else 0.0
+        """Return a reading for a display, which leaves regulator and noise of the test alone."""
+        return self._read(*self._cell.terminals(), self._display_rng)
 
     def _wanted(self, demand: Demand, voltage_V: float, current_A: float) -> tuple[Control, float]:
         low_A, high_A = demand.limits_at(voltage_V)
@@ -203,20 +202,20 @@ class OutputStage:
         else:
             self._cell.apply_current(limit_A)
 
-    def _read_voltage(self, voltage_V: float) -> float:
-        largest_V = max(self.ratings.voltage_max_V, -self.ratings.voltage_min_V)
-        read_V = voltage_V * self._gain + self._rng.gauss(0.0, self.ratings.voltage_noise_V)
-        return _quantised(read_V, self.ratings.resolution * largest_V)
-
-    def _read_current(self, current_A: float) -> float:
+    def _read(self, voltage_V: float, current_A: float, rng: random.Random) -> tuple[float, float]:
+        ratings = self.ratings
+        window_V = max(ratings.voltage_max_V, -ratings.voltage_min_V)
+        read_V = voltage_V * self._gain + rng.gauss(0.0, ratings.voltage_noise_V)
+        read_V = _quantised(read_V, ratings.resolution * window_V)
         if self.control is Control.OPEN:
-            return 0.0
-        needed_A = max(abs(current_A), abs(self._driven_A))
-        ranges = self.ratings.current_ranges_A
-        scale_A = next((scale for scale in ranges if needed_A <= scale * (1 + _SLACK)), ranges[-1])
-        read_A = current_A * self._gain
-        read_A += self._rng.gauss(0.0, self.ratings.current_noise * scale_A)
-        return _quantised(read_A, self.ratings.resolution * scale_A)
+            return read_V, 0.0
+        scale_A = self._range_A(max(abs(current_A), abs(self._driven_A)))
+        read_A = current_A * self._gain + rng.gauss(0.0, ratings.current_noise * scale_A)
+        return read_V, _quantised(read_A, ratings.resolution * scale_A)
+
+    def _range_A(self, needed_A: float) -> float:
+        scales_A = self.ratings.current_ranges_A
+        return next((scale for scale in scales_A if needed_A <= scale * (1 + _SLACK)), scales_A[-1])
 
 
 def _quantised(value: float, step: float) -> float:
