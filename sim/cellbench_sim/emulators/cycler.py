@@ -166,10 +166,10 @@ class OutputStage:
             voltage_V, current_A = self._cell.terminals()
         return voltage_V, current_A
 
-    def measure(self) -> tuple[float, float]:
-        """Return what the converters read of voltage and current, in V and A."""
-        voltage_V, current_A = self.regulate()
-        return self._read(voltage_V, current_A, self._rng)
+    def sample(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return voltage and current (V, A) as they are, and as the converters read them."""
+        terminals = self.regulate()
+        return terminals, self._read(*terminals, self._rng)
 
     def glance(self) -> tuple[float, float]:
         """Return a reading for a display, which leaves regulator and noise of the test alone."""

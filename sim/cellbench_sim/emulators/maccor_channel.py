@@ -497,14 +497,15 @@ class MaccorChannel:
         """Read the terminals, and add up what flowed since they were read last."""
         now_s = self._now()
         self.stage.advance_to(now_s)
-        voltage_V, current_A = self._truth = self.stage.regulate()
+        self._truth, reading = self.stage.sample()
+        voltage_V, current_A = self._truth
         if self._at.accounted is not None:
             before_s, before_A, before_W = self._at.accounted
             hours = (now_s - before_s) / 3600
             self._at.charge_Ah += 0.5 * (before_A + abs(current_A)) * hours
             self._at.energy_Wh += 0.5 * (before_W + abs(voltage_V * current_A)) * hours
         self._at.accounted = (now_s, abs(current_A), abs(voltage_V * current_A))
-        return self.stage.measure()
+        return reading
 
     def _due_record(self, reading: tuple[float, float]) -> RF2:
         recording, at = self._recording, self._at
@@ -518,7 +519,7 @@ class MaccorChannel:
         return RF2.NONE
 
     def _record(self, reason: RF2, reading: tuple[float, float] | None = None) -> None:
-        reading = self.stage.measure() if reading is None else reading
+        reading = self.stage.sample()[1] if reading is None else reading
         self.rf2, self._at.reference = reason, reading
         self.records.append(Record(reason, self._at.step, self.test_time_s, *reading))
 

@@ -347,15 +347,16 @@ class NewareChannel:
         """Read the terminals, and add up what flowed since they were read last."""
         now_s = self._now()
         self.stage.advance_to(now_s)
-        voltage_V, current_A = self._truth = self.stage.regulate()
+        self._truth, reading = self.stage.sample()
+        voltage_V, current_A = self._truth
         if self._at.accounted is not None:
             before_s, before_A, before_W = self._at.accounted
             hours = (now_s - before_s) / 3600
             self._at.capacity_Ah += 0.5 * (before_A + abs(current_A)) * hours
             self._at.energy_Wh += 0.5 * (before_W + abs(voltage_V * current_A)) * hours
         self._at.accounted = (now_s, abs(current_A), abs(voltage_V * current_A))
-        self._reading = self.stage.measure()
-        return self._reading
+        self._reading = reading
+        return reading
 
     def _row_is_due(self, reading: tuple[float, float]) -> bool:
         if self._file is None:
