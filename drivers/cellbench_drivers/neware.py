@@ -7,8 +7,8 @@ nothing stops a test but its program, its protection or ``stop``.
 
 Never verified on hardware: whether the protection's lower current is signed, whether
 ``Cycle_Count`` counts the first cycle, whether the log of a stopped or protected test ends in code
-100001, and how soon after its start a test appears in ``inquiredf``. The units of current differ between
-installations: cross-check them with a known resistor.
+100001, and how soon after its start a test appears in ``inquiredf``. The units of current differ
+between installations: cross-check them with a known resistor.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Neware:
             self._start_sent_s = asyncio.get_running_loop().time()
             taken = await self._bts.start(at, barcode, path, self._backup_folder())
             if not taken:
-                run.end()
+                self._start_sent_s = -math.inf
                 raise InstrumentError(self.name, f'refuses to start "{barcode}" from {path}')
             run.begin(live, test_before)
             yield run
