@@ -145,7 +145,9 @@ class Bts:
 
     async def last_test(self, at: Address) -> Test:
         """Return the latest test of a channel; number 0 where there was none."""
-        row = self._only(await self._ask("inquiredf", _list(_of_latest("chl", at))))
+        row = (await self._ask("inquiredf", _list(_of_latest("chl", at)))).find("list/chl")
+        if row is None:
+            return Test(0, 0)
         return Test(self._whole(row, "testid"), self._whole(row, "count"))
 
     async def rows(self, at: Address, first: int) -> list[Row]:

@@ -1,6 +1,7 @@
 """A test under way on a Neware channel: its rows, each fetched once, and how it ended.
 
-Rows tell the step of the file that they are of and the time within it. From their order follows
+Rows tell the step of the file that they are of and the time within it (``testtime`` starts again
+with each step: so do captured rows, 25 days into their test). From their order follows
 where in the list of techniques they are, and the time since the test began. A look at the channel
 every 5 s tells whether it still works; the rows that are then there are downloaded.
 """
@@ -268,7 +269,10 @@ class NewareRun:
     async def _fetch(self) -> Block | None:
         """Download what comes next; None where that is nothing new."""
         first = self._next
-        times, flags, positions, kept = [], [], [], []
+        kept: list[Row] = []
+        times: list[float] = []
+        flags: list[int] = []
+        positions: list[float] = []
         for row in await self._bts.rows(self._at, first):
             if row.number < self._next:
                 continue

@@ -90,7 +90,7 @@ def step_file(
     open_circuit_V: float = math.nan,
     capacity_C: float | None = None,
 ) -> str:
-    """Return the text of a step file.
+    """Return the text of a step file; it records at the shortest interval of all its steps.
 
     Args:
         program: What the channel is to do.
