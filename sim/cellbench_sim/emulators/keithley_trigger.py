@@ -82,8 +82,8 @@ class Timer:
         if not self.on or math.isinf(self.started_s):
             return math.inf
         first = 0 if self.at_once else 1
-        elapsed = (after_s - self.started_s) / self.delay_s
-        number = max(first, math.floor(elapsed + 1e-9) + 1)
+        elapsed_s = max(after_s - self.started_s, -self.delay_s)
+        number = max(first, math.floor(elapsed_s / self.delay_s + 1e-9) + 1)
         last = self.count - (1 if self.at_once else 0)
         if self.count and number > last:
             return math.inf
