@@ -159,9 +159,14 @@ class KeithleyEmulator(ScpiEmulator):
         self._note_limit()
 
     def _regulate(self) -> None:
-        self.smu.regulate()
+        self.is_limited()
         self._look = self._call_at(self.smu.next_look_s(), self._regulate)
+
+    def is_limited(self) -> bool:
+        """Let the output stage do what is due, and return whether it is held back now."""
+        self.smu.regulate()
         self._note_limit()
+        return self.smu.limited
 
     def _note_limit(self) -> None:
         limited = self.smu.limited

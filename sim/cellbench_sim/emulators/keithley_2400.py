@@ -230,9 +230,15 @@ class Dialect2400:
         return self._shown(self._readings, self._since_s)
 
     def _configure(self, call: Call) -> None:
+        """Prepare a one-shot measurement; as the manual warns, this turns the output on."""
         if call.captured[0]:
             self._measured = [call.captured[0]]
-        self.trigger_count = self.arm_count = 1
+        for sense in self._smu.senses.values():
+            sense.nplc, sense.autozero, sense.averaging = 1.0, True, False
+        for name in self._measured:
+            self._smu.senses[name].auto_range = True
+        self.trigger_count, self.arm_count, self.trigger_delay_s = 1, 1, 0.0
+        self._smu.switch(True)
 
     def _configure_and_read(self, call: Call) -> Steps:
         self._configure(call)
@@ -362,7 +368,7 @@ class Dialect2400:
         self._add("SENSe[1]:(VOLTage|CURRent)[:DC]:PROTection[:LEVel]?", self._compliance)
         self._add(
             "SENSe[1]:(VOLTage|CURRent)[:DC]:PROTection:TRIPped?",
-            lambda call: str(int(self._smu.limited and self._smu.function != call.captured[0])),
+            self._is_limited,
         )
         self._add(f"{sense}:RANGe[:UPPer]", self._set_measure_range, 1)
         self._add(f"{sense}:RANGe[:UPPer]?", lambda call: f"{self._sense(call).range:+.6E}")
@@ -412,6 +418,9 @@ class Dialect2400:
     def _limited_source(self, call: Call) -> Source:
         """Return the source whose limit is of the quantity that the command names."""
         return self._smu.sources[CURRENT if call.captured[0] == VOLTAGE else VOLTAGE]
+
+    def _is_limited(self, call: Call) -> str:
+        return str(int(self._device.is_limited() and self._smu.function != call.captured[0]))
 
     def _set_compliance(self, call: Call) -> None:
         largest = self._largest(call.captured[0])
@@ -486,6 +495,7 @@ class Dialect2400:
         self._add("READ?", self._read)
         self._add("FETCh?", self._fetch)
         self._add(f"CONFigure:{_FUNCTIONS}", self._configure)
+        self._add("CONFigure?", lambda _: self._functions())
         self._add(f"MEASure[:{_FUNCTIONS}]?", self._configure_and_read)
 
     def _only_immediate(self, call: Call) -> None:

@@ -315,7 +315,7 @@ class Dialect2450:
         self._smu.apply()
 
     def _is_limited(self, call: Call) -> str:
-        return str(int(self._smu.limited and self._smu.function == call.captured[0]))
+        return str(int(self._device.is_limited() and self._smu.function == call.captured[0]))
 
     def _protect(self, call: Call) -> None:
         words = [f"PROT{volts}" for volts in _PROTECTION_V]
@@ -572,7 +572,7 @@ class Dialect2450:
         self._add(f"{timer}:STARt:STIMulus?", lambda call: self._timer(call).stimulus)
         self._add(f"{timer}:STATe", self._switch_timer, 1)
         self._add(f"{timer}:STATe?", lambda call: str(int(self._timer(call).on)))
-        self._add(f"{timer}:CLEar", lambda call: self.trigger.events.forget(self._timer_name(call)))
+        self._add(f"{timer}:CLEar", self._clear_timer)
 
     def _timer_name(self, call: Call) -> str:
         return f"TIM{call.captured[0] or 1}"
@@ -583,6 +583,10 @@ class Dialect2450:
             raise ScpiError(-113)
         return self.trigger.events.timers[name]
 
+    def _clear_timer(self, call: Call) -> None:
+        self._timer(call)
+        self.trigger.events.forget(self._timer_name(call))
+
     def _set_stimulus(self, call: Call) -> None:
         self._timer(call).stimulus = self._event(call, 0)
 
@@ -592,6 +596,7 @@ class Dialect2450:
         timer.started_s = math.inf
         if timer.on and timer.stimulus == "NONE":
             self.trigger.events.start(self._timer_name(call))
+            self.trigger.look()
 
     def _event(self, call: Call, index: int) -> str:
         text = call.raw(index).upper()

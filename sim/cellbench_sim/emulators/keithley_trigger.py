@@ -250,6 +250,10 @@ class TriggerModel:
     def post(self, event: str) -> None:
         """Let an event happen that blocks may wait for."""
         self.events.post(event)
+        self.look()
+
+    def look(self) -> None:
+        """Go on with a block that waits for an event, if it has happened."""
         if self._idle_until_event:
             self._idle_until_event = False
             self._step()
@@ -420,6 +424,8 @@ class Blocks:
         """Let a counter start again."""
 
         def reset() -> None:
+            if number not in self._model.blocks:
+                raise ScpiError(_FAILED, f"Trigger model block {number} is not defined")
             self._model.blocks[number].passes = 0
 
         block = _at_once(f"RESET_BRANCH_COUNT BRANCH_COUNT_BLOCK: {number}", reset)

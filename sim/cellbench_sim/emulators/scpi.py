@@ -246,23 +246,27 @@ class Commands:
 
     In a pattern, capitals are the short form, brackets hold what may be left out, parentheses
     hold alternatives (handed over, short form) and ``#`` stands for a number (handed over).
+
+    Attributes:
+        patterns: All of them, with the least and the largest number of parameters.
     """
 
     def __init__(self) -> None:
+        self.patterns: list[tuple[str, int, int]] = []
         self._entries: list[tuple[re.Pattern[str], dict[str, str], bool, int, int, Handler]] = []
         self._found: dict[tuple[str, bool], tuple[Handler, tuple[str, ...], int, int]] = {}
 
     def add(self, pattern: str, handler: Handler, least: int = 0, most: int | None = None) -> None:
         """Add a command, or with ``?`` at its end a query, of so many parameters."""
+        most = least if most is None else most
+        self.patterns.append((pattern, least, most))
         query = pattern.endswith("?")
         words = _WORD.findall(pattern)
         short = {word.upper(): short_form(word) for word in words}
         expression = _WORD.sub(_both_forms, pattern.removesuffix("?"))
         expression = expression.replace("[", "(?:").replace("]", ")?").replace("#", r"(\d*)")
         compiled = re.compile(expression)
-        self._entries.append(
-            (compiled, short, query, least, least if most is None else most, handler)
-        )
+        self._entries.append((compiled, short, query, least, most, handler))
 
     def call(self, unit: Unit) -> str | Steps | None:
         """Do what a message's unit says.

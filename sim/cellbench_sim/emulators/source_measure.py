@@ -424,9 +424,11 @@ class SourceMeasureUnit:
 
     def _hold(self, drive: _Drive | None) -> None:
         self._cell.advance_to(self._now())
-        self._drive, self._was = drive, None
+        drove, self._drive, self._was = self.drives, drive, None
         if drive is None:
-            self._cell.open_circuit()
+            # Another instrument may hold the cell while the relay is open already.
+            if drove:
+                self._cell.open_circuit()
         else:
             self._command(drive)
             self.regulate()

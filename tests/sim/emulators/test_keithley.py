@@ -194,7 +194,7 @@ def test_nothing_touches_the_cell_before_the_output_is_on(with_unit: Tell, batte
     before = len(battery.commands)
 
     async def story(unit: Unit) -> None:
-        await unit.write("*RST", "SOUR:FUNC CURR", "SOUR:CURR 1e-3", "SENS:FUNC 'VOLT'")
+        await unit.write("*RST", "OUTP:SMOD HIMP", "SOUR:FUNC CURR", "SENS:FUNC 'VOLT'", "OUTP OFF")
         await unit.ask("READ?")
         assert len(battery.commands) == before
 

@@ -200,3 +200,14 @@ def test_while_readings_are_made_commands_wait(tell: Any) -> None:
         assert asyncio.get_running_loop().time() < 4
 
     tell(story)
+
+
+def test_configuring_turns_the_output_on(tell: Any, cell: Any) -> None:
+    async def story(unit: Unit) -> None:
+        await unit.write(":OUTP:SMOD HIMP;:SOUR:FUNC CURR;:FORM:ELEM VOLT")
+        assert await unit.values(":MEAS:VOLT?") == pytest.approx([3.7], abs=2e-3)
+        assert await unit.ask(":OUTP?;:CONF?") == '1;"VOLT:DC"'
+        await unit.write(":OUTP OFF")
+        assert cell.is_open
+
+    tell(story)

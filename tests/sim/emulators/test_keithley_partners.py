@@ -1,4 +1,4 @@
-"""PyMeasure's drivers of the 2450 and the 2400, over TCP, as hosts of the emulated units."""
+"""Drivers that nobody here wrote (PyMeasure, labmcp), over TCP, as hosts of the emulated units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.keithley import KeithleyEmulator
 from cellbench_sim.serve import serve
 
-keithley = pytest.importorskip("pymeasure.instruments.keithley")
+# Other people's programs warn of what they like.
 pytestmark = pytest.mark.filterwarnings("default")
 
 
@@ -53,15 +53,15 @@ def guarded(work: Callable[[str], Any], address: str) -> Any:
         return error
 
 
-def opened(driver: Any, address: str) -> Any:
-    return driver(
+def opened(name: str, address: str) -> Any:
+    return getattr(pytest.importorskip("pymeasure.instruments.keithley"), name)(
         address, visa_library="@py", read_termination="\n", write_termination="\n", timeout=5000
     )
 
 
 def test_pymeasure_charges_with_the_2450(cell: Any) -> None:
     def work(address: str) -> dict[str, Any]:
-        unit = opened(keithley.Keithley2450, address)
+        unit = opened("Keithley2450", address)
         unit.reset()
         found: dict[str, Any] = {"id": unit.id}
         unit.current_output_off_state = "HIMP"
@@ -94,7 +94,7 @@ def test_pymeasure_charges_with_the_2450(cell: Any) -> None:
 
 def test_pymeasure_holds_a_voltage_with_the_2450(cell: Any) -> None:
     def work(address: str) -> tuple[Any, ...]:
-        unit = opened(keithley.Keithley2450, address)
+        unit = opened("Keithley2450", address)
         unit.apply_voltage(voltage_range=20, compliance_current=1e-2)
         unit.voltage_output_off_state = "HIMP"
         unit.source_voltage = 4.2
@@ -117,7 +117,7 @@ def test_pymeasure_holds_a_voltage_with_the_2450(cell: Any) -> None:
 
 def test_pymeasure_measures_with_the_2400(cell: Any) -> None:
     def work(address: str) -> dict[str, Any]:
-        unit = opened(keithley.Keithley2400, address)
+        unit = opened("Keithley2400", address)
         unit.reset()
         unit.reset_data_format()
         found: dict[str, Any] = {}
@@ -148,7 +148,7 @@ def test_pymeasure_measures_with_the_2400(cell: Any) -> None:
 
 def test_pymeasure_fills_the_buffer_of_the_2400(cell: Any) -> None:
     def work(address: str) -> tuple[Any, ...]:
-        unit = opened(keithley.Keithley2400, address)
+        unit = opened("Keithley2400", address)
         unit.output_off_state = "HIMP"
         unit.compliance_current = 1e-2
         unit.source_voltage = 4.7
@@ -198,3 +198,26 @@ def test_pyvisa_reads_the_trigger_models_buffer(cell: Any) -> None:
     assert values[1::2] == sorted(values[1::2])
     assert last_words == ("0", '0,"No error;0,0,0"')
     assert cell.is_open
+
+
+@pytest.mark.parametrize("model", ["2450", "2400"])
+def test_labmcp_sweeps_and_stops_at_the_limit(cell: Any, model: str) -> None:
+    driver = pytest.importorskip("labmcp_keithley_smu.driver")
+    tcp = pytest.importorskip("labmcp.transports.tcp")
+
+    def work(address: str) -> tuple[Any, ...]:
+        host, port = address.split("::")[1:3]
+        unit = driver.open_smu(tcp.TCPTransport(host, int(port)))
+        unit.configure("current", 0.0, 4.5, source_range=1e-3, nplc=0.1)
+        unit.set_remote_sense(True)
+        data = unit.sweep("current", [0.0, 4e-4, 9e-4, 1e-3], stop_on_compliance=True)
+        status = unit.status()
+        unit.close()
+        return unit.dialect, data, status
+
+    dialect, data, status = hosted(work, cell, model)
+    assert dialect == model
+    assert data.stop_reason == "compliance reached at 0.0009"
+    voltages_V = [reading.voltage_v for reading in data.readings]
+    assert voltages_V == pytest.approx([3.7, 4.1, 4.5], abs=3e-3)
+    assert (status.output_on, status.compliance) == (False, 4.5)
