@@ -263,6 +263,7 @@ def test_a_silent_host_is_waited_for_then_the_program_unloads(with_emulator: Tel
         assert await rmc.real(8, 8) == pytest.approx(0.0, abs=4)
         await rmc.write(56, 0, 100.0)
         assert await rmc.real(56, 2) == 0.0
+        assert await rmc.command(CLEAR) is Number.NONE
         assert await rmc.command(RAMP_AT_RATE, 10.0, 10.0) is Number.NONE
 
     telling(with_emulator, story)
