@@ -37,18 +37,25 @@ DEFAULT_FIXTURE: FixtureKind = "servo"
 ROLES = ("channel", "press", "gauge", "chamber")
 #: The port of an instrument that a person works.
 NO_PORT = "none"
+#: The port of an instrument that the simulated bench plays.
+SIMULATED = "simulated"
 
 
 class InstrumentEntry(BaseModel):
     """One instrument of a bench file; keys beyond driver and port are the driver's own options.
 
-    Its port is ``none`` where a person works it.
+    Its port is ``none`` where a person works it, ``simulated`` where the simulated bench plays it.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     driver: str
     port: str
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether it is to be played by the simulated bench."""
+        return self.port == SIMULATED
 
     @property
     def options(self) -> dict[str, Any]:
@@ -74,6 +81,26 @@ class BenchFile(BaseModel):
     bench: str
     instruments: dict[str, InstrumentEntry]
     fixture: Fixture | None = None
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the simulated bench plays it: all of it, or nothing.
+
+        Raises:
+            InputError: Some of its instruments are simulated and others are not.
+        """
+        played = [name for name, entry in self.instruments.items() if entry.is_simulated]
+        real = [
+            name
+            for name, entry in self.instruments.items()
+            if not entry.is_simulated and entry.port != NO_PORT
+        ]
+        if played and real:
+            raise InputError(
+                f"{self.bench}: {', '.join(played)} simulated, but {', '.join(real)} not: a cell "
+                "is on one bench, the simulated or the real one"
+            )
+        return bool(played)
 
 
 @dataclass
@@ -113,6 +140,10 @@ class SimulatedBench(Protocol):
             InputError: There is no such cell.
         """
 
+    @staticmethod
+    def benches() -> Mapping[str, str]:
+        """Return the text of the bench files that ship with it, by name."""
+
     def description(self, addresses: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Return what a bench file would say, with the addresses where it is served."""
 
@@ -136,14 +167,33 @@ class SimulatedBench(Protocol):
         """Stop them."""
 
 
-def simulated_bench(cell: str, seed: int, fixture: str = DEFAULT_FIXTURE) -> SimulatedBench:
+def simulated_bench(
+    cell: str,
+    seed: int,
+    fixture: str = DEFAULT_FIXTURE,
+    instruments: Mapping[str, Mapping[str, Any]] | None = None,
+) -> SimulatedBench:
     """Build the simulated bench around a simulated cell in a fixture.
 
+    Args:
+        cell: Name of the simulated cell.
+        seed: Of everything random.
+        fixture: What holds the stack.
+        instruments: Entries of a bench file, by name; the usual four if there are none.
+
     Raises:
-        InputError: No simulated bench is installed, or it has no such cell or fixture.
+        InputError: No simulated bench is installed, or it has no such cell, fixture or instrument.
     """
-    bench: SimulatedBench = _simulator()(cell=cell, seed=seed, fixture=fixture)
+    bench: SimulatedBench = _simulator()(
+        cell=cell, seed=seed, fixture=fixture, instruments=instruments
+    )
     return bench
+
+
+def simulated_benches() -> Mapping[str, str]:
+    """Texts of the bench files that ship with the simulated bench, by name."""
+    texts: Mapping[str, str] = _simulator().benches()
+    return texts
 
 
 def simulated_cells() -> list[str]:

@@ -22,6 +22,7 @@ from cellbench.bench import (
     declared,
     parse_bench,
     simulated_bench,
+    simulated_benches,
 )
 from cellbench.cell import CellCard
 from cellbench.errors import InputError
@@ -29,7 +30,7 @@ from cellbench.instruments.registry import Driver
 from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
-from cellbench.protocol.source import document_of, load, read_document
+from cellbench.protocol.source import Document, document_of, load, read_document
 from cellbench.transport import Stream
 
 #: Packages whose versions are kept with each run: those that can change what is measured or meant.
@@ -80,10 +81,10 @@ class Session:
             )
 
     async def _open_stream(self, name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
-        if entry.port.startswith("sim:"):
+        if entry.is_simulated:
             if self.simulator is None:
                 raise InputError(f'{name}: "{entry.port}" exists on the simulated bench only')
-            return self.simulator.connect(entry.port.removeprefix("sim:"))
+            return self.simulator.connect(name)
         # Serial and VISA libraries wait for the first bench that has such a port.
         from cellbench.transport.address import open_stream  # noqa: PLC0415
 
@@ -137,7 +138,8 @@ def prepare(
         sim_cell: The simulated cell; by default the one that the card names.
         fixture: What holds it on the simulated bench; by default the first that the protocol is
             meant for, or a servo press.
-        bench: A bench file; without one the simulated bench is used.
+        bench: A bench file, or the name of one of the simulated bench's; without one the usual
+            simulated bench is used.
         sets: Parameters as ``name=value``.
         seed: Of the simulated bench.
 
@@ -147,18 +149,39 @@ def prepare(
     card, card_text = load_card(protocol, cell)
     program = load_protocol(protocol, card, parse_settings(sets))
     if bench is not None:
+        document = _bench_document(bench)
+        file = parse_bench(load(document))
+        if file.is_simulated:
+            entries = {
+                name: entry.model_dump(by_alias=True) for name, entry in file.instruments.items()
+            }
+            held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
+            cell_name = sim_cell or _simulated_cell(program.card)
+            simulator = simulated_bench(cell_name, seed, held_by, entries)
+            return Session(program, card_text, file, document.text, simulator, seed, bench.parent)
         if sim_cell is not None:
             raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")
         if fixture is not None:
             raise InputError("--fixture is for the simulated bench; the bench file names its own")
-        document = read_document(bench)
-        file = parse_bench(load(document))
         return Session(program, card_text, file, document.text, None, None, bench.parent)
     held_by = fixture or next(iter(program.fixtures), DEFAULT_FIXTURE)
     simulator = simulated_bench(sim_cell or _simulated_cell(program.card), seed, held_by)
     text = json.dumps(simulator.description(), indent=2)
     file = parse_bench(load(document_of(text, "the simulated bench")))
     return Session(program, card_text, file, text, simulator, seed)
+
+
+def _bench_document(bench: Path) -> Document:
+    """What a bench file says, or one of those that ship with the simulated bench."""
+    shipped = simulated_benches()
+    if str(bench) in shipped and not bench.exists():
+        return document_of(shipped[str(bench)], f"{bench}.yaml")
+    if not bench.exists() and bench.suffix not in {".yaml", ".yml"}:
+        raise InputError(
+            f"there is no bench file {bench}, and no simulated bench of that name; there are: "
+            + ", ".join(shipped)
+        )
+    return read_document(bench)
 
 
 def _simulated_cell(card: CellCard) -> str:
