@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
-from cellbench_sim.emulators.bench_options import quantity
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.lines import LineEmulator
 from cellbench_sim.world import World
@@ -120,16 +120,17 @@ class AlicatEmulator(LineEmulator):
         Options: ``unit`` (letter), ``full_scale`` (150 psi as ``10.3 bar``), ``engineering_unit``,
         ``piston_area``, ``efficiency``.
         """
+        bench = BenchOptions(options)
         return cls(
             name,
             timebase,
             world,
             seed=seed,
-            unit=str(options.get("unit", "A")),
-            full_scale_Pa=quantity(options, "full_scale", "pressure", 150 * 6894.757),
-            engineering_unit=str(options.get("engineering_unit", "PSI")),
-            piston_area_m2=quantity(options, "piston_area", "area", 0.0) or None,
-            efficiency=quantity(options, "efficiency", "fraction", 0.97),
+            unit=bench.text("unit", "A"),
+            full_scale_Pa=bench.quantity("full_scale", "pressure", 150 * 6894.757),
+            engineering_unit=bench.text("engineering_unit", "PSI"),
+            piston_area_m2=bench.quantity("piston_area", "area", 0.0) or None,
+            efficiency=bench.quantity("efficiency", "fraction", 0.97),
         )
 
     # ------------------------------------------------------------------ lines

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal, Self
 
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.lines import LineEmulator
 from cellbench_sim.emulators.load_cell import LoadCell
@@ -113,8 +114,8 @@ class InstronEmulator(LineEmulator):
         cls, name: str, timebase: Timebase, world: World, *, seed: int, options: Mapping[str, Any]
     ) -> Self:
         """Build the frame that a bench file's options describe: ``compression`` positive or not."""
-        negative = options.get("compression", "positive") == "negative"
-        return cls(name, timebase, world, seed=seed, compression=-1 if negative else 1)
+        compression = BenchOptions(options).compression
+        return cls(name, timebase, world, seed=seed, compression=compression)
 
     # ------------------------------------------------------------------ faults to be set
 

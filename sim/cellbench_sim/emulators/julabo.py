@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.lines import LineEmulator
 from cellbench_sim.world import World
@@ -128,13 +129,14 @@ class JulaboEmulator(LineEmulator):
         cls, name: str, timebase: Timebase, world: World, *, seed: int, options: Mapping[str, Any]
     ) -> Self:
         """Build the circulator that a bench file's options describe: ``model``, ``watchdog``."""
+        bench = BenchOptions(options)
         return cls(
             name,
             timebase,
             world,
             seed=seed,
-            model=options.get("model", "CF31"),
-            watchdog=bool(options.get("watchdog", False)),
+            model=bench.text("model", "CF31"),
+            watchdog=bench.flag("watchdog"),
         )
 
     # ------------------------------------------------------------------ faults to be set

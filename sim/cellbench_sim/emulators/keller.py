@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from pymodbus.framer import FramerRTU
 
-from cellbench_sim.emulators.bench_options import quantity
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.world import World
 
@@ -116,16 +116,16 @@ class KellerEmulator(Emulator):
 
         Options: ``address``, ``range`` (400 bar), ``piston_area`` (10 cm2), ``echo``.
         """
-        area_m2 = quantity(options, "piston_area", "area", 0.0)
+        bench = BenchOptions(options)
         return cls(
             name,
             timebase,
             world,
             seed=seed,
-            address=int(options.get("address", 1)),
-            range_bar=quantity(options, "range", "pressure", 400e5) / 1e5,
-            piston_area_m2=area_m2 or None,
-            echo=bool(options.get("echo", False)),
+            address=bench.unit,
+            range_bar=bench.quantity("range", "pressure", 400e5) / 1e5,
+            piston_area_m2=bench.quantity("piston_area", "area", 0.0) or None,
+            echo=bench.flag("echo"),
         )
 
     def power_cycle(self) -> None:

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pymodbus.framer import FramerRTU, FramerSocket
 
-from cellbench_sim.emulators.bench_options import quantity
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.load_cell import LoadCell
 from cellbench_sim.emulators.modbus import (
@@ -281,17 +281,18 @@ class LoadCellTransmitterEmulator(Emulator):
         Options: ``profile``, ``address``, ``framing``, ``capacity``, ``division`` (0.5 N),
         ``engineering_unit``.
         """
+        bench = BenchOptions(options)
         return cls(
             name,
             timebase,
             world,
             seed=seed,
-            profile=options.get("profile", "tlb4"),
-            address=int(options.get("address", 1)),
-            framing=options.get("framing", "rtu"),
-            capacity_N=quantity(options, "capacity", "force", 0.0) or None,
-            division_N=quantity(options, "division", "force", 0.5),
-            engineering_unit=options.get("engineering_unit", "N"),
+            profile=bench.text("profile", "tlb4"),
+            address=bench.unit,
+            framing="tcp" if bench.text("framing", "rtu") == "tcp" else "rtu",
+            capacity_N=bench.quantity("capacity", "force", 0.0) or None,
+            division_N=bench.quantity("division", "force", 0.5),
+            engineering_unit=bench.text("engineering_unit", "N"),
         )
 
     @property

@@ -12,7 +12,7 @@ import random
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from cellbench_sim.emulators.bench_options import quantity
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.lines import LineEmulator
 from cellbench_sim.emulators.load_cell import LoadCell
@@ -95,20 +95,16 @@ class Mark10GaugeEmulator(LineEmulator):
         cls, name: str, timebase: Timebase, world: World, *, seed: int, options: Mapping[str, Any]
     ) -> Self:
         """Build the gauge a bench file describes: ``capacity``, ``compression`` (or negative)."""
+        bench = BenchOptions(options)
         return cls(
             name,
             timebase,
             world,
             seed=seed,
-            capacity_N=quantity(options, "capacity", "force", 0.0) or None,
-            compression=compression_sign(options),
+            capacity_N=bench.quantity("capacity", "force", 0.0) or None,
+            compression=bench.compression,
         )
 
     def _line(self, text: str) -> None:
         self._world.advance_to(self._timebase.now())
         self._send(f"{self._gauge.answer(text.strip().upper())}\r\n".encode("ascii"))
-
-
-def compression_sign(options: Mapping[str, Any]) -> Literal[1, -1]:
-    """Return the sign of compression that a bench file's ``compression`` says."""
-    return -1 if options.get("compression", "positive") == "negative" else 1

@@ -9,8 +9,8 @@ r"""A Mark-10 ESM303 test stand as the bench's press: single letters over USB se
 A letter acts by itself; those with a number wait for CR or LF, which mean nothing else. Travel is
 positive downwards, from where it was zeroed; the stand starts a gap above the stack. It moves at
 its speed and stops at what stops it: a host, a travel limit in limit mode, the gauge's range. It
-keeps its place then, and holds no force. Never verified: endings, the layout of the answers, how the
-numbers follow their letters, that ``f`` only takes a number of cycles, which nothing runs here.
+keeps its place then, and holds no force. Never verified: endings, the layout of the answers, how
+the numbers follow their letters, that ``f`` only takes a number of cycles, which nothing runs.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
-from cellbench_sim.emulators.bench_options import quantity
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
-from cellbench_sim.emulators.mark10_gauge import Gauge, compression_sign
+from cellbench_sim.emulators.mark10_gauge import Gauge
 from cellbench_sim.world import World
 
 _WITH_NUMBER, _NUMBER = frozenset("efgh"), re.compile(r" ?([+-]?\d{1,5}(?:\.\d{0,4})?)")
@@ -95,13 +95,14 @@ class Mark10StandEmulator(Emulator):
         cls, name: str, timebase: Timebase, world: World, *, seed: int, options: Mapping[str, Any]
     ) -> Self:
         """Build the stand a bench file describes: ``capacity``, ``compression`` (or negative)."""
+        bench = BenchOptions(options)
         return cls(
             name,
             timebase,
             world,
             seed=seed,
-            capacity_N=quantity(options, "capacity", "force", 0.0) or None,
-            compression=compression_sign(options),
+            capacity_N=bench.quantity("capacity", "force", 0.0) or None,
+            compression=bench.compression,
         )
 
     # ------------------------------------------------------------------ letters

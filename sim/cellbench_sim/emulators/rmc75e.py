@@ -28,7 +28,7 @@ from typing import Any, Literal, Self
 
 from pymodbus.framer import FramerSocket
 
-from cellbench_sim.emulators.bench_options import quantity
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.load_cell import LoadCell
 from cellbench_sim.emulators.modbus import (
@@ -168,23 +168,23 @@ class Rmc75eEmulator(Emulator):
         Options: ``unit``, ``force_unit`` (N or kN), ``ramp_command`` and ``ramp_argument`` (rate or
         time), ``hold_command``, ``heartbeat`` (``56.0``), ``heartbeat_timeout``.
         """
-        own: dict[str, Any] = {}
-        if "ramp_command" in options:
-            by_number = {42: "time"}.get(int(options["ramp_command"]), "rate")
-            argument = options.get("ramp_argument", by_number)
-            own["ramp_commands"] = {int(options["ramp_command"]): argument}
-        if "heartbeat" in options:
-            file, element = str(options["heartbeat"]).split(".")
+        bench, own = BenchOptions(options), dict[str, Any]()
+        if "ramp_command" in bench:
+            number = bench.number("ramp_command", 18)
+            argument = bench.text("ramp_argument", "time" if number == 42 else "rate")
+            own["ramp_commands"] = {number: argument}
+        if "heartbeat" in bench:
+            file, element = bench.text("heartbeat", "").split(".")
             own["heartbeat"] = int(file), int(element)
         return cls(
             name,
             timebase,
             world,
             seed=seed,
-            unit=int(options.get("unit", 1)),
-            force_unit_N=_UNITS_N[options.get("force_unit", "N")],
-            hold_command=int(options.get("hold_command", 19)),
-            heartbeat_timeout_s=quantity(options, "heartbeat_timeout", "time", 10.0),
+            unit=bench.unit,
+            force_unit_N=_UNITS_N[bench.text("force_unit", "N")],
+            hold_command=bench.number("hold_command", 19),
+            heartbeat_timeout_s=bench.quantity("heartbeat_timeout", "time", 10.0),
             **own,
         )
 

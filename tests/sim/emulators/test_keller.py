@@ -153,11 +153,12 @@ def test_beyond_its_range_and_with_a_broken_sensor_its_status_says_so(with_emula
 @posix_only
 @pytest.mark.parametrize("echo", [False, True])
 def test_the_keller_protocol_package_reads_it(to_partner: Callable[..., Any], echo: bool) -> None:
-    pytest.importorskip("keller_protocol", reason="keller-protocol is not installed")
-    from keller_protocol.keller_protocol import KellerProtocol
+    package = pytest.importorskip(
+        "keller_protocol.keller_protocol", reason="keller-protocol is not installed"
+    )
 
     def program(port: str, world: Any) -> tuple[Any, ...]:
-        bus = KellerProtocol(port, baud_rate=115200, timeout=2.0, echo=echo)
+        bus = package.KellerProtocol(port, baud_rate=115200, timeout=2.0, echo=echo)
         # It takes an exception, which is shorter than the answer, for a damaged answer.
         with pytest.raises(Exception, match=r"Device Error|CRC16"):
             bus.f73(1, 1)
