@@ -180,7 +180,7 @@ def test_the_model_comes_from_the_bench_file() -> None:
         timebase = Timebase()
         timebase.start()
         device = KeithleyEmulator.from_bench(
-            "smu", timebase, world, seed=1, options={"model": 2461, "port": "sim:smu"}
+            "smu", timebase, world, seed=1, options={"model": 2461, "port": "simulated"}
         )
         assert "MODEL 2461" in await Unit(device).ask("*IDN?")
 

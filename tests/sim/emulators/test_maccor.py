@@ -573,7 +573,7 @@ def test_no_bytes_bring_the_server_down(with_cycler: Tell, data: bytes, text: st
 
 
 def test_a_bench_file_describes_the_cycler(cell: Any) -> None:
-    options = {"channel": 3, "watchdog": "12 s", "json_rest": True, "port": "sim:cycler"}
+    options = {"channel": 3, "watchdog": "12 s", "json_rest": True, "port": "simulated"}
     device = MaccorEmulator.from_bench("cycler", Timebase(), cell, seed=1, options=options)
     assert len(device.channels) == 12
     for channel in ("0", "A1"):

@@ -780,7 +780,7 @@ def test_files_of_the_pc_are_files_of_a_folder(tmp_path: Path) -> None:
 
 def test_a_bench_file_describes_the_cycler(tmp_path: Path, cell: Any) -> None:
     options = {
-        "channel": "27-3-1", "units": "mA", "port": "sim:cycler",
+        "channel": "27-3-1", "units": "mA", "port": "simulated",
         "steps_folder": str(tmp_path), "steps_folder_on_pc": r"Z:\steps",
     }  # fmt: skip
     device = NewareEmulator.from_bench("cycler", Timebase(), cell, seed=1, options=options)
