@@ -1,0 +1,144 @@
+"""Every registered driver against its emulator, through the conformance kit.
+
+`BENCHES` says with which options; a driver that has no emulator, or no options here, fails. All
+checks run in memory, in virtual time; a few of them again over a real transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from cellbench.instruments.registry import driver_names, load_driver
+from cellbench.testing import Amounts, Check, DummyCell, NotApplicable, Rig, Subject, carry_out
+from cellbench.testing import checks_for
+from cellbench.transport import Stream
+from cellbench_sim.emulators import Emulator, Timebase
+from cellbench_sim.emulators.registry import emulator_class
+from cellbench_sim.physics.chamber import ChamberSettings
+from cellbench_sim.physics.fixture import FIXTURES
+from cellbench_sim.presets import load_preset
+from cellbench_sim.world import World
+
+#: Options of a bench file by driver; several sets where instruments differ that much.
+BENCHES: dict[str, dict[str, dict[str, Any]]] = {
+    "alicat": {"": {"piston area": "20 cm2", "capacity": "1 kN", "efficiency": 0.97}},
+    "eurotherm": {"": {}},
+    "instron": {
+        "": {"capacity": "5 kN"},
+        "negative": {"capacity": "5 kN", "compression": "negative"},
+    },
+    "julabo": {"": {}, "watchdog": {"watchdog": "20 s"}},
+    "keithley": {"2450": {"model": "2450"}, "2400": {"model": "2400"}},
+    "keller": {
+        "": {"piston area": "10 cm2", "pressure max": "400 bar"},
+        "echo": {"piston area": "10 cm2", "echo": True, "address": 7},
+    },
+    "load_cell_transmitter": {
+        "laumas": {"profile": "laumas_tlb4", "capacity": "5 kN"},
+        "seneca": {"profile": "seneca_z_sg", "capacity": "5 kN", "framing": "tcp", "unit": 3},
+    },
+    "loadstar": {"": {"capacity": "5 kN"}},
+    "maccor": {"": {"channel": 1, "watchdog": "30 s"}},
+    "mark10": {
+        "": {"capacity": "1.5 kN", "unit": "N"},
+        "negative": {"capacity": "1.5 kN", "unit": "N", "compression": "negative"},
+    },
+    "mark10_stand": {"": {"capacity": "1.5 kN"}},
+    "memmert": {"": {}},
+    "neware": {"": {"channel": "21-1-2", "steps folder": "STEPS"}},
+    "palmsens": {
+        "nexus": {"model": "nexus"},
+        "emstat4_hr": {"model": "emstat4_hr"},
+    },
+    "plc_press": {
+        "": {"capacity": "5 kN", "force min": "5 N"},
+        "another map": {"capacity": "5 kN", "unit": 2, "word order": "msw first"},
+    },
+    "rmc75e": {"": {"capacity": "5 kN", "force unit": "1 N"}},
+    "scpi_switch": {
+        commands: {"positions": {"cell 1": "101,102", "cell 2": "103"}, "commands": commands}
+        for commands in ("scpi",)
+    },
+}
+SETS = [(driver, each) for driver, sets in BENCHES.items() for each in sets]
+#: Of the moments at which something can go wrong, each so many-th is tried: all would take minutes.
+STRIDE = 7
+
+
+def subject_of(driver: str, options: Mapping[str, Any], folder: Path) -> Subject:
+    options = {key: str(folder) if value == "STEPS" else value for key, value in options.items()}
+    kind = load_driver(driver)
+
+    @asynccontextmanager
+    async def rig() -> AsyncIterator[Rig]:
+        timebase = Timebase()
+        timebase.start()
+        world = World(
+            load_preset("LYC_PMMA"),
+            seed=7,
+            fixture=FIXTURES["servo"],
+            chamber=ChamberSettings(set_point_K=298.15),
+        )
+        cell = DummyCell()
+        wired = cast("World", cell) if kind.role == "channel" else world
+        named = {key.replace(" ", "_"): value for key, value in options.items()}
+        device = emulator_class(driver).from_bench(
+            "instrument", timebase, wired, seed=7, options=named
+        )
+        try:
+            yield _rig(device, timebase, world, cell)
+            if device._fault is not None:
+                raise device._fault
+        finally:
+            timebase.stop()
+
+    return Subject(kind, options, rig, Amounts(stride=STRIDE))
+
+
+def _rig(device: Emulator, timebase: Timebase, world: World, cell: DummyCell) -> Rig:
+    def now() -> World:
+        world.advance_to(timebase.now())
+        return world
+
+    async def connect() -> Stream:
+        return device.connect()
+
+    def closed() -> frozenset[str]:
+        found: frozenset[str] = cast("Any", device).connected
+        return found
+
+    return Rig(
+        connect,
+        energised=lambda: cell.energised,
+        impedance_ohm=lambda frequency_Hz: complex(cell.impedance(frequency_Hz)),
+        force_N=lambda: now().force_N(),
+        temperature_K=lambda: now().air_temperature_K,
+        closed=closed,
+    )
+
+
+def cases() -> list[Any]:
+    return [
+        pytest.param(driver, each, check, id=f"{driver}-{each or 'default'}-{check}")
+        for driver, each in SETS
+        for check in checks_for(load_driver(driver).role)
+    ]
+
+
+@pytest.mark.parametrize("driver", driver_names())
+def test_every_driver_is_checked(driver: str) -> None:
+    assert driver in BENCHES, f"{driver} has no options in BENCHES"
+    emulator_class(driver)
+
+
+@pytest.mark.parametrize(("driver", "each", "check"), cases())
+def test_conformance(driver: str, each: str, check: Check, tmp_path: Path) -> None:
+    try:
+        carry_out(check, subject_of(driver, BENCHES[driver][each], tmp_path))
+    except NotApplicable as reason:
+        pytest.skip(str(reason))
