@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -34,7 +34,7 @@ def parse_options(name: str, model: type[OptionsT], options: Mapping[str, Any]) 
         InputError: An option is unknown or its value is not possible.
     """
     try:
-        return model.model_validate(_named(options))
+        return model.model_validate(_named(options, model))
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
@@ -43,11 +43,15 @@ def parse_options(name: str, model: type[OptionsT], options: Mapping[str, Any]) 
         raise InputError(f"{name}: {faults} (options are: {known})") from error
 
 
-def _named(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key.replace(" ", "_").lower(): _named(value) if isinstance(value, Mapping) else value
-        for key, value in options.items()
-    }
+def _named(options: Mapping[str, Any], model: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Options by their names in Python; names that people give in a dictionary stay as they are."""
+    named = {}
+    for key, value in options.items():
+        name = key.replace(" ", "_").lower()
+        field = None if model is None else model.model_fields.get(name)
+        given = field is not None and get_origin(field.annotation) is dict
+        named[name] = _named(value) if isinstance(value, Mapping) and not given else value
+    return named
 
 
 def _quantity(dimension: str) -> BeforeValidator:

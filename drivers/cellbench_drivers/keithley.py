@@ -33,6 +33,7 @@ from cellbench_drivers import keithley_2400, keithley_2450
 from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options
 from cellbench_drivers.keithley_program import Program, Reach, program_for
 from cellbench_drivers.keithley_run import KeithleyRun, SteppedRun, TriggerModelRun
+from cellbench_drivers.reach import check_technique
 from cellbench_drivers.scpi import Scpi
 
 ModelName = Literal["2450", "2460", "2461", "2400"]
@@ -153,6 +154,7 @@ class Keithley:
     async def _running(
         self, technique: Technique, limits: ElectricalLimits
     ) -> AsyncIterator[Running]:
+        check_technique(self.name, self.capabilities, technique)
         try:
             program = program_for(technique, limits, self._reach)
             delay_s = self._delay_s(program)
@@ -281,8 +283,10 @@ class Keithley:
         """Bring every setting to its default, and then those that differ."""
         buffer = keithley_2450.BUFFER
         terminals = "FRON" if self._options.terminals == "front" else "REAR"
-        for command in ("*RST", *(f"{mode} HIMP" for mode in self._off_modes)):
-            await self._scpi.tell(command)
+        # In one message: a reset unit is a source of 0 V until it is told to open its relay.
+        await self._scpi.tell(
+            ";:".join(["*RST", *(f"{mode[1:]} HIMP" for mode in self._off_modes)])
+        )
         if self._old:
             commands = ["*CLS"]
         else:

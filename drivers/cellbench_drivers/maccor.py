@@ -45,6 +45,7 @@ from cellbench_drivers.maccor_net import (
     Refusal,
 )
 from cellbench_drivers.maccor_run import SPACING_S, Direct, MaccorRun, name_of
+from cellbench_drivers.reach import check_technique
 
 #: States in which a channel is at rest and can be started, and those in which it is at rest.
 _FREE = {AVAILABLE, COMPLETED, RESET}
@@ -156,6 +157,7 @@ class Maccor:
     async def _running(
         self, technique: Rest | Direct, limits: ElectricalLimits
     ) -> AsyncIterator[Running]:
+        check_technique(self.name, self.capabilities, technique)
         before = await self._free()
         output = self._output(technique, limits, before.voltage_V)
         test = "" if output is None else await self._prepared(limits)

@@ -42,6 +42,7 @@ from cellbench_drivers.common import Charge, Current, Duration, Options, Voltage
 from cellbench_drivers.neware_bts import IDLE, Address, Bts, Live
 from cellbench_drivers.neware_run import REFRESH_S, NewareRun, describe
 from cellbench_drivers.neware_steps import Program, program_of, step_file
+from cellbench_drivers.reach import check_technique
 
 #: Device types 20 to 27 are the families BTS78 to BTS85.
 _FAMILIES = range(20, 28)
@@ -130,6 +131,7 @@ class Neware:
         """
         if not isinstance(technique, Rest | ConstantCurrent | ConstantVoltage):
             raise InstrumentError(self.name, f"cannot do {technique.technique}")
+        check_technique(self.name, self.capabilities, technique)
         self._runs += 1
         steps = StepList(steps=(technique,))
         return self._started(steps, limits, f"{self.name}-{self._runs}", as_list=False)

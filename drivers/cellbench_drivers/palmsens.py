@@ -26,6 +26,7 @@ from cellbench_drivers.palmsens_link import Link
 from cellbench_drivers.palmsens_models import MODEL_OF_ID, MODELS, Model, ModelName, capabilities
 from cellbench_drivers.palmsens_run import ScriptRun
 from cellbench_drivers.palmsens_scripts import script_for
+from cellbench_drivers.reach import check_technique
 
 #: Bits of the ``CC`` reply: load and run a script, abort it.
 _CC_NEEDED = {38: "e", 98: "Z"}
@@ -103,6 +104,7 @@ class PalmSens:
     async def _running(
         self, technique: Technique, limits: ElectricalLimits
     ) -> AsyncIterator[Running]:
+        check_technique(self.name, self.capabilities, technique)
         try:
             script = script_for(technique, limits, self._model)
         except ValueError as error:

@@ -14,8 +14,16 @@ from typing import Any, cast
 import pytest
 
 from cellbench.instruments.registry import driver_names, load_driver
-from cellbench.testing import Amounts, Check, DummyCell, NotApplicable, Rig, Subject, carry_out
-from cellbench.testing import checks_for
+from cellbench.testing import (
+    Amounts,
+    Check,
+    DummyCell,
+    NotApplicable,
+    Rig,
+    Subject,
+    carry_out,
+    checks_for,
+)
 from cellbench.transport import Stream
 from cellbench_sim.emulators import Emulator, Timebase
 from cellbench_sim.emulators.registry import emulator_class
@@ -39,7 +47,7 @@ BENCHES: dict[str, dict[str, dict[str, Any]]] = {
         "echo": {"piston area": "10 cm2", "echo": True, "address": 7},
     },
     "load_cell_transmitter": {
-        "laumas": {"profile": "laumas_tlb4", "capacity": "5 kN"},
+        "laumas": {"profile": "laumas_tlb4", "capacity": "5 kN", "scale": 0.1},
         "seneca": {"profile": "seneca_z_sg", "capacity": "5 kN", "framing": "tcp", "unit": 3},
     },
     "loadstar": {"": {"capacity": "5 kN"}},
@@ -48,21 +56,30 @@ BENCHES: dict[str, dict[str, dict[str, Any]]] = {
         "": {"capacity": "1.5 kN", "unit": "N"},
         "negative": {"capacity": "1.5 kN", "unit": "N", "compression": "negative"},
     },
-    "mark10_stand": {"": {"capacity": "1.5 kN"}},
+    "mark10_stand": {"": {"capacity": "1.5 kN", "band": "40 N", "speed command": "e0.5"}},
     "memmert": {"": {}},
     "neware": {"": {"channel": "21-1-2", "steps folder": "STEPS"}},
     "palmsens": {
         "nexus": {"model": "nexus"},
-        "emstat4_hr": {"model": "emstat4_hr"},
+        "emstat4_hr": {"model": "emstat4 hr"},
     },
     "plc_press": {
         "": {"capacity": "5 kN", "force min": "5 N"},
         "another map": {"capacity": "5 kN", "unit": 2, "word order": "msw first"},
     },
-    "rmc75e": {"": {"capacity": "5 kN", "force unit": "1 N"}},
+    "rmc75e": {
+        "": {"capacity": "5 kN"},
+        "heartbeat": {
+            "capacity": "5 kN",
+            "force unit": "1 N",
+            "ramp command": 42,
+            "ramp takes": "force, time",
+            "heartbeat register": "%MD56.0",
+        },
+    },
     "scpi_switch": {
         commands: {"positions": {"cell 1": "101,102", "cell 2": "103"}, "commands": commands}
-        for commands in ("scpi",)
+        for commands in ("scpi", "keithley 2700")
     },
 }
 SETS = [(driver, each) for driver, sets in BENCHES.items() for each in sets]

@@ -40,7 +40,9 @@ from cellbench_sim.world import World
 
 Framing = Literal["rtu", "tcp"]
 
-_UNITS_N = {"N": 1.0, "kN": 1e3, "kg": 9.80665}
+_UNITS_N = {"N": 1.0, "kN": 1e3, "g": 9.80665e-3, "kg": 9.80665, "t": 9806.65, "lb": 4.4482216}
+#: What a bench file calls the profiles.
+_PROFILES = {"laumas_tlb4": "tlb4", "seneca_z_sg": "z-sg"}
 _OVERLOAD = 1.1
 
 
@@ -238,7 +240,7 @@ class LoadCellTransmitterEmulator(Emulator):
         framing: ``rtu`` on a serial line, ``tcp`` for its Ethernet sister.
         capacity_N: Nominal range of the cell; by default what the press can do.
         division_N: Smallest step of a TLB4's weights.
-        engineering_unit: What a Z-SG's weight counts: ``N``, ``kN`` or ``kg``.
+        engineering_unit: What a Z-SG's weight counts, a key of `_UNITS_N`.
 
     Attributes:
         registers: The transmitter itself.
@@ -278,21 +280,23 @@ class LoadCellTransmitterEmulator(Emulator):
     ) -> Self:
         """Build the transmitter that a bench file's options describe.
 
-        Options: ``profile``, ``address``, ``framing``, ``capacity``, ``division`` (0.5 N),
-        ``engineering_unit``.
+        Options: ``profile`` (laumas_tlb4, seneca_z_sg), ``unit``, ``framing``, ``capacity``,
+        ``force_unit``, and ``scale``: what a TLB4's division is worth in it.
         """
         bench = BenchOptions(options)
+        force_unit = bench.text("force_unit", "kg")
+        scale = float(bench.text("scale", "1"))
         return cls(
             name,
             timebase,
             world,
             seed=seed,
-            profile=bench.text("profile", "tlb4"),
+            profile=_PROFILES[bench.text("profile", "laumas_tlb4")],
             address=bench.unit,
             framing="tcp" if bench.text("framing", "rtu") == "tcp" else "rtu",
             capacity_N=bench.quantity("capacity", "force", 0.0) or None,
-            division_N=bench.quantity("division", "force", 0.5),
-            engineering_unit=bench.text("engineering_unit", "N"),
+            division_N=scale * _UNITS_N[force_unit],
+            engineering_unit=force_unit,
         )
 
     @property

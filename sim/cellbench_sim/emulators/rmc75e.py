@@ -46,7 +46,6 @@ _HOLD_FOR_HOST_S, _UNLOAD_S = 60.0, 25.0
 _STATUS_FILE, _CONTROLLER_FILE, _COMMAND_FILE = 8, 20, 25
 _COMMAND_ELEMENTS = 10
 _FULL_OUTPUT_V = 10.0
-_UNITS_N = {"N": 1.0, "kN": 1e3}
 
 
 class Status(IntFlag):
@@ -165,16 +164,17 @@ class Rmc75eEmulator(Emulator):
     ) -> Self:
         """Build the controller that a bench file's options describe.
 
-        Options: ``unit``, ``force_unit`` (N or kN), ``ramp_command`` and ``ramp_argument`` (rate or
-        time), ``hold_command``, ``heartbeat`` (``56.0``), ``heartbeat_timeout``.
+        Options: ``unit``, ``force_unit`` (what 1 is), ``ramp_command`` and ``ramp_takes`` (``force,
+        rate`` or ``force, time``), ``hold_command``, ``heartbeat_register`` (``%MD56.0``) and its
+        ``host_timeout``.
         """
         bench, own = BenchOptions(options), dict[str, Any]()
-        if "ramp_command" in bench:
-            number = bench.number("ramp_command", 18)
-            argument = bench.text("ramp_argument", "time" if number == 42 else "rate")
-            own["ramp_commands"] = {number: argument}
-        if "heartbeat" in bench:
-            file, element = bench.text("heartbeat", "").split(".")
+        if "ramp_command" in bench or "ramp_takes" in bench:
+            argument = bench.text("ramp_takes", "force, rate").rpartition(" ")[2]
+            own["ramp_commands"] = {bench.number("ramp_command", 18): argument}
+        if "heartbeat_register" in bench:
+            register = bench.text("heartbeat_register", "").removeprefix("%MD")
+            file, element = register.split(".")
             own["heartbeat"] = int(file), int(element)
         return cls(
             name,
@@ -182,9 +182,9 @@ class Rmc75eEmulator(Emulator):
             world,
             seed=seed,
             unit=bench.unit,
-            force_unit_N=_UNITS_N[bench.text("force_unit", "N")],
+            force_unit_N=bench.quantity("force_unit", "force", 1e3),
             hold_command=bench.number("hold_command", 19),
-            heartbeat_timeout_s=bench.quantity("heartbeat_timeout", "time", 10.0),
+            heartbeat_timeout_s=bench.quantity("host_timeout", "time", 60.0),
             **own,
         )
 

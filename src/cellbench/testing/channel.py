@@ -75,9 +75,15 @@ class Record:
             demand(len(values) == rows, f"{rows} rows with {len(values)} values of {name}")
             known = self.columns.setdefault(name, [math.nan] * len(self.time_s))
             known.extend(float(value) for value in values)
+        steps = self.columns.get("step", [])
         for time_s in block.time_s:
-            last_s = self.time_s[-1] if self.time_s else -math.inf
-            demand(time_s > last_s, f"a row at {time_s:.6g} s follows one at {last_s:.6g} s")
+            at = len(self.time_s)
+            last_s = self.time_s[-1] if at else -math.inf
+            # A cycler ends a step and begins the next at the same instant.
+            turns = bool(steps) and at > 0 and steps[at] != steps[at - 1] and time_s == last_s
+            demand(
+                time_s > last_s or turns, f"a row at {time_s:.6g} s follows one at {last_s:.6g} s"
+            )
             self.time_s.append(time_s)
         self.flags.extend(block.flags)
 
