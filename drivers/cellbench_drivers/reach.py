@@ -22,22 +22,23 @@ def check_technique(name: str, able: ChannelCapabilities, technique: Technique) 
 
     Intervals of a sweep are not looked at: they follow from its steps, which instruments enlarge.
     """
+    if isinstance(technique, Impedance):
+        _check_band(name, able, technique)
+        return
     if technique.technique not in able.techniques:
         raise InstrumentError(name, f"cannot do {technique.technique}")
     match technique:
         case ConstantCurrent(current_A=current_A):
             _check(name, "current", current_A, -able.current_max_A, able.current_max_A, "A")
-        case ConstantVoltage(voltage_V=voltage_V):
+        case ConstantVoltage(voltage_V=voltage_V, spectra=spectra):
+            if spectra is not None:
+                _check_band(name, able, spectra)
             _check(name, "voltage", voltage_V, able.voltage_min_V, able.voltage_max_V, "V")
         case Sweep(voltages_V=voltages_V):
             for voltage_V in voltages_V:
                 _check(name, "voltage", voltage_V, able.voltage_min_V, able.voltage_max_V, "V")
-    if isinstance(technique, Impedance):
-        _check_band(name, able, technique)
-    elif not isinstance(technique, Sweep):
+    if not isinstance(technique, Sweep):
         _check(name, "interval", technique.interval_s, able.interval_min_s, math.inf, "s")
-    if isinstance(technique, ConstantVoltage) and technique.spectra is not None:
-        _check_band(name, able, technique.spectra)
 
 
 def _check_band(name: str, able: ChannelCapabilities, spectrum: Impedance) -> None:

@@ -6,7 +6,7 @@ checks run in memory, in virtual time; a few of them again over a real transport
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -24,9 +24,10 @@ from cellbench.testing import (
     carry_out,
     checks_for,
 )
-from cellbench.transport import Stream
+from cellbench.transport import Stream, pipe
 from cellbench_sim.emulators import Emulator, Timebase
 from cellbench_sim.emulators.registry import emulator_class
+from cellbench_sim.operator import Hands, SimulatedOperator
 from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.physics.fixture import FIXTURES
 from cellbench_sim.presets import load_preset
@@ -52,11 +53,14 @@ BENCHES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "loadstar": {"": {"capacity": "5 kN"}},
     "maccor": {"": {"channel": 1, "watchdog": "30 s"}},
+    "manual_press": {"": {"capacity": "5 kN", "tolerance": 0.05}},
     "mark10": {
         "": {"capacity": "1.5 kN", "unit": "N"},
         "negative": {"capacity": "1.5 kN", "unit": "N", "compression": "negative"},
     },
-    "mark10_stand": {"": {"capacity": "1.5 kN", "band": "40 N", "speed command": "e0.5"}},
+    "mark10_stand": {
+        "": {"capacity": "1.5 kN", "band": "40 N", "speed command": "e0.5", "reach": "5 min"}
+    },
     "memmert": {"": {}},
     "neware": {"": {"channel": "21-1-2", "steps folder": "STEPS"}},
     "palmsens": {
@@ -82,6 +86,7 @@ BENCHES: dict[str, dict[str, dict[str, Any]]] = {
         for commands in ("scpi", "keithley 2700")
     },
 }
+BY_HAND = "manual_press"
 SETS = [(driver, each) for driver, sets in BENCHES.items() for each in sets]
 #: Of the moments at which something can go wrong, each so many-th is tried: all would take minutes.
 STRIDE = 7
@@ -104,17 +109,35 @@ def subject_of(driver: str, options: Mapping[str, Any], folder: Path) -> Subject
         cell = DummyCell()
         wired = cast("World", cell) if kind.role == "channel" else world
         named = {key.replace(" ", "_"): value for key, value in options.items()}
-        device = emulator_class(driver).from_bench(
+        # A press that a person works is played by the operator, and the bench's gauge.
+        device = emulator_class("loadstar" if driver == BY_HAND else driver).from_bench(
             "instrument", timebase, wired, seed=7, options=named
         )
+        found = _rig(device, timebase, world, cell)
+        if driver == BY_HAND:
+            found.connect = _nowhere
+            found.prepare = _by_hand(device, SimulatedOperator(Hands(timebase, world)))
         try:
-            yield _rig(device, timebase, world, cell)
+            yield found
             if device._fault is not None:
                 raise device._fault
         finally:
             timebase.stop()
 
     return Subject(kind, options, rig, Amounts(stride=STRIDE))
+
+
+def _by_hand(device: Emulator, operator: SimulatedOperator) -> Callable[[Any], Awaitable[None]]:
+    async def prepare(press: Any) -> None:
+        gauge = cast("Any", load_driver("loadstar")("load cell", device.connect(), {}))
+        await gauge.connect()
+        press.operator, press.gauge = operator, gauge
+
+    return prepare
+
+
+async def _nowhere() -> Stream:
+    return pipe()[0]
 
 
 def _rig(device: Emulator, timebase: Timebase, world: World, cell: DummyCell) -> Rig:
@@ -150,7 +173,8 @@ def cases() -> list[Any]:
 @pytest.mark.parametrize("driver", driver_names())
 def test_every_driver_is_checked(driver: str) -> None:
     assert driver in BENCHES, f"{driver} has no options in BENCHES"
-    emulator_class(driver)
+    if driver != BY_HAND:
+        emulator_class(driver)
 
 
 @pytest.mark.parametrize(("driver", "each", "check"), cases())

@@ -119,6 +119,7 @@ class Rmc75eEmulator(Emulator):
         heartbeat: File and element of the user program's heartbeat variable; its timeout in s
             (REAL) follows, then whether the host is lost (0 or 1).
         heartbeat_timeout_s: The timeout at the start.
+        guards_host: Whether there is a user program that acts on it.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class Rmc75eEmulator(Emulator):
         hold_command: int = 19,
         heartbeat: tuple[int, int] = (56, 0),
         heartbeat_timeout_s: float = 10.0,
+        guards_host: bool = True,
     ) -> None:
         super().__init__(name, timebase)
         self._world = world
@@ -152,6 +154,7 @@ class Rmc75eEmulator(Emulator):
         self._loop: Literal["closed", "open", "direct"] = "direct"
         self._rate_N_per_s = 0.0
         self._e_stop = self._transducer_broken = False
+        self._guards_host = guards_host
         self._watching = self._host_lost = False
         self._heard_s = 0.0
         self._commands = self._command_table(
@@ -166,7 +169,7 @@ class Rmc75eEmulator(Emulator):
 
         Options: ``unit``, ``force_unit`` (what 1 is), ``ramp_command`` and ``ramp_takes`` (``force,
         rate`` or ``force, time``), ``hold_command``, ``heartbeat_register`` (``%MD56.0``) and its
-        ``host_timeout``.
+        ``host_timeout``; without a register no user program watches the host.
         """
         bench, own = BenchOptions(options), dict[str, Any]()
         if "ramp_command" in bench or "ramp_takes" in bench:
@@ -185,6 +188,7 @@ class Rmc75eEmulator(Emulator):
             force_unit_N=bench.quantity("force_unit", "force", 1e3),
             hold_command=bench.number("hold_command", 19),
             heartbeat_timeout_s=bench.quantity("host_timeout", "time", 60.0),
+            guards_host="heartbeat_register" in bench,
             **own,
         )
 
@@ -479,7 +483,7 @@ class Rmc75eEmulator(Emulator):
 
     def _watch_host(self) -> None:
         """Look again when the timeout would be over, as long as the axis is in force control."""
-        self._watching = self._force_control and self._run
+        self._watching = self._force_control and self._run and self._guards_host
         if not self._watching:
             return
         due_s = self._heard_s + self._timeout_s()

@@ -16,7 +16,7 @@ from cellbench.instruments.capabilities import (
     SwitchCapabilities,
 )
 from cellbench.instruments.readings import Identity, Outcome
-from cellbench.instruments.roles import Chamber, Channel, Gauge, Press, Switch
+from cellbench.instruments.roles import ByHand, Chamber, Channel, Gauge, Press, Switch
 from cellbench.testing.checks import NonConformance, NotApplicable, check, demand
 from cellbench.testing.subject import Session, Subject
 from cellbench.transport import SerialSettings, pipe
@@ -160,6 +160,7 @@ async def quiet_is_honest_on_a_dead_line(subject: Subject) -> None:
     if subject.role == "gauge":
         raise NotApplicable("a gauge is always quiet")
     async with subject.session() as session:
+        _require_wire(session)
         session.line.silent = True
         outcome = await _quiet(session)
         demand(not outcome.confirmed, f'it takes silence for "{outcome.state}"')
@@ -174,6 +175,7 @@ async def quiet_is_honest_on_a_dead_line(subject: Subject) -> None:
 async def closing_is_final(subject: Subject) -> None:
     """Closing can be repeated; afterwards connecting is an InstrumentError."""
     async with subject.session() as session:
+        _require_wire(session)
         await session.driver.close()
         await session.driver.close()
         try:
@@ -181,6 +183,11 @@ async def closing_is_final(subject: Subject) -> None:
         except InstrumentError:
             return
         raise NonConformance("it connects on a connection that it gave up")
+
+
+def _require_wire(session: Session) -> None:
+    if isinstance(session.driver, ByHand):
+        raise NotApplicable("a person works it: there is no wire")
 
 
 async def _quiet(session: Session) -> Outcome:

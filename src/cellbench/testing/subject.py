@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.registry import Driver
-from cellbench.instruments.roles import Operator
 from cellbench.instruments.techniques import ElectricalLimits
 from cellbench.testing.checks import NonConformance, NotApplicable
 from cellbench.testing.faults import FaultyLine
@@ -28,7 +27,8 @@ class Rig:
         force_N: The force on the stack.
         temperature_K: What the chamber's sensor should show.
         closed: The positions of a multiplexer that are connected.
-        operator: Who works a press that is worked by hand.
+        prepare: Called with each driver before it is connected, e.g. to give a press that is
+            worked by hand its operator and its gauge.
     """
 
     connect: Callable[[], Awaitable[Stream]]
@@ -37,7 +37,7 @@ class Rig:
     force_N: Callable[[], float] | None = None
     temperature_K: Callable[[], float] | None = None
     closed: Callable[[], frozenset[str]] | None = None
-    operator: Operator | None = None
+    prepare: Callable[[Any], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ class Subject:
         """A driver on a new connection to an instrument."""
         line = FaultyLine(await rig.connect())
         driver: Any = self.driver(self.name, line, self.options)
-        if rig.operator is not None:
-            driver.operator = rig.operator
+        if rig.prepare is not None:
+            await rig.prepare(driver)
         if connected:
             await driver.connect()
         return Session(self, rig, line, driver)
