@@ -127,7 +127,8 @@ def _visa_place(resource: str) -> str:
     if matched := _VISA_SERIAL.fullmatch(resource):
         named = matched[1]
         return _serial_place(f"COM{named}" if named.isdigit() else named)
-    return f"visa {' '.join(_visa_canonical(part) for part in resource.split())}"
+    # Behind a Prologix adapter there is one instrument: the adapter stands for it.
+    return f"visa {_visa_canonical(resource.split()[0])}"
 
 
 def _visa_canonical(resource: str) -> str:
