@@ -1,9 +1,14 @@
 """A VISA session as a byte stream: pyvisa in one worker thread.
 
-Meant for byte-oriented resources (TCPIP SOCKET, ASRL). A VISA read that times out loses what it
-had read so far, so that the worker asks for single bytes, except where nothing is lost: a socket of
-pyvisa-py. pyvisa-py does not tell that the other end of a socket closed, it is only silent: where
-there is a choice, a ``tcp://`` address is better.
+It is read only while somebody waits for an answer: an instrument that is addressed to talk (GPIB,
+VXI-11, USB) and has nothing to say enters an error (SCPI -420). A VISA read that times out loses
+what it had read so far, so that the worker asks for single bytes, except where nothing is lost: a
+socket of pyvisa-py. pyvisa-py does not tell that the other end of a socket closed, it is only
+silent: where there is a choice, a ``tcp://`` address is better.
+
+An instrument behind a Prologix adapter is written as the adapter's resource, a blank, and its own.
+pyvisa-py knows the adapter by its board number and cannot keep apart the answers of two instruments
+behind one: each adapter has one instrument here, and a number of its own.
 """
 
 from __future__ import annotations
@@ -11,12 +16,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyvisa
-from pyvisa.constants import Parity, ResourceAttribute, SerialTermination, StatusCode, StopBits
+from pyvisa.constants import (
+    InterfaceType,
+    Parity,
+    ResourceAttribute,
+    SerialTermination,
+    StatusCode,
+    StopBits,
+)
 from pyvisa.resources import MessageBasedResource, SerialInstrument
 
 from cellbench.errors import TransportClosed
@@ -30,6 +44,10 @@ T = TypeVar("T")
 _POLL_MS = 10
 _CHUNK_BYTES = 4096
 _ANYTHING = (b"", _CHUNK_BYTES)
+_ADAPTER = re.compile(r"PRLGX-(?:TCPIP|ASRL)(\d*)::.+::INTFC", re.IGNORECASE)
+#: How long a Prologix adapter waits for an instrument to talk. pyvisa-py asks it once per answer: a
+#: slower one is lost, and a command that follows a read in vain waits for so long.
+_ADAPTER_WAIT_MS = 1000
 _PARITIES = {"N": Parity.none, "E": Parity.even, "O": Parity.odd}
 _STOP_BITS = {1: StopBits.one, 1.5: StopBits.one_and_a_half, 2: StopBits.two}
 
@@ -55,10 +73,12 @@ class VisaStream(Stream):
 
     async def _open_anew(self) -> None:
         try:
-            opened = await asyncio.to_thread(_open, self._name, self._settings, self._backend)
+            opened, adapter = await asyncio.to_thread(
+                _open, self._name, self._settings, self._backend
+            )
         except (pyvisa.Error, OSError, ValueError) as error:
             raise TransportClosed(f"{self._name}: {error}") from error
-        self._session = _Session(opened, self, whole=self._backend == "py")
+        self._session = _Session(opened, adapter, self, whole=self._backend == "py")
         try:
             await self._session.opened()
         except TransportClosed as error:
@@ -117,16 +137,25 @@ class _Session:
         wanted: The byte at which a read may stop, if any, and how many are enough.
     """
 
-    def __init__(self, resource: MessageBasedResource, stream: VisaStream, *, whole: bool) -> None:
+    def __init__(
+        self,
+        resource: MessageBasedResource,
+        adapter: MessageBasedResource | None,
+        stream: VisaStream,
+        *,
+        whole: bool,
+    ) -> None:
         self.orders: queue.SimpleQueue[bytes | int | None] = queue.SimpleQueue()
         self.waits = self.awaited = 0
         self.wanted = _ANYTHING
         self._resource = resource
+        self._adapter = adapter
         self._stream = stream
         self._loop = asyncio.get_running_loop()
         name = resource.resource_name.upper()
         # A read that times out keeps what has come: messages, and sockets of pyvisa-py.
-        self._bytewise = "ASRL" in name or ("SOCKET" in name and not whole)
+        self._bytewise = "ASRL" in name or adapter is not None or ("SOCKET" in name and not whole)
+        self._talks_unasked = "ASRL" in name or "SOCKET" in name
         self._ends = b""
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._worker = threading.Thread(target=self._work, name=f"visa {name}", daemon=True)
@@ -149,15 +178,18 @@ class _Session:
         try:
             # That there may be more than was asked for is no news.
             with self._resource.ignore_warning(StatusCode.success_max_count_read):
-                self._read_some()
+                if self._talks_unasked:
+                    self._read_some()
                 self._hand_over(_finish, self._opened)
                 self._follow_orders()
         except (pyvisa.Error, OSError) as error:
             self._hand_over(_fail, (self._opened, TransportClosed(str(error))))
             self._hand_over(self._stream.fail, TransportClosed(str(error)))
         finally:
-            with contextlib.suppress(pyvisa.Error, OSError):  # it may be gone already
-                self._resource.close()
+            for each in (self._resource, self._adapter):
+                with contextlib.suppress(pyvisa.Error, OSError):  # it may be gone already
+                    if each is not None:
+                        each.close()
 
     def _follow_orders(self) -> None:
         while (order := self.orders.get()) is not None:
@@ -231,7 +263,8 @@ async def open_visa(
     """Open a resource.
 
     Args:
-        resource: e.g. ``TCPIP::192.0.2.7::5025::SOCKET`` or ``ASRL/dev/ttyUSB0::INSTR``.
+        resource: e.g. ``TCPIP::192.0.2.7::5025::SOCKET`` or ``ASRL/dev/ttyUSB0::INSTR``; with a
+            Prologix adapter ``PRLGX-TCPIP::192.0.2.7::1234::INTFC GPIB::5::INSTR``.
         settings: Settings of the port, for ASRL resources.
         backend: The VISA library, as pyvisa names it after the ``@``.
 
@@ -243,21 +276,61 @@ async def open_visa(
     return stream
 
 
-def _open(resource: str, settings: SerialSettings | None, backend: str) -> MessageBasedResource:
-    opened: Any = pyvisa.ResourceManager(f"@{backend}").open_resource(resource)
+def _open(
+    names: str, settings: SerialSettings | None, backend: str
+) -> tuple[MessageBasedResource, MessageBasedResource | None]:
+    adapter_name, _, resource = names.strip().rpartition(" ")
+    manager = pyvisa.ResourceManager(f"@{backend}")
+    adapter = _open_adapter(manager, adapter_name.strip()) if adapter_name else None
+    try:
+        opened = _open_resource(manager, resource)
+        if adapter is None:  # an adapter's instrument takes its settings from the adapter
+            _set(opened, settings)
+    except BaseException:
+        if adapter is not None:
+            adapter.close()
+        raise
+    return opened, adapter
+
+
+def _open_adapter(manager: pyvisa.ResourceManager, name: str) -> MessageBasedResource:
+    from pyvisa_py.prologix import _PrologixIntfcSession  # noqa: PLC0415 - benches without have it not
+
+    matched = _ADAPTER.fullmatch(name)
+    if matched is None:
+        raise TransportClosed(f"{name} is no adapter: write PRLGX-TCPIP::host::1234::INTFC")
+    board = matched[1] or "0"
+    if board in _PrologixIntfcSession.boards:
+        raise TransportClosed(
+            f"{name}: adapter {board} is open already. Each has one instrument here; number a "
+            f"second adapter: PRLGX-TCPIP1::...::INTFC GPIB1::..."
+        )
+    opened: Any = manager.open_resource(name)
+    opened.timeout = _POLL_MS
+    opened.write_raw(f"++read_tmo_ms {_ADAPTER_WAIT_MS}\n".encode())
+    adapter: MessageBasedResource = opened
+    return adapter
+
+
+def _open_resource(manager: pyvisa.ResourceManager, resource: str) -> MessageBasedResource:
+    opened: Any = manager.open_resource(resource)
     if not isinstance(opened, MessageBasedResource):
         opened.close()
         raise TransportClosed(f"{resource}: carries no messages")
     opened.timeout = _POLL_MS
-    opened.read_termination = None
     opened.write_termination = ""
-    # What has come before a time-out is handed over, not dropped (pyvisa-py's sockets).
-    opened.set_visa_attribute(ResourceAttribute.suppress_end_enabled, False)
+    if "SOCKET" in resource.upper():
+        # What has come before a time-out is handed over, not dropped (pyvisa-py).
+        opened.set_visa_attribute(ResourceAttribute.suppress_end_enabled, False)
+    return opened
+
+
+def _set(opened: MessageBasedResource, settings: SerialSettings | None) -> None:
+    opened.read_termination = None
     if isinstance(opened, SerialInstrument):
         opened.end_input = SerialTermination.none
         if settings is not None:
             _set_port(opened, settings)
-    return opened
 
 
 def _set_port(port: SerialInstrument, settings: SerialSettings) -> None:
@@ -267,6 +340,20 @@ def _set_port(port: SerialInstrument, settings: SerialSettings) -> None:
     port.stop_bits = _STOP_BITS[settings.stopbits]
 
 
-def resources(backend: str = "py") -> list[str]:
-    """Resources that the VISA library finds."""
-    return list(pyvisa.ResourceManager(f"@{backend}").list_resources("?*"))
+def resources(*, network: bool) -> list[str]:
+    """Resources on USB and GPIB that pyvisa-py finds; serial ports are found without it.
+
+    Args:
+        network: Whether to ask the whole network too (VXI-11 and mDNS broadcasts).
+    """
+    from pyvisa_py.sessions import Session  # noqa: PLC0415 - it loads every kind of session
+
+    pyvisa.ResourceManager("@py")
+    kinds = {InterfaceType.usb, InterfaceType.gpib} | ({InterfaceType.tcpip} if network else set())
+    found: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # which optional package would find more
+        for (kind, _), session in Session.iter_valid_session_classes():
+            if kind in kinds:
+                found.update(session.list_resources())
+    return sorted(found)
