@@ -1,8 +1,8 @@
 """One channel of a BioLogic potentiostat: runs its techniques by itself and keeps their rows.
 
 A technique is a generator that says when it wants to be resumed; a timer does so. Limits are
-compared with readings at least every 0.1 s while they are near (the real firmware does so at each
-time base). Rows wait in the channel's memory until somebody fetches them; those for which there is
+compared with readings every millisecond while they are near (the real firmware does so at each time
+base). Rows wait in the channel's memory until somebody fetches them; those for which there is
 no room are lost, and counted.
 """
 
@@ -47,8 +47,8 @@ _WORD_BYTES = 4
 _INSTANT_S = 1e-7
 #: The staircase that stands for a ramp; the shortest time that a point of a spectrum takes.
 _STAIR_V, _SHORTEST_POINT_S = 2e-3, 0.05
-#: Longest time without a look, in which nothing is foreseen to happen.
-_LONGEST_S = 10.0
+#: Longest time without a look, in which nothing is foreseen to happen; shortest one.
+_LONGEST_S, _SHORTEST_S = 10.0, 1e-3
 
 
 @dataclass
@@ -171,7 +171,7 @@ class BiologicChannel:
         self._channel_start_s = self._start_s = 0.0
         self._ended_s = 0.0
         self._initial = (0.0, 0.0)
-        self._pace = Pace(_LONGEST_S)
+        self._pace = Pace(_LONGEST_S, _SHORTEST_S)
 
     # ------------------------------------------------------------------ what is asked of it
 
@@ -389,7 +389,7 @@ class BiologicChannel:
         cycle: int,
     ) -> Iterator[float]:
         from_V, to_V = ends_V
-        count = math.ceil(abs(to_V - from_V) / technique.record_V - 1e-6)
+        count = math.ceil(abs(to_V - from_V) / technique.record_V - 1e-4)
         stairs = max(2, math.ceil(technique.record_V / _STAIR_V))
         begin_s, duration_s = self._now(), abs(to_V - from_V) / rate_V_per_s
         for record in range(count):

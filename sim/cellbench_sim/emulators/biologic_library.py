@@ -72,7 +72,6 @@ class Instrument(Protocol):
 
     Attributes:
         address: What it answers to; None for any.
-        slots: Its channel boards that are plugged, by number.
         libraries: Those that hosts have loaded.
         complaints: What hosts did wrong, in order.
         rate_unit_V_per_s: What a scan rate of 1 is.

@@ -202,8 +202,8 @@ class Hardware:
 
 
 @dataclass(frozen=True)
-class Test:
-    """One comparison; ``joins_with_and`` says how the next one is joined to it."""
+class Comparison:
+    """One test of a reading; ``joins_with_and`` says how the next one is joined to it."""
 
     of_current: bool
     above: bool
@@ -223,7 +223,7 @@ class Step:
     level: float | None
     vs_initial: bool
     duration_s: float
-    tests: tuple[Test, ...] = ()
+    tests: tuple[Comparison, ...] = ()
     exit: Exit = Exit.NEXT_STEP
 
     def ends(self, voltage_V: float, current_A: float) -> bool:
@@ -512,8 +512,8 @@ def _recording(parameters: Parameters, changes: str) -> Recording:
     return Recording(every_s, change, of_current=changes == "Record_every_dI")
 
 
-def _tests_of(parameters: Parameters, step: int) -> tuple[Test, ...]:
-    name, tests = parameters.technique, list[Test]()
+def _tests_of(parameters: Parameters, step: int) -> tuple[Comparison, ...]:
+    name, tests = parameters.technique, list[Comparison]()
     for number in (1, 2, 3):
         config = parameters.whole(f"Test{number}_Config", 0, step)
         if not config & 1:
@@ -527,7 +527,7 @@ def _tests_of(parameters: Parameters, step: int) -> tuple[Test, ...]:
         if ("Exit_Cond", step) not in parameters.values:
             raise _misuse(f"{name}: Exit_Cond[{step}] is missing")
         value = parameters.values[f"Test{number}_Value", step]
-        tests.append(Test(config >> 5 == 3, bool(config & 4), bool(config & 2), value))
+        tests.append(Comparison(config >> 5 == 3, bool(config & 4), bool(config & 2), value))
     return tuple(tests)
 
 
