@@ -384,7 +384,7 @@ class ShortValues(ctypes.Structure):
 
 
 class MixedValues(ctypes.Structure):
-    _fields_ = [(name, c_int32) for name, _ in CurrentValues._fields_]
+    _fields_ = [(name, c_int32) for name, *_ in CurrentValues._fields_]
 
 
 def test_structures_and_buffers_that_the_library_would_misread_are_refused(
