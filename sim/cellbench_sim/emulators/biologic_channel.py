@@ -196,12 +196,12 @@ class BiologicChannel:
         """Time base of the technique that runs, or ran last."""
         if not self.techniques:
             return 0.0
-        return self.techniques[min(self.index, len(self.techniques) - 1)].hardware.timebase_s
+        return self.techniques[self.index].hardware.timebase_s
 
     def load(self, technique: Technique, *, first: bool, last: bool) -> None:
         """Add a technique, the first one in place of what was there."""
         if first:
-            self.techniques = []
+            self.techniques, self.index = [], 0
         self.techniques.append(technique)
         self.complete = last
 
@@ -220,6 +220,7 @@ class BiologicChannel:
             self._timer = None
         self._course = None
         if self.running:
+            self._advance()
             self._rest()
             self._finish()
 

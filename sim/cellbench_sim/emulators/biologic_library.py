@@ -150,7 +150,7 @@ class BiologicLibrary:
     def call(self, name: str, action: Callable[[], int | None]) -> int:
         """Do what a call asks for on the bench's loop, from whatever thread; return the code."""
         loop = self._instrument.loop
-        if loop is None or self._severed:
+        if loop is None or loop.is_closed() or self._severed:
             return ErrorCode.COMMFAILED
         if _running_loop() is loop:
             return self._answer(name, action)

@@ -466,18 +466,13 @@ def build(parameters: Parameters, limits: Limits, *, rate_unit_V_per_s: float) -
 
 def _hardware(parameters: Parameters, limits: Limits) -> Hardware:
     name, keeps = parameters.technique, limits.family is Family.SP300
-    i_range = parameters.whole("I_Range", KEEP if name not in GALVANOSTATIC else -2)
+    i_range = parameters.whole("I_Range", I_RANGE_AUTO)
     e_range = parameters.whole("E_Range", E_RANGE_AUTO)
     bandwidth = parameters.whole("Bandwidth", 1)
-    ranges = {*range(limits.smallest_range, limits.largest_range + 1)}
-    if name not in GALVANOSTATIC:
-        ranges.add(I_RANGE_AUTO)
-        i_range = I_RANGE_AUTO if ("I_Range", 0) not in parameters.values else i_range
-    elif i_range == I_RANGE_AUTO:
-        raise _misuse(f"{name}: I auto-range is not allowed where a current is controlled")
-    elif i_range == -2:
-        raise _misuse(f"{name}: I_Range[0] is missing")
-    if i_range not in ranges and not (keeps and i_range == KEEP):
+    if name in GALVANOSTATIC and i_range == I_RANGE_AUTO:
+        raise _misuse(f"{name}: I_Range is missing or auto, and a current is controlled")
+    known = limits.smallest_range <= i_range <= limits.largest_range or i_range == I_RANGE_AUTO
+    if not known and not (keeps and i_range == KEEP):
         raise _misuse(f"{name}: this channel has no I_Range {i_range}")
     if e_range not in {*E_RANGES_V, E_RANGE_AUTO}:
         raise _misuse(f"{name}: there is no E_Range {e_range}")
@@ -503,6 +498,8 @@ def _steps(parameters: Parameters, hardware: Hardware) -> Steps:
         )
         for index in range(parameters.steps)
     )
+    if parameters.one("N_Cycles") > 0 and not any(step.duration_s for step in steps):
+        raise _misuse(f"{name}: steps of no duration are repeated")
     recording = _recording(parameters, "Record_every_dE" if current else "Record_every_dI")
     return Steps(name, hardware, parameters, steps, recording, int(parameters.one("N_Cycles")))
 

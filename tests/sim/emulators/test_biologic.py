@@ -521,14 +521,15 @@ def test_hardware_can_be_configured_in_one_family_only(with_library: Tell) -> No
         ("ocv", {"E_Range": 4}, "no E_Range 4"),
         ("ocv", {"Bandwidth": 8}, "no Bandwidth 8"),
         ("ocv", {"I_Range": 4}, "no I_Range 4"),
-        ("cp", {"I_Range": None}, "I_Range[0] is missing"),
-        ("cp", {"I_Range": AUTO}, "auto-range is not allowed"),
+        ("cp", {"I_Range": None}, "I_Range is missing or auto"),
+        ("cp", {"I_Range": AUTO}, "I_Range is missing or auto"),
         ("cp", {"Current_step": [1.1e-3]}, "beyond the range 0.001 A"),
         ("cp", {"Current_step": [1e-3, 1e-3]}, "index 1; there are 1"),
         ("cp", {"Step_number": 1}, "Current_step[1] is missing"),
         ("cp", {"Step_number": 99}, "99, not 0 to 98"),
         ("cp", {"Duration_step": [45100.0]}, "2^31 time bases"),
         ("cp", {"N_Cycles": -1}, "-1"),
+        ("cp", {"N_Cycles": 1, "Duration_step": [0.0]}, "no duration"),
         ("cp", {"Record_every_dI": 1e-3}, "no parameter"),
         ("cp", {"Test1_Config": [1]}, "no parameter"),
         ("ca", {"Voltage_step": [11.0]}, "beyond the range 10 V"),
@@ -685,6 +686,27 @@ def test_set_points_can_be_relative_to_what_was_before(with_library: Tell, cell:
         assert cell.is_open
         assert caller.values().State == STOP
         assert len(caller.rows()) == 6, "what was recorded outlives the stop"
+
+    with_library(story)
+
+
+def test_a_stop_takes_effect_at_once(with_library: Tell, cell: Any) -> None:
+    async def story(caller: Caller) -> None:
+        assert caller.load("ocv", last=False, Rest_time_T=1.0) == 0
+        assert caller.load("cp", first=False) == 0
+        assert caller.start() == 0
+        await asyncio.sleep(3.57)
+        assert caller.stop() == 0
+        assert cell.time_s == pytest.approx(3.57)
+        assert cell.is_open
+        assert caller.values().ElapsedTime == pytest.approx(3.57)
+        await asyncio.sleep(20)
+        assert cell.is_open
+        assert len(caller.rows()) == 2 + 3
+        # Another technique is loaded: nothing of the chain before is left.
+        assert caller.load("ca") == 0
+        assert caller.values().TimeBase == pytest.approx(24e-6)
+        assert caller.data()[0].TechniqueID == 101
 
     with_library(story)
 
