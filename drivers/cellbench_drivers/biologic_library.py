@@ -195,9 +195,7 @@ class Library(Protocol):
     def BL_GetCurrentValues(self, device: int, channel: int, values: Any, /) -> int:
         """Fill ``values``."""
 
-    def BL_GetData(
-        self, device: int, channel: int, buffer: Any, info: Any, values: Any, /
-    ) -> int:
+    def BL_GetData(self, device: int, channel: int, buffer: Any, info: Any, values: Any, /) -> int:
         """Take rows out of the channel's memory."""
 
     def BL_ConvertNumericIntoSingle(self, number: int, single: Any, /) -> int:
@@ -406,9 +404,7 @@ class Session:
             self._board = board.value
         return info
 
-    def load(
-        self, file: str, parameters: Sequence[Parameter], *, first: bool, last: bool
-    ) -> None:
+    def load(self, file: str, parameters: Sequence[Parameter], *, first: bool, last: bool) -> None:
         """Load one technique of a chain."""
         array = (EccParam * len(parameters))()
         for parameter, slot in zip(parameters, array, strict=True):
@@ -441,18 +437,14 @@ class Session:
     def data(self) -> Rows:
         """Take the next rows out of the channel's memory; none where it has none."""
         buffer, info, values = DataBuffer(), self._info(), CurrentValues()
-        self._call(
-            "BL_GetData", self._device, self._channel, buffer, byref(info), byref(values)
-        )
+        self._call("BL_GetData", self._device, self._channel, buffer, byref(info), byref(values))
         rows, columns = info.NbRows, info.NbCols
         if min(rows, columns) < 0 or rows * columns > BUFFER_WORDS:
             raise LibraryError(
                 f"BL_GetData tells of {rows} rows of {columns} words, and a buffer has "
                 f'{BUFFER_WORDS}: is the option "packing" right?'
             )
-        words = tuple(
-            tuple(buffer[row * columns : (row + 1) * columns]) for row in range(rows)
-        )
+        words = tuple(tuple(buffer[row * columns : (row + 1) * columns]) for row in range(rows))
         return Rows(
             info.TechniqueIndex, info.TechniqueID, info.ProcessIndex, info.StartTime,
             info.IRQskipped, words, values,
@@ -469,7 +461,11 @@ class Session:
         return number.value
 
     def _call(self, name: str, *arguments: Any, about: str = "") -> None:
-        _check(name, getattr(self._library, name)(*arguments), about)
+        try:
+            code = getattr(self._library, name)(*arguments)
+        except OSError as error:  # as Windows tells of a crash inside the DLL
+            raise LibraryError(f"{name}: the library failed: {error}") from error
+        _check(name, code, about)
 
 
 def _check(name: str, code: int, about: str = "") -> None:

@@ -37,6 +37,8 @@ DEFAULT_FIXTURE: FixtureKind = "servo"
 ROLES = ("channel", "press", "gauge", "chamber")
 #: The port of an instrument that a person works.
 NO_PORT = "none"
+#: The port of an instrument that is reached through its vendor's library, and no byte stream.
+LIBRARY = "library"
 #: The port of an instrument that the simulated bench plays.
 SIMULATED = "simulated"
 
@@ -44,7 +46,8 @@ SIMULATED = "simulated"
 class InstrumentEntry(BaseModel):
     """One instrument of a bench file; keys beyond driver and port are the driver's own options.
 
-    Its port is ``none`` where a person works it, ``simulated`` where the simulated bench plays it.
+    Its port is ``none`` where a person works it, ``library`` where the vendor's library is its
+    connection, ``simulated`` where the simulated bench plays it.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -265,9 +268,8 @@ async def connected(
         for name, entry in file.instruments.items():
             driver = load_driver(entry.driver, beside)
             try:
-                stream = (
-                    pipe()[0] if entry.port == NO_PORT else await open_stream(name, entry, driver)
-                )
+                streamless = entry.port in {NO_PORT, LIBRARY}
+                stream = pipe()[0] if streamless else await open_stream(name, entry, driver)
             except InstrumentError as error:  # it knows the address, and we the instrument
                 raise InstrumentError(name, str(error)) from error
             instrument = driver(name, stream, entry.options)
