@@ -283,18 +283,23 @@ class BiologicRun:
         elapsed_s = self._last.time_s
         if self._count and elapsed_s >= program.duration_s - program.tolerance_s:
             return Ending(EndingKind.COMPLETED)
-        for watch in program.watches:
-            if watch.on_device and self._count and self._nearly(watch):
-                return watch.ending(on_device=True)
+        if (nearest := self._nearest_watch()) is not None:
+            return nearest.ending(on_device=True)
         progress = f"{elapsed_s:.6g} s of {program.duration_s:.6g} s"
         return Ending(EndingKind.ABORTED, f"the instrument ended after {progress}, saying nothing")
 
-    def _nearly(self, watch: Watch) -> bool:
-        last, before = self._last, self._before
-        now_s = last.time_s + self._program.interval_s
-        return watch.nearly_met_by(
-            now_s, (last.voltage_V, last.current_A), (before.voltage_V, before.current_A)
-        )
+    def _nearest_watch(self) -> Watch | None:
+        """What on the device can have been crossed since the last row; the innermost of its side."""
+        if not self._count:
+            return None
+        last, before = ((row.voltage_V, row.current_A) for row in (self._last, self._before))
+        now_s = self._last.time_s + self._program.interval_s
+        near = [
+            watch
+            for watch in self._program.watches
+            if watch.on_device and watch.nearly_met_by(now_s, last, before)
+        ]
+        return max(near, key=lambda watch: watch.beyond_by(*last), default=None)
 
     def _check_alive(self) -> None:
         program, now_s = self._program, self._now()

@@ -107,22 +107,23 @@ class Watch:
 
     def met_by(self, elapsed_s: float, voltage_V: float, current_A: float) -> bool:
         """Whether a row is at or beyond it."""
-        return elapsed_s >= self.after_s and self._beyond_by(voltage_V, current_A) >= 0
+        return elapsed_s >= self.after_s and self.beyond_by(voltage_V, current_A) >= 0
 
     def nearly_met_by(
         self, elapsed_s: float, row: Sequence[float], before: Sequence[float]
     ) -> bool:
         """Whether a last row that changed so since the one before may well have met it."""
-        change = abs(self._beyond_by(*row) - self._beyond_by(*before))
+        change = abs(self.beyond_by(*row) - self.beyond_by(*before))
         near = _NEAR_V if self.quantity == "voltage" else _NEAR_CURRENT * abs(self.value)
-        return elapsed_s >= self.after_s and self._beyond_by(*row) >= -(near + 2 * change)
+        return elapsed_s >= self.after_s and self.beyond_by(*row) >= -(near + 2 * change)
 
     def ending(self, *, on_device: bool) -> Ending:
         """How a technique ended that it ended."""
         value = format_quantity(self.value, self.quantity)
         return Ending(self.kind, f"{self.quantity} {_CROSSING[self.above]} {value}", on_device)
 
-    def _beyond_by(self, voltage_V: float, current_A: float) -> float:
+    def beyond_by(self, voltage_V: float, current_A: float) -> float:
+        """How far a row is beyond it; negative before the crossing."""
         value = voltage_V if self.quantity == "voltage" else abs(current_A)
         return value - self.value if self.above else self.value - value
 
