@@ -289,7 +289,7 @@ class BiologicRun:
         return Ending(EndingKind.ABORTED, f"the instrument ended after {progress}, saying nothing")
 
     def _nearest_watch(self) -> Watch | None:
-        """What on the device can have been crossed since the last row; the innermost of its side."""
+        """The innermost of what the device may have seen crossed since the last row."""
         if not self._count:
             return None
         last, before = ((row.voltage_V, row.current_A) for row in (self._last, self._before))
