@@ -17,7 +17,7 @@ from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench_drivers.biologic_data import SpectrumRow, TimeRow
 from cellbench_drivers.biologic_library import PAUSED, RUNNING, STOPPED, CurrentValues
-from cellbench_drivers.biologic_techniques import Program, Watch
+from cellbench_drivers.biologic_techniques import RATE_ROWS, Program, Watch
 
 #: Rows are looked for once in an interval, within these bounds.
 LOOK_MIN_S, LOOK_MAX_S = 0.1, 5.0
@@ -31,8 +31,8 @@ _GAP_INTERVALS = 1.5
 _BEYOND, _BEYOND_S = 1.02, 60.0
 #: Looks at a channel that has stopped, and does not hand over what it says that it has.
 _STUCK_LOOKS = 20
-#: The rate of a sweep is judged over so many rows; wrong by more than this, its unit is.
-_RATE_ROWS, _RATE_WRONG = 5, 20.0
+#: The rate of a sweep is not wrong by more than this, unless its unit is.
+_RATE_WRONG = 20.0
 _ABORTED = Ending(EndingKind.ABORTED, "ended by the host", on_device=False)
 
 
@@ -98,6 +98,7 @@ class BiologicRun:
         self._last = self._before = TimeRow(0.0, math.nan, math.nan)
         self._first: TimeRow | None = None
         self._crossed: tuple[Watch, float] | None = None
+        self._decided: Ending | None = None
 
     def __aiter__(self) -> AsyncIterator[Block]:
         """Iterate over the blocks."""
@@ -136,8 +137,10 @@ class BiologicRun:
             self._heard_s = self._now()
         block = self._block(batch) if batch.rows else None
         await self._judge(batch)
-        more = batch.fetched and (batch.values.State != RUNNING or batch.values.MemFilled > 0)
-        self._look_s = self._now() if more else self._now() + self._look_every_s
+        values = batch.values
+        more = batch.fetched and (values.State != RUNNING or values.MemFilled > 0)
+        at_once = more or self._decided is not None
+        self._look_s = self._now() + (0.0 if at_once else self._look_every_s)
         return block
 
     # --- Rows -----------------------------------------------------------------------------------
@@ -188,8 +191,8 @@ class BiologicRun:
     def _flags(self, row: TimeRow) -> int:
         flags = Flag.AFTER_CROSSING if self._crossed is not None else Flag(0)
         gap_s = row.time_s - self._last.time_s
-        in_time = not self._program.rate_V_per_s
-        if self._count and in_time and gap_s > _GAP_INTERVALS * self._program.interval_s:
+        even = not self._program.is_sweep
+        if self._count and even and gap_s > _GAP_INTERVALS * self._program.interval_s:
             flags |= Flag.MISSING
         return int(flags)
 
@@ -205,7 +208,7 @@ class BiologicRun:
         self._count += 1
         self._before, self._last = (self._last if self._count > 1 else row), row
         self._first = self._first or row
-        if self._count == _RATE_ROWS and self._program.rate_V_per_s:
+        if self._count == RATE_ROWS and self._program.rate_V_per_s:
             self._check_rate(self._first, row)
         if self._crossed is None:
             met = (watch for watch in self._program.watches if watch.met_by(*_plain(row)))
@@ -230,24 +233,25 @@ class BiologicRun:
     async def _judge(self, batch: Batch) -> None:
         """See whether it has ended, or has to be ended."""
         state = batch.values.State
-        if self._crossed is not None and await self._act_on_crossing(*self._crossed, state):
-            return
-        if state == PAUSED:
+        decided = self._decision(state)
+        if decided is not None and self._decided is None:
             await self._stop()
-            self.ending = Ending(EndingKind.ABORTED, "the channel was paused")
+            # What it still has in its memory is fetched all the same.
+            self._decided = decided
         elif state == STOPPED and not batch.fetched:
             self._stopped(batch.values)
         elif state == RUNNING:
             self._check_alive()
 
-    async def _act_on_crossing(self, watch: Watch, seen_s: float, state: int) -> bool:
-        """End what the device does not end itself; whether the host ended it."""
+    def _decision(self, state: int) -> Ending | None:
+        """How the host ends it now, None if it does not."""
+        if state == PAUSED:
+            return Ending(EndingKind.ABORTED, "the channel was paused")
+        if self._crossed is None or state != RUNNING:
+            return None
+        watch, seen_s = self._crossed
         obeys_s = _OBEYS_S + self._look_every_s if watch.on_device else 0.0
-        if state != RUNNING or self._now() - seen_s < obeys_s:
-            return False
-        await self._stop()
-        self.ending = self.ending or watch.ending(on_device=False)
-        return True
+        return watch.ending(on_device=False) if self._now() - seen_s >= obeys_s else None
 
     def _stopped(self, values: CurrentValues) -> None:
         """Take note of a channel that has stopped, once it has handed over all its rows.
@@ -270,6 +274,8 @@ class BiologicRun:
 
     def _told(self, values: CurrentValues) -> Ending:
         program = self._program
+        if self._decided is not None:
+            return self._decided
         if values.OptErr:
             return Ending(EndingKind.ABORTED, f"hardware option error {values.OptErr}")
         if program.points:
@@ -305,7 +311,7 @@ class BiologicRun:
         program, now_s = self._program, self._now()
         silent_s = now_s - self._heard_s
         if silent_s > program.patience_s + program.starts_s(program.main):
-            hint = ': is the option "scan rate unit" right?' if program.rate_V_per_s else ""
+            hint = ': is the option "scan rate unit" right?' if program.is_sweep else ""
             raise InstrumentError(
                 self._name,
                 f"runs, but has had no row for {silent_s:.4g} s ({self._count} so far){hint}",

@@ -48,6 +48,8 @@ _REST_S, _REST_ROW_S = 1.0, 0.1
 #: Segments that one ``cv`` can do, and the part of each step of which the current is averaged.
 _CV_SEGMENTS = 3
 _CV_BEGIN, _CV_END = 0.5, 1.0
+#: Rows of a sweep over which its rate is judged.
+RATE_ROWS = 5
 _GEIS_FRACTION = 0.5
 #: A frequency takes about so many of its periods, and so long besides.
 _PERIODS, _POINT_S = 4.0, 2.0
@@ -153,7 +155,8 @@ class Program:
         patience_s: Silence after which it is stuck.
         watches: What ends it, on the device or by the host.
         points: Of a spectrum; 0 for what has rows of voltage and current.
-        rate_V_per_s: Of a sweep; 0 for others.
+        is_sweep: Whether its rows come with the voltage, and not with time.
+        rate_V_per_s: Rate of a sweep whose first rows show it; 0 for others.
     """
 
     techniques: tuple[Loaded, ...]
@@ -163,6 +166,7 @@ class Program:
     watches: tuple[Watch, ...] = ()
     main: int = 0
     points: int = 0
+    is_sweep: bool = False
     rate_V_per_s: float = 0.0
 
     @property
@@ -301,13 +305,15 @@ def _sweep(sweep: Sweep, limits: ElectricalLimits, settings: Settings) -> Progra
         _limit("current", limits.current_max_A, above=True, after_s=_SPIKE_S, on_device=False),
         *(_cut_off(each, on_device=False) for each in sweep.cut_offs),
     )
+    shown = abs(voltages_V[1] - voltages_V[0]) > (RATE_ROWS + 1) * sweep.step_V
     return Program(
         tuple(loaded),
         interval_s=sweep.interval_s,
         tolerance_s=0.02 * sweep.duration_s + 2 * sweep.interval_s,
         patience_s=_PATIENCE_INTERVALS * sweep.interval_s + _PATIENCE_S,
         watches=watches,
-        rate_V_per_s=sweep.rate_V_per_s,
+        is_sweep=True,
+        rate_V_per_s=sweep.rate_V_per_s if shown else 0.0,
     )
 
 

@@ -311,8 +311,9 @@ async def connected(
         for name, entry in file.instruments.items():
             driver = load_driver(entry.driver, beside)
             try:
-                streamless = entry.port in {NO_PORT, LIBRARY}
-                stream = pipe()[0] if streamless else await open_stream(name, entry, driver)
+                stream = (
+                    pipe()[0] if entry.port == NO_PORT else await open_stream(name, entry, driver)
+                )
             except InstrumentError as error:  # it knows the address, and we the instrument
                 raise InstrumentError(name, str(error)) from error
             instrument = driver(name, stream, entry.options)

@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 from tests.drivers.biologic_stand_in import TIME_BASE_S, Fetch, StandIn, at, cp, number, word
 
-from cellbench.bench import BenchFile, connected
+from cellbench.bench import BenchFile, InstrumentEntry, connected
 from cellbench.clock import run
+from cellbench.engine.session import open_instrument, owned
 from cellbench.errors import InputError, InstrumentError, InstrumentTimeout
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag, Identity
+from cellbench.instruments.registry import Driver
 from cellbench.instruments.roles import Channel
 from cellbench.instruments.techniques import (
     ConstantCurrent,
@@ -32,7 +34,7 @@ from cellbench.instruments.techniques import (
     Sweep,
     Technique,
 )
-from cellbench.transport import pipe
+from cellbench.transport import Stream, ownership, pipe
 from cellbench_drivers import biologic
 from cellbench_drivers.biologic import Biologic, CarriesLibrary
 from cellbench_drivers.biologic_data import spectrum_rows, time_rows
@@ -667,6 +669,20 @@ def test_a_cut_off_at_rest_is_the_hosts_at_once() -> None:
     assert column(blocks, "current_A") == [0.0, 0.0]
 
 
+def test_rows_of_before_the_hosts_stop_are_fetched_after_it() -> None:
+    class Keeping(StandIn):
+        def BL_StopChannel(self) -> None:
+            self.state = STOPPED
+            self.script = deque([Fetch([(*at(4.0), word(2.9), 0)], state=STOPPED)])
+
+    rest = Rest(duration_s=60, cut_offs=(CutOff(quantity="voltage", above=False, value=3.0),))
+    device = Keeping(script=deque([Fetch([(*at(3.0), word(2.99), 0)]), Fetch()]))
+    blocks, ending, _ = outcome(device, rest)
+    assert ending.kind is EndingKind.CUT_OFF
+    assert column(blocks, "voltage_V") == pytest.approx([2.99, 2.9])
+    assert flags(blocks) == [0, Flag.AFTER_CROSSING]
+
+
 def test_rows_that_were_left_out_and_overloads_are_flagged() -> None:
     device = scripted(
         Fetch([ROWS[0]], skipped=2),
@@ -757,6 +773,12 @@ def test_a_sweep_at_the_rate_of_another_unit_is_stopped(rate_V_per_s: float) -> 
     with pytest.raises(InstrumentError, match='"scan rate unit"'):
         outcome(device, SWEEP)
     assert device.state == STOPPED
+
+
+def test_the_rate_of_a_sweep_of_a_few_steps_is_not_judged() -> None:
+    short = SWEEP.model_copy(update={"vertices_V": (3.005,)})
+    assert program(short).rate_V_per_s == 0.0
+    assert program(SWEEP).rate_V_per_s == 1e-3
 
 
 def test_too_much_current_in_a_sweep_is_the_hosts_trip() -> None:
@@ -1014,12 +1036,25 @@ def test_a_bench_file_reaches_it_without_a_stream(tmp_path: Path) -> None:
     file = BenchFile.model_validate({"bench": "b", "instruments": {"pstat": entry}})
     assert not file.is_simulated
 
-    async def no_stream(*_: Any) -> Any:
-        raise AssertionError("there is no stream to open")
+    async def open_stream(name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
+        return await open_instrument(name, entry, driver, None)
 
     async def scenario() -> None:
-        async with connected(file, no_stream, simulated=False, beside=tmp_path):
+        async with connected(file, open_stream, simulated=False, beside=tmp_path):
             pass
 
     with pytest.raises(InstrumentError, match="pstat: BioLogic's library is a DLL for Windows"):
         run(scenario())
+
+
+def test_a_channel_behind_the_library_has_one_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "locks_directory", lambda: tmp_path)
+    (tmp_path / "own.py").write_text("from cellbench_drivers.biologic import Biologic\n")
+    entry = {"driver": "own.py:Biologic", "port": "library", **OPTIONS}
+    file = BenchFile.model_validate({"bench": "b", "instruments": {"pstat": entry}})
+    place = "library, 192.109.209.128, channel 2, unit 1"
+    with owned(file, "a test", beside=tmp_path):
+        assert "a test" in str(ownership.owner_of(place))
+    assert ownership.owner_of(place) is None
