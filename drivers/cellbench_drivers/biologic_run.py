@@ -25,6 +25,8 @@ LOOK_MIN_S, LOOK_MAX_S = 0.1, 5.0
 _BEGIN_S = 5.0
 #: The device has this long to act upon a crossing before the host does.
 _OBEYS_S = 2.0
+#: With a last row no more than this part of an interval before its time, it had its time.
+_SURELY_OVER = 0.5
 #: A gap of more intervals than this between two rows has swallowed at least one.
 _GAP_INTERVALS = 1.5
 #: A program that goes on beyond its time by more than this is not the one that was meant.
@@ -286,11 +288,14 @@ class BiologicRun:
         if self._crossed is not None:
             watch = self._crossed[0]
             return watch.ending(on_device=watch.on_device)
-        elapsed_s = self._last.time_s
-        if self._count and elapsed_s >= program.duration_s - program.tolerance_s:
+        elapsed_s, count = self._last.time_s, self._count
+        left_s = program.duration_s - elapsed_s
+        if count and left_s <= _SURELY_OVER * program.interval_s:
             return Ending(EndingKind.COMPLETED)
         if (nearest := self._nearest_watch()) is not None:
             return nearest.ending(on_device=True)
+        if count and left_s <= program.tolerance_s:
+            return Ending(EndingKind.COMPLETED)
         progress = f"{elapsed_s:.6g} s of {program.duration_s:.6g} s"
         return Ending(EndingKind.ABORTED, f"the instrument ended after {progress}, saying nothing")
 

@@ -624,6 +624,13 @@ def test_a_cut_off_between_two_rows_is_told_from_where_they_lead() -> None:
     assert ending.kind is EndingKind.CUT_OFF
 
 
+def test_within_the_last_interval_it_depends_on_where_the_rows_lead() -> None:
+    for last_V, kind in ((4.29, EndingKind.CUT_OFF), (4.1, EndingKind.COMPLETED)):
+        device = scripted(Fetch([cp(1.0, last_V, 1e-3), cp(2.0, last_V, 1e-3)], state=STOPPED))
+        _, ending, _ = outcome(device, CHARGE)
+        assert ending.kind is kind
+
+
 def test_a_limit_that_the_device_acted_upon_is_a_trip() -> None:
     device = scripted(Fetch([cp(0.5, 4.2, 4e-3), cp(1.0, 4.3, 5.1e-3)], state=STOPPED))
     _, ending, _ = outcome(device, HOLD)
