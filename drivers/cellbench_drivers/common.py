@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Coroutine, Mapping
 from typing import Annotated, Any, TypeVar, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -79,6 +80,22 @@ Duration = Annotated[float, _quantity("time")]
 Charge = Annotated[float, _quantity("charge")]
 Temperature = Annotated[float, _quantity("temperature")]
 TemperatureRate = Annotated[float, _quantity("rate of temperature")]
+
+
+async def to_the_end(clean_up: Coroutine[Any, Any, None]) -> None:
+    """Carry out a clean-up to its end, also when cancelled meanwhile; that is then raised after it.
+
+    For what must not be left half done, such as opening a cell; it has to have deadlines itself.
+    """
+    task, cancelled = asyncio.ensure_future(clean_up), None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None and task.exception() is None:
+        raise cancelled
+    task.result()
 
 
 class wire:  # noqa: N801 (reads as what it is: with wire(name))

@@ -30,7 +30,7 @@ from cellbench.instruments.techniques import ElectricalLimits, Technique
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
 from cellbench_drivers import keithley_2400, keithley_2450
-from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options
+from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options, to_the_end
 from cellbench_drivers.keithley_program import Program, Reach, program_for
 from cellbench_drivers.keithley_run import KeithleyRun, SteppedRun, TriggerModelRun
 from cellbench_drivers.reach import check_technique
@@ -168,7 +168,7 @@ class Keithley:
             await run.start()
             yield run
         finally:
-            await self._leave(run, program)
+            await to_the_end(self._leave(run, program))
 
     def _commands(self, program: Program, delay_s: float) -> list[str]:
         four_wire = self._options.sense == "4-wire"

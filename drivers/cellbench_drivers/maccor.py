@@ -33,7 +33,7 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
-from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options
+from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options, to_the_end
 from cellbench_drivers.maccor_net import (
     AVAILABLE,
     COMPLETED,
@@ -170,7 +170,7 @@ class Maccor:
                 run.begin()
             yield run
         finally:
-            await self._leave(run, output)
+            await to_the_end(self._leave(run, output))
 
     async def _prepared(self, limits: ElectricalLimits) -> str:
         """Set the safety limits, and return the name of the next test."""

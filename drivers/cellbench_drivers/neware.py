@@ -38,7 +38,15 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
-from cellbench_drivers.common import Charge, Current, Duration, Options, Voltage, parse_options
+from cellbench_drivers.common import (
+    Charge,
+    Current,
+    Duration,
+    Options,
+    Voltage,
+    parse_options,
+    to_the_end,
+)
 from cellbench_drivers.neware_bts import IDLE, Address, Bts, Live
 from cellbench_drivers.neware_run import REFRESH_S, NewareRun, describe
 from cellbench_drivers.neware_steps import Program, program_of, step_file
@@ -182,7 +190,7 @@ class Neware:
             run.begin(live, test_before)
             yield run
         finally:
-            await self._leave(run)
+            await to_the_end(self._leave(run))
 
     @asynccontextmanager
     async def _attached(self, steps: StepList, test: str, after_row: int) -> AsyncIterator[Running]:
@@ -193,7 +201,7 @@ class Neware:
         try:
             yield run
         finally:
-            await self._leave(run)
+            await to_the_end(self._leave(run))
 
     async def _leave(self, run: NewareRun) -> None:
         """See that the channel is at open circuit after a test, however it ended."""

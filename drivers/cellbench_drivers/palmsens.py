@@ -21,7 +21,7 @@ from cellbench.instruments.roles import Running
 from cellbench.instruments.techniques import ElectricalLimits, Technique
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
-from cellbench_drivers.common import Duration, Frequency, Options, parse_options
+from cellbench_drivers.common import Duration, Frequency, Options, parse_options, to_the_end
 from cellbench_drivers.palmsens_link import Link
 from cellbench_drivers.palmsens_models import MODEL_OF_ID, MODELS, Model, ModelName, capabilities
 from cellbench_drivers.palmsens_run import ScriptRun
@@ -115,7 +115,7 @@ class PalmSens:
                 await self._link.start(script.text)
             yield run
         finally:
-            await self._leave(run)
+            await to_the_end(self._leave(run))
 
     async def _leave(self, run: ScriptRun) -> None:
         """See that the cell is off after a technique, however it ended."""

@@ -6,13 +6,17 @@ checks run in memory, in virtual time; a few of them again over a real transport
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 
+from cellbench.clock import run
 from cellbench.instruments.registry import driver_names, load_driver
 from cellbench.testing import (
     Amounts,
@@ -25,12 +29,14 @@ from cellbench.testing import (
     checks_for,
 )
 from cellbench.transport import Stream, pipe
+from cellbench.transport.address import open_stream
 from cellbench_sim.emulators import Emulator, Timebase
 from cellbench_sim.emulators.registry import emulator_class
 from cellbench_sim.operator import Hands, SimulatedOperator
 from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.physics.fixture import FIXTURES
 from cellbench_sim.presets import load_preset
+from cellbench_sim.serve import serve
 from cellbench_sim.world import World
 
 #: Options of a bench file by driver; several sets where instruments differ that much.
@@ -92,7 +98,21 @@ SETS = [(driver, each) for driver, sets in BENCHES.items() for each in sets]
 STRIDE = 7
 
 
-def subject_of(driver: str, options: Mapping[str, Any], folder: Path) -> Subject:
+#: How a rig gets at its emulator: a connection in memory, or an address on this machine.
+Via = Callable[[Emulator], AbstractAsyncContextManager[Callable[[], Awaitable[Stream]]]]
+
+
+@asynccontextmanager
+async def in_memory(device: Emulator) -> AsyncIterator[Callable[[], Awaitable[Stream]]]:
+    async def connect() -> Stream:
+        return device.connect()
+
+    yield connect
+
+
+def subject_of(
+    driver: str, options: Mapping[str, Any], folder: Path, via: Via = in_memory
+) -> Subject:
     options = {key: str(folder) if value == "STEPS" else value for key, value in options.items()}
     kind = load_driver(driver)
 
@@ -113,12 +133,13 @@ def subject_of(driver: str, options: Mapping[str, Any], folder: Path) -> Subject
         device = emulator_class("loadstar" if driver == BY_HAND else driver).from_bench(
             "instrument", timebase, wired, seed=7, options=named
         )
-        found = _rig(device, timebase, world, cell)
-        if driver == BY_HAND:
-            found.connect = _nowhere
-            found.prepare = _by_hand(device, SimulatedOperator(Hands(timebase, world)))
         try:
-            yield found
+            async with via(device) as connect:
+                found = _rig(connect, device, timebase, world, cell)
+                if driver == BY_HAND:
+                    found.connect = _nowhere
+                    found.prepare = _by_hand(device, SimulatedOperator(Hands(timebase, world)))
+                yield found
             if device._fault is not None:
                 raise device._fault
         finally:
@@ -140,13 +161,16 @@ async def _nowhere() -> Stream:
     return pipe()[0]
 
 
-def _rig(device: Emulator, timebase: Timebase, world: World, cell: DummyCell) -> Rig:
+def _rig(
+    connect: Callable[[], Awaitable[Stream]],
+    device: Emulator,
+    timebase: Timebase,
+    world: World,
+    cell: DummyCell,
+) -> Rig:
     def now() -> World:
         world.advance_to(timebase.now())
         return world
-
-    async def connect() -> Stream:
-        return device.connect()
 
     def closed() -> frozenset[str]:
         found: frozenset[str] = cast("Any", device).connected
@@ -183,3 +207,73 @@ def test_conformance(driver: str, each: str, check: Check, tmp_path: Path) -> No
         carry_out(check, subject_of(driver, BENCHES[driver][each], tmp_path))
     except NotApplicable as reason:
         pytest.skip(str(reason))
+
+
+#: How much faster than real time it goes over real transports, at both ends.
+SPEED = 2.0
+#: Drivers by the transport that fits their instrument.
+ON_TCP = (
+    "instron", "keithley", "load_cell_transmitter", "maccor", "memmert", "neware", "plc_press",
+    "rmc75e", "scpi_switch",
+)  # fmt: skip
+ON_SERIAL = (
+    "alicat", "eurotherm", "julabo", "keller", "loadstar", "mark10", "mark10_stand", "palmsens"
+)  # fmt: skip
+ON_VISA = ("instron", "keithley", "scpi_switch")
+
+
+def test_every_driver_has_its_transport() -> None:
+    assert {*ON_TCP, *ON_SERIAL, *ON_VISA, BY_HAND} == set(BENCHES)
+
+
+def served(driver: str, form: str, *, ptys: bool = False) -> Via:
+    """Serve an emulator on this machine; ``form`` makes its address of host and port, or path."""
+
+    @asynccontextmanager
+    async def via(device: Emulator) -> AsyncIterator[Callable[[], Awaitable[Stream]]]:
+        kind = load_driver(driver)
+        async with serve([device], ptys=ptys) as addresses:
+            at = urlsplit(addresses[device.name][0])
+            path = addresses[device.name][-1]
+            address = form.format(host=at.hostname, port=at.port, path=path)
+
+            async def connect() -> Stream:
+                return await open_stream(address, kind.serial, kind.tcp_port)
+
+            yield connect
+
+    return via
+
+
+def work_over(drivers: Sequence[str], folder: Path, form: str, *, ptys: bool = False) -> None:
+    """Put each driver through its work at the same time; all failures are told."""
+    (check,) = (each for each in checks_for("gauge") if str(each) == "works_and_is_quiet")
+
+    async def one(driver: str) -> None:
+        options = list(BENCHES[driver].values())[-1]
+        subject = subject_of(driver, options, folder, served(driver, form, ptys=ptys))
+        try:
+            await check.carry_out(subject)
+        except Exception as error:
+            error.add_note(f"driver {driver}")
+            raise
+
+    async def main() -> None:
+        found = await asyncio.gather(*(one(each) for each in drivers), return_exceptions=True)
+        if faults := [each for each in found if isinstance(each, Exception)]:
+            raise ExceptionGroup("drivers that do not work over this transport", faults)
+
+    run(main(), virtual=True, speed=SPEED)
+
+
+def test_over_tcp(tmp_path: Path) -> None:
+    work_over(ON_TCP, tmp_path, "tcp://{host}:{port}")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_over_serial_ports(tmp_path: Path) -> None:
+    work_over(ON_SERIAL, tmp_path, "{path}", ptys=True)
+
+
+def test_over_visa(tmp_path: Path) -> None:
+    work_over(ON_VISA, tmp_path, "visa:TCPIP::{host}::{port}::SOCKET")

@@ -47,6 +47,14 @@ async def work(session: Session) -> None:
 
 
 @check()
+async def works_and_is_quiet(subject: Subject) -> None:
+    """It connects, does a little of its work, is quiet, and goes."""
+    async with subject.session() as session:
+        await work(session)
+        await require_quiet(session)
+
+
+@check()
 async def safe_when_connecting_fails(subject: Subject) -> None:
     """Whatever goes wrong while connecting is an InstrumentError, and energises nothing."""
 

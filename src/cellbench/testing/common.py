@@ -30,8 +30,8 @@ _ROLES: dict[str, tuple[Any, type[Any]]] = {
 }
 #: A force that changes by less than this part of the press's capacity is the same.
 SAME_FORCE = 0.02
-_LOOKS_S = 30.0
-_STEADY_LOOKS = 6
+_LOOKS_S = 10.0
+_STEADY_LOOKS = 5
 
 
 @check()
