@@ -74,7 +74,7 @@ async def safe_when_work_fails(subject: Subject) -> None:
 async def safe_when_cancelled(subject: Subject) -> None:
     """Cancelled at each await, it is quiet: the cell off, the force held."""
     awaits = await _cancelled_at(subject, None)
-    for await_ in range(1, awaits + 1, subject.amounts.stride):
+    for await_ in range(1, awaits + 1):
         await _cancelled_at(subject, await_)
 
 

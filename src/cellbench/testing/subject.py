@@ -55,7 +55,7 @@ class Amounts:
         frequencies_Hz: Highest and lowest of a spectrum.
         force_fraction: Largest force, as a fraction of the press's capacity.
         exactness: Deviation from the truth that is no fault, as a fraction.
-        stride: Of all the moments at which something can go wrong, each so many-th is tried.
+        stride: Of all messages at which the line can fail, each so many-th is tried.
     """
 
     rest_V: float = 1.0
