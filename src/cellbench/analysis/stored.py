@@ -52,11 +52,19 @@ def environment(reader: RunReader) -> dict[str, Any]:
     return content
 
 
+def channel_names(surroundings: Mapping[str, Any]) -> list[str]:
+    """Names of the instruments that measured the cell's voltage and current."""
+    one: str = surroundings.get("roles", {}).get("channel", "")
+    several: list[str] = surroundings.get("channels", [])
+    return several or [one]
+
+
 def stored_dataset(reader: RunReader, card: CellCard) -> Dataset:
     """Return a run's data, seen through a cell card (the run's own, or a corrected one)."""
-    roles: Mapping[str, str] = environment(reader)["roles"]
+    surroundings = environment(reader)
+    roles: Mapping[str, str] = surroundings["roles"]
     paths = {step_id: path for step_id, (path, _) in reader.steps.items()}
-    channel = reader.samples(roles.get("channel", ""))
+    channel = reader.samples(*channel_names(surroundings))
     step_ids, times_s = channel["step"].astype(int).tolist(), channel["time_s"].tolist()
     last_s = {
         paths.get(step_id, ""): time_s for step_id, time_s in zip(step_ids, times_s, strict=True)
