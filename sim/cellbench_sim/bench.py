@@ -62,8 +62,8 @@ class SimulatedBench:
         instruments: Entries of a bench file by name, each with its ``driver``; the emulators of
             those replace the usual four, and the arguments about these have no effect.
         wiring: Of the cell to several of those instruments, by the cell's name: ``cycling``,
-            ``impedance`` and ``changeover`` (``operator``, or the name of a switch). Their leads are
-            off the cell at first; without a wiring they are always on it.
+            ``impedance`` and ``changeover`` (``operator``, or the name of a switch). Their leads
+            are off the cell at first; without a wiring they are always on it.
         potentiostat: Kind of potentiostat, a key of `PROFILES`.
         fixture: What holds the stack, a key of `FIXTURES`: a servo press or a spring up to 5 kN,
             a screw jig of constant gap up to 25 kN, a laboratory press from 2 to 147 kN.

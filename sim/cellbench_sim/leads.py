@@ -18,7 +18,7 @@ from cellbench_sim.physics.model import Demand
 _OPEN_WIRE_OHM = 1e12
 
 
-class TwoSources(RuntimeError):  # noqa: N818 (what it says is the error)
+class TwoSources(RuntimeError):
     """Two instruments drive one cell."""
 
 

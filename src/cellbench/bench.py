@@ -283,21 +283,21 @@ def declared(file: BenchFile, *, simulated: bool, beside: Path | None = None) ->
 
 def _cast(bench: Bench, file: BenchFile, players: Sequence[tuple[str, Instrument]]) -> None:
     """Give instruments their roles, and wire those that share a cell."""
+    by_name = {instrument.name: instrument for _, instrument in players}
+    for cell, wiring in file.wiring.items():
+        _wire(bench, f"{bench.name}, wiring of {cell}", cell, wiring, by_name)
     shared = {name for wiring in file.wiring.values() for name in wiring.names}
     for role, instrument in players:
         if role in {"channel", "switch"} and instrument.name in shared:
             continue
         if role == "switch":
             raise InputError(f"{bench.name}: no wiring says what goes through {instrument.name}")
-        if getattr(bench, role) is not None or (role == "channel" and file.wiring):
+        if getattr(bench, role) is not None:
             cure = '; name both under "wiring" if they share a cell' if role == "channel" else ""
             raise InputError(
                 f"{bench.name}: {instrument.name} is a second {role}; a bench has one of each{cure}"
             )
         setattr(bench, role, instrument)
-    by_name = {instrument.name: instrument for _, instrument in players}
-    for cell, wiring in file.wiring.items():
-        _wire(bench, f"{bench.name}, wiring of {cell}", cell, wiring, by_name)
 
 
 def _wire(

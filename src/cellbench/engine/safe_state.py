@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from cellbench.bench import Bench
 from cellbench.engine.trips import SafeState
-from cellbench.instruments.readings import Outcome, PressState
 from cellbench.instruments.changeover import ThroughSwitch
+from cellbench.instruments.readings import Outcome, PressState
 from cellbench.instruments.roles import Instrument, Press
 
 #: Deadline of each instrument on its way to quiet. A potentiostat may have to finish a period of

@@ -15,7 +15,7 @@ from cellbench.engine.view import StepView
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
 from cellbench.instruments.techniques import ConstantVoltage, Sweep
-from cellbench.instruments.wired import handover_s, serving
+from cellbench.instruments.wired import handover_s, serving, take
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.program import AnyStep, ChannelStep, EisStep
 
@@ -102,6 +102,8 @@ class Technique:
         if step.from_rest:
             step = self._step = await self._at_rest(step)
         while True:
+            # Before its time is taken: other instruments may have had the cell meanwhile.
+            await take(self._runner.bench.channel, step.technique)
             duration_s, last = self._next_segment()
             if duration_s > _SLIVER * step.technique.interval_s:
                 await self._segment(duration_s)

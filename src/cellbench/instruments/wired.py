@@ -101,6 +101,15 @@ class WiredChannel:
         found = {each.name: objection(technique, each.capabilities) for each in self.instruments}
         return found if all(found.values()) else {}
 
+    async def take(self, technique: Technique) -> None:
+        """Give the cell to the instrument for a technique, where it is not there already.
+
+        Raises:
+            InstrumentError: The handover failed or was not confirmed, and nothing was energised.
+        """
+        async with self.changeover.lock:
+            await self._taken(technique)
+
     def run(
         self, technique: Technique, limits: ElectricalLimits
     ) -> AbstractAsyncContextManager[Running]:
@@ -117,11 +126,15 @@ class WiredChannel:
         self, technique: Technique, limits: ElectricalLimits
     ) -> AsyncIterator[Running]:
         async with self.changeover.lock:
-            instrument = self.serving(technique)
-            if self.changeover.holder != instrument.name:
-                await self._hand_over(instrument.name)
+            instrument = await self._taken(technique)
             async with instrument.run(technique, limits) as running:
                 yield running
+
+    async def _taken(self, technique: Technique) -> Channel:
+        instrument = self.serving(technique)
+        if self.changeover.holder != instrument.name:
+            await self._hand_over(instrument.name)
+        return instrument
 
     async def _hand_over(self, instrument: str) -> None:
         changeover, now = self.changeover, asyncio.get_running_loop().time
@@ -186,8 +199,14 @@ class WiredChannel:
 
 
 def serving(channel: Channel, technique: Technique) -> Channel:
-    """Return the instrument that runs a technique: the channel itself, or one that it is made of."""
+    """Return the instrument that runs a technique: the channel itself, or one of its parts."""
     return channel.serving(technique) if isinstance(channel, WiredChannel) else channel
+
+
+async def take(channel: Channel | None, technique: Technique) -> None:
+    """See that the instrument for a technique has the cell; raises like `WiredChannel.take`."""
+    if isinstance(channel, WiredChannel):
+        await channel.take(technique)
 
 
 def handover_s(channel: Channel) -> float:

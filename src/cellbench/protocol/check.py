@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from cellbench.places import WITHIN, any_pass, is_within
 from cellbench.instruments.wired import WiredChannel
+from cellbench.places import WITHIN, any_pass, is_within
 from cellbench.protocol.abilities import (
     BenchLike,
     able_for,
