@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.capabilities import FixtureKind
@@ -34,7 +34,8 @@ from cellbench.instruments.wired import WiredChannel
 from cellbench.protocol.source import SourceNode
 from cellbench.protocol.validation import validate
 from cellbench.quantities import parse
-from cellbench.transport import Stream, pipe
+from cellbench.transport import SerialSettings, Stream, pipe
+from cellbench.transport.ownership import Ownership
 
 #: What holds the stack where nothing is said: a small servo press.
 DEFAULT_FIXTURE: FixtureKind = "servo"
@@ -47,8 +48,36 @@ SIMULATED = "simulated"
 BY_OPERATOR = "operator"
 
 
+class SerialEntry(BaseModel):
+    """How a serial port is set where that differs from the driver's manual."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    baudrate: PositiveInt | None = None
+    bytesize: Literal[7, 8] | None = None
+    parity: Literal["N", "E", "O"] | None = None
+    stopbits: Literal[1, 2] | None = None
+    xonxoff: bool | None = None
+    rtscts: bool | None = None
+
+    @field_validator("bytesize", "stopbits", mode="before")
+    @classmethod
+    def _number(cls, written: object) -> object:
+        return int(written) if isinstance(written, str) and written.isdigit() else written
+
+    @field_validator("parity", mode="before")
+    @classmethod
+    def _initial(cls, written: object) -> object:
+        words = {"none": "N", "even": "E", "odd": "O"}
+        return words.get(written.lower(), written.upper()) if isinstance(written, str) else written
+
+    def over(self, settings: SerialSettings) -> SerialSettings:
+        """Return settings with what is written here in their place."""
+        return replace(settings, **self.model_dump(exclude_none=True))
+
+
 class InstrumentEntry(BaseModel):
-    """One instrument of a bench file; keys beyond driver and port are the driver's own options.
+    """One instrument of a bench file; keys that are not known here are the driver's own options.
 
     Its port is ``none`` where a person works it, ``simulated`` where the simulated bench plays it.
     """
@@ -57,6 +86,19 @@ class InstrumentEntry(BaseModel):
 
     driver: str
     port: str
+    serial: SerialEntry | None = None
+
+    def serial_settings(self, usual: SerialSettings | None) -> SerialSettings | None:
+        """Return the settings of its serial port: the driver's, with what is written here.
+
+        Raises:
+            InputError: Settings are written, but the instrument has no serial port.
+        """
+        if self.serial is None:
+            return usual
+        if usual is None:
+            raise InputError(f'"serial:" is written, but {self.driver} has no serial port')
+        return self.serial.over(usual)
 
     @property
     def is_simulated(self) -> bool:
@@ -147,6 +189,7 @@ class Bench:
     switch: ThroughSwitch | None = None
     fixture: Fixture | None = None
     identities: dict[str, Identity] = field(default_factory=dict)
+    ownership: Ownership | None = None
 
     def channels(self) -> list[Channel]:
         """All that can energise the cell: one, or those that it is wired to."""

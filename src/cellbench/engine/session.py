@@ -13,6 +13,7 @@ from pathlib import Path
 from cellbench import __version__
 from cellbench.bench import (
     DEFAULT_FIXTURE,
+    NO_PORT,
     ROLES,
     Bench,
     BenchFile,
@@ -26,12 +27,13 @@ from cellbench.bench import (
 )
 from cellbench.cell import CellCard
 from cellbench.errors import InputError
-from cellbench.instruments.registry import Driver
+from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
 from cellbench.protocol.source import Document, document_of, load, read_document
 from cellbench.transport import Stream
+from cellbench.transport.ownership import Ownership
 
 #: Packages whose versions are kept with each run: those that can change what is measured or meant.
 _PACKAGES = ("numpy", "scipy", "pint", "pydantic", "pymodbus", "pyserial", "pyvisa", "pyvisa-py")
@@ -67,11 +69,12 @@ class Session:
     async def bench(self, operator: Operator | None) -> AsyncIterator[Bench]:
         """Connect the instruments; ``operator`` answers prompts where the bench has nobody."""
         async with AsyncExitStack() as stack:
+            ownership = stack.enter_context(owned(self.file, "a run", beside=self.beside))
             if self.simulator is not None:
                 await stack.enter_async_context(self.simulator)
                 simulator = self.simulator
                 operator = simulator.attended(operator) if operator else simulator.operator
-            yield await stack.enter_async_context(
+            bench = await stack.enter_async_context(
                 connected(
                     self.file,
                     self._open_stream,
@@ -80,16 +83,11 @@ class Session:
                     beside=self.beside,
                 )
             )
+            bench.ownership = ownership
+            yield bench
 
     async def _open_stream(self, name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
-        if entry.is_simulated:
-            if self.simulator is None:
-                raise InputError(f'{name}: "{entry.port}" exists on the simulated bench only')
-            return self.simulator.connect(name)
-        # Serial and VISA libraries wait for the first bench that has such a port.
-        from cellbench.transport.address import open_stream  # noqa: PLC0415
-
-        return await open_stream(entry.port, driver.serial, driver.tcp_port)
+        return await open_instrument(name, entry, driver, self.simulator)
 
     def documents(self, bench: Bench) -> dict[str, str]:
         """Return what is kept verbatim with the run, and the surroundings as JSON."""
@@ -114,6 +112,68 @@ class Session:
             "bench": self.bench_text,
             "environment": json.dumps(surroundings, indent=2),
         }
+
+
+async def open_instrument(
+    name: str, entry: InstrumentEntry, driver: Driver, simulator: SimulatedBench | None
+) -> Stream:
+    """Connect to one instrument of a bench file, wherever it is.
+
+    Raises:
+        InputError: Its entry cannot be carried out.
+        InstrumentError: It cannot be reached.
+    """
+    if entry.is_simulated:
+        if simulator is None:
+            raise InputError(f'{name}: "{entry.port}" exists on the simulated bench only')
+        return simulator.connect(name)
+    # Serial and VISA libraries wait for the first bench that has such a port.
+    from cellbench.transport.address import open_stream  # noqa: PLC0415
+
+    settings = entry.serial_settings(driver.serial)
+    return await open_stream(entry.port, settings, driver.tcp_port)
+
+
+def owned(
+    file: BenchFile, purpose: str, *, only: str | None = None, beside: Path | None = None
+) -> Ownership:
+    """Take the instruments of a bench file into possession; simulated ones are nobody else's.
+
+    Args:
+        file: The bench file.
+        purpose: What for, told to whoever else wants one.
+        only: The one instrument that is wanted, by default all of them.
+        beside: Directory of the bench file.
+
+    Raises:
+        InstrumentError: Another process has one of them.
+    """
+    ownership = Ownership(purpose)
+    try:
+        for name, entry in file.instruments.items():
+            if not entry.is_simulated and entry.port != NO_PORT and only in {None, name}:
+                from cellbench.transport.address import place_of  # noqa: PLC0415 - as above
+
+                driver = load_driver(entry.driver, beside)
+                place = place_of(entry.port, driver.tcp_port)
+                ownership.take(name, place + part_of(entry, driver, place))
+    except BaseException:
+        ownership.release()
+        raise
+    return ownership
+
+
+def part_of(entry: InstrumentEntry, driver: Driver, place: str) -> str:
+    """Which part of what is reached at a place an instrument is, empty for all of it.
+
+    A cycler has many channels behind one address, a gateway many units: each has its own owner. A
+    serial port can be opened once only.
+    """
+    if place.startswith("serial"):
+        return ""
+    options = {key.lower(): str(value) for key, value in entry.options.items()}
+    channel = f", channel {options.get('channel', '')}" if driver.role == "channel" else ""
+    return f"{channel}, unit {options.get('unit', '1')}"
 
 
 def roles(bench: Bench) -> dict[str, str]:
@@ -151,7 +211,7 @@ def prepare(
     card, card_text = load_card(protocol, cell)
     program = load_protocol(protocol, card, parse_settings(sets))
     if bench is not None:
-        document = _bench_document(bench)
+        document = bench_document(bench)
         file = parse_bench(load(document))
         if file.is_simulated:
             entries = {
@@ -174,7 +234,7 @@ def prepare(
     return Session(program, card_text, file, text, simulator, seed)
 
 
-def _bench_document(bench: Path) -> Document:
+def bench_document(bench: Path) -> Document:
     """What a bench file says, or one of those that ship with the simulated bench."""
     shipped = simulated_benches()
     if str(bench) in shipped and not bench.exists():
