@@ -211,6 +211,32 @@ def test_an_instrument_that_does_not_show_open_circuit_is_disconnected(run: Runn
     assert_on_nothing(ran)
 
 
+def test_a_cycler_that_falls_silent_cannot_keep_the_cell(run: Runner) -> None:
+    opened_s: list[float] = []
+
+    async def freeze(simulator: Any, _bench: Any, conductor: Any) -> None:
+        switch = simulator.instruments["multiplexer"]
+        connect = switch.on_change
+
+        def note(closed: frozenset[str]) -> None:
+            opened_s.append(conductor.journal.now_s)
+            connect(closed)
+
+        switch.on_change = note
+        await first(conductor, "step started", 2)
+        await asyncio.sleep(60)
+        simulator.instruments[CYCLER].line.silent = True
+
+    ran = run(HEAD + PRESS + CURRENT, bench=SWITCH, disturb=freeze)
+    assert ran.end.exit_code == 3
+    confirmed = {each.instrument: each.confirmed for each in ran.end.outcomes}
+    assert [name for name, each in confirmed.items() if not each] == [CYCLER]
+    assert not any(leads.connected for leads in ran.simulator.leads.values())
+    assert ran.simulator.world.terminals()[1] == 0
+    (begun,) = [each for each in ran.reader.journal if "to the safe state" in each.text]
+    assert opened_s[-1] - begun.time_s < 6
+
+
 Answer = Callable[..., Awaitable[str]]
 
 
