@@ -42,6 +42,10 @@ from cellbench_sim.world import World
 #: Options of a bench file by driver; several sets where instruments differ that much.
 BENCHES: dict[str, dict[str, dict[str, Any]]] = {
     "alicat": {"": {"piston area": "20 cm2", "capacity": "1 kN", "efficiency": 0.97}},
+    "biologic": {
+        "VMP3": {"host": "USB0", "model": "VMP3", "current max": "400 mA"},
+        "SP-300": {"host": "192.0.2.4", "model": "SP-300", "f max": "1 MHz"},
+    },
     "eurotherm": {"": {}},
     "instron": {
         "": {"capacity": "5 kN"},
@@ -209,8 +213,6 @@ def test_conformance(driver: str, each: str, check: Check, tmp_path: Path) -> No
         pytest.skip(str(reason))
 
 
-#: How much faster than real time it goes over real transports, at both ends.
-SPEED = 2.0
 #: Drivers by the transport that fits their instrument.
 ON_TCP = (
     "instron", "keithley", "load_cell_transmitter", "maccor", "memmert", "neware", "plc_press",
@@ -220,10 +222,11 @@ ON_SERIAL = (
     "alicat", "eurotherm", "julabo", "keller", "loadstar", "mark10", "mark10_stand", "palmsens"
 )  # fmt: skip
 ON_VISA = ("instron", "keithley", "scpi_switch")
+BY_LIBRARY = "biologic"
 
 
 def test_every_driver_has_its_transport() -> None:
-    assert {*ON_TCP, *ON_SERIAL, *ON_VISA, BY_HAND} == set(BENCHES)
+    assert {*ON_TCP, *ON_SERIAL, *ON_VISA, BY_HAND, BY_LIBRARY} == set(BENCHES)
 
 
 def served(driver: str, form: str, *, ptys: bool = False) -> Via:
@@ -246,7 +249,7 @@ def served(driver: str, form: str, *, ptys: bool = False) -> Via:
 
 
 def work_over(drivers: Sequence[str], folder: Path, form: str, *, ptys: bool = False) -> None:
-    """Put each driver through its work at the same time; all failures are told."""
+    """Put each driver through its work at the same time, in real time; all failures are told."""
     (check,) = (each for each in checks_for("gauge") if str(each) == "works_and_is_quiet")
 
     async def one(driver: str) -> None:
@@ -263,7 +266,7 @@ def work_over(drivers: Sequence[str], folder: Path, form: str, *, ptys: bool = F
         if faults := [each for each in found if isinstance(each, Exception)]:
             raise ExceptionGroup("drivers that do not work over this transport", faults)
 
-    run(main(), virtual=True, speed=SPEED)
+    run(main())
 
 
 def test_over_tcp(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from cellbench.errors import InstrumentError
 from cellbench.instruments.techniques import ConstantCurrent
 from cellbench.testing.checks import NonConformance, check, demand
-from cellbench.testing.common import require_honest_quiet, require_quiet
+from cellbench.testing.common import require_confirmed, require_honest_quiet, require_quiet
 from cellbench.testing.faults import Fault
 from cellbench.testing.subject import Session, Subject
 
@@ -51,7 +51,7 @@ async def works_and_is_quiet(subject: Subject) -> None:
     """It connects, does a little of its work, is quiet, and goes."""
     async with subject.session() as session:
         await work(session)
-        await require_quiet(session)
+        await require_confirmed(session)
 
 
 @check()

@@ -16,7 +16,7 @@ from cellbench.instruments.capabilities import (
     SwitchCapabilities,
 )
 from cellbench.instruments.readings import Identity, Outcome
-from cellbench.instruments.roles import ByHand, Chamber, Channel, Gauge, Press, Switch
+from cellbench.instruments.roles import Chamber, Channel, Gauge, Press, Switch
 from cellbench.testing.checks import NonConformance, NotApplicable, check, demand
 from cellbench.testing.subject import Session, Subject
 from cellbench.transport import SerialSettings, pipe
@@ -186,8 +186,8 @@ async def closing_is_final(subject: Subject) -> None:
 
 
 def _require_wire(session: Session) -> None:
-    if isinstance(session.driver, ByHand):
-        raise NotApplicable("a person works it: there is no wire")
+    if session.line.sent == 0:
+        raise NotApplicable("no byte goes to it: a person works it, or a library")
 
 
 async def _quiet(session: Session) -> Outcome:
@@ -205,9 +205,14 @@ async def _quiet(session: Session) -> Outcome:
 
 async def require_quiet(session: Session) -> None:
     """Bring it to its quiet state, which has to be confirmed, and true."""
+    await require_confirmed(session)
+    await require_safe(session)
+
+
+async def require_confirmed(session: Session) -> None:
+    """Bring it to its quiet state, which has to be confirmed."""
     outcome = await _quiet(session)
     demand(outcome.confirmed, f'quiet is not confirmed: "{outcome.state}"')
-    await require_safe(session)
 
 
 async def require_honest_quiet(session: Session) -> None:

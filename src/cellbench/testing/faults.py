@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from enum import Enum
+from typing import Any
 
 from cellbench.errors import TransportClosed
 from cellbench.transport import Stream
@@ -39,6 +40,12 @@ class FaultyLine(Stream):
         self._due: tuple[int, Fault] | None = None
         self._garbling = False
         self._forwarding = asyncio.ensure_future(self._forward())
+
+    def __getattr__(self, name: str) -> Any:
+        """What the stream around which it is carries besides bytes: a vendor's library."""
+        if name == "_inner":
+            raise AttributeError(name)
+        return getattr(self._inner, name)
 
     def break_at(self, message: int, fault: Fault) -> None:
         """Fail with the given message (counted from 1) and what answers it.
