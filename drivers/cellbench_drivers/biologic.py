@@ -15,6 +15,8 @@ Never verified on hardware: packing of structures, unit of the scan rate of ``cv
 that has stopped measures the open circuit, and the times of a chain. The first rows of a sweep are
 checked against its rate. Standard boards only measure up to some 0.4 A: see the option
 ``current max``. The MTZ-35 has no public interface.
+
+Sources: the guide of the OEM library, and public programs that use it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Requests end in a carriage return, replies in a line feed. An empty request is answered ``A`` and
 ends a stream of readings. Values come in the unit that the digitiser is set to; its pounds and
 kilograms are forces.
+
+Source: the PyPI package ``loadstar-sensors-interface``. Never verified on a digitiser: its
+resolution, and how long a tare takes.
 """
 
 from __future__ import annotations

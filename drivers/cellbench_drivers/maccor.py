@@ -9,6 +9,8 @@ whose files only the binary MacNet transfers, in a format that is not public.
 Never verified on hardware: whether test names must be new in direct mode, the sign of currents (it
 is taken from the mode where that says charge or discharge), and how results are worded in JSON.
 Rest is a channel that nothing was started on: the JSON form of direct mode's own rest has failed.
+
+Source: the PyPI package ``pymacnet``, and Maccor's help on MacNet that comes with it.
 """
 
 from __future__ import annotations

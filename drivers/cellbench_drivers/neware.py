@@ -9,6 +9,9 @@ Never verified on hardware: whether the protection's lower current is signed, wh
 ``Cycle_Count`` counts the first cycle, whether the log of a stopped or protected test ends in code
 100001, and how soon after its start a test appears in ``inquiredf``. The units of current differ
 between installations: cross-check them with a known resistor.
+
+Sources: the PyPI packages ``aurora-neware``, which runs real testers, and ``aurora-unicycler``;
+notes on version 1.19 of the API.
 """
 
 from __future__ import annotations

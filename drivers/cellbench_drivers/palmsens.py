@@ -3,6 +3,10 @@
 A technique becomes a script that runs on the instrument, with its cut-offs and limits in it; the
 host only reads what the script prints. The instrument has no watchdog, and a runtime error leaves
 the cell on: after each end that was not clean a script that opens the cell is run and checked.
+
+Sources: the MethodSCRIPT manual 1.8, the communication protocols of EmStat4 (1.3), EmStat Pico
+(1.6) and Nexus, the vendor's examples and SDK. Never verified on an instrument: what
+``capabilities`` calls unverified, and whether amplitudes are rms or peak.
 """
 
 from __future__ import annotations

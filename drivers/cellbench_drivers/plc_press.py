@@ -10,6 +10,9 @@ word order the options give:
 
 A command is taken on the write of its register, with the parameters written before it. When the
 heartbeat register has not changed for the host timeout, the PLC holds and then unloads.
+
+Source: cellbench's own map, as there is none that presses share. Never verified on a PLC: all of
+it, each installation's registers, bits and commands included.
 """
 
 from __future__ import annotations
