@@ -41,7 +41,7 @@ async def make_safe(bench: Bench, target: SafeState) -> Sequence[Outcome]:
     channel, press = bench.channel, bench.press
     quiets = {
         instrument.name: asyncio.create_task(
-            _attempt(
+            attempt(
                 instrument,
                 "quiet",
                 instrument.quiet,
@@ -56,7 +56,7 @@ async def make_safe(bench: Bench, target: SafeState) -> Sequence[Outcome]:
         before = [quiets[each.name] for each in (channel, press) if each is not None]
         await asyncio.wait(before, timeout=CURRENT_OFF_DEADLINE_S)
         release = asyncio.create_task(
-            _attempt(press, "released", lambda: _release(press), RELEASE_DEADLINE_S)
+            attempt(press, "released", lambda: _release(press), RELEASE_DEADLINE_S)
         )
     outcomes = [await task for task in quiets.values()]
     return outcomes if release is None else [*outcomes, await release]
@@ -75,9 +75,10 @@ async def to_the_end(work: Coroutine[Any, Any, T], say: Callable[[str], None]) -
     return task.result()
 
 
-async def _attempt(
+async def attempt(
     instrument: Instrument, state: str, action: Callable[[], Awaitable[Outcome]], deadline_s: float
 ) -> Outcome:
+    """Act within a deadline; a failure is an outcome that is unknown, and no exception."""
     try:
         async with asyncio.timeout(deadline_s):
             return await action()

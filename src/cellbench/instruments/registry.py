@@ -37,6 +37,28 @@ class Driver(Protocol):
         """Build a driver; raises InputError for an option that it does not know."""
 
 
+def drivers_for_usb(described: str) -> list[str]:
+    """Names of the drivers whose instruments announce themselves so on USB.
+
+    A driver class may have ``usb``: words of names, or ids such as ``0483:A1AD``.
+    """
+    text = described.lower()
+    return [
+        name
+        for name in driver_names()
+        if any(mark.lower() in text for mark in getattr(load_driver(name), "usb", ()))
+    ]
+
+
+def tcp_ports() -> dict[int, list[str]]:
+    """TCP ports on which instruments listen by default, with the names of their drivers."""
+    found: dict[int, list[str]] = {}
+    for name in driver_names():
+        if (port := load_driver(name).tcp_port) is not None:
+            found.setdefault(port, []).append(name)
+    return found
+
+
 def driver_names() -> list[str]:
     """Names of the installed drivers, in order."""
     return sorted(point.name for point in entry_points(group="cellbench.drivers"))

@@ -128,7 +128,7 @@ def _visa_place(resource: str) -> str:
         named = matched[1]
         return _serial_place(f"COM{named}" if named.isdigit() else named)
     # Behind a Prologix adapter there is one instrument: the adapter stands for it.
-    return f"visa {_visa_canonical(resource.split()[0])}"
+    return f"visa {_visa_canonical(resource.split(maxsplit=1)[0])}"
 
 
 def _visa_canonical(resource: str) -> str:
