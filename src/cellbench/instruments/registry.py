@@ -26,6 +26,9 @@ class Driver(Protocol):
         summary: One line for ``cellbench drivers``: the instruments that it speaks to.
         serial: Settings of its serial port, None where it has none.
         tcp_port: The TCP port that it listens on by default, None where it has none.
+
+    A driver may also have ``usb``: words or ids (``0483:A1AD``) of which one stands in what its
+    instruments say of themselves on USB; ``cellbench bench scan`` then suggests it.
     """
 
     role: ClassVar[str]
@@ -35,28 +38,6 @@ class Driver(Protocol):
 
     def __call__(self, name: str, stream: Stream, options: Mapping[str, Any]) -> Instrument:
         """Build a driver; raises InputError for an option that it does not know."""
-
-
-def drivers_for_usb(described: str) -> list[str]:
-    """Names of the drivers whose instruments announce themselves so on USB.
-
-    A driver class may have ``usb``: words of names, or ids such as ``0483:A1AD``.
-    """
-    text = described.lower()
-    return [
-        name
-        for name in driver_names()
-        if any(mark.lower() in text for mark in getattr(load_driver(name), "usb", ()))
-    ]
-
-
-def tcp_ports() -> dict[int, list[str]]:
-    """TCP ports on which instruments listen by default, with the names of their drivers."""
-    found: dict[int, list[str]] = {}
-    for name in driver_names():
-        if (port := load_driver(name).tcp_port) is not None:
-            found.setdefault(port, []).append(name)
-    return found
 
 
 def driver_names() -> list[str]:

@@ -1,11 +1,11 @@
 """A VISA session as a byte stream: pyvisa in one worker thread.
 
-Byte-oriented resources (TCPIP SOCKET, ASRL) are read all the time. Message-based ones (GPIB, VXI-11,
-USB) are read only while somebody waits for an answer: an instrument that is addressed to talk and
-has nothing to say enters an error (SCPI -420). A VISA read that times out loses what it had read so
-far, so that the worker asks for single bytes where that can happen. pyvisa-py does not tell that
-the other end of a socket closed, it is only silent: where there is a choice, a ``tcp://`` address
-is better.
+Byte-oriented resources (TCPIP SOCKET, ASRL) are read all the time. Message-based ones (GPIB,
+VXI-11, USB) are read only while somebody waits for an answer: an instrument that is addressed to
+talk and has nothing to say enters an error (SCPI -420). A VISA read that times out loses what it
+had read so far, so that the worker asks for single bytes where that can happen. pyvisa-py does not
+tell that the other end of a socket closed, it is only silent: where there is a choice, a ``tcp://``
+address is better.
 
 An instrument behind a Prologix adapter is written as the adapter's resource, a blank, and its own.
 pyvisa-py knows the adapter by its board number and cannot keep apart the answers of two instruments
@@ -233,11 +233,11 @@ def _open(
         opened = _open_resource(manager, resource)
         if adapter is None:  # an adapter's instrument takes its settings from the adapter
             _set(opened, settings)
-        return opened, adapter
     except BaseException:
         if adapter is not None:
             adapter.close()
         raise
+    return opened, adapter
 
 
 def _open_adapter(manager: pyvisa.ResourceManager, name: str) -> MessageBasedResource:

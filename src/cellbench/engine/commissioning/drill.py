@@ -141,7 +141,9 @@ async def drill(
     name: str,
     current_A: float,
     voltage_max_V: float,
-    report: Callable[[Trial], None] = lambda _: None,
+    *,
+    report: Callable[[Trial], None],
+    say: Callable[[str], None],
 ) -> Drilled:
     """Trip every limit of a channel once; the channel is quiet when this returns.
 
@@ -151,6 +153,7 @@ async def drill(
         current_A: The test current.
         voltage_max_V: Largest voltage that the dummy cell is to see, either sign.
         report: Told of each trial as it is over.
+        say: Told what becomes of the channel when the drill is broken off.
 
     Raises:
         InputError: There is no such channel, or the current is no use on this dummy cell.
@@ -160,7 +163,7 @@ async def drill(
         raise InputError(f"{name} drives no cell; a drill is for: {_names(installation)}")
     with installation.owned("bench drill", only=name):
         async with installation.switched_on():
-            return await _Drill(installation, name, current_A, voltage_max_V, report).run()
+            return await _Drill(installation, name, current_A, voltage_max_V, report, say).run()
 
 
 def _names(installation: Installation) -> str:
@@ -175,12 +178,14 @@ class _Drill:
         current_A: float,
         voltage_max_V: float,
         report: Callable[[Trial], None],
+        say: Callable[[str], None],
     ) -> None:
         self._installation = installation
         self._name = name
         self._current_A = current_A
         self._voltage_max_V = voltage_max_V
         self._report = report
+        self._say = say
         self._trials: list[Trial] = []
         self._dummy: Dummy | None = None
         self._now = asyncio.get_running_loop().time
@@ -198,9 +203,11 @@ class _Drill:
         """Carry out trials, and leave the channel quiet whatever becomes of them."""
         try:
             await trials
-        finally:
-            outcome = await to_the_end(self._quiet(channel), lambda _: None)
-        return outcome
+        except BaseException:
+            state, off = await to_the_end(self._quiet(channel), self._say)
+            self._say(f"{self._name}: {state}: {'confirmed' if off else 'NOT CONFIRMED'}")
+            raise
+        return await to_the_end(self._quiet(channel), self._say)
 
     async def _quiet(self, channel: Channel) -> tuple[str, bool]:
         outcome = await attempt(channel, "quiet", channel.quiet, CHANNEL_DEADLINE_S)
@@ -415,7 +422,7 @@ class _Drill:
                 await self._hang_up(technique, self._wide(channel))
                 await asyncio.sleep(technique.duration_s + SILENCE_MARGIN_S)
             finally:
-                found, left = await to_the_end(self._come_back(), lambda _: None)
+                found, left = await to_the_end(self._come_back(), self._say)
         except CellbenchError as error:
             self._add(Trial(what, False, str(error)))
             return str(error), False

@@ -137,7 +137,7 @@ def install(
     if not file.is_simulated:
         if sim_cell is not None or fixture is not None:
             raise InputError(
-                f"{file.bench} has real instruments: --sim-cell and --fixture are for simulated ones"
+                f"{file.bench} has real instruments: --sim-cell and --fixture are for others"
             )
         return Installation(file, beside=bench.parent)
     entries = {
