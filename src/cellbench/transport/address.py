@@ -70,6 +70,24 @@ async def open_stream(
         raise InstrumentError(address, f"cannot be opened: {error}") from error
 
 
+def check_address(
+    address: str, serial: SerialSettings | None = None, tcp_port: int | None = None
+) -> None:
+    """Check how an address is written, without looking for what is there; arguments as above.
+
+    Raises:
+        InputError: It is no address, or lacks a port or settings.
+    """
+    if _USB.fullmatch(address) or _SERIAL.fullmatch(address):
+        if serial is None:
+            raise InputError(f'"{address}" is a serial port, but this instrument has none')
+    elif matched := _VISA.fullmatch(address):
+        for resource in matched[2].split():
+            _visa_canonical(resource)
+    else:
+        host_and_port(address, tcp_port)
+
+
 def host_and_port(address: str, tcp_port: int | None) -> tuple[str, int]:
     """Split a TCP address; ``tcp_port`` is its port where it gives none.
 
