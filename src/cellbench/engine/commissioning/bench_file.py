@@ -55,9 +55,6 @@ def check_instrument(name: str, block: Mapping[str, Any], beside: Path) -> None:
     Raises:
         InputError: It is wrong; says what would be right.
     """
-    for key in ("driver", "port"):
-        if not block.get(key):
-            raise InputError(f'{name}: needs "{key}"')
     driver = load_driver(str(block["driver"]), beside)
     text = compose("one", {name: block}, None)
     entry: InstrumentEntry = parse_bench(load(document_of(text, name))).instruments[name]
