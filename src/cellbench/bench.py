@@ -38,6 +38,8 @@ DEFAULT_FIXTURE: FixtureKind = "servo"
 ROLES = ("channel", "press", "gauge", "chamber")
 #: The port of an instrument that a person works.
 NO_PORT = "none"
+#: The port of an instrument that is reached through its vendor's library, and no byte stream.
+LIBRARY = "library"
 #: The port of an instrument that the simulated bench plays.
 SIMULATED = "simulated"
 
@@ -73,7 +75,8 @@ class SerialEntry(BaseModel):
 class InstrumentEntry(BaseModel):
     """One instrument of a bench file; keys that are not known here are the driver's own options.
 
-    Its port is ``none`` where a person works it, ``simulated`` where the simulated bench plays it.
+    Its port is ``none`` where a person works it, ``library`` where the vendor's library is its
+    connection, ``simulated`` where the simulated bench plays it.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)

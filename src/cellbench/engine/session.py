@@ -13,6 +13,7 @@ from pathlib import Path
 from cellbench import __version__
 from cellbench.bench import (
     DEFAULT_FIXTURE,
+    LIBRARY,
     NO_PORT,
     ROLES,
     Bench,
@@ -32,7 +33,7 @@ from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
 from cellbench.protocol.source import Document, document_of, load, read_document
-from cellbench.transport import Stream
+from cellbench.transport import Stream, pipe
 from cellbench.transport.ownership import Ownership
 
 #: Packages whose versions are kept with each run: those that can change what is measured or meant.
@@ -125,6 +126,8 @@ async def open_instrument(
         if simulator is None:
             raise InputError(f'{name}: "{entry.port}" exists on the simulated bench only')
         return simulator.connect(name)
+    if entry.port == LIBRARY:
+        return pipe()[0]
     # Serial and VISA libraries wait for the first bench that has such a port.
     from cellbench.transport.address import open_stream  # noqa: PLC0415
 
@@ -150,15 +153,22 @@ def owned(
     try:
         for name, entry in file.instruments.items():
             if not entry.is_simulated and entry.port != NO_PORT and only in {None, name}:
-                from cellbench.transport.address import place_of  # noqa: PLC0415 - as above
-
                 driver = load_driver(entry.driver, beside)
-                place = place_of(entry.port, driver.tcp_port)
+                place = _place(entry, driver)
                 ownership.take(name, place + part_of(entry, driver, place))
     except BaseException:
         ownership.release()
         raise
     return ownership
+
+
+def _place(entry: InstrumentEntry, driver: Driver) -> str:
+    """Where an instrument is, whatever its address looks like."""
+    if entry.port == LIBRARY:
+        return f"library, {entry.options.get('host', '')}"
+    from cellbench.transport.address import place_of  # noqa: PLC0415 - as above
+
+    return place_of(entry.port, driver.tcp_port)
 
 
 def part_of(entry: InstrumentEntry, driver: Driver, place: str) -> str:
