@@ -225,7 +225,8 @@ def prepare(
         file = parse_bench(load(document))
         if file.is_simulated:
             entries = {
-                name: entry.model_dump(by_alias=True) for name, entry in file.instruments.items()
+                name: entry.model_dump(by_alias=True, exclude_none=True)
+                for name, entry in file.instruments.items()
             }
             held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
             cell_name = sim_cell or _simulated_cell(program.card)
