@@ -56,6 +56,10 @@ class _TimeSelector(selectors.BaseSelector):
         self.holds = 0
         self.patient_holds = 0
 
+    @property
+    def jumps(self) -> bool:
+        return self._speed is None
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self._turns += 1
         ready = []
@@ -151,6 +155,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # asyncio treats timers within one clock resolution as due; below a microsecond a float
         # of some thousand hours cannot tell two instants apart, and a sleep never becomes due.
         self._clock_resolution = 1e-6
+
+    @property
+    def jumps(self) -> bool:
+        """Whether time jumps to what is due next; else it passes at a speed, with its jitter."""
+        return self._time.jumps
 
     @contextlib.contextmanager
     def hold(self, *, patient: bool = False) -> Iterator[None]:

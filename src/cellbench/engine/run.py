@@ -32,6 +32,7 @@ from cellbench.instruments.readings import Outcome
 from cellbench.protocol.plan import Plan
 from cellbench.protocol.program import Program
 from cellbench.store import JournalEntry, Run, RunWriter, Store
+from cellbench.transport.recording import WireLog
 
 __all__ = ["Conductor", "RunEnd", "RunState"]
 
@@ -62,6 +63,7 @@ class Conductor:
         documents: Texts to keep verbatim with the run, by name.
         seed: Of the simulated bench, None with real instruments.
         planned: The program's plan, from which the end is foretold.
+        wire: What has gone over the wire so far, and goes on; kept with the run.
 
     Raises:
         StoreError: The run cannot be kept.
@@ -76,12 +78,15 @@ class Conductor:
         documents: Mapping[str, str],
         seed: int | None = None,
         planned: Plan | None = None,
+        wire: WireLog | None = None,
     ) -> None:
         self.program = program
         self.bench = bench
         self.status = Status()
         self._store = store
-        self._documents = documents
+        self._documents = dict(documents)
+        if wire is not None:
+            self._documents["wire"] = wire.header
         self.run = store.register(
             protocol=program.name,
             cell=program.card.cell,
@@ -90,11 +95,15 @@ class Conductor:
             seed=seed,
         )
         try:
-            self._writer = RunWriter(store.run_path(self.run.id), durable=not bench.simulated)
+            self._writer = RunWriter(
+                store.run_path(self.run.id), durable=not bench.simulated, wire=wire
+            )
         except StoreError as error:
             store.finish(self.run, RunState.FAILED, str(error))
             raise
         self.journal = Journal(self._writer, self.run.started)
+        if wire is not None:
+            wire.run_started()
         self.journal.listeners.append(self._show)
         self._alarm: asyncio.Future[Trip] = asyncio.get_running_loop().create_future()
         self._recorder = Recorder(self._writer, self.journal, self.status)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import AsyncIterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,16 +26,23 @@ from cellbench.bench import (
     simulated_bench,
 )
 from cellbench.cell import CellCard
-from cellbench.errors import InputError
+from cellbench.engine.operator import RecordedOperator
+from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.registry import Driver
 from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
 from cellbench.protocol.source import document_of, load, read_document
 from cellbench.transport import Stream
+from cellbench.transport.identity import WireIdentity, identified
+from cellbench.transport.recording import WireLog
+
+OpenStream = Callable[[str, InstrumentEntry, Driver], Awaitable[Stream]]
 
 #: Packages whose versions are kept with each run: those that can change what is measured or meant.
 _PACKAGES = ("numpy", "scipy", "pint", "pydantic", "pymodbus", "pyserial", "pyvisa", "pyvisa-py")
+#: What the wire of a simulated bench takes for the date at which a run begins.
+SIMULATED_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class Session:
     Attributes:
         simulator: The simulated bench, None with a bench file.
         beside: Directory of the bench file, where driver files are looked for.
+        simulated_cell: What is on the simulated bench.
     """
 
     program: Program
@@ -52,6 +62,7 @@ class Session:
     simulator: SimulatedBench | None
     seed: int | None
     beside: Path | None = None
+    simulated_cell: str | None = None
 
     @property
     def card(self) -> CellCard:
@@ -63,21 +74,42 @@ class Session:
         return declared(self.file, simulated=self.simulator is not None, beside=self.beside)
 
     @asynccontextmanager
-    async def bench(self, operator: Operator | None) -> AsyncIterator[Bench]:
-        """Connect the instruments; ``operator`` answers prompts where the bench has nobody."""
+    async def bench(
+        self, operator: Operator | None, wire: WireLog | None = None
+    ) -> AsyncIterator[Bench]:
+        """Connect the instruments.
+
+        Args:
+            operator: Answers prompts where the bench has nobody.
+            wire: Keeps what goes over the wire, to the last byte of letting go.
+        """
+        identity = self._identity()
         async with AsyncExitStack() as stack:
+            stack.enter_context(identified(identity))
             if self.simulator is not None:
                 await stack.enter_async_context(self.simulator)
                 operator = operator or self.simulator.operator
+            open_stream = self._open_stream
+            if wire is not None:
+                wire.note(seed=identity.seed, date=identity.started.isoformat())
+                open_stream = recorded(open_stream, wire)
+                operator = None if operator is None else RecordedOperator(operator, wire)
+                stack.callback(wire.ended)
             yield await stack.enter_async_context(
                 connected(
                     self.file,
-                    self._open_stream,
+                    open_stream,
                     simulated=self.simulator is not None,
                     operator=operator,
                     beside=self.beside,
                 )
             )
+
+    def _identity(self) -> WireIdentity:
+        """Ids and dates for the wire: of the seed, or of this moment on a real bench."""
+        if self.seed is None:
+            return WireIdentity(secrets.randbits(32), datetime.now(UTC))
+        return WireIdentity(self.seed, SIMULATED_DATE)
 
     async def _open_stream(self, name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
         if entry.port.startswith("sim:"):
@@ -103,6 +135,7 @@ class Session:
             "parameters": parameters,
             "analyses": list(self.program.analyses),
             "seed": self.seed,
+            "simulated_cell": self.simulated_cell,
             "simulated": bench.simulated,
         }
         return sources | {
@@ -111,6 +144,21 @@ class Session:
             "bench": self.bench_text,
             "environment": json.dumps(surroundings, indent=2),
         }
+
+
+def recorded(open_stream: OpenStream, wire: WireLog) -> OpenStream:
+    """Open streams as before, and have a wire log listen in on each."""
+
+    async def open_recorded(name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
+        try:
+            stream = await open_stream(name, entry, driver)
+        except InstrumentError as error:
+            wire.refused(name, str(error))
+            raise
+        wire.listen(name, stream)
+        return stream
+
+    return open_recorded
 
 
 def roles(bench: Bench) -> dict[str, str]:
@@ -155,10 +203,18 @@ def prepare(
         file = parse_bench(load(document))
         return Session(program, card_text, file, document.text, None, None, bench.parent)
     held_by = fixture or next(iter(program.fixtures), DEFAULT_FIXTURE)
-    simulator = simulated_bench(sim_cell or _simulated_cell(program.card), seed, held_by)
+    return on_simulated_bench(program, card_text, sim_cell, held_by, seed)
+
+
+def on_simulated_bench(
+    program: Program, card_text: str, sim_cell: str | None, fixture: str, seed: int
+) -> Session:
+    """Put a program on the simulated bench; arguments and errors as of `prepare`."""
+    on_it = sim_cell or _simulated_cell(program.card)
+    simulator = simulated_bench(on_it, seed, fixture)
     text = json.dumps(simulator.description(), indent=2)
     file = parse_bench(load(document_of(text, "the simulated bench")))
-    return Session(program, card_text, file, text, simulator, seed)
+    return Session(program, card_text, file, text, simulator, seed, simulated_cell=on_it)
 
 
 def _simulated_cell(card: CellCard) -> str:

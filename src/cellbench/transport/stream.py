@@ -8,8 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 from cellbench.errors import TransportClosed, TransportTimeout
+
+
+class Tap(Protocol):
+    """Who listens in on a stream: told of everything at once, may change nothing."""
+
+    def sent(self, data: bytes) -> None:
+        """Take note of bytes that are about to go out."""
+
+    def received(self, data: bytes) -> None:
+        """Take note of bytes that came in."""
+
+    def failed(self, why: str) -> None:
+        """Take note that the connection is gone."""
+
+    def closed(self) -> None:
+        """Take note that the host has closed the connection."""
 
 
 class Stream(ABC):
@@ -17,9 +34,13 @@ class Stream(ABC):
 
     One task reads at a time. A read that times out takes nothing from the buffer, so that a late
     answer can be drained.
+
+    Attributes:
+        tap: Who listens in, if anybody does.
     """
 
     def __init__(self) -> None:
+        self.tap: Tap | None = None
         self._buffer = bytearray()
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
@@ -32,7 +53,13 @@ class Stream(ABC):
         """
         if self._failure is not None:
             raise TransportClosed(str(self._failure))
-        await self._send(data)
+        if self.tap is not None:
+            self.tap.sent(data)
+        try:
+            await self._send(data)
+        except TransportClosed as error:
+            self.fail(error)
+            raise
 
     async def read_until(self, terminator: bytes, timeout_s: float) -> bytes:
         """Return the bytes up to and including ``terminator``.
@@ -76,6 +103,9 @@ class Stream(ABC):
 
     async def close(self) -> None:
         """Close the connection; reading and writing fail from now on."""
+        tap, self.tap = self.tap, None
+        if tap is not None:
+            tap.closed()
         self.fail(TransportClosed("closed"))
 
     @abstractmethod
@@ -84,11 +114,15 @@ class Stream(ABC):
 
     def feed(self, data: bytes) -> None:
         """Take in bytes that arrived (called on the loop)."""
+        if self.tap is not None:
+            self.tap.received(data)
         self._buffer += data
         self._wake()
 
     def fail(self, failure: Exception) -> None:
         """Take note that the connection is gone; what had arrived can still be read."""
+        if self.tap is not None and self._failure is None:
+            self.tap.failed(str(failure))
         self._failure = self._failure or failure
         self._wake()
 
