@@ -1,4 +1,4 @@
-"""The operator's part of a recording: prompts and answers, as lines on a connection of their own."""
+"""The operator's part of a recording: prompts and answers, lines on a connection of their own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A recorded run as a replay wants it: its documents, its wire log, its ledger of steps.
 
-It comes from the run's own file, or from the small file that ``cellbench export --format recording``
-writes: a ZIP archive, version 1, with
+It comes from the run's own file, or from the small file that ``cellbench export --format
+recording`` writes: a ZIP archive, version 1, with
 
 ``manifest.json``
     ``cellbench recording`` (the version), ``run`` (`RunFacts`), ``ledger`` (`LedgerEntry`),
@@ -17,7 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +111,25 @@ def ledger_of(journal: Sequence[JournalEntry]) -> list[LedgerEntry]:
 
 
 def recording_of(
-    run: Run, reader: RunReader, results: Mapping[str, Any] | None = None
+    run: Run,
+    reader: RunReader,
+    results: Mapping[str, Any] | None = None,
+    *,
+    needs_wire: bool = True,
 ) -> Recording:
     """Take a recording from a run's file.
+
+    Args:
+        run: The run.
+        reader: Its file.
+        results: What its analyses made of it.
+        needs_wire: Whether the wire log is wanted; without it any run will do.
 
     Raises:
         InputError: The run was not recorded, or by another version.
         StoreError: Its wire log is damaged.
     """
-    header = reader.wire_header
+    header = reader.wire_header if needs_wire else {"version": WIRE_VERSION}
     if header is None:
         raise InputError(
             f"run {run.id} has no wire log: it was run without --record. "
@@ -131,7 +142,7 @@ def recording_of(
     return Recording(
         run=facts,
         documents=reader.documents,
-        wire=reader.wire(),
+        wire=reader.wire() if needs_wire else b"",
         ledger=ledger_of(reader.journal),
         results=results,
     )
@@ -180,22 +191,26 @@ def read_recording(path: Path) -> Recording:
     Raises:
         InputError: It is none, of another version, or damaged.
     """
+    members = dict(_members(path))
+    try:
+        manifest = json.loads(members.pop(_MANIFEST))
+        version = manifest[_FORMAT]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no recording: it has no {_MANIFEST} of one") from error
+    if version != FILE_VERSION:
+        raise InputError(f"{path} has version {version}, this cellbench reads {FILE_VERSION}")
+    return _recording(path, manifest, members)
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
                 raise InputError(f"{path} is too large for a recording")
-            members = {name: archive.read(name) for name in archive.namelist()}
-        manifest = json.loads(members.pop(_MANIFEST))
-        version = manifest[_FORMAT]
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
+            for name in archive.namelist():
+                yield name, archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
         raise InputError(f"{path} is no recording, or a damaged one: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no recording: it has no {_MANIFEST} of one") from error
-    except Exception as error:  # zlib.error and whatever else damaged bytes lead to
-        raise InputError(f"{path} is damaged: {error}") from error
-    if version != FILE_VERSION:
-        raise InputError(f"{path} has version {version}, this cellbench reads {FILE_VERSION}")
-    return _recording(path, manifest, members)
 
 
 def _recording(path: Path, manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> Recording:

@@ -1,7 +1,7 @@
 """Repeating a recorded run against its wire log, in virtual time: where does it first differ?
 
-Everything is the run's own (protocol, cell card, bench, parameters, ids and dates); only the code is
-today's. Drivers and engine do not know that nobody is there.
+Everything is the run's own (protocol, cell card, bench, parameters, ids and dates); only the code
+is today's. Drivers and engine do not know that nobody is there.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class _Repeating:
             found=found,
             cut_off_s=wire.last_s if cut_off else None,
             frames=wire.frames,
-            connections=len(wire.connections),
+            connections=sum(bool(each.exchanges) for each in wire.connections),
             span_s=wire.last_s,
             wall_s=time.perf_counter() - started,
             earliest_s=replay.earliest_s,
@@ -274,7 +274,8 @@ class _Repeating:
         if run.interrupted_s is not None:
             loop = asyncio.get_running_loop()
             interrupting = loop.call_later(run.interrupted_s, conducting.cancel)
-        await asyncio.wait({conducting, self._replay.over}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {conducting, self._replay.over}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         checking.cancel()
         if interrupting is not None:
             interrupting.cancel()

@@ -89,7 +89,7 @@ class Session:
             if self.simulator is not None:
                 await stack.enter_async_context(self.simulator)
                 operator = operator or self.simulator.operator
-            open_stream = self._open_stream
+            open_stream: OpenStream = self._open_stream
             if wire is not None:
                 wire.note(seed=identity.seed, date=identity.started.isoformat())
                 open_stream = recorded(open_stream, wire)

@@ -1,7 +1,7 @@
-"""Ids and dates that a protocol puts on the wire: made of the run's seed, so that a replay repeats
-them.
+"""Ids and dates that a protocol puts on the wire: made of the run's seed.
 
-A driver that must give a test an id, or tell an instrument the date, asks here and nowhere else.
+The replay of a run then repeats them. A driver that must give a test an id, or tell an instrument
+the date, asks here and nowhere else.
 """
 
 from __future__ import annotations

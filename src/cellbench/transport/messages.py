@@ -110,10 +110,11 @@ def _modbus(unit: int, pdu: bytes, wire: str, tag: bytes) -> Message:
         return Message(f"{wire}, unit {unit}: {pdu.hex(' ')}", (float(unit), pdu.hex()), tag=tag)
     words = list(request.registers or request.bits)
     if function in _READS:
-        what, values = f"reads {request.count} at {request.address}", [float(request.count)]
+        what, values = f"reads {request.count} at {request.address}", [request.count]
     else:
-        what, values = f"writes {words} at {request.address}", [float(word) for word in words]
+        what, values = f"writes {words} at {request.address}", words
     kind = f"function {function}" if function in _READS else "write"
-    meaning = (float(unit), kind, float(request.address), *values)
+    numbers = [float(each) for each in (request.address, *values)]
+    meaning: tuple[str | float, ...] = (float(unit), kind, *numbers)
     text = f"{wire}, unit {unit}, function {function}: {what}"
     return Message(text, meaning, function in _READS, tag)
