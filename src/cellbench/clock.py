@@ -70,6 +70,10 @@ class _TimeSelector(selectors.BaseSelector):
             self._idle_iterations += 1
             if self._idle_iterations > BUSY_LOOP_ITERATIONS:
                 raise _stuck()
+            if self._speed is not None and not self.holds:
+                # Else what comes in after a long computation would come in before it, and the
+                # pauses that are measured from there would be too short for the other end.
+                self._go_to(self._reached_ns(timeout, self._speed))
             return ready
         self._idle_iterations = 0
         if self.holds:
@@ -97,10 +101,18 @@ class _TimeSelector(selectors.BaseSelector):
         # Paced against one origin, so that what a turn costs does not slow the clock down.
         due = self._origin + (self.now_ns / _NS + timeout) / speed
         ready = self._real.select(max(0.0, due - time.perf_counter()))
-        reached_ns = round((time.perf_counter() - self._origin) * speed * _NS)
-        target_ns = self.now_ns + max(1, round(timeout * _NS))
-        self._go_to(max(self.now_ns, min(reached_ns, target_ns)) if ready else target_ns)
+        if ready:
+            self._go_to(self._reached_ns(timeout, speed))
+        else:
+            self._go_to(self.now_ns + max(1, round(timeout * _NS)))
         return ready
+
+    def _reached_ns(self, timeout: float | None, speed: float) -> int:
+        """Virtual time that real time has reached, at most the next timer's."""
+        reached_ns = round((time.perf_counter() - self._origin) * speed * _NS)
+        if timeout is not None:
+            reached_ns = min(reached_ns, self.now_ns + round(timeout * _NS))
+        return max(self.now_ns, reached_ns)
 
     def _held(self) -> list[tuple[selectors.SelectorKey, int]]:
         """Let real time pass without virtual time."""
