@@ -51,6 +51,7 @@ class _TimeSelector(selectors.BaseSelector):
         self._turns = 0
         self._origin = time.perf_counter()
         self._held_s = 0.0
+        self.delay: Callable[[float], float] | None = None
         self.now_ns = 0
         self.now_s = 0.0
         self.holds = 0
@@ -85,7 +86,10 @@ class _TimeSelector(selectors.BaseSelector):
                 "virtual time is deadlocked: every task waits and no timer is set"
             )
         # A wait below a nanosecond is the rounding of a float; time must pass all the same.
-        self._go_to(self.now_ns + max(1, round(timeout * _NS)))
+        target_ns = self.now_ns + max(1, round(timeout * _NS))
+        if self.delay is not None:
+            target_ns = max(target_ns, round(self.delay(target_ns / _NS) * _NS))
+        self._go_to(target_ns)
         return []
 
     def _go_to(self, now_ns: int) -> None:
@@ -172,6 +176,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def jumps(self) -> bool:
         """Whether time jumps to what is due next; else it passes at a speed, with its jitter."""
         return self._time.jumps
+
+    def delay_timers(self, delay: Callable[[float], float]) -> None:
+        """Have a function say when the next timer is served, as late as a real loop may serve it.
+
+        Args:
+            delay: Takes the loop time at which it is due, returns that or a later one.
+        """
+        self._time.delay = delay
 
     @contextlib.contextmanager
     def hold(self, *, patient: bool = False) -> Iterator[None]:

@@ -184,10 +184,7 @@ def _lines(recording: Recording, replayed: Replayed) -> Iterator[str]:
             "later than recorded."
         )
     if replayed.left_out or replayed.added:
-        yield (
-            f"Of requests that only ask, {replayed.left_out} were left out and {replayed.added} "
-            "added."
-        )
+        yield (f"Of routine requests {replayed.left_out} were left out and {replayed.added} added.")
 
 
 def _found_lines(found: Found) -> Iterator[str]:

@@ -72,7 +72,7 @@ class Replayed:
         span_s: How long the recorded run took.
         wall_s: How long its replay took.
         earliest_s, latest_s: How much earlier and later than recorded things were sent.
-        left_out, added: Requests that only ask, sent less or more often than recorded.
+        left_out, added: Routine requests, sent less or more often than recorded.
     """
 
     run: str
@@ -200,6 +200,9 @@ class _Repeating:
     ) -> Replayed:
         self._replay = Replay(wire, by_meaning=by_meaning, bound_s=bound_s)
         self._replay.over.add_done_callback(self._note_step)
+        loop = asyncio.get_running_loop()
+        if self._recording.facts["time"] == "real" and isinstance(loop, clock.VirtualLoop):
+            loop.delay_timers(self._replay.served_at)
         found = await self._first_divergence()
         cut_off = found is None and self._replay.over.done()
         replay = self._replay
@@ -264,8 +267,15 @@ class _Repeating:
 
     async def _conduct(self, bench: Bench) -> RunEnd:
         run = self._recording.run
+        if self._replay.wire.run_s is not None:
+            await self._replay.reach(self._replay.wire.run_s)  # schedules count from there
         self._conductor = conductor = Conductor(
-            self._program, bench, self._store, documents={}, seed=run.seed
+            self._program,
+            bench,
+            self._store,
+            documents={},
+            seed=run.seed,
+            acknowledged=self._replay.kept,
         )
         self._run_s = self._replay.now_s
         conducting = asyncio.create_task(conductor.conduct())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,7 @@ class Conductor:
         seed: Of the simulated bench, None with real instruments.
         planned: The program's plan, from which the end is foretold.
         wire: What has gone over the wire so far, and goes on; kept with the run.
+        acknowledged: See `RunWriter`; for a replay.
 
     Raises:
         StoreError: The run cannot be kept.
@@ -79,6 +80,7 @@ class Conductor:
         seed: int | None = None,
         planned: Plan | None = None,
         wire: WireLog | None = None,
+        acknowledged: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.program = program
         self.bench = bench
@@ -96,7 +98,10 @@ class Conductor:
         )
         try:
             self._writer = RunWriter(
-                store.run_path(self.run.id), durable=not bench.simulated, wire=wire
+                store.run_path(self.run.id),
+                durable=not bench.simulated,
+                wire=wire,
+                acknowledged=acknowledged,
             )
         except StoreError as error:
             store.finish(self.run, RunState.FAILED, str(error))

@@ -12,7 +12,7 @@ import queue
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,11 +89,20 @@ class RunWriter:
         durable: See `open_engine`.
         wire: The wire log to keep with the run; what goes over the wire after `close` is for
             `keep_rest_of_wire`.
+        acknowledged: Awaited before whoever waited for the disk goes on.
     """
 
-    def __init__(self, path: Path, *, durable: bool, wire: WireLog | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durable: bool,
+        wire: WireLog | None = None,
+        acknowledged: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.path = path
         self._wire = wire
+        self._acknowledged = acknowledged
         self._queue: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
         # Appending wakes nobody: a thread woken for each row would cost more than the row.
         self._samples: deque[SampleRow] = deque()
@@ -182,6 +191,10 @@ class RunWriter:
         assert batch.done is not None  # noqa: S101 (only called with one)
         self._queue.put(batch)
         await unseen(batch.done)
+        if self._wire is not None:
+            self._wire.kept()
+        if self._acknowledged is not None:
+            await self._acknowledged()
 
     def _check(self) -> None:
         if self._failure is not None:

@@ -40,13 +40,14 @@ class Message:
     Attributes:
         text: For people; several lines where the instrument is sent several.
         meaning: Words and numbers in order; two messages with the same ones say the same.
-        asks: It only asks, and changes nothing in the instrument.
+        routine: A look at the instrument, or a sign of life: it changes nothing that lasts, and may be
+            sent more or less often.
         tag: The first bytes, where they change with each request and come back with its answer.
     """
 
     text: str
     meaning: tuple[str | float, ...]
-    asks: bool = False
+    routine: bool = False
     tag: bytes = b""
 
     def agrees(self, other: Message) -> bool:
@@ -78,8 +79,8 @@ def _text(data: bytes) -> Message:
     meaning: list[str | float] = []
     for line in lines:
         meaning += [*map(_word, _TOKEN.findall(line)), "\n"]
-    asks = len(lines) == 1 and lines[0].endswith("?")
-    return Message("\n".join(lines) or repr(data.decode("ascii")), tuple(meaning), asks)
+    routine = len(lines) == 1 and lines[0].endswith("?")
+    return Message("\n".join(lines) or repr(data.decode("ascii")), tuple(meaning), routine)
 
 
 def _word(token: str) -> str | float:

@@ -27,6 +27,9 @@ from cellbench.errors import StoreError
 from cellbench.transport.stream import Stream
 
 WIRE_VERSION = 1
+#: In real time the loop's own lateness is looked at so often, and kept from so much on.
+_LOOK_EVERY_S = 0.1
+_STALL_S = 0.05
 _EVENT = struct.Struct("<BHqI")
 _NS = 1_000_000_000
 
@@ -42,6 +45,8 @@ class Kind(IntEnum):
     CLOSED = 5  #: the host closed it
     RUN = 6  #: the run's own time began (nothing)
     ENDED = 7  #: the host let go of the bench: the log is whole (nothing)
+    KEPT = 8  #: the disk has acknowledged something that the host waited for (nothing)
+    STALLED = 9  #: the loop turns again after it was busy (for how long, s, as text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +69,14 @@ class WireLog:
         self._count = 0
         self._packed_ns = 0
         self._compressor = zlib.compressobj(6)
-        jumps = isinstance(self._loop, VirtualLoop) and self._loop.jumps
+        self._jumps = isinstance(self._loop, VirtualLoop) and self._loop.jumps
         self._facts: dict[str, Any] = {
             "version": WIRE_VERSION,
-            "time": "virtual" if jumps else "real",
+            "time": "virtual" if self._jumps else "real",
         }
+        self._look: asyncio.TimerHandle | None = None
+        if not self._jumps:
+            self._look_again()
 
     @property
     def header(self) -> str:
@@ -98,9 +106,26 @@ class WireLog:
         """Take note that the run's own time begins now."""
         self.enter(0, Kind.RUN, b"")
 
+    def kept(self) -> None:
+        """Take note that the disk has acknowledged something that the host waited for."""
+        if not self._jumps:  # else no time has passed
+            self.enter(0, Kind.KEPT, b"")
+
     def ended(self) -> None:
         """Take note that the host has let go of the bench."""
+        if self._look is not None:
+            self._look.cancel()
         self.enter(0, Kind.ENDED, b"")
+
+    def _look_again(self) -> None:
+        due_s = self._loop.time() + _LOOK_EVERY_S
+        self._look = self._loop.call_at(due_s, self._look_whether_stalled, due_s)
+
+    def _look_whether_stalled(self, due_s: float) -> None:
+        late_s = self._loop.time() - due_s
+        if late_s > _STALL_S:
+            self.enter(0, Kind.STALLED, f"{late_s:.6f}".encode())
+        self._look_again()
 
     def enter(self, connection: int, kind: Kind, data: bytes) -> None:
         """Enter one event, at this moment."""

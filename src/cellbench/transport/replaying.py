@@ -1,19 +1,21 @@
 """Streams that answer from a wire log and check what is sent against it.
 
 What was recorded comes in at its recorded loop time, never before the request that it followed has
-been sent. A request that is sent a little early waits for its recorded time, so that the replay of
-a run that was recorded in real time, with all its jitter, is locked to the recording at every
-frame. More than the stated bound early or late is a divergence.
+been sent. A request that is sent a little early waits for its recorded time, as whoever waited for
+the disk does, and timers are served as late as the recorded host served them: the replay of a run
+in real time, with all its jitter, is locked to the recording at every frame. More than the stated
+bound early or late is a divergence.
 
 *Strict*: each connection carries the recorded bytes in the recorded order. *By meaning*: each
-request says what a recorded one says; requests may change places within the bound, and those that
-only ask may be sent less often or more often than recorded.
+request says what a recorded one says; requests may change places within the bound, and routine
+ones (looks at the instrument, signs of life) may be sent less often or more often than recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -27,6 +29,10 @@ from cellbench.transport.stream import Stream
 
 #: Two times that a virtual clock told may differ by the rounding of floats.
 _ROUNDING_S = 1e-6
+#: A host in real time serves its timers late by so much at most, but for long computations.
+LATE_S = 0.25
+#: A look at the instrument that is so much ahead of its recorded time is another one.
+_LOOK_AHEAD_S = 1.0
 #: A request may change places with so many others.
 _PLACES = 32
 
@@ -64,7 +70,7 @@ class Exchange:
     data: bytes
     came: list[WireEvent] = field(default_factory=list)
     message: Message | None = None
-    asks: bool = False
+    routine: bool = False
     used: bool = False
 
 
@@ -87,12 +93,16 @@ class RecordedWire:
         run_s: When the run's own time began, None where it never did.
         ended: Whether the log is whole; that of a process that was killed is not.
         last_s: The time of its last event.
+        kept_s: When the disk acknowledged what the host waited for.
+        stalls_s: From when until when the host's loop did not turn.
     """
 
     connections: list[RecordedConnection] = field(default_factory=list)
     run_s: float | None = None
     ended: bool = False
     last_s: float = 0.0
+    kept_s: list[float] = field(default_factory=list)
+    stalls_s: list[tuple[float, float]] = field(default_factory=list)
 
     @classmethod
     def of(cls, events: Iterable[WireEvent]) -> RecordedWire:
@@ -112,6 +122,10 @@ class RecordedWire:
                     wire.run_s = event.time_s
                 case Kind.ENDED:
                     wire.ended = True
+                case Kind.KEPT:
+                    wire.kept_s.append(event.time_s)
+                case Kind.STALLED:
+                    wire.stalls_s.append((event.time_s - float(event.data), event.time_s))
                 case Kind.SENT:
                     exchange = Exchange(event.time_s, event.data)
                     numbers[event.connection].exchanges.append(exchange)
@@ -140,7 +154,7 @@ class Replay:
     Attributes:
         over: Set with the first divergence, with None at the end of a log that was cut off.
         earliest_s, latest_s: The largest differences of time that were met.
-        left_out, added: Requests that only ask, and were sent less or more often than recorded.
+        left_out, added: Routine requests that were sent less or more often than recorded.
     """
 
     def __init__(self, wire: RecordedWire, *, by_meaning: bool, bound_s: float) -> None:
@@ -156,6 +170,10 @@ class Replay:
         for connection in wire.connections:
             self._unopened.setdefault(connection.name, deque()).append(connection)
         self._streams: list[ReplayingStream] = []
+        self._kept_s = deque(wire.kept_s)
+        self._sent_s = sorted(
+            exchange.time_s for connection in wire.connections for exchange in connection.exchanges
+        )
 
     @property
     def now_s(self) -> float:
@@ -182,6 +200,23 @@ class Replay:
         self._streams.append(stream)
         return stream
 
+    def served_at(self, due_s: float) -> float:
+        """When the recorded host, in real time, served a timer of the loop that was due then.
+
+        After a stall, if it was due within one. Else what it did next tells: it was late by up to
+        `LATE_S`, unless something came in before.
+        """
+        stalls = self.wire.stalls_s
+        stall = bisect_right(stalls, (due_s - self.origin_s, math.inf)) - 1
+        if stall >= 0 and due_s - self.origin_s < stalls[stall][1]:
+            return self.origin_s + stalls[stall][1]
+        at = bisect_left(self._sent_s, due_s - self.origin_s)
+        if at == len(self._sent_s):
+            return due_s
+        coming_s = min((stream.coming_s for stream in self._streams), default=math.inf)
+        served_s = self.origin_s + min(self._sent_s[at], coming_s)
+        return served_s if served_s <= due_s + LATE_S else due_s
+
     def diverge(self, divergence: Divergence | None) -> NoReturn:
         """End the replay.
 
@@ -194,15 +229,24 @@ class Replay:
             stream.fail(TransportClosed("the replay is over"))
         raise TransportClosed("the replay is over")
 
+    async def kept(self) -> None:
+        """Wait as long for the disk as the recorded host did."""
+        now_s = self.now_s
+        while self._kept_s and self._kept_s[0] < now_s - self.bound_s:
+            self._kept_s.popleft()
+        if self._kept_s and self._kept_s[0] <= now_s + self.bound_s:
+            await sleep_until(self.origin_s + self._kept_s.popleft())
+
     def too_far(self, time_s: float) -> bool:
         """Whether a recorded time is further from now than the bound."""
         return abs(time_s - self.now_s) > self.bound_s
 
-    async def reach(self, time_s: float) -> None:
-        """Wait for a recorded time."""
+    async def reach(self, time_s: float, *, counted: bool = False) -> None:
+        """Wait for a recorded time; ``counted`` keeps the difference."""
         early_s = time_s - self.now_s
-        self.earliest_s = max(self.earliest_s, early_s)
-        self.latest_s = max(self.latest_s, -early_s)
+        if counted:
+            self.earliest_s = max(self.earliest_s, early_s)
+            self.latest_s = max(self.latest_s, -early_s)
         if early_s > _ROUNDING_S:
             await sleep_until(self.origin_s + time_s)
 
@@ -253,6 +297,11 @@ class ReplayingStream(Stream):
             self._find_asking()
         self._pump()
 
+    @property
+    def coming_s(self) -> float:
+        """When something comes in next, by what has been sent."""
+        return self._due[0].time_s if self._due else math.inf
+
     def message(self, exchange: Exchange) -> Message:
         """What a recorded exchange says."""
         if exchange.message is None:
@@ -265,7 +314,7 @@ class ReplayingStream(Stream):
             exchange = self._exchanges[index]
             if exchange.time_s >= time_s:
                 return None
-            if not exchange.used and not exchange.asks:
+            if not exchange.used and not exchange.routine:
                 return exchange
         return None
 
@@ -333,20 +382,20 @@ class ReplayingStream(Stream):
     # --- Meaning --------------------------------------------------------------------------------
 
     def _find_asking(self) -> None:
-        """Which requests only ask: the protocol says so, or the recording repeats them at once."""
+        """Which requests are routine: the driver says so, or the recording repeats them at once."""
         before: Exchange | None = None
         for exchange in self._exchanges:
             message = self.message(exchange)
-            exchange.asks = message.asks
+            exchange.routine = message.routine
             if before is not None and before.came and self.message(before).agrees(message):
-                exchange.asks = before.asks = True
+                exchange.routine = before.routine = True
             before = exchange
 
     async def _send_meaning(self, data: bytes) -> None:
         message = self._decode(data)
         exchange = self._same_meaning(message)
         if exchange is None:
-            exchange = self._asked_again(message)
+            exchange = self._asked_before(message)
             if exchange is None:
                 self._other(self._next(data), data)
             self._replay.added += 1
@@ -356,7 +405,7 @@ class ReplayingStream(Stream):
         await self._answer(exchange, message.tag)
 
     def _same_meaning(self, message: Message) -> Exchange | None:
-        """The recorded request that this one is; what is left out before it only asks."""
+        """The recorded request that this one is; what is left out before it is routine."""
         now_s, bound_s = self._replay.now_s, self._replay.bound_s
         self._leave_behind(now_s - bound_s)
         near = []
@@ -369,23 +418,25 @@ class ReplayingStream(Stream):
         if not same:
             return None
         chosen = same[0]
-        if chosen.asks:
+        if chosen.routine:
             # Of several looks at the instrument the one nearest in time, up to its next order.
-            orders = (each.time_s for each in near if not each.asks)
+            orders = (each.time_s for each in near if not each.routine)
             until_s = next((each_s for each_s in orders if each_s >= chosen.time_s), math.inf)
             looks = [each for each in same if each.time_s <= until_s]
             chosen = min(looks, key=lambda each: abs(each.time_s - now_s))
+            if chosen.time_s > now_s + _LOOK_AHEAD_S and self._asked_before(message) is not None:
+                return None
             for each in looks:
                 if each.time_s < chosen.time_s:
                     self._leave_out(each)
         return chosen
 
     def _leave_behind(self, time_s: float) -> None:
-        """Go past what was sent, and past what only asked and was not sent before a time."""
+        """Go past what was sent, and past routine of before a time that was not."""
         while self._at < len(self._exchanges):
             exchange = self._exchanges[self._at]
             if not exchange.used:
-                if not exchange.asks or exchange.time_s >= time_s:
+                if not exchange.routine or exchange.time_s >= time_s:
                     return
                 self._leave_out(exchange)
             self._at += 1
@@ -394,8 +445,8 @@ class ReplayingStream(Stream):
         exchange.used = True
         self._replay.left_out += 1
 
-    def _asked_again(self, message: Message) -> Exchange | None:
-        """The latest answered request that only asked, and said the same."""
+    def _asked_before(self, message: Message) -> Exchange | None:
+        """The latest routine request that was answered and said the same."""
         for exchange in reversed(self._asked):
             if self.message(exchange).agrees(message):
                 return exchange
@@ -415,12 +466,12 @@ class ReplayingStream(Stream):
             now_s, message = self._replay.now_s, self.message(exchange)
             found = Divergence(self.name, "time", now_s, message, exchange.time_s, message)
             self._replay.diverge(found)
-        await self._replay.reach(exchange.time_s)
+        await self._replay.reach(exchange.time_s, counted=not exchange.routine)
         came = exchange.came
         if tag and tag != self.message(exchange).tag:
             before = self.message(exchange).tag
             came = [replace(each, data=_addressed(each.data, before, tag)) for each in came]
-        if exchange.asks:
+        if exchange.routine:
             self._asked.append(exchange)
         self._due.extend(came)
         self._pump()
