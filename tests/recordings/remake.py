@@ -2,8 +2,9 @@
 
     python tests/recordings/remake.py [--speed 20] [NAME]...
 
-``cellbench sim serve`` runs the emulators at a multiple of real time, the host runs at the same one,
-and what goes over TCP ports and pseudo-terminals between them has the jitter of real time. POSIX.
+``cellbench sim serve`` runs the emulators at a multiple of real time, the host runs at the same
+one, and what goes over TCP ports and pseudo-terminals between them has the jitter of real time.
+POSIX.
 """
 
 from __future__ import annotations

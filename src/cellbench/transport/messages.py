@@ -40,8 +40,8 @@ class Message:
     Attributes:
         text: For people; several lines where the instrument is sent several.
         meaning: Words and numbers in order; two messages with the same ones say the same.
-        routine: A look at the instrument, or a sign of life: it changes nothing that lasts, and may be
-            sent more or less often.
+        routine: A look at the instrument, or a sign of life: it changes nothing that lasts, and may
+            be sent more or less often.
         tag: The first bytes, where they change with each request and come back with its answer.
     """
 
