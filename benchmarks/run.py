@@ -1,4 +1,4 @@
-"""What cellbench costs: start-up, runs short and long, each layer's share, fits, cycles, a wire.
+"""What cellbench costs: start-up, runs, each layer's share, replay, fits, cycles, a wire.
 
     python benchmarks/run.py [--quick]
 
@@ -19,6 +19,7 @@ from layers import layers
 from long import long
 from processes import processes
 from realtime import realtime
+from replaying import replaying
 
 
 def main() -> None:
@@ -32,6 +33,7 @@ def main() -> None:
         "long": long(quick=chosen.quick),
         "layers": layers(2_000 if chosen.quick else 20_000),
         "fits": fits(repeats),
+        "replay": replaying(quick=chosen.quick),
         "cycling": cycling(2 if chosen.quick else 20),
         "realtime": realtime(2.0 if chosen.quick else 10.0),
     }

@@ -170,6 +170,11 @@ def _lines(recording: Recording, replayed: Replayed) -> Iterator[str]:
     )
     if replayed.found is not None:
         yield from _found_lines(replayed.found)
+        if recording.facts["time"] == "real" and not replayed.by_meaning:
+            yield (
+                "The run was in real time: where a look at an instrument falls may hang on a "
+                "millisecond. --lenient allows for that."
+            )
         return
     if replayed.cut_off_s is None:
         yield "No divergence: today's code does what was recorded."

@@ -76,6 +76,7 @@ class Replayed:
     """
 
     run: str
+    by_meaning: bool
     found: Found | None
     cut_off_s: float | None
     frames: int
@@ -208,6 +209,7 @@ class _Repeating:
         replay = self._replay
         return Replayed(
             run=self._recording.run.id,
+            by_meaning=by_meaning,
             found=found,
             cut_off_s=wire.last_s if cut_off else None,
             frames=wire.frames,
