@@ -1,4 +1,4 @@
-"""What cellbench costs: start-up, runs, each layer's share, replay, fits, cycles, a wire.
+"""What cellbench costs: start-up, runs, each layer, replay, fits, cycles, calls, a wire.
 
     python benchmarks/run.py [--quick]
 
@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 
+from calls import calls
 from cycling import cycling
 from fits import fits
 from layers import layers
@@ -35,6 +36,7 @@ def main() -> None:
         "fits": fits(repeats),
         "replay": replaying(quick=chosen.quick),
         "cycling": cycling(2 if chosen.quick else 20),
+        "calls": calls(100 if chosen.quick else 1_000),
         "realtime": realtime(2.0 if chosen.quick else 10.0),
     }
     if chosen.json:

@@ -33,15 +33,21 @@ def parse_options(name: str, model: type[OptionsT], options: Mapping[str, Any]) 
     Raises:
         InputError: An option is unknown or its value is not possible.
     """
-    named = {key.replace(" ", "_").lower(): value for key, value in options.items()}
     try:
-        return model.model_validate(named)
+        return model.model_validate(_named(options))
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
         )
         known = ", ".join(sorted(model.model_fields))
         raise InputError(f"{name}: {faults} (options are: {known})") from error
+
+
+def _named(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key.replace(" ", "_").lower(): _named(value) if isinstance(value, Mapping) else value
+        for key, value in options.items()
+    }
 
 
 def _quantity(dimension: str) -> BeforeValidator:
@@ -58,10 +64,15 @@ def _quantity(dimension: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+Voltage = Annotated[float, _quantity("voltage")]
+Current = Annotated[float, _quantity("current")]
 Frequency = Annotated[float, _quantity("frequency")]
 Force = Annotated[float, _quantity("force")]
+Area = Annotated[float, _quantity("area")]
+Pressure = Annotated[float, _quantity("pressure")]
 ForceRate = Annotated[float, _quantity("rate of force")]
 Duration = Annotated[float, _quantity("time")]
+Charge = Annotated[float, _quantity("charge")]
 Temperature = Annotated[float, _quantity("temperature")]
 TemperatureRate = Annotated[float, _quantity("rate of temperature")]
 

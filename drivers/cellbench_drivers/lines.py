@@ -1,7 +1,9 @@
 """Instruments that speak lines of ASCII: one request at a time, and its reply.
 
 After a failure nobody knows whose reply comes next. The line is then drained before it is used
-again, so that a late answer is never taken for the next one.
+again, so that a late answer is never taken for the next one. A connection that was lost is made
+again by the exchange that follows, for a bounded time. Nothing is ever sent twice here: whether an
+exchange that failed was carried out is for its driver to find out.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from cellbench.errors import InstrumentError
+from cellbench.transport.reconnect import PATIENCE, Patience, stay_connected
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import wire
 
@@ -26,7 +29,9 @@ class Lines:
         replies_end: What ends a reply.
         timeout_s: How long a reply may take.
         silence_s: After a failure, how long the line must be silent to count as drained.
-        resynchronise: What to say after draining, where draining is not enough.
+        resynchronise: What to say after draining, where draining is not enough; its exchanges are
+            this line's own.
+        patience: How long one tries to connect again.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class Lines:
         timeout_s: float = 1.0,
         silence_s: float = 0.1,
         resynchronise: Callable[[], Awaitable[None]] | None = None,
+        patience: Patience = PATIENCE,
     ) -> None:
         self.lock = asyncio.Lock()
         self._name = name
@@ -48,13 +54,16 @@ class Lines:
         self._timeout_s = timeout_s
         self._silence_s = silence_s
         self._resynchronise = resynchronise
+        self._patience = patience
         self._in_step = False
+        self._resynchronising = False
 
     async def ask(self, request: str, timeout_s: float | None = None) -> str:
         """Return the reply to ``request``, without its ending; the caller holds `lock`.
 
         Raises:
-            InstrumentError: The connection is gone, or the reply is not ASCII.
+            InstrumentError: The connection is gone and cannot be made again, or was lost while the
+                reply was awaited, or the reply is not ASCII.
             InstrumentTimeout: There is no reply in time.
         """
         await self._into_step()
@@ -86,10 +95,16 @@ class Lines:
         await self._stream.close()
 
     async def _into_step(self) -> None:
-        if self._in_step:
+        if (self._in_step and not self._stream.lost) or self._resynchronising:
             return
+        self._in_step = False
         with wire(self._name):
+            await stay_connected(self._stream, self._patience)
             await self._stream.drain(self._silence_s, _STOP_S)
-        self._in_step = True
         if self._resynchronise is not None:
-            await self._resynchronise()
+            self._resynchronising = True
+            try:
+                await self._resynchronise()
+            finally:
+                self._resynchronising = False
+        self._in_step = True

@@ -1,12 +1,14 @@
-"""A press whose PLC keeps the force by itself, on Modbus TCP with cellbench's register map.
+"""A press whose PLC keeps the force by itself, on Modbus TCP.
 
-Holding registers, 0-based; forces in kN as 32-bit floats whose word order the options give:
+Where the PLC keeps what is an option of the bench file, see `cellbench_drivers.plc_registers`; by
+default it is cellbench's own map. Holding registers, 0-based; forces in kN as 32-bit floats whose
+word order the options give:
 
     0 status bits   1 alarm code   2 force   4 pressure (bar)   6 position (mm)   8 set point
     100 command   101 target   103 ramp (kN/s)   105 over-force trip   107 heartbeat
     108 host timeout (s)
 
-A command is taken on the write of register 100, with the parameters written before it. When the
+A command is taken on the write of its register, with the parameters written before it. When the
 heartbeat register has not changed for the host timeout, the PLC holds and then unloads.
 """
 
@@ -17,7 +19,6 @@ import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from enum import IntEnum
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -26,19 +27,24 @@ from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import PressCapabilities, ReactionTime
 from cellbench.instruments.readings import Identity, Outcome, PressState
 from cellbench.transport import SerialSettings
-from cellbench.transport.messages import Message, decode
-from cellbench.transport.modbus import ModbusMaster, WordOrder, float_from, float_registers
+from cellbench.transport.messages import Decode, Message, decode
+from cellbench.transport.modbus import ModbusMaster, WordOrder
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Duration, Force, ForceRate, Options, parse_options, wire
+from cellbench_drivers.plc_registers import (
+    CommandCodes,
+    Register,
+    RegisterMap,
+    StatusBits,
+    addresses,
+    runs,
+)
 
-_STATUS, _STATUS_COUNT = 0, 10
-_COMMAND, _PARAMETERS, _HEARTBEAT, _HOST_TIMEOUT = 100, 101, 107, 108
-_ENABLED, _MOVING, _AT_TARGET, _ALARM, _HOST_LOST = 1 << 1, 1 << 2, 1 << 3, 1 << 5, 1 << 9
 _ALARMS = {
-    1 << 6: "emergency stop",
-    1 << 7: "over-force",
-    1 << 8: "oil low",
-    _HOST_LOST: "host was lost",
+    "emergency_stop": "emergency stop",
+    "over_force": "over-force",
+    "oil_low": "oil low",
+    "host_lost": "host was lost",
 }
 _KN = 1000.0
 #: What no press shows, in its own units: a float with its words swapped does, nearly always.
@@ -51,22 +57,15 @@ _HOLD_TRIES, _HOLD_PAUSE_S = 10, 0.2
 _HOLD_TOLERANCE = 0.02
 
 
-class _Do(IntEnum):
-    STOP = 1
-    HOLD = 2
-    RAMP = 3
-    UNLOAD = 4
-    CLEAR_ALARM = 5
-    ENABLE = 6
-    DISABLE = 7
-
-
 class PlcPressOptions(Options):
     """Options in the bench file.
 
     Attributes:
         unit: Unit identifier of the PLC.
         word_order: Which half of a float comes first.
+        registers: Where the PLC keeps what.
+        bits: What the bits of its status mean.
+        commands: What it takes for which command.
         capacity: Largest force of the press.
         force_min: Smallest force other than none that it can set.
         rate_max: Fastest ramp.
@@ -75,6 +74,9 @@ class PlcPressOptions(Options):
 
     unit: int = Field(default=1, ge=1, le=247)
     word_order: WordOrder = "lsw first"
+    registers: RegisterMap = RegisterMap()
+    bits: StatusBits = StatusBits()
+    commands: CommandCodes = CommandCodes()
     capacity: Force = Field(default=25e3, gt=0)
     force_min: Force = Field(default=0.0, ge=0)
     rate_max: ForceRate = Field(default=5e3, gt=0)
@@ -85,49 +87,58 @@ class PlcPress:
     """A servo-hydraulic or pneumatic press behind a PLC."""
 
     role: ClassVar[str] = "press"
-    summary: ClassVar[str] = "Presses behind a PLC with cellbench's register map (Modbus TCP)"
+    summary: ClassVar[str] = "Presses behind a PLC with a register map (Modbus TCP)"
     serial: ClassVar[SerialSettings | None] = None
     tcp_port: ClassVar[int | None] = 502
 
     @staticmethod
-    def decode(data: bytes) -> Message:
-        """Read a request for a replay: the heartbeat's count says nothing but that it beats."""
-        message = decode(data)
-        if message.meaning[1:3] == ("write", float(_HEARTBEAT)):
-            return replace(message, meaning=message.meaning[:3], routine=True)
-        return message
+    def decoder(name: str, options: Mapping[str, Any]) -> Decode:
+        """Return what reads requests for a replay: a heartbeat's count only says that it beats."""
+        beat = parse_options(name, PlcPressOptions, options).registers.heartbeat
+
+        def read(data: bytes) -> Message:
+            message = decode(data)
+            if beat is not None and message.meaning[1:3] == ("write", float(beat.at)):
+                return replace(message, meaning=message.meaning[:3], routine=True)
+            return message
+
+        return read
 
     def __init__(self, name: str, stream: Stream, options: Mapping[str, Any]) -> None:
         self.name = name
         self._wire = wire(name)
         self._options = parse_options(name, PlcPressOptions, options)
         self._stream = stream
-        self._registers = ModbusMaster(stream, self._options.unit, "tcp")
+        self._master = ModbusMaster(stream, self._options.unit, "tcp")
+        self._map = self._options.registers
+        self._commands = self._options.commands
         self._beat = 0
         self._beat_due_s = 0.0
+        self._asked_N: float | None = None
         self._unload_due = False
         self.capabilities = PressCapabilities(
             model="PLC press",
             force_min_N=self._options.force_min,
             force_max_N=self._options.capacity,
             rate_max_N_per_s=self._options.rate_max,
-            heartbeat_s=self._options.host_timeout,
+            heartbeat_s=self._options.host_timeout if self._map.heartbeat else None,
             reaction=ReactionTime(sample_s=0.5, transport_s=0.02, command_s=0.2),
         )
 
     async def connect(self) -> Identity:
         """Check that the numbers make sense and set the host timeout; moves nothing."""
-        with self._wire:
-            measured = await self._registers.read_registers(_STATUS, _STATUS_COUNT)
-            self._beat = (await self._registers.read_registers(_HEARTBEAT, 1))[0]
-        for at in (2, 4, 6, 8):
-            self._plausible(measured[at : at + 2])
+        if self._map.heartbeat is not None:
+            beat = (await self._read({"beat": self._map.heartbeat}))["beat"]
+            self._beat = int(beat) & 0xFFFF
         state = await self._look()
-        await self._write(_HOST_TIMEOUT, self._floats(self._options.host_timeout))
+        if self._map.host_timeout is not None:
+            await self._write((self._map.host_timeout, self._options.host_timeout))
         await self.heartbeat()
         remarks = [f"found at {state.force_N / _KN:.3f} kN"]
         if state.alarm:
             remarks.append(f"found with {state.alarm}")
+        if self._map.max_force is None:
+            remarks.append("has no over-force trip: only the host watches the force")
         return Identity(self.capabilities.model, "", "", tuple(remarks))
 
     async def ramp_to(self, force_N: float, rate_N_per_s: float, force_max_N: float) -> None:
@@ -149,7 +160,7 @@ class PlcPress:
         A press whose alarm cannot be cleared is unloaded at once: it must not stay under force.
         """
         if await self._make_ready():
-            await self._do(_Do.UNLOAD)
+            await self._do(self._commands.unload)
             return
         rate_N_per_s = min(max(rate_N_per_s, _RATE_MIN_N_PER_S), self._options.rate_max)
         await self._ramp(0.0, rate_N_per_s, self._options.capacity)
@@ -158,16 +169,18 @@ class PlcPress:
     async def hold(self) -> None:
         """Keep the force that is measured now."""
         self._unload_due = False
-        await self._do(_Do.HOLD)
+        self._asked_N = None
+        await self._do(self._commands.hold)
 
     async def stop(self) -> None:
         """Stop the actuator where it is."""
         self._unload_due = False
-        await self._do(_Do.STOP)
+        self._asked_N = None
+        await self._do(self._commands.stop)
 
     async def clear_alarm(self) -> None:
         """Acknowledge a latched alarm whose cause is gone."""
-        await self._do(_Do.CLEAR_ALARM)
+        await self._do(self._commands.clear_alarm)
 
     async def read(self) -> PressState:
         """Look at the press; tell it that the host lives as often as it needs to know."""
@@ -176,16 +189,20 @@ class PlcPress:
         state = await self._look()
         if self._unload_due and state.at_target and state.set_point_N < _NO_FORCE_N:
             self._unload_due = False
-            await self._do(_Do.UNLOAD)
+            await self._do(self._commands.unload)
         return state
 
     async def heartbeat(self) -> None:
         """Tell the PLC that the host lives."""
+        if self._map.heartbeat is None:
+            self._beat_due_s = math.inf
+            return
         self._beat = (self._beat + 1) & 0xFFFF
         due_s = asyncio.get_running_loop().time() + self._options.host_timeout / _BEATS
         self._beat_due_s = due_s
         with self._wire:
-            await self._registers.write_registers(_HEARTBEAT, [self._beat])
+            for at, words in self._words((self._map.heartbeat, float(self._beat))):
+                await self._master.write_registers(at, words)
 
     async def quiet(self) -> Outcome:
         """Hold the force that is measured now, and read back that it is held.
@@ -195,7 +212,7 @@ class PlcPress:
         """
         try:
             status, _ = await self._status()
-            if status & _ENABLED and (await self._look()).set_point_N >= _NO_FORCE_N:
+            if self._enabled(status) and (await self._look()).set_point_N >= _NO_FORCE_N:
                 await self.hold()
             state = await self._settled()
         except InstrumentError as error:
@@ -214,8 +231,8 @@ class PlcPress:
         # The connection may be what was lost: then there is nobody to tell.
         with contextlib.suppress(InstrumentError):
             status, _ = await self._status()
-            if status & _ENABLED:
-                await self._do(_Do.DISABLE)
+            if self._enabled(status):
+                await self._do(self._commands.disable)
         await self._stream.close()
 
     async def _settled(self) -> PressState:
@@ -228,73 +245,106 @@ class PlcPress:
 
     async def _ramp(self, force_N: float, rate_N_per_s: float, trip_N: float) -> None:
         self._unload_due = False
-        parameters = self._floats(force_N / _KN, rate_N_per_s / _KN, trip_N / _KN)
-        await self._write(_PARAMETERS, parameters)
-        await self._do(_Do.RAMP)
+        parameters = [(self._map.target, force_N), (self._map.ramp, rate_N_per_s)]
+        if self._map.max_force is not None:
+            parameters.append((self._map.max_force, trip_N))
+        await self._write(*parameters)
+        await self._do(self._commands.ramp)
+        self._asked_N = force_N
 
     async def _make_ready(self) -> str:
         """Enable the press and return the alarm that keeps it from moving, or nothing."""
         status, code = await self._status()
-        if status & _HOST_LOST:
+        if self._bit(status, "host_lost"):
             # No reason to refuse the host that is back; other alarms are for a person to clear.
             await self.heartbeat()
             await self.clear_alarm()
             status, code = await self._status()
-        alarm = _alarm(status, code)
-        if not alarm and not status & _ENABLED:
-            await self._do(_Do.ENABLE)
+        alarm = self._alarm(status, code)
+        if not alarm and not self._enabled(status):
+            await self._do(self._commands.enable)
         return alarm
 
     async def _status(self) -> tuple[int, int]:
-        with self._wire:
-            status, code = await self._registers.read_registers(_STATUS, 2)
-        return status, code
+        asked = {"status": self._map.status}
+        if self._map.alarm_code is not None:
+            asked["alarm_code"] = self._map.alarm_code
+        found = await self._read(asked)
+        return int(found["status"]), int(found.get("alarm_code", 0))
 
     async def _look(self) -> PressState:
-        with self._wire:
-            registers = await self._registers.read_registers(_STATUS, _STATUS_COUNT)
-        force_kN, set_point_kN = (self._plausible(registers[at : at + 2]) for at in (2, 8))
-        status = registers[0]
+        found = await self._read(self._map.shown)
+        status, force_N = int(found["status"]), found["force"]
+        set_point_N = found.get("set_point", force_N if self._asked_N is None else self._asked_N)
+        near = abs(set_point_N - force_N) <= _HOLD_TOLERANCE * self._options.capacity
+        bits = self._options.bits
         return PressState(
             time_s=asyncio.get_running_loop().time(),
-            force_N=force_kN * _KN,
-            set_point_N=set_point_kN * _KN,
-            moving=bool(status & _MOVING),
-            at_target=bool(status & _AT_TARGET),
-            alarm=_alarm(status, registers[1]),
+            force_N=force_N,
+            set_point_N=set_point_N,
+            moving=not near if bits.moving is None else self._bit(status, "moving"),
+            at_target=near if bits.at_target is None else self._bit(status, "at_target"),
+            alarm=self._alarm(status, int(found.get("alarm_code", 0))),
         )
 
-    def _plausible(self, registers: list[int]) -> float:
-        value = float_from(registers, self._options.word_order)
-        if not math.isfinite(value) or abs(value) > _BEYOND or 0 < abs(value) < _BELOW:
-            message = f'shows {value:g}: is the word order "{self._options.word_order}" right?'
+    def _bit(self, status: int, name: str) -> bool:
+        at: int | None = getattr(self._options.bits, name)
+        return at is not None and bool(status >> at & 1)
+
+    def _enabled(self, status: int) -> bool:
+        return self._options.bits.enabled is None or self._bit(status, "enabled")
+
+    def _alarm(self, status: int, code: int) -> str:
+        names = [text for name, text in _ALARMS.items() if self._bit(status, name)]
+        if not names and (code or self._bit(status, "alarm")):
+            names = ["alarm"]
+        return ", ".join(names) + (f" (code {code})" if code else "")
+
+    async def _read(self, registers: Mapping[str, Register]) -> dict[str, float]:
+        words: dict[int, int] = {}
+        with self._wire:
+            for at, asked in runs(addresses(registers.values())):
+                read = await self._master.read_registers(at, len(asked))
+                words.update(enumerate(read, at))
+        return {name: self._number(register, words) for name, register in registers.items()}
+
+    def _number(self, register: Register, words: Mapping[int, int]) -> float:
+        span = range(register.at, register.at + register.count)
+        value = register.number([words[at] for at in span], self._options.word_order)
+        raw = value / register.unit
+        if register.type == "f32" and not (raw == 0 or _BELOW <= abs(raw) <= _BEYOND):
+            message = f'shows {raw:g}: is the word order "{self._options.word_order}" right?'
             raise InstrumentError(self.name, message)
         return value
 
-    async def _write(self, address: int, values: list[int]) -> None:
+    async def _write(self, *parameters: tuple[Register, float]) -> None:
         """Write parameters and see that they arrived."""
-        with self._wire:
-            await self._registers.write_registers(address, values)
-            found = await self._registers.read_registers(address, len(values))
-        if found != values:
-            raise InstrumentError(self.name, f"keeps {found} at {address} instead of {values}")
+        for at, words in self._words(*parameters):
+            with self._wire:
+                await self._master.write_registers(at, words)
+                found = await self._master.read_registers(at, len(words))
+            if found != words:
+                raise InstrumentError(self.name, f"keeps {found} at {at} instead of {words}")
 
-    async def _do(self, command: _Do) -> None:
+    async def _do(self, command: int | None) -> None:
+        if command is None:
+            return  # the PLC needs no such command
         with self._wire:
-            await self._registers.write_registers(_COMMAND, [command])
+            for at, words in self._words((self._map.command, float(command))):
+                await self._master.write_registers(at, words)
 
-    def _floats(self, *values: float) -> list[int]:
-        order = self._options.word_order
-        return [word for value in values for word in float_registers(value, order)]
+    def _words(self, *parameters: tuple[Register, float]) -> list[tuple[int, list[int]]]:
+        words: dict[int, int] = {}
+        for register, value in parameters:
+            try:
+                words.update(
+                    enumerate(register.words(value, self._options.word_order), register.at)
+                )
+            except ValueError as error:
+                raise InstrumentError(self.name, str(error)) from error
+        return runs(words)
 
     def _check(self, what: str, value: float, lowest: float, highest: float) -> None:
         if not lowest <= value <= highest:
             message = f"{what} {value:g} is outside {lowest:g} to {highest:g}"
             raise InstrumentError(self.name, message)
-
-
-def _alarm(status: int, code: int) -> str:
-    names = [text for bit, text in _ALARMS.items() if status & bit]
-    if not names and (code or status & _ALARM):
-        names = ["alarm"]
-    return ", ".join(names) + (f" (code {code})" if code else "")

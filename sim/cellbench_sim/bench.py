@@ -1,4 +1,7 @@
-"""The simulated bench: one world, and the four instruments that are wired to it.
+"""The simulated bench: one world, and the instruments that are wired to it.
+
+By default they are a potentiostat, a press, a load cell and a chamber; a bench file can name
+others, and each is then played by the emulator of its driver's instruments.
 
 A host connects to an instrument as it would plug in a cable, and speaks its real protocol. The
 bench outlives its hosts: instruments go on with what they are doing while nobody is connected.
@@ -9,6 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from importlib import resources
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -23,13 +28,18 @@ from cellbench_sim.emulators import (
     Timebase,
 )
 from cellbench_sim.emulators.profiles import PROFILES
-from cellbench_sim.operator import SimulatedOperator
+from cellbench_sim.emulators.registry import emulated_drivers, emulator_class
+from cellbench_sim.operator import Hands, SimulatedOperator
 from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.physics.fixture import FIXTURES
 from cellbench_sim.presets import load_preset, preset_names, preset_text
 from cellbench_sim.serve import serve
 from cellbench_sim.world import World
 
+#: The port of an instrument that a person works.
+BY_HAND = "none"
+#: The port of an instrument of this bench that is served nowhere.
+SIMULATED = "simulated"
 POTENTIOSTAT, PRESS, LOAD_CELL, CHAMBER = "potentiostat", "press", "load cell", "chamber"
 
 
@@ -44,6 +54,8 @@ class SimulatedBench:
     Args:
         cell: Name of the simulated cell, one of `cell_names`.
         seed: Seed of everything random: two benches of one seed behave identically.
+        instruments: Entries of a bench file by name, each with its ``driver``; the emulators of
+            those replace the usual four, and the arguments about these have no effect.
         potentiostat: Kind of potentiostat, a key of `PROFILES`.
         fixture: What holds the stack, a key of `FIXTURES`: a servo press or a spring up to 5 kN,
             a screw jig of constant gap up to 25 kN, a laboratory press from 2 to 147 kN.
@@ -63,6 +75,7 @@ class SimulatedBench:
         cell: str,
         seed: int,
         *,
+        instruments: Mapping[str, Mapping[str, Any]] | None = None,
         potentiostat: str = "nexus",
         fixture: str = "servo",
         temperature_K: float | None = 298.15,
@@ -77,7 +90,6 @@ class SimulatedBench:
         if fixture not in FIXTURES:
             raise InputError(f"no simulated fixture {fixture!r}; there are: {', '.join(FIXTURES)}")
         self.cell_name, self.seed = cell, seed
-        self.operator = SimulatedOperator()
         self._fixture = fixture
         held_by = FIXTURES[fixture]
         self._timebase = Timebase()
@@ -89,7 +101,12 @@ class SimulatedBench:
             chamber=ChamberSettings(set_point_K=temperature_K),
         )
         self.world.polarity, self.world.connected = polarity, connected
+        self.operator = SimulatedOperator(Hands(self._timebase, self.world))
         timebase, world = self._timebase, self.world
+        self._entries = instruments
+        if instruments is not None:
+            self.instruments = self._emulators(instruments)
+            return
         self.potentiostat = PalmSensEmulator(
             POTENTIOSTAT, timebase, world, seed=seed, profile=potentiostat, clock_drift=clock_drift
         )
@@ -109,6 +126,20 @@ class SimulatedBench:
             self.potentiostat, self.press, self.load_cell, self.chamber
         )  # fmt: skip
         self.instruments = {device.name: device for device in devices}
+
+    def _emulators(self, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Emulator]:
+        """Build the emulators of a bench file's instruments; a press that is pumped has none."""
+        return {
+            name: emulator_class(str(entry["driver"])).from_bench(
+                name,
+                self._timebase,
+                self.world,
+                seed=self.seed,
+                options={key.replace(" ", "_").lower(): value for key, value in entry.items()},
+            )
+            for name, entry in entries.items()
+            if entry.get("port") != BY_HAND
+        }
 
     async def __aenter__(self) -> Self:
         """Switch the bench on, in the running loop."""
@@ -157,6 +188,14 @@ class SimulatedBench:
         return self.instruments[name].connect()
 
     cells = staticmethod(cell_names)
+    drivers = staticmethod(emulated_drivers)
+
+    @staticmethod
+    def benches() -> dict[str, str]:
+        """Texts of the bench files in ``benches/``, by name."""
+        folder = resources.files("cellbench_sim") / "benches"
+        files = sorted(folder.iterdir(), key=attrgetter("name"))
+        return {file.name.removesuffix(".yaml"): file.read_text("utf-8") for file in files}
 
     @staticmethod
     def cell_text(name: str) -> str:
@@ -182,9 +221,9 @@ class SimulatedBench:
         Args:
             addresses: Where the instruments are served; by default they are in this process.
         """
-        ports = {
-            name: addresses[name][0] if addresses else f"sim:{name}" for name in self.instruments
-        }
+        ports = {name: addresses[name][0] if addresses else SIMULATED for name in self.instruments}
+        if self._entries is not None:
+            return self._as_written(self._entries, ports)
         f_max_Hz = self.potentiostat.profile.frequency_max_Hz
         fixture = FIXTURES[self._fixture]
         capacity = f"{fixture.max_force_N / 1e3:g} kN"
@@ -210,6 +249,22 @@ class SimulatedBench:
                 CHAMBER: {"driver": "eurotherm", "port": ports[CHAMBER]},
             },
             "fixture": {"die": "10 mm", "kind": self._fixture, "at most": capacity},
+        }
+
+    def _as_written(
+        self, entries: Mapping[str, Mapping[str, Any]], ports: Mapping[str, str]
+    ) -> dict[str, Any]:
+        capacity_N = FIXTURES[self._fixture].max_force_N
+        return {
+            "bench": f"simulated {self.cell_name}, fixture: {self._fixture}",
+            "instruments": {
+                name: {**entry, "port": ports.get(name, BY_HAND)} for name, entry in entries.items()
+            },
+            "fixture": {
+                "die": "10 mm",
+                "kind": self._fixture,
+                "at most": f"{capacity_N / 1e3:g} kN",
+            },
         }
 
 

@@ -267,5 +267,69 @@ def test_a_force_that_the_press_cannot_set_is_refused_and_none_is_allowed(
 
 
 def test_unknown_options_are_refused() -> None:
-    with pytest.raises(InputError, match="options are: capacity"):
+    with pytest.raises(InputError, match="options are: bits, capacity"):
         PlcPress("press", pipe()[0], {"capacty": "3 t"})
+
+
+ANOTHER_MAP: dict[str, Any] = {
+    "capacity": "25 kN",
+    "rate max": "2 kN/s",
+    "word order": "msw first",
+    "registers": {
+        "status": {"at": 40, "type": "u32"},
+        "alarm code": None,
+        "force": {"at": 42, "type": "i32", "unit": "0.1 N"},
+        "pressure": None,
+        "position": None,
+        "set point": None,
+        "command": {"at": 60, "type": "u16"},
+        "target": {"at": 62, "type": "i32", "unit": "0.1 N"},
+        "ramp": {"at": 64, "type": "u16", "unit": "1 N/s"},
+        "max force": None,
+        "heartbeat": None,
+        "host timeout": None,
+    },
+    "bits": {"enabled": None, "moving": 16, "at target": 17, "emergency stop": 31},
+    "commands": {"ramp": 10, "hold": 11},
+}
+
+
+def test_another_register_map_is_an_option(register_bank: Bank) -> None:
+    async def act(press: PlcPress, bank: RegisterBank) -> tuple[PressState, list[Any]]:
+        bank.registers.update({40: 0x0002, 41: 0, 42: 0xFFFF, 43: 0xFFF6})
+        identity = await press.connect()
+        assert any("no over-force trip" in remark for remark in identity.remarks)
+        assert press.capabilities.heartbeat_s is None
+        assert not bank.written
+        await press.ramp_to(8000, 500, 9000)
+        return await press.read(), bank.written
+
+    state, written = played(register_bank, act, ANOTHER_MAP)
+    assert state.force_N == pytest.approx(-1.0)
+    assert (state.set_point_N, state.at_target, state.moving) == (8000, True, False)
+    # 80000 tenths of a newton are 0x00013880; 62 to 64 have no gap, and go as one.
+    assert written == [(62, [0x0001, 0x3880, 500]), (60, [10])]
+
+
+def test_an_alarm_bit_lies_where_the_map_says(register_bank: Bank) -> None:
+    async def act(press: PlcPress, bank: RegisterBank) -> str:
+        bank.registers.update({40: 0x8000, 41: 0})
+        return (await press.read()).alarm
+
+    assert played(register_bank, act, ANOTHER_MAP) == "emergency stop"
+
+
+def test_a_number_that_its_register_cannot_hold_is_refused(register_bank: Bank) -> None:
+    async def act(press: PlcPress, bank: RegisterBank) -> None:
+        with pytest.raises(InstrumentError, match="does not fit into i16 at 62"):
+            await press.ramp_to(8000, 500, 9000)
+        assert not bank.written
+
+    registers = {**ANOTHER_MAP["registers"], "target": {"at": 62, "type": "i16", "unit": "0.1 N"}}
+    played(register_bank, act, {**ANOTHER_MAP, "registers": registers})
+
+
+def test_a_register_with_an_unknown_unit_is_refused() -> None:
+    registers = {"force": {"at": 2, "unit": "1 klb"}}
+    with pytest.raises(InputError, match=r"registers\.force\.unit: .*klb"):
+        PlcPress("press", pipe()[0], {"registers": registers})

@@ -20,6 +20,7 @@ from cellbench.transport.recording import (
     packed,
     unpacked,
 )
+from cellbench.transport.stream import ClosedForGood
 
 
 def read(pieces: list[bytes]) -> list[tuple[float, Kind, bytes]]:
@@ -75,6 +76,46 @@ def test_a_connection_that_breaks_is_kept_once() -> None:
         (Kind.REFUSED, b"chamber\nnobody listens"),
         (Kind.FAILED, b"the other end closed the connection"),
         (Kind.CLOSED, b""),
+    ]
+
+
+class Plugged(Stream):
+    """A stream that opens again at the second attempt."""
+
+    attempts = 0
+
+    async def _send(self, data: bytes) -> None:
+        raise TransportClosed(f"torn at {data!r}")
+
+    async def _open_anew(self) -> None:
+        self.attempts += 1
+        if self.attempts == 1:
+            raise TransportClosed("nobody there")
+
+
+def test_attempts_to_connect_again_are_kept() -> None:
+    async def main() -> list[bytes]:
+        log, stream = WireLog(), Plugged()
+        log.listen("gauge", stream)
+        with pytest.raises(TransportClosed, match="nobody there"):
+            await stream.reopen()
+        await stream.reopen()
+        ours, _ = pipe()
+        log.listen("press", ours)
+        with pytest.raises(ClosedForGood):
+            await ours.reopen()
+        return [log.take()]
+
+    events = [(kind, data) for _, kind, data in read(run(main(), virtual=True))]
+    assert events == [
+        (Kind.OPENED, b"gauge"),
+        (Kind.REOPENING, b""),
+        (Kind.REOPENED, b"now\nnobody there"),
+        (Kind.REOPENING, b""),
+        (Kind.REOPENED, b""),
+        (Kind.OPENED, b"press"),
+        (Kind.REOPENING, b""),
+        (Kind.REOPENED, b"ever\nthis connection cannot be opened again"),
     ]
 
 

@@ -12,6 +12,7 @@ from cellbench.errors import InstrumentError, TransportClosed, TransportTimeout
 from cellbench.transport import Stream
 from cellbench.transport.recording import Kind, WireEvent
 from cellbench.transport.replaying import Divergence, RecordedWire, Replay
+from cellbench.transport.stream import ClosedForGood
 
 Host = Callable[[Stream, Replay], Awaitable[None]]
 
@@ -83,6 +84,68 @@ def test_writes_may_be_cut_and_joined() -> None:
         assert await stream.read_exactly(1, 1.0) == b"x"
 
     assert replayed(events, cut)[0] is None
+
+
+BROKEN = log(
+    (1.0, Kind.SENT, b"a\n"),
+    (1.5, Kind.FAILED, b"unplugged"),
+    (2.0, Kind.REOPENING, b""),
+    (2.5, Kind.REOPENED, b"now\nnobody there"),
+    (3.0, Kind.REOPENING, b""),
+    (3.25, Kind.REOPENED, b""),
+    (3.25, Kind.RECEIVED, b"hello\n"),
+    (4.0, Kind.SENT, b"b\n"),
+    (5.0, Kind.REOPENING, b""),
+    (5.0, Kind.REOPENED, b"ever\nscrapped"),
+)
+
+
+@pytest.mark.parametrize("by_meaning", [False, True])
+def test_a_connection_is_made_anew_when_it_was(by_meaning: bool) -> None:
+    async def host(stream: Stream, _: Replay) -> None:
+        await at(1.0)
+        await stream.write(b"a\n")
+        with pytest.raises(TransportClosed, match="unplugged"):
+            await stream.read_until(b"\n", 5.0)
+        await at(2.0)
+        with pytest.raises(TransportClosed, match="nobody there"):
+            await stream.reopen()
+        assert stream.lost
+        assert asyncio.get_running_loop().time() == 2.5
+        await at(3.0)
+        await stream.reopen()
+        assert await stream.read_until(b"\n", 1.0) == b"hello\n"
+        assert asyncio.get_running_loop().time() == 3.25
+        await at(4.0)
+        await stream.write(b"b\n")
+        await at(5.0)
+        with pytest.raises(ClosedForGood, match="scrapped"):
+            await stream.reopen()
+
+    assert replayed(BROKEN, host, by_meaning=by_meaning)[0] is None
+
+
+@pytest.mark.parametrize("by_meaning", [False, True])
+def test_a_connection_that_is_made_anew_or_not_is_a_difference(by_meaning: bool) -> None:
+    async def not_anew(stream: Stream, _: Replay) -> None:
+        await at(1.0)
+        await stream.write(b"a\n")
+        await at(4.0)
+
+    async def anew(stream: Stream, replay: Replay) -> None:
+        await at(1.0)
+        await stream.write(b"a\n")
+        await at(2.0)
+        await stream.reopen()
+
+    found, _ = replayed(BROKEN, not_anew, by_meaning=by_meaning)
+    assert found is not None
+    assert found.expected is not None
+    assert "connection anew" in found.expected.text
+    found, _ = replayed(ASKED, anew, by_meaning=by_meaning)
+    assert found is not None
+    assert found.sent is not None
+    assert "connection anew" in found.sent.text
 
 
 @pytest.mark.parametrize("by_meaning", [False, True])

@@ -85,3 +85,35 @@ async def test_a_port_that_does_not_exist_is_told_by_name() -> None:
 
 def test_the_ports_of_this_computer_can_be_listed() -> None:
     assert isinstance(ports(), dict)
+
+
+async def test_a_port_is_opened_again_in_place_and_forgets_what_had_arrived(
+    terminal: tuple[int, str],
+) -> None:
+    device, name = terminal
+    stream = await open_serial(name, SerialSettings(9600))
+    os.write(device, b"old")
+    await stream.read_exactly(1, 5.0)
+    await stream.reopen()
+    assert len([thread for thread in threading.enumerate() if name in thread.name]) == 1
+    await stream.write(b"w\r")
+    assert await asyncio.to_thread(os.read, device, 2) == b"w\r"
+    os.write(device, b"new")
+    assert await stream.read_exactly(3, 5.0) == b"new"
+    await stream.close()
+    with pytest.raises(TransportClosed, match="closed"):
+        await stream.reopen()
+
+
+async def test_a_port_that_went_away_says_so_when_it_is_opened_again() -> None:
+    device, theirs = pty.openpty()
+    name = os.ttyname(theirs)
+    stream = await open_serial(name, SerialSettings(9600))
+    os.close(device)
+    os.close(theirs)
+    with pytest.raises(TransportClosed):
+        await stream.read_exactly(1, 5.0)
+    with pytest.raises(TransportClosed, match=name):
+        await stream.reopen()
+    assert stream.lost
+    await stream.close()

@@ -74,3 +74,19 @@ async def test_a_serial_resource_is_set_and_used() -> None:
 async def test_a_resource_that_is_not_there_is_told_by_name() -> None:
     with pytest.raises(TransportClosed, match=r"TCPIP::127\.0\.0\.1::1::SOCKET"):
         await open_visa("TCPIP::127.0.0.1::1::SOCKET")
+
+
+async def test_a_session_is_opened_again_in_place(serving: Serving) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(line.upper() + b"rest of it")
+
+    async with serving(serve) as port:
+        stream = await open_visa(f"TCPIP::127.0.0.1::{port}::SOCKET")
+        for _ in range(3):
+            await stream.write(b"hello\n")
+            assert await stream.read_until(b"\n", 5.0) == b"HELLO\n"
+            await stream.reopen()
+        await stream.close()
+        with pytest.raises(TransportClosed, match="closed"):
+            await stream.reopen()

@@ -62,6 +62,20 @@ class Wire(Stream):
     def __init__(self, device: Emulator) -> None:
         super().__init__()
         self._device: Emulator | None = device
+        self._plug_in(device)
+
+    def _plug_in(self, device: Emulator) -> None:
+        device.attach(
+            self.feed, lambda: self.fail(TransportClosed(f"{device.name} has lost this connection"))
+        )
+
+    async def _hang_up(self) -> None:
+        if self._device is not None:
+            self._device.detach(self.feed)
+
+    async def _open_anew(self) -> None:
+        if self._device is not None:
+            self._plug_in(self._device)
 
     async def _send(self, data: bytes) -> None:
         if self._device is not None:
@@ -113,11 +127,7 @@ class Emulator(ABC):
 
     def connect(self) -> Stream:
         """Plug in a new host; the one before it finds its connection closed."""
-        wire = Wire(self)
-        self.attach(
-            wire.feed, lambda: wire.fail(TransportClosed(f"{self.name} has lost this connection"))
-        )
-        return wire
+        return Wire(self)
 
     def attach(self, sink: Sink, unplug: Callable[[], None]) -> None:
         """Send to ``sink`` from now on; ``unplug`` is called when another host takes over."""

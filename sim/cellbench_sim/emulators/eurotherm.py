@@ -1,18 +1,20 @@
 """A Eurotherm 2400 temperature controller: Modbus RTU or EI-Bisynch, on the bench's chamber.
 
-Temperatures are in tenths of a degree Celsius. Modbus registers: 1 process value, 2 target set
-point, 3 output in tenths of a per cent, 5 working set point, 35 set point rate limit per minute,
-75 summary status, 111 and 112 set point limits, 273 auto (0) or manual (1). In manual the loop is
-open and the chamber follows the room.
+Temperatures are in tenths of a degree Celsius, or in degrees where it is set up so. Modbus
+registers: 1 process value, 2 target set point, 3 output in tenths of a per cent, 5 working set
+point, 35 set point rate limit per minute, 75 summary status, 111 and 112 set point limits, 273 auto
+(0) or manual (1). In manual the loop is open and the chamber follows the room.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from pymodbus.framer import FramerRTU
 
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.bisynch import BisynchServer
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.modbus import (
@@ -30,6 +32,8 @@ _SENSOR_BREAK = 0x20
 _PV, _TARGET, _OUTPUT, _WORKING, _RATE = 1, 2, 3, 5, 35
 _STATUS, _HIGH, _LOW, _MANUAL = 75, 111, 112, 273
 _MEASURED = frozenset({_PV, _OUTPUT, _WORKING, _STATUS})
+#: What instruments without a decimal give in whole degrees.
+_TEMPERATURES = frozenset({_PV, _TARGET, _WORKING, _RATE, 24, 25, _HIGH, _LOW})
 #: Registers that hold what was written to them, with their values as delivered.
 _PLAIN = {
     6: 200, 8: 300, 9: 50, 15: 0, 24: 250, 25: 250, 30: 1000, 37: 0, _HIGH: 1500, _LOW: -400,
@@ -51,6 +55,7 @@ class EurothermEmulator(Emulator):
         seed: Seed of the sensor's noise.
         protocol: ``modbus`` or ``bisynch``.
         address: Modbus unit, or two digits (group and unit) for EI-Bisynch.
+        decimals: Of temperatures in Modbus registers, 1 or 0.
     """
 
     def __init__(
@@ -62,10 +67,14 @@ class EurothermEmulator(Emulator):
         seed: int,
         protocol: str = "modbus",
         address: int = 1,
+        decimals: int = 1,
     ) -> None:
         super().__init__(name, timebase)
         if protocol not in ("modbus", "bisynch"):
             raise ValueError(f"a Eurotherm speaks modbus or bisynch, not {protocol}")
+        if decimals not in (0, 1):
+            raise ValueError(f"temperatures have 0 or 1 decimals, not {decimals}")
+        self._in_degrees = decimals == 0
         self._world = world
         self._chamber = world.chamber
         self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
@@ -80,6 +89,22 @@ class EurothermEmulator(Emulator):
         self._registers[_MANUAL] = int(set_point_K is None)
         self._registers[_RATE] = round(10 * world.chamber.rate_limit_K_per_min)
         self._sensor_broken = False
+
+    @classmethod
+    def from_bench(
+        cls, name: str, timebase: Timebase, world: World, *, seed: int, options: Mapping[str, Any]
+    ) -> Self:
+        """Build the controller a bench file describes: ``protocol``, ``address``, ``decimals``."""
+        bench = BenchOptions(options)
+        return cls(
+            name,
+            timebase,
+            world,
+            seed=seed,
+            protocol=bench.text("protocol", "modbus"),
+            address=bench.unit,
+            decimals=bench.number("decimals", 1),
+        )
 
     @property
     def sensor_broken(self) -> bool:
@@ -97,7 +122,7 @@ class EurothermEmulator(Emulator):
     def read_registers(self, address: int, count: int) -> list[int]:
         """Return registers; in a block, those that do not exist read 0."""
         self._advance()
-        known = [self._value(register) for register in range(address, address + count)]
+        known = [self._shown(register) for register in range(address, address + count)]
         if all(value is None for value in known):
             raise ModbusRefusal(ILLEGAL_ADDRESS)
         return [(value or 0) & 0xFFFF for value in known]
@@ -105,11 +130,11 @@ class EurothermEmulator(Emulator):
     def write_registers(self, address: int, words: Sequence[int]) -> None:
         """Write registers one after the other."""
         self._advance()
-        for register, word in enumerate(words, address):
-            self._check(register, _signed(word))
-        for register, word in enumerate(words, address):
-            self._registers[register] = _signed(word)
-        self._control()
+        values = {
+            register: _signed(word) * (10 if self._in_degrees and register in _TEMPERATURES else 1)
+            for register, word in enumerate(words, address)
+        }
+        self._write(values)
 
     # ------------------------------------------------------------------ EI-Bisynch mnemonics
 
@@ -127,12 +152,27 @@ class EurothermEmulator(Emulator):
             word = round(10 * float(text)) & 0xFFFF if len(text) < 16 else None
             if word is None or mnemonic not in _MNEMONICS:
                 return False
-            self.write_registers(_MNEMONICS[mnemonic], [word])
+            self._advance()
+            self._write({_MNEMONICS[mnemonic]: _signed(word)})
         except (ValueError, OverflowError, ModbusRefusal):
             return False
         return True
 
     # ------------------------------------------------------------------ the controller
+
+    def _write(self, values: Mapping[int, int]) -> None:
+        """Take values, temperatures in tenths: all or none."""
+        for register, value in values.items():
+            self._check(register, value)
+        self._registers.update(values)
+        self._control()
+
+    def _shown(self, register: int) -> int | None:
+        """Return a register as it stands on a Modbus line."""
+        value = self._value(register)
+        if value is None or not (self._in_degrees and register in _TEMPERATURES):
+            return value
+        return round(value / 10)
 
     def _value(self, register: int) -> int | None:
         if register == _PV:

@@ -8,8 +8,10 @@ makes the present force the zero. Anything else answers ``E``.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.world import World
 
@@ -65,6 +67,14 @@ class LoadstarEmulator(Emulator):
             "w": self._weight,
             "r": lambda: str(round(self._reading_N() / capacity_N * _COUNTS)),
         }
+
+    @classmethod
+    def from_bench(
+        cls, name: str, timebase: Timebase, world: World, *, seed: int, options: Mapping[str, Any]
+    ) -> Self:
+        """Build the load cell a bench file describes: ``capacity``; its unit is its own affair."""
+        capacity_N = BenchOptions(options).quantity("capacity", "force", world.press.max_force_N)
+        return cls(name, timebase, world, seed=seed, capacity_N=capacity_N)
 
     def _on_attach(self) -> None:
         self._received.clear()

@@ -1,6 +1,7 @@
 """The server's side of Modbus holding registers: frames by pymodbus, register banks by emulators.
 
-Functions 3 (read), 6 (write one) and 16 (write several). Exceptions: 1 for any other function, 2
+Functions 3 (read), 6 (write one) and 16 (write several); where a device has them, 4 (read, of the
+same registers), 8 (loop back) and 23 (write, then read). Exceptions: 1 for any other function, 2
 for an address that does not exist or cannot be written, 3 for a value or count that is not allowed.
 """
 
@@ -13,8 +14,11 @@ from typing import Protocol
 from pymodbus.framer import FramerBase, FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU
 
+#: What every device does here, and what larger controllers do besides.
+BASIC_FUNCTIONS = frozenset({3, 6, 16})
+ALL_FUNCTIONS = BASIC_FUNCTIONS | {4, 8, 23}
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
-_READ, _WRITE_ONE, _WRITE_MANY = 3, 6, 16
+_READ, _READ_INPUT, _WRITE_ONE, _LOOP_BACK, _WRITE_MANY, _WRITE_AND_READ = 3, 4, 6, 8, 16, 23
 _EXCEPTION_BIT = 0x80
 _READ_MAX, _WRITE_MAX = 125, 123
 _FRAME_MAX = 260
@@ -49,12 +53,22 @@ class ModbusServer:
         bank: The registers.
         unit: The unit (slave) identifier that is listened to.
         framer: `FramerSocket` for Modbus TCP, `FramerRTU` for a serial line.
+        functions: The function codes that the device knows.
+        read_max: Registers that it gives in one answer.
     """
 
     def __init__(
-        self, bank: RegisterBank, unit: int, framer: type[FramerSocket] | type[FramerRTU]
+        self,
+        bank: RegisterBank,
+        unit: int,
+        framer: type[FramerSocket] | type[FramerRTU],
+        *,
+        functions: frozenset[int] = BASIC_FUNCTIONS,
+        read_max: int = _READ_MAX,
     ) -> None:
         self._bank = bank
+        self._functions = functions
+        self._read_max = read_max
         self._unit = unit
         self._framer: FramerBase = framer(DecodePDU(is_server=True))
         self._received = b""
@@ -87,19 +101,36 @@ class ModbusServer:
 
     def _reply(self, pdu: bytes) -> bytes:
         try:
-            if pdu[0] == _READ:
-                return self._read(pdu)
-            return self._write(pdu)
+            return self._answer(pdu)
         except ModbusRefusal as refusal:
             return bytes([pdu[0] | _EXCEPTION_BIT, refusal.code])
 
-    def _read(self, pdu: bytes) -> bytes:
+    def _answer(self, pdu: bytes) -> bytes:
+        function = pdu[0]
+        if function not in self._functions:
+            raise ModbusRefusal(ILLEGAL_FUNCTION)
+        if function in {_READ, _READ_INPUT}:
+            return self._read(function, pdu[1:])
+        if function == _LOOP_BACK:
+            return self._loop_back(pdu)
+        if function == _WRITE_AND_READ:
+            self._write(bytes([_WRITE_MANY]) + pdu[5:])
+            return self._read(function, pdu[1:5])
+        return self._write(pdu)
+
+    def _read(self, function: int, request: bytes) -> bytes:
         """Answer with the registers."""
-        count = int.from_bytes(pdu[3:5], "big")
-        if len(pdu) != 5 or not 1 <= count <= _READ_MAX:
+        count = int.from_bytes(request[2:4], "big")
+        if len(request) != 4 or not 1 <= count <= self._read_max:
             raise ModbusRefusal(ILLEGAL_VALUE)
-        words = self._bank.read_registers(int.from_bytes(pdu[1:3], "big"), count)
-        return struct.pack(f">BB{count}H", _READ, 2 * count, *words)
+        words = self._bank.read_registers(int.from_bytes(request[:2], "big"), count)
+        return struct.pack(f">BB{count}H", function, 2 * count, *words)
+
+    def _loop_back(self, pdu: bytes) -> bytes:
+        """Answer with the request itself; there are no other diagnostics."""
+        if pdu[1:3] != b"\0\0":
+            raise ModbusRefusal(ILLEGAL_FUNCTION)
+        return pdu
 
     def _write(self, pdu: bytes) -> bytes:
         """Answer with the head of the request, once its values are taken."""
@@ -113,11 +144,9 @@ class ModbusServer:
         function, size, count = pdu[0], len(pdu), int.from_bytes(pdu[3:5], "big")
         if function == _WRITE_ONE:
             good, data = size == 5, pdu[3:]
-        elif function == _WRITE_MANY:
+        else:
             good = 1 <= count <= _WRITE_MAX and size == 6 + 2 * count and pdu[5] == 2 * count
             data = pdu[6:]
-        else:
-            raise ModbusRefusal(ILLEGAL_FUNCTION)
         if not good:
             raise ModbusRefusal(ILLEGAL_VALUE)
         return data

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from typing import Any, Self
 
 from cellbench_sim.emulators.analog import Cell, FrontEnd
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.mscript import Program, ScriptError, compile_script
 from cellbench_sim.emulators.profiles import COMMUNICATION_COMMANDS, PROFILES, Profile
@@ -76,6 +78,14 @@ class PalmSensEmulator(Emulator):
         self._due_s = 0.0
         self._halted_at_s: float | None = None
         self._halted_s = 0.0
+
+    @classmethod
+    def from_bench(
+        cls, name: str, timebase: Timebase, world: Cell, *, seed: int, options: Mapping[str, Any]
+    ) -> Self:
+        """Build the instrument a bench file describes: ``model``, a key of `PROFILES`."""
+        profile = BenchOptions(options).text("model", "nexus")
+        return cls(name, timebase, world, seed=seed, profile=profile)
 
     @property
     def running(self) -> bool:

@@ -6,6 +6,8 @@ Registers (0-based, functions 3, 6 and 16; floats are two registers, low word fi
     100 command   101 target kN   103 ramp kN/s   105 largest force kN
     107 heartbeat   108 timeout s
 
+Other addresses and another word order can be set; what the registers do stays the same.
+
 A command acts when it is written, with the parameters written before it; a target that the drive
 cannot set, above its capacity or too small for its valves, is refused as a value. Once enabled, the
 host must change the heartbeat within each timeout: otherwise the PLC holds the force, and unloads
@@ -17,11 +19,13 @@ from __future__ import annotations
 import math
 import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag
+from typing import Any, Literal, Self
 
 from pymodbus.framer import FramerSocket
 
+from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.modbus import (
     ILLEGAL_ADDRESS,
@@ -38,7 +42,17 @@ _UNLOAD_S = 25.0
 _NOISE, _RESOLUTION = 2e-4, 1e-4
 _TIMEOUT_S = (0.5, 3600.0)
 _READ_ONLY_REGISTERS = 10
+WordOrder = Literal["lsw first", "msw first"]
+
 _COMMAND, _TARGET, _RAMP, _MAX_FORCE, _HEARTBEAT, _TIMEOUT, _END = 100, 101, 103, 105, 107, 108, 110
+
+#: Registers by the names of the project's map: where each stands there, and how many words it has.
+_NAMES = {
+    "status_word": (0, 1), "alarm_code": (1, 1), "force_kN": (2, 2), "pressure_bar": (4, 2),
+    "position_mm": (6, 2), "force_setpoint_kN": (8, 2), "command": (_COMMAND, 1),
+    "target_kN": (_TARGET, 2), "ramp_kN_per_s": (_RAMP, 2), "max_force_kN": (_MAX_FORCE, 2),
+    "host_heartbeat": (_HEARTBEAT, 1), "host_timeout_s": (_TIMEOUT, 2),
+}  # fmt: skip
 
 
 class Status(IntFlag):
@@ -89,10 +103,24 @@ class PlcPressEmulator(Emulator):
         world: The bench's physical system.
         seed: Seed of the load cell's noise.
         unit: Modbus unit identifier.
+        registers: Addresses of another installation, by the names of the project's map; what it
+            does not name stands where it stands there.
+        word_order: Which half of a float comes first.
+
+    Raises:
+        ValueError: Two registers have one address, or there is none of a name.
     """
 
     def __init__(
-        self, name: str, timebase: Timebase, world: World, *, seed: int, unit: int = 1
+        self,
+        name: str,
+        timebase: Timebase,
+        world: World,
+        *,
+        seed: int,
+        unit: int = 1,
+        registers: Mapping[str, int] | None = None,
+        word_order: WordOrder = "lsw first",
     ) -> None:
         super().__init__(name, timebase)
         self._world = world
@@ -100,6 +128,7 @@ class PlcPressEmulator(Emulator):
         self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
         self._server = ModbusServer(self, unit, FramerSocket)
         self._capacity_N = world.press.max_force_N
+        self._own = _own_addresses(registers or {}, word_order)
         self._words = [0] * (_END - _COMMAND)
         self._put(_RAMP, 0.1)
         self._put(_MAX_FORCE, self._capacity_N / 1e3)
@@ -107,6 +136,26 @@ class PlcPressEmulator(Emulator):
         self._enabled = self._e_stop = self._oil_low = False
         self._host_lost = self._refused = self._watching = False
         self._heard_s = 0.0
+
+    @classmethod
+    def from_bench(
+        cls, name: str, timebase: Timebase, world: World, *, seed: int, options: Mapping[str, Any]
+    ) -> Self:
+        """Build the PLC that a bench file's options describe.
+
+        Options: ``unit``, ``word order`` (lsw first, msw first), ``registers``: addresses by the
+        names of the project's map (``{force_kN: 40, command: 200}``).
+        """
+        bench = BenchOptions(options)
+        return cls(
+            name,
+            timebase,
+            world,
+            seed=seed,
+            unit=bench.unit,
+            registers={key: int(value) for key, value in bench.mapping("registers").items()},
+            word_order="msw first" if "msw" in bench.text("word_order", "") else "lsw first",
+        )
 
     # ------------------------------------------------------------------ faults to be set
 
@@ -137,24 +186,24 @@ class PlcPressEmulator(Emulator):
     # ------------------------------------------------------------------ registers
 
     def read_registers(self, address: int, count: int) -> list[int]:
-        """Return registers of the map above; both blocks have no gaps."""
-        end = address + count
-        if end <= _READ_ONLY_REGISTERS:
-            return self._measured()[address:end]
-        if address >= _COMMAND and end <= _END:
-            return self._words[address - _COMMAND : end - _COMMAND]
-        raise ModbusRefusal(ILLEGAL_ADDRESS)
+        """Return registers of the map; a block with a gap in it cannot be read."""
+        own = self._translated(address, count)
+        measured = self._measured() if min(own) < _READ_ONLY_REGISTERS else []
+        return [
+            measured[at] if at < _READ_ONLY_REGISTERS else self._words[at - _COMMAND] for at in own
+        ]
 
     def write_registers(self, address: int, words: Sequence[int]) -> None:
         """Take parameters, and carry out a command once they are in place."""
-        first, end = address - _COMMAND, address - _COMMAND + len(words)
-        if first < 0 or end > len(self._words):
+        own = self._translated(address, len(words))
+        if min(own) < _READ_ONLY_REGISTERS:
             raise ModbusRefusal(ILLEGAL_ADDRESS)
-        if (address, len(words)) == (_HEARTBEAT, 1):
+        if own == [_HEARTBEAT]:
             self._take_heartbeat(words[0])
             return
-        before = self._words
-        self._words = [*before[:first], *words, *before[end:]]
+        before, self._words = self._words, list(self._words)
+        for at, word in zip(own, words, strict=True):
+            self._words[at - _COMMAND] = word
         if not self._is_valid():
             self._words = before
             raise ModbusRefusal(ILLEGAL_VALUE)
@@ -163,6 +212,13 @@ class PlcPressEmulator(Emulator):
         command, self._words[0] = Command(self._words[0]), Command.NONE
         if command is not Command.NONE:
             self._carry_out(command)
+
+    def _translated(self, address: int, count: int) -> list[int]:
+        """Return where registers on the wire stand in the project's map."""
+        own = [self._own.get(each, -1) for each in range(address, address + count)]
+        if min(own) < 0:
+            raise ModbusRefusal(ILLEGAL_ADDRESS)
+        return own
 
     def _take_heartbeat(self, word: int) -> None:
         at = _HEARTBEAT - _COMMAND
@@ -316,3 +372,20 @@ class PlcPressEmulator(Emulator):
     def _put(self, register: int, value: float) -> None:
         at = register - _COMMAND
         self._words[at : at + 2] = struct.unpack("<2H", struct.pack("<f", value))
+
+
+def _own_addresses(registers: Mapping[str, int], word_order: WordOrder) -> dict[int, int]:
+    """Return the project's address behind each address on the wire."""
+    if unknown := set(registers) - set(_NAMES):
+        raise ValueError(f"no registers are called {unknown}; there are: {', '.join(_NAMES)}")
+    own: dict[int, int] = {}
+    for name, (at, size) in _NAMES.items():
+        there = registers.get(name, at)
+        words = (
+            range(at, at + size) if word_order == "lsw first" else range(at + size - 1, at - 1, -1)
+        )
+        for offset, word in enumerate(words):
+            if there + offset in own:
+                raise ValueError(f"register {there + offset} cannot be {name} and something else")
+            own[there + offset] = word
+    return own

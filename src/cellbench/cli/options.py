@@ -29,7 +29,11 @@ Fixture = Annotated[
 ]
 BenchPath = Annotated[
     Path | None,
-    typer.Option("--bench", help="A bench file. Without one the simulated bench is used."),
+    typer.Option(
+        "--bench",
+        help="A bench file, or the name of a simulated bench (cellbench sim benches). Without one "
+        "the usual simulated bench is used.",
+    ),
 ]
 Sets = Annotated[
     list[str] | None,

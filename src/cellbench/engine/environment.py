@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cellbench.bench import Bench
 from cellbench.clock import sleep_until
+from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import UNLOADED_FRACTION, unloaded
 from cellbench.engine.trips import SafeState, StepFailed, Trip
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import ChamberState, GaugeReading, PressState
-from cellbench.instruments.roles import Chamber, Press
+from cellbench.instruments.roles import ByHand, Chamber, Operator, Press
 from cellbench.protocol.program import PressStep, Settle, TemperatureStep
 
 #: How often press, gauge and chamber are read while a step waits for one of them.
@@ -50,6 +51,21 @@ class _Poll:
     read: Callable[[], Awaitable[Any]]
     take: Callable[[Any], None]
     missed: int = 0
+
+
+class _Noted:
+    """An operator whose prompts and answers are entered in the journal."""
+
+    def __init__(self, operator: Operator, journal: Journal) -> None:
+        self._operator = operator
+        self._journal = journal
+
+    async def ask(self, prompt: str, choices: Sequence[str] = ()) -> str:
+        # Not awaited: a store that fails must not keep anybody from unloading a press.
+        self._journal.enter_soon("prompt", text=prompt)
+        answer = await self._operator.ask(prompt, choices)
+        self._journal.enter_soon("answer", text=answer)
+        return answer
 
 
 class Environment:
@@ -83,6 +99,11 @@ class Environment:
             "stack_pressure_Pa": deque(maxlen=_SETTLE_ROWS_KEPT),
             "temperature_K": deque(maxlen=_SETTLE_ROWS_KEPT),
         }
+        press = bench.press
+        if isinstance(press, ByHand):
+            press.stack_area_m2 = stack_area_m2
+            if press.operator is not None:
+                press.operator = _Noted(press.operator, recorder.journal)
 
     # --- Watching -------------------------------------------------------------------------------
 
@@ -107,7 +128,8 @@ class Environment:
         """The press first: a look at it also tells it that the host lives."""
         press, gauge, chamber = self._bench.press, self._bench.gauge, self._bench.chamber
         polls = []
-        if press is not None:
+        # A press that is worked by hand measures nothing: the gauge would only be read twice.
+        if press is not None and not (gauge is not None and isinstance(press, ByHand)):
             polls.append(_Poll(press.name, press.read, self._take_press))
         if gauge is not None:
             polls.append(_Poll(gauge.name, gauge.read, self._take_gauge))

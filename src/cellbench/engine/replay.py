@@ -264,8 +264,9 @@ class _Repeating:
                 hint = hint if ".py:" in entry.driver else ""
                 raise InputError(f"{name}: {error}{hint}") from error
 
-    async def _open_stream(self, name: str, _: InstrumentEntry, driver: Driver) -> Stream:
-        return await self._replay.open(name, getattr(driver, "decode", None))
+    async def _open_stream(self, name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
+        decoder = getattr(driver, "decoder", None)
+        return await self._replay.open(name, decoder and decoder(name, entry.options))
 
     async def _conduct(self, bench: Bench) -> RunEnd:
         run = self._recording.run

@@ -16,6 +16,7 @@ from cellbench.engine.recorded import LedgerEntry, Recording, ledger_of
 from cellbench.engine.replay import bench_file, program_of
 from cellbench.engine.session import Session, on_simulated_bench
 from cellbench.engine.simulation import conduct
+from cellbench.protocol.source import document_of
 from cellbench.store import Store
 
 #: Numbers of analyses that differ by less than this fraction agree.
@@ -81,6 +82,7 @@ def session_of(
         sim_cell or recording.environment.get("simulated_cell"),
         fixture or (held_by.kind if held_by is not None else DEFAULT_FIXTURE),
         (recording.run.seed or 0) if seed is None else seed,
+        document_of(recording.documents["bench"], f"the bench of run {recording.run.id}"),
     )
 
 

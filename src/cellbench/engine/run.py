@@ -96,6 +96,8 @@ class Conductor:
             simulated=bench.simulated,
             seed=seed,
         )
+        if bench.ownership is not None:
+            bench.ownership.tell(f"run {self.run.id}")
         try:
             self._writer = RunWriter(
                 store.run_path(self.run.id),

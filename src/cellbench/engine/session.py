@@ -15,6 +15,7 @@ from pathlib import Path
 from cellbench import __version__
 from cellbench.bench import (
     DEFAULT_FIXTURE,
+    NO_PORT,
     ROLES,
     Bench,
     BenchFile,
@@ -24,17 +25,19 @@ from cellbench.bench import (
     declared,
     parse_bench,
     simulated_bench,
+    simulated_benches,
 )
 from cellbench.cell import CellCard
 from cellbench.engine.operator import RecordedOperator
 from cellbench.errors import InputError, InstrumentError
-from cellbench.instruments.registry import Driver
+from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
-from cellbench.protocol.source import document_of, load, read_document
+from cellbench.protocol.source import Document, document_of, load, read_document
 from cellbench.transport import Stream
 from cellbench.transport.identity import WireIdentity, identified
+from cellbench.transport.ownership import Ownership
 from cellbench.transport.recording import WireLog
 
 OpenStream = Callable[[str, InstrumentEntry, Driver], Awaitable[Stream]]
@@ -86,6 +89,7 @@ class Session:
         identity = self._identity()
         async with AsyncExitStack() as stack:
             stack.enter_context(identified(identity))
+            ownership = stack.enter_context(owned(self.file, "a run", beside=self.beside))
             if self.simulator is not None:
                 await stack.enter_async_context(self.simulator)
                 operator = operator or self.simulator.operator
@@ -95,7 +99,7 @@ class Session:
                 open_stream = recorded(open_stream, wire)
                 operator = None if operator is None else RecordedOperator(operator, wire)
                 stack.callback(wire.ended)
-            yield await stack.enter_async_context(
+            bench = await stack.enter_async_context(
                 connected(
                     self.file,
                     open_stream,
@@ -104,6 +108,8 @@ class Session:
                     beside=self.beside,
                 )
             )
+            bench.ownership = ownership
+            yield bench
 
     def _identity(self) -> WireIdentity:
         """Ids and dates for the wire: of the seed, or of this moment on a real bench."""
@@ -112,14 +118,7 @@ class Session:
         return WireIdentity(self.seed, SIMULATED_DATE)
 
     async def _open_stream(self, name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
-        if entry.port.startswith("sim:"):
-            if self.simulator is None:
-                raise InputError(f'{name}: "{entry.port}" exists on the simulated bench only')
-            return self.simulator.connect(entry.port.removeprefix("sim:"))
-        # Serial and VISA libraries wait for the first bench that has such a port.
-        from cellbench.transport.address import open_stream  # noqa: PLC0415
-
-        return await open_stream(entry.port, driver.serial, driver.tcp_port)
+        return await open_instrument(name, entry, driver, self.simulator)
 
     def documents(self, bench: Bench) -> dict[str, str]:
         """Return what is kept verbatim with the run, and the surroundings as JSON."""
@@ -161,6 +160,68 @@ def recorded(open_stream: OpenStream, wire: WireLog) -> OpenStream:
     return open_recorded
 
 
+async def open_instrument(
+    name: str, entry: InstrumentEntry, driver: Driver, simulator: SimulatedBench | None
+) -> Stream:
+    """Connect to one instrument of a bench file, wherever it is.
+
+    Raises:
+        InputError: Its entry cannot be carried out.
+        InstrumentError: It cannot be reached.
+    """
+    if entry.is_simulated:
+        if simulator is None:
+            raise InputError(f'{name}: "{entry.port}" exists on the simulated bench only')
+        return simulator.connect(name)
+    # Serial and VISA libraries wait for the first bench that has such a port.
+    from cellbench.transport.address import open_stream  # noqa: PLC0415
+
+    settings = entry.serial_settings(driver.serial)
+    return await open_stream(entry.port, settings, driver.tcp_port)
+
+
+def owned(
+    file: BenchFile, purpose: str, *, only: str | None = None, beside: Path | None = None
+) -> Ownership:
+    """Take the instruments of a bench file into possession; simulated ones are nobody else's.
+
+    Args:
+        file: The bench file.
+        purpose: What for, told to whoever else wants one.
+        only: The one instrument that is wanted, by default all of them.
+        beside: Directory of the bench file.
+
+    Raises:
+        InstrumentError: Another process has one of them.
+    """
+    ownership = Ownership(purpose)
+    try:
+        for name, entry in file.instruments.items():
+            if not entry.is_simulated and entry.port != NO_PORT and only in {None, name}:
+                from cellbench.transport.address import place_of  # noqa: PLC0415 - as above
+
+                driver = load_driver(entry.driver, beside)
+                place = place_of(entry.port, driver.tcp_port)
+                ownership.take(name, place + part_of(entry, driver, place))
+    except BaseException:
+        ownership.release()
+        raise
+    return ownership
+
+
+def part_of(entry: InstrumentEntry, driver: Driver, place: str) -> str:
+    """Which part of what is reached at a place an instrument is, empty for all of it.
+
+    A cycler has many channels behind one address, a gateway many units: each has its own owner. A
+    serial port can be opened once only.
+    """
+    if place.startswith("serial"):
+        return ""
+    options = {key.lower(): str(value) for key, value in entry.options.items()}
+    channel = f", channel {options.get('channel', '')}" if driver.role == "channel" else ""
+    return f"{channel}, unit {options.get('unit', '1')}"
+
+
 def roles(bench: Bench) -> dict[str, str]:
     """Which instrument plays which role."""
     players = {role: getattr(bench, role) for role in ROLES}
@@ -185,7 +246,8 @@ def prepare(
         sim_cell: The simulated cell; by default the one that the card names.
         fixture: What holds it on the simulated bench; by default the first that the protocol is
             meant for, or a servo press.
-        bench: A bench file; without one the simulated bench is used.
+        bench: A bench file, or the name of one of the simulated bench's; without one the usual
+            simulated bench is used.
         sets: Parameters as ``name=value``.
         seed: Of the simulated bench.
 
@@ -195,26 +257,75 @@ def prepare(
     card, card_text = load_card(protocol, cell)
     program = load_protocol(protocol, card, parse_settings(sets))
     if bench is not None:
+        document = bench_document(bench)
+        file = parse_bench(load(document))
+        if file.is_simulated:
+            held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
+            return _played(program, card_text, document, sim_cell, held_by, seed, bench.parent)
         if sim_cell is not None:
             raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")
         if fixture is not None:
             raise InputError("--fixture is for the simulated bench; the bench file names its own")
-        document = read_document(bench)
-        file = parse_bench(load(document))
         return Session(program, card_text, file, document.text, None, None, bench.parent)
     held_by = fixture or next(iter(program.fixtures), DEFAULT_FIXTURE)
     return on_simulated_bench(program, card_text, sim_cell, held_by, seed)
 
 
 def on_simulated_bench(
-    program: Program, card_text: str, sim_cell: str | None, fixture: str, seed: int
+    program: Program,
+    card_text: str,
+    sim_cell: str | None,
+    fixture: str,
+    seed: int,
+    played: Document | None = None,
 ) -> Session:
-    """Put a program on the simulated bench; arguments and errors as of `prepare`."""
+    """Put a program on the simulated bench; errors as of `prepare`.
+
+    Args:
+        program: The program.
+        card_text: The text of its cell card.
+        sim_cell: The simulated cell; by default the one that the card names.
+        fixture: What holds it.
+        seed: Of everything random.
+        played: A bench file to be played, if its ports are simulated; else the usual bench is.
+    """
+    if played is not None and parse_bench(load(played)).is_simulated:
+        return _played(program, card_text, played, sim_cell, fixture, seed, None)
     on_it = sim_cell or _simulated_cell(program.card)
     simulator = simulated_bench(on_it, seed, fixture)
     text = json.dumps(simulator.description(), indent=2)
     file = parse_bench(load(document_of(text, "the simulated bench")))
     return Session(program, card_text, file, text, simulator, seed, simulated_cell=on_it)
+
+
+def _played(
+    program: Program,
+    card_text: str,
+    document: Document,
+    sim_cell: str | None,
+    fixture: str,
+    seed: int,
+    beside: Path | None,
+) -> Session:
+    """Put a program on a bench file that the simulated bench plays."""
+    file = parse_bench(load(document))
+    entries = {name: entry.model_dump(by_alias=True) for name, entry in file.instruments.items()}
+    on_it = sim_cell or _simulated_cell(program.card)
+    simulator = simulated_bench(on_it, seed, fixture, entries)
+    return Session(program, card_text, file, document.text, simulator, seed, beside, on_it)
+
+
+def bench_document(bench: Path) -> Document:
+    """What a bench file says, or one of those that ship with the simulated bench."""
+    shipped = simulated_benches()
+    if str(bench) in shipped and not bench.exists():
+        return document_of(shipped[str(bench)], f"{bench}.yaml")
+    if not bench.exists() and bench.suffix not in {".yaml", ".yml"}:
+        raise InputError(
+            f"there is no bench file {bench}, and no simulated bench of that name; there are: "
+            + ", ".join(shipped)
+        )
+    return read_document(bench)
 
 
 def _simulated_cell(card: CellCard) -> str:

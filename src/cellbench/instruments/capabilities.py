@@ -65,7 +65,13 @@ class ChannelCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class PressCapabilities:
-    """A force actuator. ``heartbeat_s`` is None when it does not notice a silent host."""
+    """A force actuator.
+
+    Attributes:
+        heartbeat_s: Silence of the host after which it lets go; None when it does not notice.
+        own_loop: Whether it keeps a force without the host. Where it does not, a silent host
+            leaves the stack to a screw, a valve or a person: the force follows the stack.
+    """
 
     model: str
     force_min_N: float
@@ -73,6 +79,7 @@ class PressCapabilities:
     rate_max_N_per_s: float
     heartbeat_s: float | None
     reaction: ReactionTime
+    own_loop: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,3 +173,18 @@ class Operator(Protocol):
 
     async def ask(self, prompt: str, choices: Sequence[str] = ()) -> str:
         """Show ``prompt`` and wait for the answer, one of ``choices`` where there are any."""
+
+
+@runtime_checkable
+class ByHand(Protocol):
+    """An instrument that a person works: the bench tells it whom to ask, and what confirms.
+
+    Attributes:
+        operator: Who is asked; set before it is connected.
+        gauge: The bench's gauge, None where there is none; set when all are connected.
+        stack_area_m2: Area that turns force into stack pressure; set by the run.
+    """
+
+    operator: Operator | None
+    gauge: Gauge | None
+    stack_area_m2: float | None

@@ -1,8 +1,8 @@
 """What a chunk of bytes says: for people to read, and to compare two chunks by their meaning.
 
 Lines of text and Modbus frames (TCP and RTU, read by pymodbus) are recognised by themselves. A
-driver whose instrument speaks anything else offers ``decode``, a static method that takes the bytes
-of one write and returns a `Message`.
+driver whose instrument speaks anything else, or has signs of life, offers ``decoder``: a static
+method of the instrument's name and options that returns a `Decode`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Message:
         )
 
 
+#: Says what the bytes of one write mean.
 Decode = Callable[[bytes], Message]
 
 

@@ -23,8 +23,8 @@ from enum import IntEnum
 from typing import Any
 
 from cellbench.clock import VirtualLoop
-from cellbench.errors import StoreError
-from cellbench.transport.stream import Stream
+from cellbench.errors import StoreError, TransportClosed
+from cellbench.transport.stream import ClosedForGood, Stream
 
 WIRE_VERSION = 1
 #: In real time the loop's own lateness is looked at so often, and kept from so much on.
@@ -47,6 +47,8 @@ class Kind(IntEnum):
     ENDED = 7  #: the host let go of the bench: the log is whole (nothing)
     KEPT = 8  #: the disk has acknowledged something that the host waited for (nothing)
     STALLED = 9  #: the loop turns again after it was busy (for how long, s, as text)
+    REOPENING = 10  #: the host makes it anew (nothing)
+    REOPENED = 11  #: it did so (nothing), or not (``now`` or ``ever``, a line feed, and why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,18 @@ class ConnectionLog:
     def failed(self, why: str) -> None:
         """Keep that the connection broke."""
         self._log.enter(self._number, Kind.FAILED, why.encode())
+
+    def reopening(self) -> None:
+        """Keep that the host makes the connection anew."""
+        self._log.enter(self._number, Kind.REOPENING, b"")
+
+    def reopened(self, failure: TransportClosed | None) -> None:
+        """Keep that it did, or why not."""
+        if failure is None:
+            self._log.enter(self._number, Kind.REOPENED, b"")
+            return
+        until = "ever" if isinstance(failure, ClosedForGood) else "now"
+        self._log.enter(self._number, Kind.REOPENED, f"{until}\n{failure}".encode())
 
     def closed(self) -> None:
         """Keep that the host closed it."""

@@ -25,7 +25,7 @@ from cellbench.clock import sleep_until
 from cellbench.errors import InstrumentError, TransportClosed
 from cellbench.transport.messages import Decode, Message, decode
 from cellbench.transport.recording import Kind, WireEvent
-from cellbench.transport.stream import Stream
+from cellbench.transport.stream import ClosedForGood, Stream
 
 #: Two times that a virtual clock told may differ by the rounding of floats.
 _ROUNDING_S = 1e-6
@@ -35,6 +35,10 @@ LATE_S = 0.25
 _LOOK_AHEAD_S = 1.0
 #: A request may change places with so many others.
 _PLACES = 32
+
+
+#: What stands for making a connection anew among what is sent.
+_REOPENING = Message("(makes the connection anew)", ("(makes the connection anew)",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,10 @@ class RecordedWire:
                 case Kind.SENT:
                     exchange = Exchange(event.time_s, event.data)
                     numbers[event.connection].exchanges.append(exchange)
-                case Kind.RECEIVED | Kind.FAILED:
+                case Kind.REOPENING:
+                    exchange = Exchange(event.time_s, b"", message=_REOPENING)
+                    numbers[event.connection].exchanges.append(exchange)
+                case Kind.RECEIVED | Kind.FAILED | Kind.REOPENED:
                     connection = numbers[event.connection]
                     last = connection.exchanges[-1] if connection.exchanges else connection
                     last.came.append(event)
@@ -335,6 +342,33 @@ class ReplayingStream(Stream):
         if self._failure is not None:
             raise TransportClosed(str(self._failure))
 
+    async def _open_anew(self) -> None:
+        """Make the connection anew when, and as far as, the recorded host could."""
+        self._due.clear()
+        if self._replay.by_meaning:
+            self._leave_behind(math.inf)
+        exchange = self._next(b"")
+        if exchange.message is not _REOPENING or self._matched:
+            self._other(exchange, b"")
+        self._at, exchange.used = self._at + 1, True
+        self._check_time(exchange)
+        await self._replay.reach(exchange.time_s)
+        if not exchange.came:
+            self._replay.diverge(None)
+        result, *came = exchange.came
+        await sleep_until(self._replay.origin_s + result.time_s)
+        until, _, why = result.data.decode().partition("\n")
+        if until:
+            raise ClosedForGood(why) if until == "ever" else TransportClosed(why)
+        self._due.extend(came)
+        self._loop.call_soon(self._pump)
+
+    def _check_time(self, exchange: Exchange) -> None:
+        if self._replay.too_far(exchange.time_s):
+            now_s, message = self._replay.now_s, self.message(exchange)
+            found = Divergence(self.name, "time", now_s, message, exchange.time_s, message)
+            self._replay.diverge(found)
+
     # --- Bytes ----------------------------------------------------------------------------------
 
     def _same_bytes(self, data: bytes) -> list[Exchange]:
@@ -345,7 +379,7 @@ class ReplayingStream(Stream):
             exchange = self._next(data)
             expected = exchange.data[self._matched :]
             count = min(len(expected), len(rest))
-            if expected[:count] != rest[:count]:
+            if exchange.message is _REOPENING or expected[:count] != rest[:count]:
                 self._other(exchange, data)
             rest = rest[count:]
             self._matched += count
@@ -358,14 +392,15 @@ class ReplayingStream(Stream):
         if self._at >= len(self._exchanges):
             if not self._replay.wire.ended:
                 self._replay.diverge(None)
-            now_s, message = self._replay.now_s, self._decode(data)
+            now_s, message = self._replay.now_s, self._decode(data) if data else _REOPENING
             self._replay.diverge(
                 Divergence(self.name, "beyond", now_s, sent=message, sent_bytes=data)
             )
         return self._exchanges[self._at]
 
     def _other(self, expected: Exchange, data: bytes) -> NoReturn:
-        recorded, message = self.message(expected), self._decode(data)
+        recorded = self.message(expected)
+        message = self._decode(data) if data else _REOPENING
         what = "time" if self._replay.by_meaning and recorded.agrees(message) else "other"
         found = Divergence(
             self.name,
@@ -387,7 +422,8 @@ class ReplayingStream(Stream):
         for exchange in self._exchanges:
             message = self.message(exchange)
             exchange.routine = message.routine
-            if before is not None and before.came and self.message(before).agrees(message):
+            repeated = before is not None and before.came and self.message(before).agrees(message)
+            if before is not None and repeated and message is not _REOPENING:
                 exchange.routine = before.routine = True
             before = exchange
 
@@ -462,10 +498,7 @@ class ReplayingStream(Stream):
 
     async def _answer(self, exchange: Exchange, tag: bytes = b"") -> None:
         """At its time, let what followed the exchange come in."""
-        if self._replay.too_far(exchange.time_s):
-            now_s, message = self._replay.now_s, self.message(exchange)
-            found = Divergence(self.name, "time", now_s, message, exchange.time_s, message)
-            self._replay.diverge(found)
+        self._check_time(exchange)
         await self._replay.reach(exchange.time_s, counted=not exchange.routine)
         came = exchange.came
         if tag and tag != self.message(exchange).tag:

@@ -28,12 +28,23 @@ class Tap(Protocol):
     def closed(self) -> None:
         """Take note that the host has closed the connection."""
 
+    def reopening(self) -> None:
+        """Take note that the connection is about to be made anew."""
+
+    def reopened(self, failure: TransportClosed | None) -> None:
+        """Take note that it was, or why not."""
+
+
+class ClosedForGood(TransportClosed):
+    """The connection was closed on purpose, or is of a kind that cannot be opened again."""
+
 
 class Stream(ABC):
     """A connection on which bytes travel both ways, in order.
 
     One task reads at a time. A read that times out takes nothing from the buffer, so that a late
-    answer can be drained.
+    answer can be drained. Whoever holds a stream keeps it when the connection is lost: `reopen`
+    makes it anew, in place.
 
     Attributes:
         tap: Who listens in, if anybody does.
@@ -44,6 +55,12 @@ class Stream(ABC):
         self._buffer = bytearray()
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
+        self._given_up = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is gone, as far as anybody has noticed."""
+        return self._failure is not None
 
     async def write(self, data: bytes) -> None:
         """Send all of ``data``.
@@ -102,15 +119,63 @@ class Stream(ABC):
         raise TransportTimeout(f"the line does not fall silent within {limit_s:g} s")
 
     async def close(self) -> None:
-        """Close the connection; reading and writing fail from now on."""
+        """Give the connection up for good: reading, writing and reopening fail from now on."""
         tap, self.tap = self.tap, None
         if tap is not None:
             tap.closed()
+        self._given_up = True
         self.fail(TransportClosed("closed"))
+
+    async def reopen(self) -> None:
+        """Open the connection anew, in place; what had arrived is forgotten.
+
+        Raises:
+            TransportClosed: It does not open; the stream counts as lost then.
+            ClosedForGood: It never will.
+        """
+        if self._given_up:
+            raise ClosedForGood("closed")
+        if self._waiter is not None:
+            raise RuntimeError("a task still reads from the stream that is reopened")
+        tap, self.tap = self.tap, None
+        if tap is not None:
+            tap.reopening()
+        try:
+            await self._reopen()
+        except TransportClosed as error:
+            if tap is not None:
+                tap.reopened(error)
+            raise
+        finally:
+            self.tap = tap
+        if tap is not None:
+            tap.reopened(None)
+
+    async def _reopen(self) -> None:
+        self.fail(TransportClosed("being opened again"))
+        await self._hang_up()
+        self._buffer.clear()
+        self._failure = None
+        try:
+            await self._open_anew()
+        except BaseException as error:
+            self.fail(TransportClosed(str(error) or "was not opened again"))
+            raise
+        if self._given_up:
+            await self._hang_up()
+            self.fail(ClosedForGood("closed"))
+            raise ClosedForGood("closed")
 
     @abstractmethod
     async def _send(self, data: bytes) -> None:
         """Hand ``data`` to the other end."""
+
+    async def _hang_up(self) -> None:  # noqa: B027 (a kind that cannot be reopened has none)
+        """Let go of the old connection, in whatever state it is."""
+
+    async def _open_anew(self) -> None:
+        """Make a new connection; raises TransportClosed."""
+        raise ClosedForGood("this connection cannot be opened again")
 
     def feed(self, data: bytes) -> None:
         """Take in bytes that arrived (called on the loop)."""

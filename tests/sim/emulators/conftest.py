@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,10 @@ from cellbench.errors import TransportTimeout
 from cellbench.transport import Stream
 from cellbench_sim.bench import SimulatedBench
 from cellbench_sim.emulators import Emulator, PalmSensEmulator, Timebase
+from cellbench_sim.physics.fixture import FIXTURES
+from cellbench_sim.presets import load_preset
+from cellbench_sim.serve import serve
+from cellbench_sim.world import World
 
 Story = Callable[..., Awaitable[None]]
 
@@ -139,3 +144,73 @@ def with_bench() -> Callable[..., None]:
         run(main(), virtual=True)
 
     return tell
+
+
+@pytest.fixture
+def with_emulator() -> Callable[..., None]:
+    """Return a function that tells a story to an emulator of any class, alone on a bench."""
+
+    def tell(story: Story, kind: Any, *, fixture: str = "servo", **settings: Any) -> None:
+        async def main() -> None:
+            device, world = _switched_on(kind, fixture, settings)
+            async with asyncio.TaskGroup() as tasks:
+                watch = tasks.create_task(device.watch())
+                await story(Host(device.connect(), device), world)
+                watch.cancel()
+
+        run(main(), virtual=True)
+
+    return tell
+
+
+@pytest.fixture
+def to_partner() -> Callable[..., Any]:
+    """Return a function that runs a blocking program of others against an emulator.
+
+    The program gets the emulator's address, that of a pseudo-terminal with ``pty``, and the world;
+    simulated time passes ``speed`` times as fast as real time. What it returns is returned.
+    """
+
+    def talk(
+        program: Callable[[str, World], Any],
+        kind: Any,
+        *,
+        pty: bool = False,
+        speed: float = 1.0,
+        fixture: str = "servo",
+        **settings: Any,
+    ) -> Any:
+        async def main() -> Any:
+            device, world = _switched_on(kind, fixture, settings)
+            async with serve([device], ptys=pty) as addresses:
+                return await _in_thread(lambda: program(addresses[device.name][-1], world))
+
+        return run(main(), virtual=True, speed=speed)
+
+    return talk
+
+
+def _switched_on(kind: Any, fixture: str, settings: dict[str, Any]) -> tuple[Emulator, World]:
+    timebase = Timebase()
+    timebase.start()
+    world = World(load_preset("LYC_PMMA"), seed=7, fixture=FIXTURES[fixture])
+    return kind("instrument", timebase, world, **{"seed": 7, **settings}), world
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    """Run a blocking program; simulated time goes on meanwhile."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def target() -> None:
+        try:
+            outcome, error = work(), None
+        except BaseException as caught:  # noqa: BLE001 (raised again in the test)
+            outcome, error = None, caught
+        settle = done.set_result if error is None else done.set_exception
+        loop.call_soon_threadsafe(settle, outcome if error is None else error)
+
+    threading.Thread(target=target, daemon=True).start()
+    while not done.done():
+        await asyncio.sleep(0.01)
+    return done.result()

@@ -39,7 +39,7 @@ def test_the_description_is_what_a_bench_file_would_say() -> None:
     description = SimulatedBench("LYC", 1, potentiostat="emstat4_hr").description()
     assert description["instruments"]["potentiostat"] == {
         "driver": "palmsens",
-        "port": "sim:potentiostat",
+        "port": "simulated",
         "f_max": "200 kHz",
     }
     assert description["bench"] == "simulated LYC, fixture: servo"

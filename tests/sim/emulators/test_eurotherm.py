@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymodbus.framer import FramerRTU
 
+from cellbench_sim.emulators import EurothermEmulator
+
 Tell = Callable[..., None]
 
 
@@ -136,3 +138,19 @@ def test_no_bytes_bring_the_controller_down(with_bench: Tell, protocol: str, dat
         assert len(await successor.read_exactly(7, 1)) == 7
 
     with_bench(story, "chamber", chamber_protocol=protocol)
+
+
+def test_a_bench_file_says_protocol_address_and_decimals(with_emulator: Tell) -> None:
+    async def bisynch(host: Any, world: Any) -> None:
+        assert await host.exchange(b"\x042233SL\x05", 9) == b"\x02SL25.0\x03\x05"
+
+    async def whole_degrees(host: Any, world: Any) -> None:
+        assert await host.exchange(framed("050300020001"), 7) == framed("0503020019")
+        await host.exchange(framed("05060002003C"), 8)
+        assert world.chamber.set_point_K == pytest.approx(333.15)
+        assert await host.exchange(framed("0506000200C8"), 5) == framed("058603")
+        assert await host.exchange(framed("050300010001"), 7) == framed("0503020019")
+
+    kind = EurothermEmulator.from_bench
+    with_emulator(bisynch, kind, options={"protocol": "bisynch", "address": 23})
+    with_emulator(whole_degrees, kind, options={"unit": 5, "decimals": 0, "port": "COM1"})

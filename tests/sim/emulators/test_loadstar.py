@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cellbench_sim.emulators import LoadstarEmulator
+
 Tell = Callable[..., None]
 
 
@@ -104,3 +106,11 @@ def test_no_bytes_bring_the_load_cell_down(with_bench: Tell, data: bytes) -> Non
         assert await host.ask(b"\r") == b"A\r\n"
 
     with_bench(story, "load cell")
+
+
+def test_a_bench_file_says_its_capacity(with_emulator: Tell) -> None:
+    async def story(host: Any, world: Any) -> None:
+        assert await host.ask(b"lc\r") == b"25000\r\n"
+
+    options = {"capacity": "25 kN", "port": "COM4", "stale after": "3 s"}
+    with_emulator(story, LoadstarEmulator.from_bench, options=options)

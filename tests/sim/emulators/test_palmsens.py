@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellbench.errors import TransportClosed
+from cellbench_sim.emulators import PalmSensEmulator
 
 Tell = Callable[..., None]
 
@@ -604,3 +605,11 @@ def test_no_bytes_bring_the_instrument_down(with_potentiostat: Tell, data: bytes
         assert await host.ask(b"i\n") == b"iNEXUS26C0017\n"
 
     with_potentiostat(story)
+
+
+def test_a_bench_file_says_its_model(with_emulator: Tell) -> None:
+    async def story(host: Any, world: Any) -> None:
+        assert (await host.ask(b"t\n", b"*\n")).startswith(b"tes4_hr")
+
+    options = {"model": "emstat4_hr", "f max": "200 kHz", "port": "usb:EmStat4"}
+    with_emulator(story, PalmSensEmulator.from_bench, options=options)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cellbench_sim.emulators.plc_press import Alarm, Status
+from cellbench_sim.emulators.plc_press import Alarm, PlcPressEmulator, Status
 
 Tell = Callable[..., None]
 STOP, HOLD, RAMP, UNLOAD, CLEAR, ENABLE, DISABLE = range(1, 8)
@@ -273,3 +273,40 @@ def test_no_bytes_bring_the_plc_down(with_bench: Tell, data: bytes) -> None:
         assert len(await successor.read_exactly(11, 1)) == 11
 
     with_bench(story, "press")
+
+
+OTHER_MAP = {
+    "status_word": 1000, "force_kN": 1010, "command": 2000, "target kN": 2003,
+    "ramp_kN_per_s": 2007,
+}  # fmt: skip
+
+
+def test_a_bench_file_says_another_installations_map(with_emulator: Tell) -> None:
+    async def story(host: Any, world: Any) -> None:
+        async def ask(request: str, size: int) -> bytes:
+            reply: bytes = await host.exchange(bytes.fromhex(f"0001 0000 {request}"), size)
+            return reply[7:]
+
+        one = "3F80 0000"
+        assert await ask("0006 07 06 07D0 0006", 12) == bytes.fromhex("06 07D0 0006")
+        assert await ask(f"000B 07 10 07D3 0002 04 {one}", 12) == bytes.fromhex("10 07D3 0002")
+        assert await ask(f"000B 07 10 07D7 0002 04 {one}", 12) == bytes.fromhex("10 07D7 0002")
+        assert await ask("0006 07 06 07D0 0003", 12) == bytes.fromhex("06 07D0 0003")
+        await asyncio.sleep(8)
+        (force_kN,) = struct.unpack(">f", (await ask("0006 07 03 03F2 0002", 13))[2:])
+        assert force_kN == pytest.approx(1.0, abs=0.01)
+        assert (await ask("0006 07 03 03E8 0001", 11))[3] & 0b1011 == 0b1011
+        # A gap in their map, where the project's own has its command.
+        assert await ask("0006 07 03 0064 0001", 9) == bytes.fromhex("83 02")
+
+    options = {"unit": 7, "word order": "msw first", "registers": OTHER_MAP, "capacity": "5 kN"}
+    with_emulator(story, PlcPressEmulator.from_bench, options=options)
+
+
+@pytest.mark.parametrize("registers", [{"command": 101}, {"comand": 7}])
+def test_a_map_that_cannot_be_is_refused(with_emulator: Tell, registers: dict[str, int]) -> None:
+    async def story(host: Any, world: Any) -> None:
+        raise AssertionError
+
+    with pytest.raises(ValueError, match="register"):
+        with_emulator(story, PlcPressEmulator, registers=registers)

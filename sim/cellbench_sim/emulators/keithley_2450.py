@@ -1,0 +1,787 @@
+"""Commands of the Keithley 2450, 2460 and 2461 (their own SCPI, not the one of the 2400).
+
+Sources: reference manuals 2450-901-01 and 2461-901-01: SCPI command reference, event numbers,
+output-off states. Decided where they are silent: commands that would change source, measurement,
+output or blocks are refused (-221) while the trigger model runs, ``:ABORt`` and ``*RST`` apart;
+``:ABORt`` leaves the output as it is; readings past the end of a full buffer are lost (4915) and
+the model runs on; ``:TRACe:DATA?`` of readings that are not there is refused (-222).
+
+Not emulated: sweeps and source lists, limit tests, digital lines, contact check, binary formats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
+
+from cellbench_sim.emulators.keithley_buffers import (
+    FOUR_WIRE,
+    FRONT,
+    LIMITED,
+    OUTPUT_ON,
+    PROTECTED,
+    QUESTIONABLE,
+    READ_BACK,
+    Reading,
+    ReadingBuffer,
+    date_of,
+    elements_of,
+    shown,
+)
+from cellbench_sim.emulators.keithley_trigger import BLOCKS_MAX, Block, Blocks, Timer, TriggerModel
+from cellbench_sim.emulators.scpi import Call, Event, Handler, ScpiError, Steps
+from cellbench_sim.emulators.scpi_device import Settings
+from cellbench_sim.emulators.source_measure import (
+    CURRENT,
+    OVERFLOW,
+    RESISTANCE,
+    VOLTAGE,
+    Sense,
+    Source,
+)
+
+if TYPE_CHECKING:
+    from cellbench_sim.emulators.keithley import KeithleyEmulator
+
+_DEFAULT_BUFFER = "defbuffer1"
+_DEFAULT_CAPACITY, _CAPACITY_MIN, _CAPACITY_MAX = 100_000, 10, 6_000_000
+_BUFFER_EXISTS = (1115, "Parameter error, TRACe:MAKE cannot take an existing reading buffer name")
+_BUFFER_FULL = (4915, "Attempting to store past capacity of reading buffer")
+_INTERLOCK_OPEN = (5074, "Output voltage limited by interlock")
+_WARNED_ABOVE_V = 21.0
+_PROTECTION_V = ("2", "5", "10", "20", "40", "60", "80", "100", "120", "140", "160", "180")
+_SHORTEST_DELAY_S, _LONGEST_DELAY_S, _LONGEST_DURATION_S = 167e-9, 10e3, 100e3
+_COUNT_MAX = 1_000_000
+_SEVERITIES = {"INFO": "INFOrmation", "WARN": "WARNing", "ERR": "ERRor"}
+_EVENTS = ("COMMand", "DISPlay", "NONE", "SLIMit")
+_NUMBERED_EVENTS = {"TIMer": 4, "NOTify": 8}
+_FUNCTIONS = "(VOLTage|CURRent|RESistance)[:DC]"
+
+
+class Dialect2450:
+    """The commands, the reading buffers and the trigger model.
+
+    Args:
+        device: The unit.
+
+    Attributes:
+        trigger: The trigger model.
+        buffers: By name.
+    """
+
+    def __init__(self, device: KeithleyEmulator) -> None:
+        self._device, self._smu = device, device.smu
+        self.trigger = TriggerModel(self)
+        self._blocks = Blocks(self.trigger)
+        self._set_defaults()
+        self._add_commands()
+
+    def _set_defaults(self) -> None:
+        self.count, self.precision, self.terminals = 1, 0, "FRON"
+        self.format, self.access = "ASC", "FULL"
+        self.buffers = {
+            name: ReadingBuffer(_DEFAULT_CAPACITY, continuous=True)
+            for name in (_DEFAULT_BUFFER, "defbuffer2")
+        }
+        self._lists: dict[str, dict[str, list[tuple[str, Source] | tuple[str, Sense]]]] = {
+            "SOUR": {},
+            "SENS": {},
+        }
+
+    # ------------------------------------------------------------------ what the device asks
+
+    def reset(self) -> None:
+        """Stop the trigger model, forget its blocks, buffers of the user and settings."""
+        self.trigger.abort()
+        self.trigger.clear()
+        self._set_defaults()
+
+    def busy(self) -> bool:
+        """Whether the trigger model runs."""
+        return self.trigger.running
+
+    def on_limit(self) -> None:
+        """Let the event happen that the source has come to its limit."""
+        self.trigger.post("SLIM")
+
+    def status_bits(self) -> int:
+        """Return bits of the status byte: none of its own."""
+        return 0
+
+    def format_event(self, event: Event | None) -> str:
+        """Return an event with its kind and time."""
+        if event is None:
+            return '0,"No error;0,0,0"'
+        moment = f"{date_of(event.time_s):%Y/%m/%d %H:%M:%S.%f}"[:-3]
+        return f'{event.code},"{event.text};{event.kind};{moment}"'
+
+    # ------------------------------------------------------------------ what blocks ask
+
+    def now(self) -> float:
+        """Return the bench's time."""
+        return self._device.now()
+
+    def call_at(self, time_s: float, action: Callable[[], None]) -> asyncio.Handle:
+        """Call ``action`` at a time of the bench."""
+        return self._device.call_at(time_s, action)
+
+    def log(self, code: int, text: str, kind: int = 1) -> None:
+        """Enter an event into the log."""
+        self._device.log(code, text, kind)
+
+    def wake(self) -> None:
+        """The trigger model has ended."""
+        self._device.wake()
+
+    def clear_buffer(self, buffer: str) -> None:
+        """Forget a buffer's readings."""
+        self._buffer(buffer).clear()
+
+    def switch_output(self, on: bool) -> None:
+        """Switch the output."""
+        smu = self._smu
+        limit_V = self._smu.source.limit if smu.function == CURRENT else abs(smu.source.level)
+        if on and not smu.interlock and limit_V > _WARNED_ABOVE_V:
+            self.log(*_INTERLOCK_OPEN, kind=2)
+        smu.switch(on)
+
+    def recall(self, side: str, name: str, index: int) -> None:
+        """Recall settings from a configuration list."""
+        entries = self._list(side, name)
+        if not 1 <= index <= len(entries):
+            raise ScpiError(-222)
+        function, settings = copy.deepcopy(entries[index - 1])
+        if isinstance(settings, Source):
+            self._smu.choose_function(function)
+            self._smu.sources[function] = settings
+            self._smu.apply()
+        else:
+            self._smu.measured = function
+            self._smu.senses[function] = settings
+
+    def list_length(self, side: str, name: str) -> int:
+        """Return how many entries a configuration list has."""
+        return len(self._list(side, name))
+
+    def measure(self, buffer: str, count: int) -> Generator[float, None, Reading]:
+        """Make readings into a buffer; return the last."""
+        reading = yield from self._measure_once(buffer)
+        for _ in range(count - 1):
+            reading = yield from self._measure_once(buffer)
+        return reading
+
+    def _measure_once(self, buffer: str) -> Generator[float, None, Reading]:
+        smu = self._smu
+        reads_back = smu.output and smu.source.read_back and smu.function != smu.measured
+        functions = (smu.measured, smu.function) if reads_back else (smu.measured,)
+        values = yield from self._device.converted(*functions)
+        sourced = values[0] if smu.function == smu.measured and smu.output else smu.source.level
+        reading = Reading(
+            function=smu.measured,
+            value=values[0],
+            source_function=smu.function,
+            source_value=values[1] if reads_back else sourced,
+            time_s=self._device.clock_s(),
+            status=self._status(values[0]),
+            source_status=self._source_status(),
+        )
+        if not self._buffer(buffer).add(reading):
+            self.log(*_BUFFER_FULL)
+        return reading
+
+    def _status(self, value: float) -> int:
+        front = FRONT if self.terminals == "FRON" else 0
+        return front | (QUESTIONABLE if abs(value) >= OVERFLOW else 0)
+
+    def _source_status(self) -> int:
+        smu = self._smu
+        bits = (
+            (PROTECTED, smu.protecting), (READ_BACK, smu.source.read_back and smu.output),
+            (LIMITED, smu.limited), (FOUR_WIRE, smu.remote), (OUTPUT_ON, smu.output),
+        )  # fmt: skip
+        return sum(bit for bit, is_set in bits if is_set)
+
+    # ------------------------------------------------------------------ commands
+
+    def _add_commands(self) -> None:
+        self._add_source_commands()
+        self._add_sense_commands()
+        self._add_output_commands()
+        self._add_buffer_commands()
+        self._add_list_commands()
+        self._add_trigger_commands()
+        self._add_block_commands()
+        self._add_system_commands()
+
+    def _add(self, pattern: str, handler: Handler, least: int = 0, most: int | None = None) -> None:
+        self._device.commands.add(pattern, handler, least, most)
+
+    def _add_change(
+        self, pattern: str, handler: Handler, least: int = 0, most: int | None = None
+    ) -> None:
+        """Add what is refused while the trigger model runs."""
+
+        def checked(call: Call) -> str | Steps | None:
+            self._check_idle()
+            return handler(call)
+
+        self._add(pattern, checked, least, most)
+
+    def _check_idle(self) -> None:
+        if self.trigger.running:
+            raise ScpiError(-221)
+
+    # ------------------------------------------------------------------ source
+
+    def _add_source_commands(self) -> None:
+        settings = Settings(self._device.commands, self._check_idle, self._smu.apply)
+        either = "SOURce[1]:(VOLTage|CURRent)"
+        level = f"{either}[:LEVel][:IMMediate][:AMPLitude]"
+        self._add_change("SOURce[1]:FUNCtion[:MODE]", self._choose_source, 1)
+        self._add("SOURce[1]:FUNCtion[:MODE]?", lambda _: self._smu.function)
+        self._add_change(level, self._set_level, 1)
+        self._add(f"{level}?", lambda call: f"{self._source(call).level:+.6E}")
+        self._add_change(f"{either}:RANGe", self._set_source_range, 1)
+        self._add(f"{either}:RANGe?", self._source_range)
+        settings.flag(f"{either}:RANGe:AUTO", self._source, "auto_range")
+        self._add_change(f"{either}:DELay", self._set_delay, 1)
+        self._add(f"{either}:DELay?", lambda call: f"{self._source(call).delay_s:+.6E}")
+        settings.flag(f"{either}:DELay:AUTO", self._source, "auto_delay")
+        settings.flag(f"{either}:READ:BACK", self._source, "read_back")
+        self._add_change("SOURce[1]:(VOLTage):ILIMit[:LEVel]", self._set_limit, 1)
+        self._add_change("SOURce[1]:(CURRent):VLIMit[:LEVel]", self._set_limit, 1)
+        for limit in ("(VOLTage):ILIMit", "(CURRent):VLIMit"):
+            self._add(
+                f"SOURce[1]:{limit}[:LEVel]?", lambda call: f"{self._source(call).limit:+.6E}"
+            )
+            self._add(f"SOURce[1]:{limit}[:LEVel]:TRIPped?", self._is_limited)
+        self._add_change("SOURce[1]:VOLTage:PROTection[:LEVel]", self._protect, 1)
+        self._add("SOURce[1]:VOLTage:PROTection[:LEVel]?", lambda _: self._protection())
+        self._add(
+            "SOURce[1]:VOLTage:PROTection[:LEVel]:TRIPped?",
+            lambda _: str(int(self._smu.protecting)),
+        )
+
+    def _source(self, call: Call) -> Source:
+        return self._smu.sources[call.captured[0]]
+
+    def _choose_source(self, call: Call) -> None:
+        self._smu.choose_function(call.choice(0, "VOLTage", "CURRent"))
+
+    def _largest(self, function: str) -> float:
+        model = self._smu.model
+        return model.voltage_max_V if function == VOLTAGE else model.current_max_A
+
+    def _set_level(self, call: Call) -> None:
+        function, source = call.captured[0], self._source(call)
+        largest = self._largest(function) if source.auto_range else 1.05 * source.range
+        level = call.number(0, -largest, largest, 0.0)
+        self._check_power(function, level, source.limit)
+        source.level = level
+        self._smu.apply()
+
+    def _check_power(self, function: str, level: float, limit: float) -> None:
+        """Refuse what no range of the output stage holds."""
+        voltage_V, current_A = (level, limit) if function == VOLTAGE else (limit, level)
+        if abs(current_A) > self._smu.model.current_at_A(voltage_V) * (1 + 1e-9):
+            raise ScpiError(-221)
+
+    def _set_source_range(self, call: Call) -> None:
+        function, source = call.captured[0], self._source(call)
+        largest = self._largest(function)
+        source.range, source.auto_range = abs(call.number(0, -largest, largest)), False
+        self._smu.apply()
+
+    def _source_range(self, call: Call) -> str:
+        return f"{self._smu.source_range(call.captured[0]).full_scale:+.6E}"
+
+    def _set_delay(self, call: Call) -> None:
+        source = self._source(call)
+        source.delay_s, source.auto_delay = call.number(0, 0.0, _LONGEST_DELAY_S, 0.0), False
+
+    def _set_limit(self, call: Call) -> None:
+        function, source = call.captured[0], self._source(call)
+        volts, amperes = self._smu.model.volts, self._smu.model.amperes
+        if function == VOLTAGE:
+            limits = amperes[0].full_scale / 10, self._smu.model.current_max_A, 1.05e-4
+        else:
+            limits = volts[0].full_scale, self._smu.model.voltage_max_V, 21.0
+        limit = call.number(0, *limits)
+        self._check_power(function, source.level, limit)
+        source.limit = limit
+        self._smu.apply()
+
+    def _is_limited(self, call: Call) -> str:
+        return str(int(self._device.is_limited() and self._smu.function == call.captured[0]))
+
+    def _protect(self, call: Call) -> None:
+        words = [f"PROT{volts}" for volts in _PROTECTION_V]
+        word = call.choice(0, "NONE", *words)
+        source = self._smu.sources[VOLTAGE]
+        source.protection_V = math.inf if word == "NONE" else float(word.removeprefix("PROT"))
+        self._smu.apply()
+
+    def _protection(self) -> str:
+        volts = self._smu.sources[VOLTAGE].protection_V
+        return "NONE" if math.isinf(volts) else f"PROT{volts:g}"
+
+    # ------------------------------------------------------------------ measurement
+
+    def _add_sense_commands(self) -> None:
+        settings = Settings(self._device.commands, self._check_idle, lambda: None)
+        sense = f"SENSe[1]:{_FUNCTIONS}"
+        self._add_change("SENSe[1]:FUNCtion[:ON]", self._choose_measurement, 1)
+        self._add("SENSe[1]:FUNCtion[:ON]?", lambda _: self._measured())
+        self._add_change(f"{sense}:RANGe[:UPPer]", self._set_measure_range, 1)
+        self._add(f"{sense}:RANGe[:UPPer]?", lambda call: f"{self._sense(call).range:+.6E}")
+        settings.flag(f"{sense}:RANGe:AUTO", self._sense, "auto_range")
+        settings.number(f"{sense}:NPLCycles", self._sense, "nplc", (0.01, 10.0, 1.0))
+        settings.flag(f"{sense}:RSENse", self._sense, "remote")
+        settings.flag(f"{sense}:AZERo[:STATe]", self._sense, "autozero")
+        settings.flag(f"{sense}:AVERage[:STATe]", self._sense, "averaging")
+        settings.integer(f"{sense}:AVERage:COUNt", self._sense, "average_count", (1, 100, 10))
+        settings.choice(
+            f"{sense}:AVERage:TCONtrol", self._sense, "average_control", "REPeat", "MOVing"
+        )
+        settings.integer("SENSe[1]:COUNt", lambda _: self, "count", (1, 300_000, 1))
+        self._add_change("SENSe[1]:AZERo:ONCE", lambda _: self._zero_once())
+        self._add_change("READ?", self._read, 0, 16)
+        self._add_change(f"MEASure[:{_FUNCTIONS}]?", self._measure_function, 0, 16)
+        self._add("FETCh?", self._fetch, 0, 16)
+
+    def _sense(self, call: Call) -> Sense:
+        return self._smu.senses[call.captured[0]]
+
+    def _choose_measurement(self, call: Call) -> None:
+        self._smu.measured = call.choice(
+            0, "VOLTage", "CURRent", "RESistance", "VOLTage:DC", "CURRent:DC"
+        ).removesuffix(":DC")
+
+    def _measured(self) -> str:
+        return '"RES"' if self._smu.measured == RESISTANCE else f'"{self._smu.measured}:DC"'
+
+    def _set_measure_range(self, call: Call) -> None:
+        function, sense = call.captured[0], self._sense(call)
+        largest = 210e6 if function == RESISTANCE else self._largest(function)
+        wanted = abs(call.number(0, -largest, largest))
+        if function != RESISTANCE:
+            ranges = self._smu.ranges(function)
+            wanted = next(
+                (entry.full_scale for entry in ranges if wanted <= entry.full_scale * 1.05),
+                ranges[-1].full_scale,
+            )
+        sense.range, sense.auto_range = wanted, False
+
+    def _zero_once(self) -> Steps:
+        yield self.now() + 2 * self._smu.senses[self._smu.measured].nplc / self._smu.line_Hz
+        return None
+
+    def _read(self, call: Call) -> Steps:
+        buffer, elements = self._buffer_and_elements(call.parameters)
+        reading = yield from self.measure(buffer, self.count)
+        return self._shown(reading, buffer, elements)
+
+    def _measure_function(self, call: Call) -> Steps:
+        if call.captured[0]:
+            self._smu.measured = call.captured[0]
+        return self._read(call)
+
+    def _fetch(self, call: Call) -> str:
+        buffer, elements = self._buffer_and_elements(call.parameters)
+        reading = self._buffer(buffer).last()
+        if reading is None:
+            raise ScpiError(-221)
+        return self._shown(reading, buffer, elements)
+
+    def _buffer_and_elements(self, parameters: tuple[str, ...]) -> tuple[str, list[str]]:
+        named = Call((), parameters)
+        buffer = named.text(0) if parameters else _DEFAULT_BUFFER
+        self._buffer(buffer)
+        return buffer, elements_of(parameters[1:] or ("READ",))
+
+    def _shown(self, reading: Reading, buffer: str, elements: list[str]) -> str:
+        first_s = self._buffer(buffer).first_s or 0.0
+        return ",".join(shown(reading, name, first_s, self.precision) for name in elements)
+
+    # ------------------------------------------------------------------ output
+
+    def _add_output_commands(self) -> None:
+        self._add_change("OUTPut[1][:STATe]", lambda call: self.switch_output(call.boolean(0)), 1)
+        self._add("OUTPut[1][:STATe]?", lambda _: str(int(self._smu.output)))
+        self._add_change("OUTPut[1][:(VOLTage|CURRent)]:SMODe", self._choose_off_state, 1)
+        self._add("OUTPut[1][:(VOLTage|CURRent)]:SMODe?", self._off_state)
+        self._add("OUTPut[1]:INTerlock:TRIPped?", lambda _: str(int(self._smu.interlock)))
+        self._add_change("ROUTe:TERMinals", self._choose_terminals, 1)
+        self._add("ROUTe:TERMinals?", lambda _: self.terminals)
+
+    def _choose_off_state(self, call: Call) -> None:
+        state = call.choice(0, "NORMal", "ZERO", "HIMPedance", "GUARd")
+        for function in [call.captured[0]] if call.captured[0] else [VOLTAGE, CURRENT]:
+            self._smu.choose_off_state(function, state)
+
+    def _off_state(self, call: Call) -> str:
+        return self._smu.sources[call.captured[0] or self._smu.function].off_state
+
+    def _choose_terminals(self, call: Call) -> None:
+        self._smu.switch(False)
+        self.terminals = call.choice(0, "FRONt", "REAR")
+
+    # ------------------------------------------------------------------ buffers
+
+    def _add_buffer_commands(self) -> None:
+        settings = Settings(self._device.commands, self._check_idle, lambda: None)
+        self._add_change("TRACe:MAKE", self._make_buffer, 2, 3)
+        self._add_change("TRACe:DELete", self._delete_buffer, 1)
+        self._add("TRACe:CLEar", lambda call: self._named(call, 0).clear(), 0, 1)
+        self._add("TRACe:ACTual?", lambda call: str(len(self._named(call, 0))), 0, 1)
+        self._add("TRACe:ACTual:STARt?", lambda call: str(self._named(call, 0).start), 0, 1)
+        self._add("TRACe:ACTual:END?", lambda call: str(self._named(call, 0).end), 0, 1)
+        self._add("TRACe:DATA?", self._data, 2, 17)
+        self._add_change("TRACe:POINts", self._resize, 1, 2)
+        self._add("TRACe:POINts?", lambda call: str(self._named(call, 0).capacity), 0, 1)
+        self._add_change("TRACe:FILL:MODE", self._set_fill_mode, 1, 2)
+        self._add(
+            "TRACe:FILL:MODE?",
+            lambda call: "CONT" if self._named(call, 0).continuous else "ONCE",
+            0,
+            1,
+        )
+        self._add_change("TRACe:TRIGger", self._trigger_buffer, 0, 1)
+        self._add(
+            "TRACe:STATistics:(AVERage|MAXimum|MINimum|STDDev)?",
+            lambda call: f"{self._named(call, 0).statistic(call.captured[0]):.6E}",
+            0,
+            1,
+        )
+        settings.choice("FORMat[:DATA]", lambda _: self, "format", "ASCii")
+        settings.integer("FORMat:ASCii:PRECision", lambda _: self, "precision", (0, 16, 0))
+
+    def _buffer(self, name: str) -> ReadingBuffer:
+        if name not in self.buffers:
+            raise ScpiError(-224)
+        return self.buffers[name]
+
+    def _named(self, call: Call, index: int) -> ReadingBuffer:
+        return self._buffer(self._name(call, index))
+
+    def _name(self, call: Call, index: int) -> str:
+        return call.text(index) if len(call) > index else _DEFAULT_BUFFER
+
+    def _make_buffer(self, call: Call) -> None:
+        name = call.text(0)
+        capacity = call.integer(1, _CAPACITY_MIN, _CAPACITY_MAX)
+        if len(call) > 2:
+            call.choice(2, "COMPact", "STANdard", "FULL", "WRITable", "FULLWRITable")
+        if name in self.buffers:
+            raise ScpiError(*_BUFFER_EXISTS)
+        self.buffers[name] = ReadingBuffer(capacity, continuous=False)
+
+    def _delete_buffer(self, call: Call) -> None:
+        name = call.text(0)
+        if name.startswith("defbuffer") or name not in self.buffers:
+            raise ScpiError(-224)
+        del self.buffers[name]
+
+    def _resize(self, call: Call) -> None:
+        old = self._named(call, 1)
+        capacity = call.integer(0, _CAPACITY_MIN, _CAPACITY_MAX)
+        self.buffers[self._name(call, 1)] = ReadingBuffer(capacity, continuous=old.continuous)
+
+    def _set_fill_mode(self, call: Call) -> None:
+        mode = call.choice(0, "CONTinuous", "ONCE")
+        self._named(call, 1).continuous = mode == "CONT"
+
+    def _data(self, call: Call) -> str:
+        first, last = (call.integer(index, 1, _CAPACITY_MAX) for index in (0, 1))
+        buffer, elements = self._buffer_and_elements(call.parameters[2:])
+        readings = self._buffer(buffer).between(first, last)
+        return ",".join(self._shown(reading, buffer, elements) for reading in readings)
+
+    def _trigger_buffer(self, call: Call) -> Steps:
+        buffer = self._name(call, 0)
+        self._buffer(buffer)
+        yield from self.measure(buffer, self.count)
+        return None
+
+    # ------------------------------------------------------------------ configuration lists
+
+    def _add_list_commands(self) -> None:
+        lists = "(SOURce|SENSe)[1]:CONFiguration:LIST"
+        self._add_change(f"{lists}:CREate", self._create_list, 1)
+        self._add_change(f"{lists}:DELete", self._delete_list, 1, 2)
+        self._add_change(f"{lists}:STORe", self._store, 1, 2)
+        self._add_change(f"{lists}:RECall", self._recall_now, 1, 2)
+        self._add(
+            f"{lists}:SIZE?",
+            lambda call: str(self.list_length(call.captured[0], call.text(0))),
+            1,
+        )
+
+    def _list(self, side: str, name: str) -> list[tuple[str, Source] | tuple[str, Sense]]:
+        if name not in self._lists[side]:
+            raise ScpiError(-224)
+        return self._lists[side][name]
+
+    def _create_list(self, call: Call) -> None:
+        lists = self._lists[call.captured[0]]
+        if call.text(0) in lists:
+            raise ScpiError(-224)
+        lists[call.text(0)] = []
+
+    def _delete_list(self, call: Call) -> None:
+        entries = self._list(call.captured[0], call.text(0))
+        if len(call) > 1:
+            del entries[call.integer(1, 1, len(entries)) - 1]
+        else:
+            del self._lists[call.captured[0]][call.text(0)]
+
+    def _store(self, call: Call) -> None:
+        side, smu = call.captured[0], self._smu
+        entries = self._list(side, call.text(0))
+        entry: tuple[str, Source] | tuple[str, Sense]
+        if side == "SOUR":
+            entry = smu.function, copy.deepcopy(smu.source)
+        else:
+            entry = smu.measured, copy.deepcopy(smu.senses[smu.measured])
+        index = call.integer(1, 1, len(entries) + 1) if len(call) > 1 else len(entries) + 1
+        entries[index - 1 : index] = [entry]
+
+    def _recall_now(self, call: Call) -> None:
+        index = call.integer(1, 1, _COUNT_MAX) if len(call) > 1 else 1
+        self.recall(call.captured[0], call.text(0), index)
+
+    # ------------------------------------------------------------------ trigger model
+
+    def _add_trigger_commands(self) -> None:
+        settings = Settings(self._device.commands, self._check_idle, lambda: None)
+        self._add("INITiate[:IMMediate]", lambda _: self.trigger.start())
+        self._add("ABORt", lambda _: self.trigger.abort())
+        self._add("*TRG", lambda _: self.trigger.post("COMM"))
+        self._add("TRIGger:STATe?", lambda _: self.trigger.state())
+        self._add_change("TRIGger:LOAD", self._load, 1, 4)
+        timer = "TRIGger:TIMer#"
+        settings.number(
+            f"{timer}:DELay", self._timer, "delay_s", (8e-6, _LONGEST_DURATION_S, 10e-6)
+        )
+        settings.integer(f"{timer}:COUNt", self._timer, "count", (0, 1_048_575, 1))
+        settings.flag(f"{timer}:STARt:GENerate", self._timer, "at_once")
+        self._add(f"{timer}:STARt:STIMulus", self._set_stimulus, 1)
+        self._add(f"{timer}:STARt:STIMulus?", lambda call: self._timer(call).stimulus)
+        self._add(f"{timer}:STATe", self._switch_timer, 1)
+        self._add(f"{timer}:STATe?", lambda call: str(int(self._timer(call).on)))
+        self._add(f"{timer}:CLEar", self._clear_timer)
+
+    def _timer_name(self, call: Call) -> str:
+        return f"TIM{call.captured[0] or 1}"
+
+    def _timer(self, call: Call) -> Timer:
+        name = self._timer_name(call)
+        if name not in self.trigger.events.timers:
+            raise ScpiError(-113)
+        return self.trigger.events.timers[name]
+
+    def _clear_timer(self, call: Call) -> None:
+        self._timer(call)
+        self.trigger.events.forget(self._timer_name(call))
+
+    def _set_stimulus(self, call: Call) -> None:
+        self._timer(call).stimulus = self._event(call, 0)
+
+    def _switch_timer(self, call: Call) -> None:
+        timer = self._timer(call)
+        timer.on = call.boolean(0)
+        timer.started_s = math.inf
+        if timer.on and timer.stimulus == "NONE":
+            self.trigger.events.start(self._timer_name(call))
+            self.trigger.look()
+
+    def _event(self, call: Call, index: int) -> str:
+        text = call.raw(index).upper()
+        word = text.rstrip("0123456789")
+        for name, largest in _NUMBERED_EVENTS.items():
+            if text != word and word in {name.upper(), name[:3].upper()}:
+                number = int(text[len(word) :])
+                if not 1 <= number <= largest:
+                    raise ScpiError(-222)
+                return f"{name[:3].upper()}{number}"
+        return call.choice(index, *_EVENTS)
+
+    def _load(self, call: Call) -> None:
+        kind = call.text(0).replace(" ", "").upper()
+        if kind == "EMPTY":
+            self.trigger.clear()
+        elif kind == "SIMPLELOOP":
+            count = call.integer(1, 1, _COUNT_MAX)
+            self._load_loop(call, lambda: self._blocks.counter(count, 3))
+        elif kind == "DURATIONLOOP":
+            duration_s = call.number(1, _SHORTEST_DELAY_S, _LONGEST_DURATION_S)
+            self._load_loop(call, lambda: self._blocks.for_duration(duration_s, 3))
+        else:
+            raise ScpiError(-224)
+
+    def _load_loop(self, call: Call, end: Callable[[], Block]) -> None:
+        delay_s = call.number(2, 0.0, _LONGEST_DELAY_S) if len(call) > 2 else 0.0
+        buffer = self._name(call, 3)
+        self._buffer(buffer)
+        make = self._blocks
+        self.trigger.clear()
+        blocks = (
+            make.clear_buffer(buffer), make.switch_output(True), make.delay(delay_s),
+            make.measure(buffer, 1), end(), make.switch_output(False),
+        )  # fmt: skip
+        for number, block in enumerate(blocks, 1):
+            self.trigger.define(number, block)
+
+    def _add_block_commands(self) -> None:
+        make = self._blocks
+        self._add("TRIGger:BLOCk:LIST?", lambda _: self.trigger.listing())
+        self._block("BUFFer:CLEar", lambda call: make.clear_buffer(self._kept(call, 1)), 0, 1)
+        self._block("SOURce:STATe", lambda call: make.switch_output(call.boolean(1)), 1)
+        self._block("MEASure", lambda call: self._measure_block(call, "MEASURE"), 0, 2)
+        self._block("MDIGitize", lambda call: self._measure_block(call, "MEASURE_DIGITIZE"), 0, 2)
+        if self._device.model == "2461":
+            self._block("DIGitize", lambda call: self._measure_block(call, "DIGITIZE"), 0, 2)
+        self._block(
+            "DELay:CONStant", lambda call: make.delay(call.number(1, 0.0, _LONGEST_DELAY_S)), 1
+        )
+        self._block("WAIT", self._wait_block, 1, 2)
+        self._block("NOTify", lambda call: make.notify(call.integer(1, 1, 8)), 1)
+        self._block("NOP", lambda _: make.nothing())
+        self._block("LOG:EVENt", self._log_block, 2)
+        self._block("CONFig:RECall", self._recall_block, 1, 2)
+        self._block("CONFig:NEXT", self._next_block, 1)
+        self._block("BRANch:ALWays", lambda call: make.always(_target(call, 1)), 1)
+        self._block(
+            "BRANch:COUNter",
+            lambda call: make.counter(call.integer(1, 1, 2**32), _target(call, 2)),
+            2,
+        )
+        self._block("BRANch:COUNter:RESet", lambda call: make.reset_counter(_target(call, 1)), 1)
+        self._add("TRIGger:BLOCk:BRANch:COUNter:COUNt?", self._passes, 1)
+        self._block(
+            "BRANch:EVENt", lambda call: make.on_event(self._event(call, 1), _target(call, 2)), 2
+        )
+        self._block("BRANch:ONCE", lambda call: make.once(_target(call, 1), excluded=False), 1)
+        self._block(
+            "BRANch:ONCE:EXCLuded", lambda call: make.once(_target(call, 1), excluded=True), 1
+        )
+        self._block("BRANch:LIMit:CONStant", self._limit_block, 4, 5)
+        self._block("BRANch:DELTa", self._delta_block, 2, 3)
+
+    def _block(
+        self, pattern: str, make: Callable[[Call], Block], least: int = 0, most: int | None = None
+    ) -> None:
+        """Add a command that defines a block; the counts leave out the block's number."""
+
+        def define(call: Call) -> None:
+            number = call.integer(0, 1, BLOCKS_MAX)
+            self.trigger.define(number, make(call))
+
+        self._add_change(
+            f"TRIGger:BLOCk:{pattern}", define, least + 1, (least if most is None else most) + 1
+        )
+
+    def _kept(self, call: Call, index: int) -> str:
+        name = self._name(call, index)
+        self._buffer(name)
+        return name
+
+    def _measure_block(self, call: Call, kind: str) -> Block:
+        count = call.integer(2, 1, _COUNT_MAX) if len(call) > 2 else 1
+        return self._blocks.measure(self._kept(call, 1), count, kind)
+
+    def _wait_block(self, call: Call) -> Block:
+        clear = call.choice(2, "ENTer", "NEVer") == "ENT" if len(call) > 2 else False
+        return self._blocks.wait(self._event(call, 1), clear)
+
+    def _log_block(self, call: Call) -> Block:
+        text = call.raw(1).upper()
+        if text in {"ABOR", "ABORT"}:
+            return self._blocks.log("ABOR", 1, call.text(2))
+        word = text.rstrip("1234")
+        for short, long in _SEVERITIES.items():
+            if word in {short, long.upper()} and len(text) == len(word) + 1:
+                return self._blocks.log(short, int(text[-1]), call.text(2))
+        raise ScpiError(-224)
+
+    def _list_side(self, name: str) -> str:
+        for side, lists in self._lists.items():
+            if name in lists:
+                return side
+        raise ScpiError(-224)
+
+    def _recall_block(self, call: Call) -> Block:
+        name = call.text(1)
+        index = call.integer(2, 1, _COUNT_MAX) if len(call) > 2 else 1
+        return self._blocks.recall(self._list_side(name), name, index)
+
+    def _next_block(self, call: Call) -> Block:
+        return self._blocks.recall(self._list_side(call.text(1)), call.text(1), None)
+
+    def _passes(self, call: Call) -> str:
+        block = self.trigger.blocks.get(call.integer(0, 1, BLOCKS_MAX))
+        if block is None:
+            raise ScpiError(-222)
+        return str(block.passes)
+
+    def _limit_block(self, call: Call) -> Block:
+        kind = call.choice(1, "ABOVe", "BELow", "INside", "OUTside")
+        low, high = (call.number(index, -1e12, 1e12) for index in (2, 3))
+        return self._blocks.limit(
+            call.integer(0, 1, BLOCKS_MAX), kind, low, high, _target(call, 4), _measured(call, 5)
+        )
+
+    def _delta_block(self, call: Call) -> Block:
+        difference = call.number(1, -1e12, 1e12)
+        number = call.integer(0, 1, BLOCKS_MAX)
+        return self._blocks.delta(number, difference, _target(call, 2), _measured(call, 3))
+
+    # ------------------------------------------------------------------ system
+
+    def _add_system_commands(self) -> None:
+        settings = Settings(self._device.commands, lambda: None, lambda: None)
+        kinds = ("ERRor", "WARNing", "INFormational", "ALL")
+        bits = {"ERR": 1, "WARN": 2, "INF": 4, "ALL": 7}
+
+        def wanted(call: Call) -> int:
+            chosen = {bits[call.choice(index, *kinds)] for index in range(len(call))}
+            return sum(chosen) & 7 if chosen and 7 not in chosen else 7
+
+        events = self._device.events
+        self._add("*LANG?", lambda _: "SCPI")
+        self._add(
+            "SYSTem:EVENtlog:NEXT?",
+            lambda call: self.format_event(events.next(wanted(call))),
+            0,
+            3,
+        )
+        self._add("SYSTem:EVENtlog:COUNt?", lambda call: str(events.count(wanted(call))), 0, 3)
+        self._add("SYSTem:EVENtlog:POST", self._post, 1, 2)
+        self._add("SYSTem:LFRequency?", lambda _: f"{self._smu.line_Hz:g}")
+        self._add("SYSTem:BEEPer[:IMMediate]", self._beep, 2)
+        self._add("STATus:PRESet", lambda _: None)
+        settings.choice(
+            "SYSTem:ACCess", lambda _: self, "access",
+            "FULL", "EXCLusive", "PROTected", "LOCKout",
+        )  # fmt: skip
+
+    def _beep(self, call: Call) -> Steps:
+        call.number(0, 20.0, 8000.0)
+        yield self.now() + call.number(1, 0.001, 100.0)
+        return None
+
+    def _post(self, call: Call) -> None:
+        kinds = {"ERR": 1, "WARN": 2, "INF": 4}
+        word = call.choice(1, "ERRor", "WARNing", "INFormational") if len(call) > 1 else "INF"
+        self.log(1003, f"User: {call.text(0)}", kinds[word])
+
+
+def _target(call: Call, index: int) -> int:
+    return call.integer(index, 1, BLOCKS_MAX)
+
+
+def _measured(call: Call, index: int) -> int:
+    return call.integer(index, 0, BLOCKS_MAX) if len(call) > index else 0
