@@ -43,7 +43,7 @@ async def make_safe(bench: Bench, target: SafeState) -> Sequence[Outcome]:
     channels, press, switch = bench.channels(), bench.press, bench.switch
     quiets = {
         instrument.name: asyncio.create_task(
-            _attempt(
+            attempt(
                 instrument,
                 "quiet",
                 instrument.quiet,
@@ -61,7 +61,7 @@ async def make_safe(bench: Bench, target: SafeState) -> Sequence[Outcome]:
         before = [*currents_off, quiets[press.name]]
         await asyncio.wait(before, timeout=CURRENT_OFF_DEADLINE_S)
         release = asyncio.create_task(
-            _attempt(press, "released", lambda: _release(press), RELEASE_DEADLINE_S)
+            attempt(press, "released", lambda: _release(press), RELEASE_DEADLINE_S)
         )
     outcomes = [await task for task in quiets.values()]
     return outcomes if release is None else [*outcomes, await release]
@@ -80,12 +80,13 @@ async def to_the_end(work: Coroutine[Any, Any, T], say: Callable[[str], None]) -
     return task.result()
 
 
-async def _attempt(
+async def attempt(
     instrument: Instrument | ThroughSwitch,
     state: str,
     action: Callable[[], Awaitable[Outcome]],
     deadline_s: float,
 ) -> Outcome:
+    """Act within a deadline; a failure is an outcome that is unknown, and no exception."""
     try:
         async with asyncio.timeout(deadline_s):
             return await action()
@@ -98,7 +99,7 @@ async def _attempt(
 async def _opened(switch: ThroughSwitch, currents_off: Sequence[asyncio.Task[Outcome]]) -> Outcome:
     """Open the contacts last; a channel that does not answer cannot keep the cell."""
     await asyncio.wait(currents_off, timeout=CURRENT_OFF_DEADLINE_S)
-    return await _attempt(switch, "open", switch.quiet, QUIET_DEADLINE_S)
+    return await attempt(switch, "open", switch.quiet, QUIET_DEADLINE_S)
 
 
 async def _release(press: Press) -> Outcome:
