@@ -71,7 +71,7 @@ connect again, and never send anything twice.
 A chamber behind a Watlow F4T, [watlow_f4t.py](watlow_f4t.py):
 
 ```python
-{example}```
+<EXAMPLE>```
 
 ### What the kit demands
 
@@ -83,7 +83,7 @@ the truth as there is (whether the cell is energised, what the force is):
 import pytest
 from cellbench.testing import Rig, Subject, carry_out, checks_for
 
-SUBJECT = Subject(WatlowF4T, {{"temperature max": "150 degC"}}, rig)  # rig: see cellbench.testing
+SUBJECT = Subject(WatlowF4T, {"temperature max": "150 degC"}, rig)  # rig: see cellbench.testing
 
 @pytest.mark.parametrize("check", checks_for("chamber"), ids=str)
 def test_it_conforms(check):
@@ -93,14 +93,15 @@ def test_it_conforms(check):
 Without pytest, `cellbench.testing.failures(SUBJECT)` carries them all out. A complete rig with its
 emulator is in `tests/drivers/test_example_driver.py`. The checks, by role:
 
-{checks}
+<CHECKS>
 ## Shipped drivers
 """
 
 
 def page() -> str:
     """The whole page."""
-    head = HEAD.format(example=EXAMPLE.read_text(encoding="utf-8"), checks=_checks())
+    head = HEAD.replace("<EXAMPLE>", EXAMPLE.read_text(encoding="utf-8"))
+    head = head.replace("<CHECKS>", _checks())
     return head + "".join(_section(name) for name in driver_names())
 
 

@@ -8,8 +8,9 @@ is all that bounds a cell whose host is dead.
 
 Off means high impedance, the output relay open; in its normal off state a unit is a source of 0 V
 that discharges the cell; so it is for an instant in the reset when it is connected. Disconnected
-terminals cannot be measured, so that a rest is a source of 0 A, in the 1 uA range. Sources: reference manuals 2450-901-01, 2461-901-01 and 2400S-900-01. No
-unit has been tried yet; the windows of `_WINDOWS` are recalled.
+terminals cannot be measured, so that a rest is a source of 0 A, in the 1 uA range. Sources:
+reference manuals 2450-901-01, 2461-901-01 and 2400S-900-01. No unit has been tried yet; the windows
+of `_WINDOWS` are recalled.
 """
 
 from __future__ import annotations

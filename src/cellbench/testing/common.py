@@ -133,7 +133,7 @@ def _truth(session: Session) -> bool | float | frozenset[str]:
         case "channel":
             return session.energised()
         case "press" | "gauge":
-            return session.force_N() / session.driver.capabilities.force_max_N
+            return session.force_N() / float(session.driver.capabilities.force_max_N)
         case "switch":
             return session.closed()
         case _:
@@ -142,7 +142,7 @@ def _truth(session: Session) -> bool | float | frozenset[str]:
 
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, float):
-        return abs(one - other) < SAME_FORCE
+        return bool(abs(one - other) < SAME_FORCE)
     return bool(one == other)
 
 

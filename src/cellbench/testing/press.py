@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import PressState
@@ -122,7 +123,7 @@ _RAMP_S = 60.0
 
 def _force_N(session: Session) -> float:
     able = session.driver.capabilities
-    return max(2 * able.force_min_N, session.amounts.force_fraction * able.force_max_N)
+    return float(max(2 * able.force_min_N, session.amounts.force_fraction * able.force_max_N))
 
 
 def _rate(session: Session) -> float:
@@ -146,14 +147,14 @@ async def _arrived(session: Session, force_N: float) -> PressState:
     return await _until(session, lambda state: state.at_target, f"{force_N:.4g} N")
 
 
-async def _until(session: Session, reached: object, what: str) -> PressState:
+async def _until(session: Session, reached: Callable[[PressState], bool], what: str) -> PressState:
     """Look at the press until something is true of it."""
     now = asyncio.get_running_loop().time
     deadline_s = now() + _REACHES_S
     while now() < deadline_s:
         state: PressState = await session.driver.read()
         demand(not state.alarm, f"on the way to {what}: alarm {state.alarm}")
-        if reached(state):  # type: ignore[operator]
+        if reached(state):
             return state
         await asyncio.sleep(_LOOK_S)
     raise NonConformance(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.registry import Driver
@@ -14,6 +14,8 @@ from cellbench.instruments.techniques import ElectricalLimits
 from cellbench.testing.checks import NonConformance, NotApplicable
 from cellbench.testing.faults import FaultyLine
 from cellbench.transport import Stream
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -78,12 +80,6 @@ class Amounts:
         )
 
 
-class DriverClass(Driver, Protocol):
-    """A driver's class."""
-
-    __name__: str
-
-
 @dataclass
 class Session:
     """A driver and its instrument for the time of one check."""
@@ -119,7 +115,7 @@ class Session:
         return await self.subject.plug_in(self.rig, connected=connected)
 
 
-def _known(truth: Callable[[], Any] | None, what: str) -> Callable[[], Any]:
+def _known(truth: Callable[[], T] | None, what: str) -> Callable[[], T]:
     if truth is None:
         raise NotApplicable(f"nobody knows {what}")
     return truth
