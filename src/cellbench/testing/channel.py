@@ -32,6 +32,8 @@ _WATCHDOG_S = 900.0
 #: Part of the usual current at which a taper ends; techniques that wait for an end are so much
 #: longer than others.
 _TAPER, _LONGER = 0.75, 6
+#: A technique at the shortest interval takes so long, or so many rows.
+_SHORT_S, _SHORT_ROWS = 0.5, 20
 _COLUMNS = {"voltage": "voltage_V", "current": "current_A"}
 
 
@@ -207,6 +209,26 @@ def _require_true(record: Record, technique: Technique, session: Session) -> Non
                 abs(max(voltages) - turn_V) <= off_V + _ROWS_SLACK * step_V,
                 f"it turns at {max(voltages):.4g} V, not {turn_V:.4g} V",
             )
+
+
+@check("channel")
+async def shortest_interval_is_kept(subject: Subject) -> None:
+    """At the shortest interval that it claims, rows come that often, or say that they are late."""
+    async with subject.session() as session:
+        each_s = float(session.driver.capabilities.interval_min_s)
+        technique = ConstantCurrent(
+            current_A=session.amounts.current_A,
+            duration_s=max(_SHORT_S, _SHORT_ROWS * each_s),
+            interval_s=each_s,
+        )
+        record = await record_of(session, technique)
+        demand(
+            record.ending is not None and record.ending.kind is EndingKind.COMPLETED,
+            f"it did not complete: {record.ending}",
+        )
+        rows, expected = len(record.time_s), technique.duration_s / each_s
+        told = any(flag & (Flag.LATE | Flag.MISSING) for flag in record.flags)
+        demand(told or rows >= 0.8 * expected, f"{rows} rows, not about {expected:.0f}, unflagged")
 
 
 @check("channel")
