@@ -119,7 +119,8 @@ class Neware:
         remarks = (
             [] if live.status in IDLE else [f'the channel is at "{live.status}": {live.barcode}']
         )
-        return Identity(model, self._found.key, version or "BTS 8", tuple(remarks))
+        active = live.status not in IDLE
+        return Identity(model, self._found.key, version or "BTS 8", tuple(remarks), active)
 
     def run(
         self, technique: Technique, limits: ElectricalLimits

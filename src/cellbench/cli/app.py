@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cellbench import __version__
-from cellbench.cli import campaign, look, prepare, sim
+from cellbench.cli import bench, campaign, look, prepare, sim
 from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
 from cellbench.cli.run import run
@@ -52,5 +52,6 @@ app.command()(look.export)
 app.command()(look.analyze)
 app.command()(replay)
 app.command()(replicates)
+app.add_typer(bench.app, name="bench")
 app.add_typer(sim.app, name="sim")
 app.add_typer(campaign.app, name="campaign")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellbench.cli import options
 from cellbench.cli.output import ExitCode, print_error, print_json, told, writable_output
+from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -77,48 +75,11 @@ def run(
         declared = session.declared()
         check(session.program, declared, available()).raise_problems()
         planned = plan(session.program, declared)
-        stopping = _Stopping()
+        stopping = Stopping()
         with Store(store) as opened:
             end = _run(session, opened, planned, speed, stopping, record=record, as_json=as_json)
             _tell(session, opened, end, report, as_json=as_json)
     raise typer.Exit(end.exit_code)
-
-
-#: Ctrl-C, a polite kill, a closed terminal (POSIX), Ctrl-Break or a closed console (Windows).
-_STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-
-
-class _Stopping:
-    """Ctrl-C and its like end the run through its safe state, however often they come.
-
-    They stay caught until the process has ended: once the bench is safe nothing is left to stop,
-    and an impatient second one must not cost the report.
-    """
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._wanted = False
-        for name in _STOPPING_SIGNALS:
-            number = getattr(signal, name, None)  # each system has some of them
-            if number is not None:
-                signal.signal(number, self._asked)
-
-    @contextmanager
-    def cancels_this_task(self) -> Iterator[None]:
-        """While the context lasts, a signal cancels the task that entered it."""
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        if self._wanted:
-            raise asyncio.CancelledError
-        try:
-            yield
-        finally:
-            self._task = None
-
-    def _asked(self, _number: int, _frame: FrameType | None) -> None:
-        self._wanted = True
-        if self._loop is not None and self._task is not None:
-            self._loop.call_soon_threadsafe(self._task.cancel)
 
 
 def _run(
@@ -126,7 +87,7 @@ def _run(
     store: Store,
     planned: Plan,
     speed: Speed,
-    stopping: _Stopping,
+    stopping: Stopping,
     *,
     record: bool,
     as_json: bool,
@@ -146,7 +107,7 @@ async def _conduct(
     session: Session,
     store: Store,
     planned: Plan,
-    stopping: _Stopping,
+    stopping: Stopping,
     *,
     record: bool,
     as_json: bool,

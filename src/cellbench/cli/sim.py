@@ -10,7 +10,7 @@ import typer
 
 from cellbench.cli import options
 from cellbench.cli.output import ExitCode, print_json, told
-from cellbench.cli.prepare import show_text
+from cellbench.cli.prepare import show_list, show_text
 
 app = typer.Typer(help="The simulated bench by itself.", no_args_is_help=True)
 
@@ -33,6 +33,31 @@ def cells(name: options.ShownName = None, as_json: options.AsJson = False) -> No
             return
         for each in names:
             typer.echo(each)
+
+
+@app.command()
+def benches(name: options.ShownName = None, as_json: options.AsJson = False) -> None:
+    """List the simulated benches that --bench can name, or show one: a good beginning for a file.
+
+    Written with real ports in place of "simulated", it is the file of a real bench.
+    """
+    with told(as_json=as_json):
+        from cellbench.bench import simulated_benches
+        from cellbench.errors import InputError
+
+        texts = simulated_benches()
+        if name is None:
+            summaries = {each: _summary(text) for each, text in texts.items()}
+            show_list("benches", summaries, as_json=as_json)
+        elif name in texts:
+            show_text(name, texts[name], as_json=as_json)
+        else:
+            raise InputError(f"no simulated bench {name!r}; there are: {', '.join(texts)}")
+
+
+def _summary(text: str) -> str:
+    """The comment with which a file begins, or else its first line."""
+    return text.partition("\n")[0].lstrip("# ")
 
 
 @app.command()

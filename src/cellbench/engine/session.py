@@ -15,6 +15,7 @@ from pathlib import Path
 from cellbench import __version__
 from cellbench.bench import (
     DEFAULT_FIXTURE,
+    LIBRARY,
     NO_PORT,
     ROLES,
     Bench,
@@ -35,7 +36,7 @@ from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
 from cellbench.protocol.source import Document, document_of, load, read_document
-from cellbench.transport import Stream
+from cellbench.transport import Stream, pipe
 from cellbench.transport.identity import WireIdentity, identified
 from cellbench.transport.ownership import Ownership
 from cellbench.transport.recording import WireLog
@@ -92,7 +93,8 @@ class Session:
             ownership = stack.enter_context(owned(self.file, "a run", beside=self.beside))
             if self.simulator is not None:
                 await stack.enter_async_context(self.simulator)
-                operator = operator or self.simulator.operator
+                simulator = self.simulator
+                operator = simulator.attended(operator) if operator else simulator.operator
             open_stream: OpenStream = self._open_stream
             if wire is not None:
                 wire.note(seed=identity.seed, date=identity.started.isoformat())
@@ -130,6 +132,7 @@ class Session:
             "platform": platform.platform(),
             "packages": {name: version(name) for name in _PACKAGES},
             "roles": roles(bench),
+            "channels": [channel.name for channel in bench.channels()],
             "instruments": {name: asdict(each) for name, each in bench.identities.items()},
             "parameters": parameters,
             "analyses": list(self.program.analyses),
@@ -173,6 +176,8 @@ async def open_instrument(
         if simulator is None:
             raise InputError(f'{name}: "{entry.port}" exists on the simulated bench only')
         return simulator.connect(name)
+    if entry.port == LIBRARY:
+        return pipe()[0]
     # Serial and VISA libraries wait for the first bench that has such a port.
     from cellbench.transport.address import open_stream  # noqa: PLC0415
 
@@ -198,15 +203,22 @@ def owned(
     try:
         for name, entry in file.instruments.items():
             if not entry.is_simulated and entry.port != NO_PORT and only in {None, name}:
-                from cellbench.transport.address import place_of  # noqa: PLC0415 - as above
-
                 driver = load_driver(entry.driver, beside)
-                place = place_of(entry.port, driver.tcp_port)
+                place = _place(entry, driver)
                 ownership.take(name, place + part_of(entry, driver, place))
     except BaseException:
         ownership.release()
         raise
     return ownership
+
+
+def _place(entry: InstrumentEntry, driver: Driver) -> str:
+    """Where an instrument is, whatever its address looks like."""
+    if entry.port == LIBRARY:
+        return f"library, {entry.options.get('host', '')}"
+    from cellbench.transport.address import place_of  # noqa: PLC0415 - as above
+
+    return place_of(entry.port, driver.tcp_port)
 
 
 def part_of(entry: InstrumentEntry, driver: Driver, place: str) -> str:
@@ -309,9 +321,13 @@ def _played(
 ) -> Session:
     """Put a program on a bench file that the simulated bench plays."""
     file = parse_bench(load(document))
-    entries = {name: entry.model_dump(by_alias=True) for name, entry in file.instruments.items()}
+    entries = {
+        name: entry.model_dump(by_alias=True, exclude_none=True)
+        for name, entry in file.instruments.items()
+    }
+    wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
     on_it = sim_cell or _simulated_cell(program.card)
-    simulator = simulated_bench(on_it, seed, fixture, entries)
+    simulator = simulated_bench(on_it, seed, fixture, entries, wiring)
     return Session(program, card_text, file, document.text, simulator, seed, beside, on_it)
 
 

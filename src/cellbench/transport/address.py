@@ -65,12 +65,35 @@ async def open_stream(
             return await _open_serial(address, port, serial)
         if _SERIAL.fullmatch(address):
             return await _open_serial(address, address, serial)
-        return await open_tcp(*_host_and_port(address, tcp_port))
+        return await open_tcp(*host_and_port(address, tcp_port))
     except TransportClosed as error:
         raise InstrumentError(address, f"cannot be opened: {error}") from error
 
 
-def _host_and_port(address: str, tcp_port: int | None) -> tuple[str, int]:
+def check_address(
+    address: str, serial: SerialSettings | None = None, tcp_port: int | None = None
+) -> None:
+    """Check how an address is written, without looking for what is there; arguments as above.
+
+    Raises:
+        InputError: It is no address, or lacks a port or settings.
+    """
+    if _USB.fullmatch(address) or _SERIAL.fullmatch(address):
+        if serial is None:
+            raise InputError(f'"{address}" is a serial port, but this instrument has none')
+    elif matched := _VISA.fullmatch(address):
+        for resource in matched[2].split():
+            _visa_canonical(resource)
+    else:
+        host_and_port(address, tcp_port)
+
+
+def host_and_port(address: str, tcp_port: int | None) -> tuple[str, int]:
+    """Split a TCP address; ``tcp_port`` is its port where it gives none.
+
+    Raises:
+        InputError: It is no address, or lacks a port.
+    """
     try:
         parts = urlsplit(address if "://" in address else f"tcp://{address}")
         port = parts.port or tcp_port
@@ -102,7 +125,7 @@ def place_of(address: str, tcp_port: int | None = None) -> str:
             return f"serial {address}"
     if _SERIAL.fullmatch(address):
         return _serial_place(address)
-    return _tcp_place(*_host_and_port(address, tcp_port))
+    return _tcp_place(*host_and_port(address, tcp_port))
 
 
 def _serial_place(port: str) -> str:

@@ -1,8 +1,8 @@
 """One owner per instrument: two programs of a user never talk to one instrument at a time.
 
 An instrument that is reached at a real address is locked for as long as a process has it. The lock
-is the operating system's, on a file of this user's runtime directory: it is gone with the process
-that held it, however that ended. Who holds it stands in a second file, for the message alone.
+is the operating system's, on a file of this user's: it is gone with the process that held it,
+however that ended. Who holds it stands in a second file, for the message alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +26,15 @@ if TYPE_CHECKING:
 
 
 def locks_directory() -> Path:
-    """Where the locks of this user are."""
-    return Path(platformdirs.user_runtime_dir("cellbench")) / "instruments"
+    """Where the locks of this user on this computer are, or where CELLBENCH_LOCKS says.
+
+    Not the runtime directory: on Linux that is another one for a job without a session, and it
+    goes away under a job that outlives its session.
+    """
+    chosen = os.environ.get("CELLBENCH_LOCKS")
+    return Path(
+        chosen or platformdirs.user_state_path("cellbench") / "instruments" / platform.node()
+    )
 
 
 class Ownership:
