@@ -432,7 +432,7 @@ def console(
 
         wait_s = parse(wait, "time")
         installation = install(bench, sim_cell=sim_cell, seed=seed)
-        installation.entry(instrument)
+        installation.require_wire(instrument)
         path = log or _log_path(instrument)
         with path.open("x", encoding="utf-8") as file:
             typer.echo(f"kept in {path}")

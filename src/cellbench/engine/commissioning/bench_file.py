@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from cellbench.bench import NO_PORT, BenchFile, InstrumentEntry, parse_bench
+from cellbench.bench import LIBRARY, NO_PORT, BenchFile, InstrumentEntry, parse_bench
 from cellbench.errors import InputError
 from cellbench.instruments.registry import load_driver
 from cellbench.protocol.source import document_of, load
@@ -58,7 +58,7 @@ def check_instrument(name: str, block: Mapping[str, Any], beside: Path) -> None:
     driver = load_driver(str(block["driver"]), beside)
     text = compose("one", {name: block}, None)
     entry: InstrumentEntry = parse_bench(load(document_of(text, name))).instruments[name]
-    if entry.port != NO_PORT and not entry.is_simulated:
+    if entry.port not in {NO_PORT, LIBRARY} and not entry.is_simulated:
         check_address(entry.port, entry.serial_settings(driver.serial), driver.tcp_port)
     nowhere, _ = pipe()
     driver(name, nowhere, entry.options)

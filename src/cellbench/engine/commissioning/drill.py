@@ -419,6 +419,9 @@ class _Drill:
         if not channel.capabilities.bounded_without_host:
             self._add(Trial(what, None, "the channel does not claim to end anything by itself"))
             return left
+        if not self._installation.has_wire(self._name):
+            self._add(Trial(what, None, "there is no line to cut: pull the cable, and look"))
+            return left
         technique = ConstantCurrent(
             current_A=self._current_A,
             duration_s=SILENT_S,

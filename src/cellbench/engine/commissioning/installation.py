@@ -11,6 +11,7 @@ from typing import cast
 
 from cellbench.bench import (
     DEFAULT_FIXTURE,
+    LIBRARY,
     NO_PORT,
     BenchFile,
     InstrumentEntry,
@@ -53,6 +54,16 @@ class Installation:
         """Return the driver class of an instrument. Raises as `entry` and `load_driver`."""
         return load_driver(self.entry(name).driver, self.beside)
 
+    def has_wire(self, name: str) -> bool:
+        """Whether there are bytes to and from an instrument: no person, no vendor's library."""
+        return self.entry(name).port not in {NO_PORT, LIBRARY}
+
+    def require_wire(self, name: str) -> None:
+        """Raise InputError where there are no bytes to and from an instrument."""
+        if not self.has_wire(name):
+            port = self.entry(name).port
+            raise InputError(f'{name}: its port is "{port}", there is no line to talk on')
+
     def channels(self) -> list[str]:
         """Names of the instruments that can drive a cell."""
         return [name for name in self.file.instruments if self.driver(name).role == "channel"]
@@ -82,8 +93,7 @@ class Installation:
             InputError: Nothing can be connected to at its port.
         """
         entry = self.entry(name)
-        if entry.port == NO_PORT:
-            raise InputError(f"{name}: a person works it, there is no connection")
+        self.require_wire(name)
         try:
             return await open_instrument(name, entry, self.driver(name), self.simulator)
         except InstrumentError as error:  # it knows the address, and we the instrument
@@ -97,8 +107,7 @@ class Installation:
             InputError: Its options are wrong.
         """
         entry, driver = self.entry(name), self.driver(name)
-        by_hand = entry.port == NO_PORT
-        stream = pipe()[0] if by_hand else await self.stream(name)
+        stream = await self.stream(name) if self.has_wire(name) else pipe()[0]
         try:
             built = driver(name, stream, entry.options)
         except BaseException:
