@@ -24,7 +24,6 @@ from ctypes import (
 )
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
 from typing import Any, Protocol, TypeVar, overload
 
 #: Words that one call of BL_GetData can return.
@@ -149,7 +148,6 @@ class HardwareConf(_Packed):
 # ---------------------------------------------------------------------- what lies where
 
 
-@cache
 def layout_of(kind: type[Any]) -> tuple[tuple[int, str, int], ...]:
     """Return offset, kind and size of everything in a ctypes type; bytes in a row are one."""
     if issubclass(kind, Structure):
@@ -160,7 +158,8 @@ def layout_of(kind: type[Any]) -> tuple[tuple[int, str, int], ...]:
             for offset, code, size in layout_of(part)
         )
     if issubclass(kind, Array):
-        element, length = kind._type_, kind._length_
+        element: type[Any] = vars(kind)["_type_"]
+        length: int = vars(kind)["_length_"]
         if sizeof(element) == 1:
             return ((0, "bytes", length),)
         return tuple(

@@ -536,8 +536,6 @@ def _voltammetry(
     window = parameters.one("Begin_measuring_I"), parameters.one("End_measuring_I")
     if 0.0 in rates[1:]:
         raise _misuse(f"cv: a scan rate of 0 leads nowhere: {rates}")
-    if vertices[0] != vertices[3]:
-        raise _misuse(f"cv: vertex 3 is the initial potential again, not {vertices[3]:g} V")
     if window[0] >= window[1]:
         raise _misuse(f"cv: the current is measured from {window[0]:g} to {window[1]:g} of a step")
     if parameters.one("Record_every_dE") <= 0:

@@ -29,6 +29,7 @@ from cellbench.engine.trips import Trip
 from cellbench.engine.verdicts import Verdicts
 from cellbench.errors import CellbenchError, StoreError
 from cellbench.instruments.readings import Outcome
+from cellbench.instruments.wired import WiredChannel
 from cellbench.protocol.plan import Plan
 from cellbench.protocol.program import Program
 from cellbench.store import JournalEntry, Run, RunWriter, Store
@@ -98,6 +99,8 @@ class Conductor:
             raise
         self.journal = Journal(self._writer, self.run.started)
         self.journal.listeners.append(self._show)
+        if isinstance(bench.channel, WiredChannel):
+            bench.channel.enter = self._enter_handover
         self._alarm: asyncio.Future[Trip] = asyncio.get_running_loop().create_future()
         self._recorder = Recorder(self._writer, self.journal, self.status)
         watch = LimitWatch(program.limits)
@@ -151,6 +154,10 @@ class Conductor:
         failures = [task.exception() for task in tasks if task.done()]
         causes = [root_cause(failure) for failure in failures if failure is not None]
         return root_cause(BaseExceptionGroup("run", causes)) if causes else None
+
+    async def _enter_handover(self, kind: str, *, text: str, **data: str) -> None:
+        """Called when a cell that is wired to several instruments changes hands."""
+        await self.journal.enter(kind, step=self.status.step_path, text=text, **data)
 
     def _raise_alarm(self, trip: Trip) -> None:
         """Called where a limit is found crossed, before the step cleans up after itself."""

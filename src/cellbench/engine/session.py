@@ -73,7 +73,8 @@ class Session:
             ownership = stack.enter_context(owned(self.file, "a run", beside=self.beside))
             if self.simulator is not None:
                 await stack.enter_async_context(self.simulator)
-                operator = operator or self.simulator.operator
+                simulator = self.simulator
+                operator = simulator.attended(operator) if operator else simulator.operator
             bench = await stack.enter_async_context(
                 connected(
                     self.file,
@@ -99,6 +100,7 @@ class Session:
             "platform": platform.platform(),
             "packages": {name: version(name) for name in _PACKAGES},
             "roles": roles(bench),
+            "channels": [channel.name for channel in bench.channels()],
             "instruments": {name: asdict(each) for name, each in bench.identities.items()},
             "parameters": parameters,
             "analyses": list(self.program.analyses),
@@ -228,7 +230,8 @@ def prepare(
             }
             held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
             cell_name = sim_cell or _simulated_cell(program.card)
-            simulator = simulated_bench(cell_name, seed, held_by, entries)
+            wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
+            simulator = simulated_bench(cell_name, seed, held_by, entries, wiring)
             return Session(program, card_text, file, document.text, simulator, seed, bench.parent)
         if sim_cell is not None:
             raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")

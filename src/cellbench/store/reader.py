@@ -52,7 +52,7 @@ class RunReader:
         if not path.is_file():
             raise StoreError(f"the run's file {path} is missing")
         self.path = path
-        self._samples: dict[str, dict[str, FloatArray]] = {}
+        self._samples: dict[tuple[str, ...], dict[str, FloatArray]] = {}
         with closing(sqlite3.connect(path)) as connection:
             try:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -81,20 +81,21 @@ class RunReader:
         rows = self._rows("SELECT id, path, kind FROM step ORDER BY id")
         return {step_id: (path, kind) for step_id, path, kind in rows}
 
-    def samples(self, source: str) -> dict[str, FloatArray]:
-        """Columns of one instrument's samples in order of arrival; NaN where not measured.
+    def samples(self, *sources: str) -> dict[str, FloatArray]:
+        """Columns of the samples of one or more instruments; NaN where not measured.
 
-        Read once, like the journal: analyses and report look at the same rows.
+        In order of arrival. Read once, like the journal: analyses and report look at the same rows.
         """
-        if source not in self._samples:
-            self._samples[source] = self._read_samples(source)
-        return self._samples[source]
+        if sources not in self._samples:
+            self._samples[sources] = self._read_samples(sources)
+        return self._samples[sources]
 
-    def _read_samples(self, source: str) -> dict[str, FloatArray]:
+    def _read_samples(self, sources: tuple[str, ...]) -> dict[str, FloatArray]:
         names = [name for name in SAMPLE_COLUMNS if name != "source"]
-        query = f"SELECT {', '.join(names)} FROM sample WHERE source = ? ORDER BY rowid"  # noqa: S608
+        wanted = ", ".join("?" * len(sources))
+        query = f"SELECT {', '.join(names)} FROM sample WHERE source IN ({wanted}) ORDER BY rowid"  # noqa: S608
         with closing(sqlite3.connect(self.path)) as connection:
-            rows = connection.execute(query, (source,))
+            rows = connection.execute(query, sources)
             # As Python's objects, all rows of a long run would take ten times the memory.
             pieces = iter(lambda: rows.fetchmany(_ROWS_AT_ONCE), [])
             tables = [np.array(piece, dtype=np.float64) for piece in pieces]

@@ -541,7 +541,6 @@ def test_hardware_can_be_configured_in_one_family_only(with_library: Tell) -> No
         ("calimit", {"Test1_Config": [33], "Test1_Value": [1.0], "Exit_Cond": [0]}, "neither E"),
         ("calimit", {"Exit_Cond": [3]}, "3, not 0 to 2"),
         ("cv", {"Scan_number": 3}, "3, not 2 to 2"),
-        ("cv", {"Voltage_step": [0.0, 0.5, -0.5, 0.1, 0.0]}, "initial potential again"),
         ("cv", {"Voltage_step": [0.0] * 4}, "Voltage_step[4] is missing"),
         ("cv", {"Scan_Rate": [100.0, 0.0, 100.0, 100.0, 100.0]}, "leads nowhere"),
         ("cv", {"Begin_measuring_I": 1.0}, "from 1 to 1"),
