@@ -16,6 +16,7 @@ from cellbench.bench import (
     BenchFile,
     InstrumentEntry,
     SimulatedBench,
+    Wiring,
     parse_bench,
     simulated_bench,
 )
@@ -114,9 +115,21 @@ class Installation:
             await stream.close()
             raise
         if isinstance(built, ByHand):
-            asked = operator or (self.simulator.operator if self.simulator else None)
-            built.operator = cast("Operator", asked)  # a driver without one says so
+            built.operator = cast("Operator", self.answering(operator))  # without one it says so
         return built
+
+    def answering(self, person: Operator | None) -> Operator | None:
+        """Who answers prompts: the person, the simulated bench's operator, or nobody."""
+        if self.simulator is None:
+            return person
+        return self.simulator.attended(person) if person else self.simulator.operator
+
+    def wiring_of(self, name: str) -> tuple[str, Wiring] | None:
+        """The cell that an instrument shares with another, and how; None if it has its own."""
+        for cell, wiring in self.file.wiring.items():
+            if name in {wiring.cycling, wiring.impedance}:
+                return cell, wiring
+        return None
 
 
 def install(
@@ -154,4 +167,6 @@ def install(
         for name, entry in file.instruments.items()
     }
     held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
-    return Installation(file, simulated_bench(cell, seed, held_by, entries), bench.parent)
+    wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
+    simulator = simulated_bench(cell, seed, held_by, entries, wiring)
+    return Installation(file, simulator, bench.parent)
