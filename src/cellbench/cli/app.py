@@ -8,6 +8,7 @@ import typer
 
 from cellbench import __version__
 from cellbench.cli import bench, campaign, look, prepare, sim
+from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
 from cellbench.cli.run import run
 
@@ -49,6 +50,7 @@ app.command()(look.show)
 app.command()(look.report)
 app.command()(look.export)
 app.command()(look.analyze)
+app.command()(replay)
 app.command()(replicates)
 app.add_typer(bench.app, name="bench")
 app.add_typer(sim.app, name="sim")

@@ -41,6 +41,9 @@ def run(
     fixture: options.Fixture = None,
     seed: options.Seed = 0,
     speed: Annotated[Speed, typer.Option(help="Simulated seconds per second.")] = Speed.MAX,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep all that goes over the wire, for replay.")
+    ] = False,
     store: options.StorePath = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Where the report goes (else: the store).")
@@ -74,7 +77,7 @@ def run(
         planned = plan(session.program, declared)
         stopping = Stopping()
         with Store(store) as opened:
-            end = _run(session, opened, planned, speed, stopping, as_json=as_json)
+            end = _run(session, opened, planned, speed, stopping, record=record, as_json=as_json)
             _tell(session, opened, end, report, as_json=as_json)
     raise typer.Exit(end.exit_code)
 
@@ -86,12 +89,13 @@ def _run(
     speed: Speed,
     stopping: Stopping,
     *,
+    record: bool,
     as_json: bool,
 ) -> RunEnd:
     from cellbench import clock
 
     factor = None if speed is Speed.MAX else float(speed)
-    coroutine = _conduct(session, store, planned, stopping, as_json=as_json)
+    coroutine = _conduct(session, store, planned, stopping, record=record, as_json=as_json)
     try:
         return clock.run(coroutine, virtual=session.simulator is not None, speed=factor)
     except asyncio.CancelledError as error:
@@ -100,21 +104,31 @@ def _run(
 
 
 async def _conduct(
-    session: Session, store: Store, planned: Plan, stopping: Stopping, *, as_json: bool
+    session: Session,
+    store: Store,
+    planned: Plan,
+    stopping: Stopping,
+    *,
+    record: bool,
+    as_json: bool,
 ) -> RunEnd:
     from rich.console import Console
 
     from cellbench.cli.live import watching
     from cellbench.cli.operator import ConsoleOperator
     from cellbench.engine.run import Conductor
+    from cellbench.errors import StoreError
+    from cellbench.store.runfile import keep_rest_of_wire
+    from cellbench.transport.recording import WireLog
 
     # With --json nothing but the answer goes to standard output.
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
     operator = ConsoleOperator(console) if console.is_terminal and not as_json else None
+    wire = WireLog() if record else None
     async with AsyncExitStack() as stack:
         # Instruments are let go of outside: a late Ctrl-C must not cut that short.
         with stopping.cancels_this_task():
-            bench = await stack.enter_async_context(session.bench(operator))
+            bench = await stack.enter_async_context(session.bench(operator, wire))
             conductor = Conductor(
                 session.program,
                 bench,
@@ -122,11 +136,18 @@ async def _conduct(
                 documents=session.documents(bench),
                 seed=session.seed,
                 planned=planned,
+                wire=wire,
             )
             with watching(conductor, banner(session, conductor), console) as live:
                 if operator is not None:
                     operator.live = live
-                return await conductor.conduct()
+                end = await conductor.conduct()
+    if wire is not None:
+        try:
+            keep_rest_of_wire(store.run_path(end.run.id), wire)
+        except StoreError as error:
+            print_error(str(error))  # the run counts; its replay ends where the log does
+    return end
 
 
 def banner(session: Session, conductor: Conductor) -> Text:

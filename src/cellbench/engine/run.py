@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from cellbench.instruments.wired import WiredChannel
 from cellbench.protocol.plan import Plan
 from cellbench.protocol.program import Program
 from cellbench.store import JournalEntry, Run, RunWriter, Store
+from cellbench.transport.recording import WireLog
 
 __all__ = ["Conductor", "RunEnd", "RunState"]
 
@@ -63,6 +64,8 @@ class Conductor:
         documents: Texts to keep verbatim with the run, by name.
         seed: Of the simulated bench, None with real instruments.
         planned: The program's plan, from which the end is foretold.
+        wire: What has gone over the wire so far, and goes on; kept with the run.
+        acknowledged: See `RunWriter`; for a replay.
 
     Raises:
         StoreError: The run cannot be kept.
@@ -77,12 +80,16 @@ class Conductor:
         documents: Mapping[str, str],
         seed: int | None = None,
         planned: Plan | None = None,
+        wire: WireLog | None = None,
+        acknowledged: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.program = program
         self.bench = bench
         self.status = Status()
         self._store = store
-        self._documents = documents
+        self._documents = dict(documents)
+        if wire is not None:
+            self._documents["wire"] = wire.header
         self.run = store.register(
             protocol=program.name,
             cell=program.card.cell,
@@ -93,11 +100,18 @@ class Conductor:
         if bench.ownership is not None:
             bench.ownership.tell(f"run {self.run.id}")
         try:
-            self._writer = RunWriter(store.run_path(self.run.id), durable=not bench.simulated)
+            self._writer = RunWriter(
+                store.run_path(self.run.id),
+                durable=not bench.simulated,
+                wire=wire,
+                acknowledged=acknowledged,
+            )
         except StoreError as error:
             store.finish(self.run, RunState.FAILED, str(error))
             raise
         self.journal = Journal(self._writer, self.run.started)
+        if wire is not None:
+            wire.run_started()
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
             bench.channel.enter = self._enter_handover

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import AsyncIterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,17 +29,24 @@ from cellbench.bench import (
     simulated_benches,
 )
 from cellbench.cell import CellCard
-from cellbench.errors import InputError
+from cellbench.engine.operator import RecordedOperator
+from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
 from cellbench.protocol.source import Document, document_of, load, read_document
 from cellbench.transport import Stream, pipe
+from cellbench.transport.identity import WireIdentity, identified
 from cellbench.transport.ownership import Ownership
+from cellbench.transport.recording import WireLog
+
+OpenStream = Callable[[str, InstrumentEntry, Driver], Awaitable[Stream]]
 
 #: Packages whose versions are kept with each run: those that can change what is measured or meant.
 _PACKAGES = ("numpy", "scipy", "pint", "pydantic", "pymodbus", "pyserial", "pyvisa", "pyvisa-py")
+#: What the wire of a simulated bench takes for the date at which a run begins.
+SIMULATED_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Session:
     Attributes:
         simulator: The simulated bench, None with a bench file.
         beside: Directory of the bench file, where driver files are looked for.
+        simulated_cell: What is on the simulated bench.
     """
 
     program: Program
@@ -56,6 +66,7 @@ class Session:
     simulator: SimulatedBench | None
     seed: int | None
     beside: Path | None = None
+    simulated_cell: str | None = None
 
     @property
     def card(self) -> CellCard:
@@ -67,18 +78,33 @@ class Session:
         return declared(self.file, simulated=self.simulator is not None, beside=self.beside)
 
     @asynccontextmanager
-    async def bench(self, operator: Operator | None) -> AsyncIterator[Bench]:
-        """Connect the instruments; ``operator`` answers prompts where the bench has nobody."""
+    async def bench(
+        self, operator: Operator | None, wire: WireLog | None = None
+    ) -> AsyncIterator[Bench]:
+        """Connect the instruments.
+
+        Args:
+            operator: Answers prompts where the bench has nobody.
+            wire: Keeps what goes over the wire, to the last byte of letting go.
+        """
+        identity = self._identity()
         async with AsyncExitStack() as stack:
+            stack.enter_context(identified(identity))
             ownership = stack.enter_context(owned(self.file, "a run", beside=self.beside))
             if self.simulator is not None:
                 await stack.enter_async_context(self.simulator)
                 simulator = self.simulator
                 operator = simulator.attended(operator) if operator else simulator.operator
+            open_stream: OpenStream = self._open_stream
+            if wire is not None:
+                wire.note(seed=identity.seed, date=identity.started.isoformat())
+                open_stream = recorded(open_stream, wire)
+                operator = None if operator is None else RecordedOperator(operator, wire)
+                stack.callback(wire.ended)
             bench = await stack.enter_async_context(
                 connected(
                     self.file,
-                    self._open_stream,
+                    open_stream,
                     simulated=self.simulator is not None,
                     operator=operator,
                     beside=self.beside,
@@ -86,6 +112,12 @@ class Session:
             )
             bench.ownership = ownership
             yield bench
+
+    def _identity(self) -> WireIdentity:
+        """Ids and dates for the wire: of the seed, or of this moment on a real bench."""
+        if self.seed is None:
+            return WireIdentity(secrets.randbits(32), datetime.now(UTC))
+        return WireIdentity(self.seed, SIMULATED_DATE)
 
     async def _open_stream(self, name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
         return await open_instrument(name, entry, driver, self.simulator)
@@ -105,6 +137,7 @@ class Session:
             "parameters": parameters,
             "analyses": list(self.program.analyses),
             "seed": self.seed,
+            "simulated_cell": self.simulated_cell,
             "simulated": bench.simulated,
         }
         return sources | {
@@ -113,6 +146,21 @@ class Session:
             "bench": self.bench_text,
             "environment": json.dumps(surroundings, indent=2),
         }
+
+
+def recorded(open_stream: OpenStream, wire: WireLog) -> OpenStream:
+    """Open streams as before, and have a wire log listen in on each."""
+
+    async def open_recorded(name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
+        try:
+            stream = await open_stream(name, entry, driver)
+        except InstrumentError as error:
+            wire.refused(name, str(error))
+            raise
+        wire.listen(name, stream)
+        return stream
+
+    return open_recorded
 
 
 async def open_instrument(
@@ -224,25 +272,63 @@ def prepare(
         document = bench_document(bench)
         file = parse_bench(load(document))
         if file.is_simulated:
-            entries = {
-                name: entry.model_dump(by_alias=True, exclude_none=True)
-                for name, entry in file.instruments.items()
-            }
             held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
-            cell_name = sim_cell or _simulated_cell(program.card)
-            wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
-            simulator = simulated_bench(cell_name, seed, held_by, entries, wiring)
-            return Session(program, card_text, file, document.text, simulator, seed, bench.parent)
+            return _played(program, card_text, document, sim_cell, held_by, seed, bench.parent)
         if sim_cell is not None:
             raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")
         if fixture is not None:
             raise InputError("--fixture is for the simulated bench; the bench file names its own")
         return Session(program, card_text, file, document.text, None, None, bench.parent)
     held_by = fixture or next(iter(program.fixtures), DEFAULT_FIXTURE)
-    simulator = simulated_bench(sim_cell or _simulated_cell(program.card), seed, held_by)
+    return on_simulated_bench(program, card_text, sim_cell, held_by, seed)
+
+
+def on_simulated_bench(
+    program: Program,
+    card_text: str,
+    sim_cell: str | None,
+    fixture: str,
+    seed: int,
+    played: Document | None = None,
+) -> Session:
+    """Put a program on the simulated bench; errors as of `prepare`.
+
+    Args:
+        program: The program.
+        card_text: The text of its cell card.
+        sim_cell: The simulated cell; by default the one that the card names.
+        fixture: What holds it.
+        seed: Of everything random.
+        played: A bench file to be played, if its ports are simulated; else the usual bench is.
+    """
+    if played is not None and parse_bench(load(played)).is_simulated:
+        return _played(program, card_text, played, sim_cell, fixture, seed, None)
+    on_it = sim_cell or _simulated_cell(program.card)
+    simulator = simulated_bench(on_it, seed, fixture)
     text = json.dumps(simulator.description(), indent=2)
     file = parse_bench(load(document_of(text, "the simulated bench")))
-    return Session(program, card_text, file, text, simulator, seed)
+    return Session(program, card_text, file, text, simulator, seed, simulated_cell=on_it)
+
+
+def _played(
+    program: Program,
+    card_text: str,
+    document: Document,
+    sim_cell: str | None,
+    fixture: str,
+    seed: int,
+    beside: Path | None,
+) -> Session:
+    """Put a program on a bench file that the simulated bench plays."""
+    file = parse_bench(load(document))
+    entries = {
+        name: entry.model_dump(by_alias=True, exclude_none=True)
+        for name, entry in file.instruments.items()
+    }
+    wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
+    on_it = sim_cell or _simulated_cell(program.card)
+    simulator = simulated_bench(on_it, seed, fixture, entries, wiring)
+    return Session(program, card_text, file, document.text, simulator, seed, beside, on_it)
 
 
 def bench_document(bench: Path) -> Document:

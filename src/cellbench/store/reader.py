@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -17,6 +18,7 @@ from sqlmodel import Session, col, select
 from cellbench.errors import StoreError
 from cellbench.store.runfile import open_engine
 from cellbench.store.tables import FORMAT_VERSION, SAMPLE_COLUMNS, Document, JournalEntry
+from cellbench.transport.recording import unpacked
 
 FloatArray = NDArray[np.float64]
 
@@ -123,6 +125,16 @@ class RunReader:
             )
             for row in self._rows(f"SELECT {names} FROM spectrum ORDER BY id")  # noqa: S608
         ]
+
+    @property
+    def wire_header(self) -> dict[str, Any] | None:
+        """What is kept beside the wire log; None for a run that was not recorded."""
+        text = self.documents.get("wire")
+        return None if text is None else json.loads(text)
+
+    def wire(self) -> bytes:
+        """The events of the wire log, in the layout of `cellbench.transport.recording`."""
+        return unpacked(piece for (piece,) in self._rows("SELECT piece FROM wire ORDER BY id"))
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
