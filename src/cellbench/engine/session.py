@@ -230,7 +230,7 @@ def part_of(entry: InstrumentEntry, driver: Driver, place: str) -> str:
     if place.startswith("serial"):
         return ""
     options = {key.lower(): str(value) for key, value in entry.options.items()}
-    channel = f", channel {options.get('channel', '')}" if driver.role == "channel" else ""
+    channel = f", channel {options.get('channel', '1')}" if driver.role == "channel" else ""
     return f"{channel}, unit {options.get('unit', '1')}"
 
 
