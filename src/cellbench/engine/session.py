@@ -31,6 +31,7 @@ from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
 from cellbench.protocol.source import Document, document_of, load, read_document
+from cellbench.store import data_directory
 from cellbench.transport import Stream
 
 #: Packages whose versions are kept with each run: those that can change what is measured or meant.
@@ -149,21 +150,17 @@ def prepare(
     card, card_text = load_card(protocol, cell)
     program = load_protocol(protocol, card, parse_settings(sets))
     if bench is not None:
-        document = _bench_document(bench)
-        file = parse_bench(load(document))
+        document, beside = _bench_document(bench)
+        file = _with_folders(parse_bench(load(document)), beside)
         if file.is_simulated:
-            entries = {
-                name: entry.model_dump(by_alias=True) for name, entry in file.instruments.items()
-            }
-            held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
             cell_name = sim_cell or _simulated_cell(program.card)
-            simulator = simulated_bench(cell_name, seed, held_by, entries)
-            return Session(program, card_text, file, document.text, simulator, seed, bench.parent)
+            simulator = _player(file, cell_name, fixture, seed)
+            return Session(program, card_text, file, document.text, simulator, seed, beside)
         if sim_cell is not None:
             raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")
         if fixture is not None:
             raise InputError("--fixture is for the simulated bench; the bench file names its own")
-        return Session(program, card_text, file, document.text, None, None, bench.parent)
+        return Session(program, card_text, file, document.text, None, None, beside)
     held_by = fixture or next(iter(program.fixtures), DEFAULT_FIXTURE)
     simulator = simulated_bench(sim_cell or _simulated_cell(program.card), seed, held_by)
     text = json.dumps(simulator.description(), indent=2)
@@ -171,17 +168,51 @@ def prepare(
     return Session(program, card_text, file, text, simulator, seed)
 
 
-def _bench_document(bench: Path) -> Document:
-    """What a bench file says, or one of those that ship with the simulated bench."""
+def played_bench(bench: Path, cell: str, fixture: str | None, seed: int) -> SimulatedBench:
+    """Return the simulated bench that plays a bench file, or one that ships, around a cell.
+
+    Raises:
+        InputError: The file is wrong, or not of simulated instruments.
+    """
+    document, beside = _bench_document(bench)
+    file = _with_folders(parse_bench(load(document)), beside)
+    if not file.is_simulated:
+        raise InputError(f'{file.bench}: no instrument has "port: simulated", so none is played')
+    return _player(file, cell, fixture, seed)
+
+
+def _player(file: BenchFile, cell: str, fixture: str | None, seed: int) -> SimulatedBench:
+    entries = {name: each.model_dump(by_alias=True) for name, each in file.instruments.items()}
+    held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
+    return simulated_bench(cell, seed, held_by, entries)
+
+
+def _bench_document(bench: Path) -> tuple[Document, Path]:
+    """What a bench file says, or one of those that ship, and the directory that it is of."""
     shipped = simulated_benches()
     if str(bench) in shipped and not bench.exists():
-        return document_of(shipped[str(bench)], f"{bench}.yaml")
+        return document_of(shipped[str(bench)], f"{bench}.yaml"), data_directory()
     if not bench.exists() and bench.suffix not in {".yaml", ".yml"}:
         raise InputError(
             f"there is no bench file {bench}, and no simulated bench of that name; there are: "
             + ", ".join(shipped)
         )
-    return read_document(bench)
+    return read_document(bench), bench.parent
+
+
+def _with_folders(file: BenchFile, beside: Path) -> BenchFile:
+    """Let options that name a folder of this computer be within the directory of the bench."""
+    instruments = {
+        name: entry.model_copy(
+            update={
+                key: str((beside / str(value)).absolute())
+                for key, value in entry.options.items()
+                if key.replace(" ", "_").endswith("_folder")
+            }
+        )
+        for name, entry in file.instruments.items()
+    }
+    return file.model_copy(update={"instruments": instruments})
 
 
 def _simulated_cell(card: CellCard) -> str:
