@@ -41,7 +41,7 @@ from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Charge, Current, Duration, Options, Voltage, parse_options
 from cellbench_drivers.neware_bts import IDLE, Address, Bts, Live
 from cellbench_drivers.neware_run import REFRESH_S, NewareRun, describe
-from cellbench_drivers.neware_steps import Program, program_of, step_file
+from cellbench_drivers.neware_steps import Program, is_expressible, program_of, step_file
 
 #: Device types 20 to 27 are the families BTS78 to BTS85.
 _FAMILIES = range(20, 28)
@@ -133,6 +133,10 @@ class Neware:
         self._runs += 1
         steps = StepList(steps=(technique,))
         return self._started(steps, limits, f"{self.name}-{self._runs}", as_list=False)
+
+    def can_list(self, technique: Technique) -> bool:
+        """Whether a step of the file can express it, all its cut-offs included."""
+        return is_expressible(technique)
 
     def run_list(
         self, steps: StepList, limits: ElectricalLimits, test: str

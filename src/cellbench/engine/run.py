@@ -113,7 +113,7 @@ class Conductor:
             alarm=self._raise_alarm,
             passes=Passes(),
         )
-        self._interpreter = Interpreter(program, runner, Forecast(planned))
+        self._interpreter = Interpreter(program, runner, Forecast(planned), self.run.id)
 
     async def conduct(self) -> RunEnd:
         """Run the program to its end.

@@ -38,8 +38,9 @@ FLUSH_INTERVAL_S = 0.5
 BACKLOG_ROWS = 50_000
 
 SampleRow = tuple[
-    float, str, int, float | None, float | None, float | None, float | None, float | None, int
-]
+    float, str, int, float | None, float | None, float | None, float | None, float | None, int,
+    int | None,
+]  # fmt: skip
 _INSERT_SAMPLE = (
     f"INSERT INTO sample ({', '.join(SAMPLE_COLUMNS)}) "  # noqa: S608 (constant names)
     f"VALUES ({', '.join('?' * len(SAMPLE_COLUMNS))})"
@@ -83,9 +84,10 @@ class RunWriter:
     Args:
         path: The file, which must not exist yet.
         durable: See `open_engine`.
+        again: Go on with a file that is there.
     """
 
-    def __init__(self, path: Path, *, durable: bool) -> None:
+    def __init__(self, path: Path, *, durable: bool, again: bool = False) -> None:
         self.path = path
         self._queue: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
         # Appending wakes nobody: a thread woken for each row would cost more than the row.
@@ -94,7 +96,8 @@ class RunWriter:
         self._loop = asyncio.get_running_loop()
         self._engine = open_engine(path, durable=durable)
         try:
-            self._create()
+            if not again:
+                self._create()
         except (SQLAlchemyError, sqlite3.Error) as error:
             self._engine.dispose()
             raise StoreError(f"the run's file {path} cannot be made: {error}") from error
