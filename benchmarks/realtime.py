@@ -27,13 +27,14 @@ _RATE_HZ = 2000
 
 
 def realtime(duration_s: float) -> list[dict[str, Any]]:
-    with _served() as addresses:
-        row = asyncio.run(_measure(addresses["potentiostat"], duration_s))
+    with served() as addresses:
+        row = asyncio.run(_measure(addresses["potentiostat"][0], duration_s))
     return [row]
 
 
 @contextmanager
-def _served() -> Iterator[dict[str, str]]:
+def served() -> Iterator[dict[str, list[str]]]:
+    """The simulated bench in a process of its own; its addresses by instrument."""
     command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -46,7 +47,7 @@ def _served() -> Iterator[dict[str, str]]:
             except json.JSONDecodeError:
                 continue
         try:
-            yield {name: places[0] for name, places in answer["addresses"].items()}
+            yield answer["addresses"]
         finally:
             process.terminate()
 

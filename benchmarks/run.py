@@ -1,4 +1,4 @@
-"""What cellbench costs: start-up, runs short and long, each layer's share, fits, cycles, a wire.
+"""What cellbench costs: start-up, runs, each layer, replay, fits, cycles, calls, a wire.
 
     python benchmarks/run.py [--quick]
 
@@ -13,12 +13,14 @@ import argparse
 import json
 import sys
 
+from calls import calls
 from cycling import cycling
 from fits import fits
 from layers import layers
 from long import long
 from processes import processes
 from realtime import realtime
+from replaying import replaying
 
 
 def main() -> None:
@@ -32,7 +34,9 @@ def main() -> None:
         "long": long(quick=chosen.quick),
         "layers": layers(2_000 if chosen.quick else 20_000),
         "fits": fits(repeats),
+        "replay": replaying(quick=chosen.quick),
         "cycling": cycling(2 if chosen.quick else 20),
+        "calls": calls(100 if chosen.quick else 1_000),
         "realtime": realtime(2.0 if chosen.quick else 10.0),
     }
     if chosen.json:

@@ -87,6 +87,7 @@ class Keithley:
     """One source-measure unit on one cell."""
 
     role: ClassVar[str] = "channel"
+    usb: ClassVar[tuple[str, ...]] = ("05E6:2450", "05E6:2460", "05E6:2461")
     summary: ClassVar[str] = "Keithley 2450, 2460, 2461 and 2400 source-measure units (SCPI)"
     serial: ClassVar[SerialSettings | None] = SerialSettings(9600)
     tcp_port: ClassVar[int | None] = 5025
@@ -125,7 +126,7 @@ class Keithley:
         ]
         if was_on:
             remarks.insert(0, "its output was on: switched off")
-        return Identity(f"Keithley {model}", fields[2], fields[3], tuple(remarks))
+        return Identity(f"Keithley {model}", fields[2], fields[3], tuple(remarks), was_on)
 
     def run(
         self, technique: Technique, limits: ElectricalLimits

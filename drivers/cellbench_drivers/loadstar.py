@@ -44,6 +44,7 @@ class Loadstar:
     """A load cell on a Loadstar digitiser."""
 
     role: ClassVar[str] = "gauge"
+    usb: ClassVar[tuple[str, ...]] = ("DI-100",)
     summary: ClassVar[str] = "Loadstar DI-100 and DI-1000U load-cell digitisers (serial)"
     serial: ClassVar[SerialSettings | None] = SerialSettings(230400)
     tcp_port: ClassVar[int | None] = None

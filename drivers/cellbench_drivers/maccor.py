@@ -121,7 +121,8 @@ class Maccor:
                 self.name, f"has {channels} channels, the bench says {self._options.channel}"
             )
         remarks = await self._take_ranges()
-        remarks += await self._take_over()
+        taken_over = await self._take_over()
+        remarks += taken_over
         if not self._net.echoes_ids:
             remarks.append("replies do not carry the id of their request")
         version = ".".join(
@@ -129,7 +130,7 @@ class Maccor:
             for part in ("Major", "Minor", "Build")
         )
         serial = f"{system.get('SystemID', '')}, channel {self._options.channel}"
-        return Identity("Maccor", serial, f"MacTest32 {version}", tuple(remarks))
+        return Identity("Maccor", serial, f"MacTest32 {version}", tuple(remarks), bool(taken_over))
 
     def run(
         self, technique: Technique, limits: ElectricalLimits

@@ -70,6 +70,7 @@ class Mark10:
     """A Mark-10 force gauge in line with the stack."""
 
     role: ClassVar[str] = "gauge"
+    usb: ClassVar[tuple[str, ...]] = ("0483:A1AD",)
     summary: ClassVar[str] = "Mark-10 force gauges, alone or behind an ESM303 stand (serial)"
     serial: ClassVar[SerialSettings | None] = SerialSettings(115200)
     tcp_port: ClassVar[int | None] = None

@@ -62,7 +62,8 @@ class NewareOptions(Options):
     Attributes:
         channel: ``27-21-1-3``: device type, device, unit and channel, as the BTS Client shows
             them; the device type can be left out where it is not ambiguous (``21-1-3``).
-        steps_folder: Folder for step files that this computer can write, also ``\\PC\share``.
+        steps_folder: Folder for step files that this computer can write, also ``\\PC\share``; made
+            where there is none yet.
         steps_folder_on_pc: The same folder as the computer of the BTS Client sees it, e.g.
             ``C:\cellbench``; without it, the same path.
         backup_folder_on_pc: Where that computer backs data up; without it, the same folder.
@@ -119,7 +120,8 @@ class Neware:
         remarks = (
             [] if live.status in IDLE else [f'the channel is at "{live.status}": {live.barcode}']
         )
-        return Identity(model, self._found.key, version or "BTS 8", tuple(remarks))
+        active = live.status not in IDLE
+        return Identity(model, self._found.key, version or "BTS 8", tuple(remarks), active)
 
     def run(
         self, technique: Technique, limits: ElectricalLimits
@@ -275,7 +277,7 @@ class Neware:
             raise InstrumentError(self.name, str(error)) from error
         path = self._options.steps_folder / f"{barcode}.xml"
         try:
-            await asyncio.to_thread(path.write_text, text, encoding="utf-8")
+            await asyncio.to_thread(_write, path, text)
         except OSError as error:
             raise InstrumentError(
                 self.name, f"the step file {path} cannot be written: {error.strerror or error}"
@@ -310,6 +312,11 @@ def _barcode(test: str) -> str:
         return test
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", test)
     return f"{plain}-{uuid5(NAMESPACE_URL, test).hex[:8]}"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def _model(at: Address) -> str:

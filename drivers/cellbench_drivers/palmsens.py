@@ -49,6 +49,7 @@ class PalmSens:
     """One channel of a MethodSCRIPT instrument."""
 
     role: ClassVar[str] = "channel"
+    usb: ClassVar[tuple[str, ...]] = ("EmStat4", "Nexus", "ESPicoDev")
     summary: ClassVar[str] = "PalmSens EmStat4, MultiEmStat4, Nexus, EmStat Pico (MethodSCRIPT)"
     serial: ClassVar[SerialSettings | None] = SerialSettings(921600)
     tcp_port: ClassVar[int | None] = None
@@ -75,7 +76,7 @@ class PalmSens:
             remarks.append(await self._script_version())
             await self._take_capabilities(firmware)
         text = " ".join(firmware.removesuffix("\nR").split())
-        return Identity(self._model.name, serial, text, tuple(remarks))
+        return Identity(self._model.name, serial, text, tuple(remarks), was_running)
 
     def run(
         self, technique: Technique, limits: ElectricalLimits

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -26,6 +27,7 @@ from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import PressCapabilities, ReactionTime
 from cellbench.instruments.readings import Identity, Outcome, PressState
 from cellbench.transport import SerialSettings
+from cellbench.transport.messages import Decode, Message, decode
 from cellbench.transport.modbus import ModbusMaster, WordOrder
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Duration, Force, ForceRate, Options, parse_options, wire
@@ -88,6 +90,19 @@ class PlcPress:
     summary: ClassVar[str] = "Presses behind a PLC with a register map (Modbus TCP)"
     serial: ClassVar[SerialSettings | None] = None
     tcp_port: ClassVar[int | None] = 502
+
+    @staticmethod
+    def decoder(name: str, options: Mapping[str, Any]) -> Decode:
+        """Return what reads requests for a replay: a heartbeat's count only says that it beats."""
+        beat = parse_options(name, PlcPressOptions, options).registers.heartbeat
+
+        def read(data: bytes) -> Message:
+            message = decode(data)
+            if beat is not None and message.meaning[1:3] == ("write", float(beat.at)):
+                return replace(message, meaning=message.meaning[:3], routine=True)
+            return message
+
+        return read
 
     def __init__(self, name: str, stream: Stream, options: Mapping[str, Any]) -> None:
         self.name = name

@@ -67,6 +67,7 @@ _SETS: dict[CommandSet, _Commands] = {
 #: Slot and channel as the manuals write them: 101, 1!1, 1!2!3.
 _CHANNEL = re.compile(r"\d+(!\d+)*")
 _TSP_NO_ERRORS = 0.0
+_QUIET_ATTEMPTS = 3
 
 
 def _channels(value: object) -> object:
@@ -156,12 +157,18 @@ class ScpiSwitch:
             await self._open_all()
 
     async def quiet(self) -> Outcome:
-        """Open every contact; says honestly when that could not be confirmed."""
-        try:
-            await self.open_all()
-        except InstrumentError as error:
-            return Outcome(self.name, f"contacts unknown: {error}", confirmed=False)
-        return Outcome(self.name, "all contacts open", confirmed=True)
+        """Open every contact; says honestly when that could not be confirmed.
+
+        Tried again after a failure: the answer to an exchange that was cancelled may come late.
+        """
+        for _ in range(_QUIET_ATTEMPTS):
+            try:
+                await self.open_all()
+            except InstrumentError as error:
+                outcome = Outcome(self.name, f"contacts unknown: {error}", confirmed=False)
+            else:
+                return Outcome(self.name, "all contacts open", confirmed=True)
+        return outcome
 
     async def close(self) -> None:
         """Give up the connection."""

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from importlib import resources
 from operator import attrgetter
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from cellbench.errors import CellbenchError, InputError
 from cellbench.transport.stream import Stream
@@ -29,7 +30,9 @@ from cellbench_sim.emulators import (
 )
 from cellbench_sim.emulators.profiles import PROFILES
 from cellbench_sim.emulators.registry import emulated_drivers, emulator_class
-from cellbench_sim.operator import Hands, SimulatedOperator
+from cellbench_sim.emulators.scpi_switch import ScpiSwitchEmulator
+from cellbench_sim.leads import Junction
+from cellbench_sim.operator import Asked, AttendedOperator, Hands, SimulatedOperator
 from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.physics.fixture import FIXTURES
 from cellbench_sim.presets import load_preset, preset_names, preset_text
@@ -40,6 +43,8 @@ from cellbench_sim.world import World
 BY_HAND = "none"
 #: The port of an instrument of this bench that is served nowhere.
 SIMULATED = "simulated"
+#: The changeover of a cell whose leads a person moves.
+BY_OPERATOR = "operator"
 POTENTIOSTAT, PRESS, LOAD_CELL, CHAMBER = "potentiostat", "press", "load cell", "chamber"
 
 
@@ -56,6 +61,9 @@ class SimulatedBench:
         seed: Seed of everything random: two benches of one seed behave identically.
         instruments: Entries of a bench file by name, each with its ``driver``; the emulators of
             those replace the usual four, and the arguments about these have no effect.
+        wiring: Of the cell to several of those instruments, by the cell's name: ``cycling``,
+            ``impedance`` and ``changeover`` (``operator``, or the name of a switch). Their leads
+            are off the cell at first; without a wiring they are always on it.
         potentiostat: Kind of potentiostat, a key of `PROFILES`.
         fixture: What holds the stack, a key of `FIXTURES`: a servo press or a spring up to 5 kN,
             a screw jig of constant gap up to 25 kN, a laboratory press from 2 to 147 kN.
@@ -76,6 +84,7 @@ class SimulatedBench:
         seed: int,
         *,
         instruments: Mapping[str, Mapping[str, Any]] | None = None,
+        wiring: Mapping[str, Mapping[str, str]] | None = None,
         potentiostat: str = "nexus",
         fixture: str = "servo",
         temperature_K: float | None = 298.15,
@@ -101,11 +110,21 @@ class SimulatedBench:
             chamber=ChamberSettings(set_point_K=temperature_K),
         )
         self.world.polarity, self.world.connected = polarity, connected
-        self.operator = SimulatedOperator(Hands(self._timebase, self.world))
+        self._junction = Junction(self.world)
+        self._wiring = wiring or {}
+        self.leads = {
+            name: self._junction.leads()
+            for each in self._wiring.values()
+            for name in (each["cycling"], each["impedance"])
+        }
+        by_hand = any(each["changeover"] == BY_OPERATOR for each in self._wiring.values())
+        self._hands = Hands(self._timebase, self.world, self.leads if by_hand else {})
+        self.operator = SimulatedOperator(self._hands)
         timebase, world = self._timebase, self.world
         self._entries = instruments
         if instruments is not None:
             self.instruments = self._emulators(instruments)
+            self._wire()
             return
         self.potentiostat = PalmSensEmulator(
             POTENTIOSTAT, timebase, world, seed=seed, profile=potentiostat, clock_drift=clock_drift
@@ -133,13 +152,38 @@ class SimulatedBench:
             name: emulator_class(str(entry["driver"])).from_bench(
                 name,
                 self._timebase,
-                self.world,
+                # Instruments on leads use no more of the world than leads have of it.
+                cast(World, self.leads.get(name, self.world)),
                 seed=self.seed,
                 options={key.replace(" ", "_").lower(): value for key, value in entry.items()},
             )
             for name, entry in entries.items()
             if entry.get("port") != BY_HAND
         }
+
+    def _wire(self) -> None:
+        """Let switches connect the leads of the instruments that their positions are named after.
+
+        Raises:
+            InputError: What a cell is said to be switched by is no switch.
+        """
+        for cell, each in self._wiring.items():
+            switch = self.instruments.get(each["changeover"])
+            if isinstance(switch, ScpiSwitchEmulator):
+                switch.on_change = partial(self._connect_leads, switch)
+            elif each["changeover"] != BY_OPERATOR:
+                raise InputError(f"{cell}: {each['changeover']} is no switch of this bench")
+
+    def _connect_leads(self, switch: ScpiSwitchEmulator, _closed: frozenset[str]) -> None:
+        """Connect the leads whose position is closed; contacts that open do so first."""
+        for connected in (False, True):
+            for name, leads in self.leads.items():
+                if (name in switch.connected) is connected:
+                    leads.connected = connected
+
+    def attended(self, person: Asked) -> AttendedOperator:
+        """Return an operator who asks a person, and then does on this bench what was asked."""
+        return AttendedOperator(person, self._hands)
 
     async def __aenter__(self) -> Self:
         """Switch the bench on, in the running loop."""
@@ -265,6 +309,7 @@ class SimulatedBench:
                 "kind": self._fixture,
                 "at most": f"{capacity_N / 1e3:g} kN",
             },
+            **({"wiring": dict(self._wiring)} if self._wiring else {}),
         }
 
 

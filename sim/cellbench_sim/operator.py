@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from cellbench.quantities import unit_of
 from cellbench_sim.emulators.device import Timebase
+from cellbench_sim.leads import Leads
 from cellbench_sim.world import World
 
 #: What a person in the room needs to notice a prompt and act on it.
@@ -15,23 +17,53 @@ REACTION_S = 60.0
 #: A person pumps, or opens the valve, so that the largest force would take this long.
 _FULL_FORCE_S = 30.0
 _LOOK_S = 1.0
+#: Taking clips off a cell, and clipping others to it.
+_CLIPPING_S = 10.0
 
 _BY_HAND = "by hand"
+_LEADS = re.compile(r"clip the leads of (.+?) to (?:it|the cell)")
 _FORCE = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?) ?(MN|kN|N|t|kgf)\b")
 _EXAMPLE = re.compile(r"like (\S+) (\S+):$")
 
 
 class Hands:
-    """What a person does with the press of the simulated bench.
+    """What a person does at the simulated bench: works the press, moves leads.
 
     Args:
         timebase: The bench's time.
         world: Where the press is.
+        leads: Those that can be clipped to the cell, by instrument.
     """
 
-    def __init__(self, timebase: Timebase, world: World) -> None:
+    def __init__(
+        self, timebase: Timebase, world: World, leads: Mapping[str, Leads] | None = None
+    ) -> None:
         self._timebase = timebase
         self._world = world
+        self._leads = leads or {}
+
+    async def do(self, prompt: str) -> float | None:
+        """Do what a prompt asks for, as far as it takes hands; returns the force that is shown.
+
+        They press, or unload, what is to be done "by hand"; the first force in the prompt is the
+        one. They "clip the leads of" an instrument to the cell, after all others are off.
+        """
+        asked = _FORCE.search(prompt)
+        if asked is not None and _BY_HAND in prompt:
+            return await self.press(float(asked[1]) * unit_of(asked[2])[0])
+        wanted = _LEADS.search(prompt)
+        if wanted is not None and wanted[1] in self._leads:
+            await self.clip(wanted[1])
+        return None
+
+    async def clip(self, instrument: str) -> None:
+        """Take all leads off the cell, then clip those of one instrument to it."""
+        self._now()
+        for leads in self._leads.values():
+            leads.connected = False
+        await asyncio.sleep(_CLIPPING_S)
+        self._now()
+        self._leads[instrument].connected = True
 
     async def press(self, force_N: float) -> float:
         """Work the press until it shows a force, and close the valve; returns what it shows."""
@@ -52,8 +84,7 @@ class SimulatedOperator:
     """Answers every prompt with its first choice, in simulated time.
 
     Args:
-        hands: What it presses with when it is asked to press, or to unload, "by hand"; the first
-            force in the prompt is the one. Without hands it only says so.
+        hands: With which it does what it is asked for; without them it only says so.
     """
 
     def __init__(self, hands: Hands | None = None) -> None:
@@ -62,12 +93,36 @@ class SimulatedOperator:
     async def ask(self, prompt: str, choices: Sequence[str] = ()) -> str:
         """Return the answer to ``prompt`` after a while; one of ``choices`` where there are any."""
         await asyncio.sleep(REACTION_S)
-        asked = _FORCE.search(prompt)
-        if self._hands is not None and asked is not None and _BY_HAND in prompt:
-            shown_N = await self._hands.press(float(asked[1]) * unit_of(asked[2])[0])
-            if (example := _EXAMPLE.search(prompt)) is not None:
-                return _typed(example, shown_N)
+        shown_N = None if self._hands is None else await self._hands.do(prompt)
+        example = _EXAMPLE.search(prompt)
+        if shown_N is not None and example is not None:
+            return _typed(example, shown_N)
         return choices[0] if choices else f"done: {prompt}"
+
+
+class Asked(Protocol):
+    """A person who is asked, such as the one at the terminal."""
+
+    async def ask(self, prompt: str, choices: Sequence[str] = ()) -> str:
+        """Show ``prompt`` and wait for the answer, one of ``choices`` where there are any."""
+
+
+class AttendedOperator:
+    """A person who answers, and whose hands on the simulated bench are simulated ones.
+
+    They act when the person confirms: with the first of the choices, or with any answer.
+    """
+
+    def __init__(self, person: Asked, hands: Hands) -> None:
+        self._person = person
+        self._hands = hands
+
+    async def ask(self, prompt: str, choices: Sequence[str] = ()) -> str:
+        """Return the person's answer to ``prompt``, once it is done."""
+        answer = await self._person.ask(prompt, choices)
+        if not choices or answer == choices[0]:
+            await self._hands.do(prompt)
+        return answer
 
 
 def _typed(example: re.Match[str], shown_N: float) -> str:

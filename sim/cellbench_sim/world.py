@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from cellbench_sim.leads import open_wire, open_wire_impedance
 from cellbench_sim.physics.cell import Cell
 from cellbench_sim.physics.chamber import Chamber, ChamberSettings
 from cellbench_sim.physics.fixture import SERVO_PRESS, Fixture
@@ -19,7 +20,6 @@ _FINE, _NORMAL, _STEADY, _QUIET = 1, 10, 100, 600
 _NOTICEABLE_PRESSURE = 5e-4
 _NOTICEABLE_PRESSURE_PA = 10.0
 _NOTICEABLE_K = 1e-3
-_OPEN_LEADS_OHM = 1e12
 # After a voltage has jumped by more than this (a staircase does not), the grid follows the decay of
 # the current: steps this short at first, then such that the current changes by this much, and at
 # most by this part of the time since the jump.
@@ -106,7 +106,7 @@ class World(Stateful):
     def impedance(self, frequency_Hz: NDArray[np.float64]) -> NDArray[np.complex128]:
         """Return the small-signal impedance (Ohm) at the leads, at the present state and bias."""
         if not self._connected:
-            return np.full(frequency_Hz.shape, _OPEN_LEADS_OHM, dtype=np.complex128)
+            return open_wire_impedance(frequency_Hz)
         return self.model.impedance(frequency_Hz)
 
     def force_N(self) -> float:
@@ -176,10 +176,7 @@ class World(Stateful):
             self.model.demand("open", 0.0)
 
     def _open_leads(self) -> tuple[float, float]:
-        """A broken wire is a stray resistance far beyond any instrument's reach."""
-        if self._demand == "voltage":
-            return self._demanded, self._demanded / _OPEN_LEADS_OHM
-        return self._demanded * _OPEN_LEADS_OHM, self._demanded
+        return open_wire(self._demand, self._demanded)
 
     def _settle(self) -> None:
         """Commit the state up to now, because a command is about to change its course."""

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.capabilities import FixtureKind
+from cellbench.instruments.changeover import ByOperator, Changeover, ThroughSwitch
 from cellbench.instruments.readings import Identity
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import (
@@ -27,30 +28,80 @@ from cellbench.instruments.roles import (
     Instrument,
     Operator,
     Press,
+    Switch,
 )
+from cellbench.instruments.wired import WiredChannel
 from cellbench.protocol.source import SourceNode
 from cellbench.protocol.validation import validate
-from cellbench.transport import Stream, pipe
+from cellbench.quantities import parse
+from cellbench.transport import SerialSettings, Stream, pipe
+from cellbench.transport.ownership import Ownership
 
 #: What holds the stack where nothing is said: a small servo press.
 DEFAULT_FIXTURE: FixtureKind = "servo"
-ROLES = ("channel", "press", "gauge", "chamber")
+ROLES = ("channel", "press", "gauge", "chamber", "switch")
 #: The port of an instrument that a person works.
 NO_PORT = "none"
+#: The port of an instrument that is reached through its vendor's library, and no byte stream.
+LIBRARY = "library"
 #: The port of an instrument that the simulated bench plays.
 SIMULATED = "simulated"
+#: The changeover of a cell whose leads a person moves.
+BY_OPERATOR = "operator"
+
+
+class SerialEntry(BaseModel):
+    """How a serial port is set where that differs from the driver's manual."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    baudrate: PositiveInt | None = None
+    bytesize: Literal[7, 8] | None = None
+    parity: Literal["N", "E", "O"] | None = None
+    stopbits: Literal[1, 2] | None = None
+    xonxoff: bool | None = None
+    rtscts: bool | None = None
+
+    @field_validator("bytesize", "stopbits", mode="before")
+    @classmethod
+    def _number(cls, written: object) -> object:
+        return int(written) if isinstance(written, str) and written.isdigit() else written
+
+    @field_validator("parity", mode="before")
+    @classmethod
+    def _initial(cls, written: object) -> object:
+        words = {"none": "N", "even": "E", "odd": "O"}
+        return words.get(written.lower(), written.upper()) if isinstance(written, str) else written
+
+    def over(self, settings: SerialSettings) -> SerialSettings:
+        """Return settings with what is written here in their place."""
+        return replace(settings, **self.model_dump(exclude_none=True))
 
 
 class InstrumentEntry(BaseModel):
-    """One instrument of a bench file; keys beyond driver and port are the driver's own options.
+    """One instrument of a bench file; keys that are not known here are the driver's own options.
 
-    Its port is ``none`` where a person works it, ``simulated`` where the simulated bench plays it.
+    Its port is ``none`` where a person works it, ``library`` where the vendor's library is its
+    connection, ``simulated`` where the simulated bench plays it.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     driver: str
     port: str
+    serial: SerialEntry | None = None
+
+    def serial_settings(self, usual: SerialSettings | None) -> SerialSettings | None:
+        """Return the settings of its serial port: the driver's, with what is written here.
+
+        Raises:
+            InputError: Settings are written, but the instrument has no serial port.
+        """
+        if self.serial is None:
+            return usual
+        if usual is None:
+            raise InputError(f'"serial:" is written, but {self.driver} has no serial port')
+        return self.serial.over(usual)
 
     @property
     def is_simulated(self) -> bool:
@@ -73,14 +124,44 @@ class Fixture(BaseModel):
     at_most: str = Field(alias="at most")
 
 
+class Wiring(BaseModel):
+    """The instruments that one cell is wired to, by name.
+
+    Attributes:
+        cycling: Runs all but spectra.
+        impedance: Takes spectra.
+        changeover: The switch through which the cell gets from one to the other, or ``operator``.
+        patience: How long the operator may take to move the leads.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cycling: str
+    impedance: str
+    changeover: str
+    patience: str = "12 h"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All that takes part in it."""
+        return frozenset({self.cycling, self.impedance, self.changeover})
+
+
 class BenchFile(BaseModel):
-    """A bench as it is written down."""
+    """A bench as it is written down.
+
+    Attributes:
+        wiring: By cell.
+        speed: Seconds per second of a simulated bench that another process serves.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bench: str
     instruments: dict[str, InstrumentEntry]
     fixture: Fixture | None = None
+    wiring: dict[str, Wiring] = Field(default_factory=dict, max_length=1)
+    speed: float = Field(1.0, gt=0)
 
     @property
     def is_simulated(self) -> bool:
@@ -114,13 +195,21 @@ class Bench:
     gauge: Gauge | None = None
     chamber: Chamber | None = None
     operator: Operator | None = None
+    switch: ThroughSwitch | None = None
     fixture: Fixture | None = None
     identities: dict[str, Identity] = field(default_factory=dict)
+    ownership: Ownership | None = None
+
+    def channels(self) -> list[Channel]:
+        """All that can energise the cell: one, or those that it is wired to."""
+        if isinstance(self.channel, WiredChannel):
+            return list(self.channel.instruments)
+        return [] if self.channel is None else [self.channel]
 
     def instruments(self) -> list[Instrument]:
-        """All instruments, the channel first: it is the one that energises the cell."""
-        found: list[Instrument | None] = [self.channel, self.press, self.gauge, self.chamber]
-        return [instrument for instrument in found if instrument is not None]
+        """All instruments but the switch, the channels first: they energise the cell."""
+        others: list[Instrument | None] = [self.press, self.gauge, self.chamber]
+        return [*self.channels(), *(each for each in others if each is not None)]
 
 
 class SimulatedBench(Protocol):
@@ -143,6 +232,9 @@ class SimulatedBench(Protocol):
     @staticmethod
     def benches() -> Mapping[str, str]:
         """Return the text of the bench files that ship with it, by name."""
+
+    def attended(self, person: Operator) -> Operator:
+        """Return an operator who asks a person, and then does on this bench what was asked."""
 
     def description(self, addresses: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Return what a bench file would say, with the addresses where it is served."""
@@ -172,6 +264,7 @@ def simulated_bench(
     seed: int,
     fixture: str = DEFAULT_FIXTURE,
     instruments: Mapping[str, Mapping[str, Any]] | None = None,
+    wiring: Mapping[str, Mapping[str, str]] | None = None,
 ) -> SimulatedBench:
     """Build the simulated bench around a simulated cell in a fixture.
 
@@ -180,12 +273,13 @@ def simulated_bench(
         seed: Of everything random.
         fixture: What holds the stack.
         instruments: Entries of a bench file, by name; the usual four if there are none.
+        wiring: Of the cell to several of them, as in a bench file.
 
     Raises:
         InputError: No simulated bench is installed, or it has no such cell, fixture or instrument.
     """
     bench: SimulatedBench = _simulator()(
-        cell=cell, seed=seed, fixture=fixture, instruments=instruments
+        cell=cell, seed=seed, fixture=fixture, instruments=instruments, wiring=wiring
     )
     return bench
 
@@ -226,23 +320,66 @@ def declared(file: BenchFile, *, simulated: bool, beside: Path | None = None) ->
     """Return a bench as its file declares it, to plan with: nothing is connected.
 
     Raises:
-        InputError: A driver or one of its options is unknown, or two instruments play one role.
+        InputError: A driver or one of its options is unknown, two instruments play one role, or
+            the wiring is not possible.
     """
     bench = Bench(file.bench, simulated, fixture=file.fixture)
+    players = []
     for name, entry in file.instruments.items():
         driver = load_driver(entry.driver, beside)
         nowhere, _ = pipe()
-        _cast(bench, driver.role, driver(name, nowhere, entry.options))
+        players.append((driver.role, driver(name, nowhere, entry.options)))
+    _cast(bench, file, players)
     return bench
 
 
-def _cast(bench: Bench, role: str, instrument: Instrument) -> None:
-    """Give an instrument its role."""
-    if getattr(bench, role) is not None:
-        raise InputError(
-            f"{bench.name}: {instrument.name} is a second {role}; a bench has one of each"
-        )
-    setattr(bench, role, instrument)
+def _cast(bench: Bench, file: BenchFile, players: Sequence[tuple[str, Instrument]]) -> None:
+    """Give instruments their roles, and wire those that share a cell."""
+    by_name = {instrument.name: instrument for _, instrument in players}
+    for cell, wiring in file.wiring.items():
+        _wire(bench, f"{bench.name}, wiring of {cell}", cell, wiring, by_name)
+    shared = {name for wiring in file.wiring.values() for name in wiring.names}
+    for role, instrument in players:
+        if role in {"channel", "switch"} and instrument.name in shared:
+            continue
+        if role == "switch":
+            raise InputError(f"{bench.name}: no wiring says what goes through {instrument.name}")
+        if getattr(bench, role) is not None:
+            cure = '; name both under "wiring" if they share a cell' if role == "channel" else ""
+            raise InputError(
+                f"{bench.name}: {instrument.name} is a second {role}; a bench has one of each{cure}"
+            )
+        setattr(bench, role, instrument)
+
+
+def _wire(
+    bench: Bench, place: str, cell: str, wiring: Wiring, instruments: Mapping[str, Instrument]
+) -> None:
+    """Make one channel of those that a cell is wired to."""
+
+    def named(name: str) -> Instrument:
+        if name not in instruments:
+            raise InputError(f'{place}: there is no "{name}"; there are: {", ".join(instruments)}')
+        return instruments[name]
+
+    channels = []
+    for name in (wiring.cycling, wiring.impedance):
+        channel = named(name)
+        if not isinstance(channel, Channel):
+            raise InputError(f"{place}: {name} is no potentiostat and no cycler")
+        channels.append(channel)
+    cycling, impedance = channels
+    if cycling is impedance:
+        raise InputError(f"{place}: {cycling.name} does both, which needs no wiring")
+    changeover: Changeover
+    if wiring.changeover == BY_OPERATOR:
+        changeover = ByOperator(bench.operator, parse(wiring.patience, "time"))
+    else:
+        switch = named(wiring.changeover)
+        if not isinstance(switch, Switch):
+            raise InputError(f"{place}: {wiring.changeover} is no switch (nor {BY_OPERATOR})")
+        changeover = bench.switch = ThroughSwitch(switch, (cycling.name, impedance.name))
+    bench.channel = WiredChannel(cell, cycling, impedance, changeover)
 
 
 @asynccontextmanager
@@ -258,9 +395,10 @@ async def connected(
 
     Raises:
         InstrumentError: One cannot be reached or is not what the file says.
-        InputError: Two instruments play one role.
+        InputError: Two instruments play one role, or the wiring is not possible.
     """
     bench = Bench(file.bench, simulated, fixture=file.fixture, operator=operator)
+    players = []
     async with AsyncExitStack() as stack:
         for name, entry in file.instruments.items():
             driver = load_driver(entry.driver, beside)
@@ -275,7 +413,10 @@ async def connected(
             if isinstance(instrument, ByHand):
                 instrument.operator = operator
             bench.identities[name] = await instrument.connect()
-            _cast(bench, driver.role, instrument)
+            players.append((driver.role, instrument))
+        _cast(bench, file, players)
+        if isinstance(bench.channel, WiredChannel):
+            bench.channel.changeover.require()
         for instrument in bench.instruments():
             if isinstance(instrument, ByHand):
                 instrument.gauge = bench.gauge

@@ -16,7 +16,10 @@ import selectors
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor
+from contextvars import Context
 from functools import partial
+from heapq import heappush
+from itertools import count
 from operator import attrgetter
 from typing import Any, TypeVar, cast
 
@@ -51,10 +54,15 @@ class _TimeSelector(selectors.BaseSelector):
         self._turns = 0
         self._origin = time.perf_counter()
         self._held_s = 0.0
+        self.delay: Callable[[float], float] | None = None
         self.now_ns = 0
         self.now_s = 0.0
         self.holds = 0
         self.patient_holds = 0
+
+    @property
+    def jumps(self) -> bool:
+        return self._speed is None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self._turns += 1
@@ -66,6 +74,10 @@ class _TimeSelector(selectors.BaseSelector):
             self._idle_iterations += 1
             if self._idle_iterations > BUSY_LOOP_ITERATIONS:
                 raise _stuck()
+            if self._speed is not None and not self.holds:
+                # Else what comes in after a long computation would come in before it, and the
+                # pauses that are measured from there would be too short for the other end.
+                self._go_to(self._reached_ns(timeout, self._speed))
             return ready
         self._idle_iterations = 0
         if self.holds:
@@ -77,7 +89,10 @@ class _TimeSelector(selectors.BaseSelector):
                 "virtual time is deadlocked: every task waits and no timer is set"
             )
         # A wait below a nanosecond is the rounding of a float; time must pass all the same.
-        self._go_to(self.now_ns + max(1, round(timeout * _NS)))
+        target_ns = self.now_ns + max(1, round(timeout * _NS))
+        if self.delay is not None:
+            target_ns = max(target_ns, round(self.delay(target_ns / _NS) * _NS))
+        self._go_to(target_ns)
         return []
 
     def _go_to(self, now_ns: int) -> None:
@@ -93,10 +108,18 @@ class _TimeSelector(selectors.BaseSelector):
         # Paced against one origin, so that what a turn costs does not slow the clock down.
         due = self._origin + (self.now_ns / _NS + timeout) / speed
         ready = self._real.select(max(0.0, due - time.perf_counter()))
-        reached_ns = round((time.perf_counter() - self._origin) * speed * _NS)
-        target_ns = self.now_ns + max(1, round(timeout * _NS))
-        self._go_to(max(self.now_ns, min(reached_ns, target_ns)) if ready else target_ns)
+        if ready:
+            self._go_to(self._reached_ns(timeout, speed))
+        else:
+            self._go_to(self.now_ns + max(1, round(timeout * _NS)))
         return ready
+
+    def _reached_ns(self, timeout: float | None, speed: float) -> int:
+        """Virtual time that real time has reached, at most the next timer's."""
+        reached_ns = round((time.perf_counter() - self._origin) * speed * _NS)
+        if timeout is not None:
+            reached_ns = min(reached_ns, self.now_ns + round(timeout * _NS))
+        return max(self.now_ns, reached_ns)
 
     def _held(self) -> list[tuple[selectors.SelectorKey, int]]:
         """Let real time pass without virtual time."""
@@ -135,6 +158,23 @@ def _stuck() -> VirtualTimeError:
     )
 
 
+class _Timer(asyncio.TimerHandle):
+    """A timer that comes after those of the same instant that were set before it.
+
+    asyncio leaves their order to chance: to whatever else happens to be waiting.
+    """
+
+    __slots__ = ("order",)
+
+    order: int
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, _Timer):
+            return NotImplemented
+        mine, theirs = self._when, other._when  # type: ignore[attr-defined]
+        return bool(mine < theirs or (mine == theirs and self.order < other.order))
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop in virtual time: its time is virtual seconds since it was made.
 
@@ -151,6 +191,38 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # asyncio treats timers within one clock resolution as due; below a microsecond a float
         # of some thousand hours cannot tell two instants apart, and a sleep never becomes due.
         self._clock_resolution = 1e-6
+        self._timers = count()
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call ``callback`` at a loop time; those of one instant in the order in which they came.
+
+        As asyncio's own, but for the order.
+        """
+        self._check_closed()  # type: ignore[attr-defined]
+        timer = _Timer(when, callback, args, self, context)
+        timer.order = next(self._timers)
+        heappush(self._scheduled, timer)  # type: ignore[attr-defined]
+        timer._scheduled = True  # type: ignore[attr-defined]  # noqa: SLF001 (the loop's half)
+        return timer
+
+    @property
+    def jumps(self) -> bool:
+        """Whether time jumps to what is due next; else it passes at a speed, with its jitter."""
+        return self._time.jumps
+
+    def delay_timers(self, delay: Callable[[float], float]) -> None:
+        """Have a function say when the next timer is served, as late as a real loop may serve it.
+
+        Args:
+            delay: Takes the loop time at which it is due, returns that or a later one.
+        """
+        self._time.delay = delay
 
     @contextlib.contextmanager
     def hold(self, *, patient: bool = False) -> Iterator[None]:

@@ -10,6 +10,8 @@ from cellbench.campaign.run import Job, run_job
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World
 
+pytestmark = pytest.mark.long
+
 
 def results(protocol: str, cell: str, *sets: str) -> dict[str, Any]:
     outcome = run_job(Job(protocol, cell, sets), ())

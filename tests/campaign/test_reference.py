@@ -19,6 +19,8 @@ from cellbench.engine.session import prepare
 from cellbench.errors import InputError
 from cellbench.library import card_names, protocol_names
 
+pytestmark = pytest.mark.long
+
 
 def _row(**other: object) -> Row:
     plain = {

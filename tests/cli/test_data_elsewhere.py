@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 
 from cellbench.cli.app import app
 
+pytestmark = pytest.mark.long
+
 RATE = "C/2"  # formation takes C/10: shorter, and no less a cycle
 
 

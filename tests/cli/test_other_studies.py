@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from cellbench.cli.app import app
 
+pytestmark = pytest.mark.long
+
 STUDIES = Path(__file__).parent / "other_studies"
 SHORTER = {
     "argyrodite": (

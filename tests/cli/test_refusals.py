@@ -49,7 +49,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["check", "pelletize", "--fixture", "servo"], '--fixture "laboratory press"'),
         (["check", "ccd", "--fixture", "laboratory press"], '--fixture "servo"'),
         (["check", "operando_pressure", "--fixture", "servo"], "meant for screw or spring"),
-        (["check", "ccd", "--bench", "{protocol}", "--fixture", "screw"], "--fixture"),
+        (["check", "ccd", "--bench", "{bench}", "--fixture", "screw"], "--fixture"),
+        (["check", "ccd", "--bench", "{bench}", "--sim-cell", "LYC"], "--sim-cell"),
+        (["check", "ccd", "--bench", "{half}"], "load cell not"),
+        (["check", "ccd", "--bench", "keithly"], "there are: keithley"),
         (["check", "{here}/none.yaml"], "none.yaml"),
         (["show", "999"], "no store"),
         (["runs", "--store", "{here}/none"], "no store"),
@@ -65,7 +68,15 @@ def test_a_mistake_on_the_command_line_is_explained(
     arguments: list[str],
     words: str,
 ) -> None:
-    filled = [each.format(protocol=protocol, here=tmp_path) for each in arguments]
+    bench, half = tmp_path / "bench.yaml", tmp_path / "half.yaml"
+    bench.write_text("bench: b\ninstruments: {smu: {driver: keithley, port: 192.0.2.1}}\n")
+    half.write_text(
+        "bench: b\ninstruments:\n"
+        "  smu: {driver: keithley, port: simulated}\n"
+        "  load cell: {driver: loadstar, port: COM7}\n"
+    )
+    places = {"protocol": protocol, "here": tmp_path, "bench": bench, "half": half}
+    filled = [each.format(**places) for each in arguments]
     assert words in refused(capsys, *filled)
     assert protocol.read_text() == SHORT
     assert not (tmp_path / "none").exists()

@@ -89,6 +89,17 @@ def conductivity(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[st
     return result
 
 
+def bench_file(served: dict[str, Any], way: str, directory: Path) -> Path:
+    for_serial, for_press = WAYS[way]
+    bench = served["bench"]
+    for name, instrument in bench["instruments"].items():
+        reach = for_press if name == "press" else for_serial
+        instrument["port"] = reach(served["addresses"][name])
+    path = directory / "bench.yaml"
+    path.write_text(json.dumps(bench))
+    return path
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_served_bench_gives_the_result_of_the_one_in_memory(
     served: dict[str, Any],
@@ -97,15 +108,24 @@ def test_a_served_bench_gives_the_result_of_the_one_in_memory(
     capsys: pytest.CaptureFixture[str],
     way: str,
 ) -> None:
-    for_serial, for_press = WAYS[way]
-    bench = served["bench"]
-    for name, instrument in bench["instruments"].items():
-        reach = for_press if name == "press" else for_serial
-        instrument["port"] = reach(served["addresses"][name])
-    path = tmp_path / "bench.yaml"
-    path.write_text(json.dumps(bench))
+    path = bench_file(served, way, tmp_path)
     real = conductivity(capsys, protocol, "--bench", str(path))
     memory = conductivity(capsys, protocol)
     for quantity in ("conductivity_mS_cm", "R_total_ohm", "R_bulk_ohm"):
         assert real[quantity] == pytest.approx(memory[quantity], rel=0.01)
     assert real["stack_pressure_MPa"] == pytest.approx(memory["stack_pressure_MPa"], abs=0.1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_in_real_time_is_recorded_and_replays(
+    served: dict[str, Any],
+    protocol: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    way: str,
+) -> None:
+    path = bench_file(served, way, tmp_path)
+    conductivity(capsys, protocol, "--bench", str(path), "--record")
+    with pytest.raises(SystemExit) as ended:
+        app(["replay", "last", "--lenient"])
+    assert ended.value.code == 0, capsys.readouterr().out

@@ -45,22 +45,24 @@ class Runner:
 
     def __call__(
         self, protocol: str, *, disturb: Disturbance | None = None, seed: int = 1,
-        cell: str = "LYC_PMMA", sim_cell: str | None = None,
+        cell: str = "LYC_PMMA", sim_cell: str | None = None, bench: str | Path | None = None,
     ) -> Ran:  # fmt: skip
         self._count += 1
         path = self._directory / f"protocol_{self._count}.yaml"
         path.write_text(protocol, encoding="utf-8")
-        session = prepare(str(path), cell=cell, sim_cell=sim_cell, seed=seed)
+        file = None if bench is None else Path(bench)
+        session = prepare(str(path), cell=cell, sim_cell=sim_cell, seed=seed, bench=file)
         simulator = session.simulator
         assert isinstance(simulator, SimulatedBench)
 
         async def main(store: Store) -> RunEnd:
-            async with session.bench(None) as bench:
+            async with session.bench(None) as instruments:
+                documents = session.documents(instruments)
                 conductor = Conductor(
-                    session.program, bench, store, documents=session.documents(bench), seed=seed
+                    session.program, instruments, store, documents=documents, seed=seed
                 )
                 beside = asyncio.create_task(
-                    disturb(simulator, bench, conductor) if disturb else asyncio.sleep(0)
+                    disturb(simulator, instruments, conductor) if disturb else asyncio.sleep(0)
                 )
                 end = await conductor.conduct()
                 beside.cancel()

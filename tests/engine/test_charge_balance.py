@@ -22,6 +22,8 @@ from cellbench.analysis.stored import stored_dataset
 from cellbench.engine.run import RunState
 from cellbench.engine.session import prepare
 
+pytestmark = pytest.mark.long
+
 Runner = Callable[..., Any]
 
 HEAD = "cellbench: 1\nname: A test\nsteps:\n  - press: {to: 5 MPa}\n"

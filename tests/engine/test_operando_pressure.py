@@ -12,6 +12,8 @@ from cellbench.analysis import analyse
 from cellbench.analysis.stored import stored_dataset
 from cellbench.protocol import load_card
 
+pytestmark = pytest.mark.long
+
 CELL = "NMC811_InLi_single"
 AREA_M2 = 78.54e-6
 #: What the cell's stack grows by on charge: indium swells more than the cathode shrinks.

@@ -14,6 +14,8 @@ from cellbench.engine.run import Conductor, RunEnd
 from cellbench.engine.session import prepare
 from cellbench.store import RunReader, Store
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.skipif(
     importlib.util.find_spec("pybamm") is None,

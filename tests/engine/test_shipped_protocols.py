@@ -12,6 +12,8 @@ from cellbench.engine.session import prepare
 from cellbench.protocol import check, plan
 from cellbench.store import RunReader, Store
 
+pytestmark = pytest.mark.long
+
 #: What makes each short; a protocol that is not here is short enough as it is.
 SHORT: dict[str, dict[str, str]] = {
     "ageing_hold": {"rate": "1C", "duration": "1 h", "cycles": "1"},

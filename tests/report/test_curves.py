@@ -29,6 +29,8 @@ from cellbench.report.spectra import colours
 from cellbench.report.tables import MOST_ROWS, result_tables
 from cellbench.report.wording import DASH, MINUS, with_error
 
+pytestmark = pytest.mark.long
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AREA_M2 = np.pi / 4 * 0.01**2
 CYCLING = (

@@ -228,9 +228,11 @@ class Pace:
 
     Attributes:
         longest_s: The longest time without a look, in which nothing is foreseen to happen.
+        shortest_s: The shortest time between two looks.
     """
 
     longest_s: float = 10.0
+    shortest_s: float = SAMPLE_S
     _interval_s: float = field(default=0.0, init=False)
     _last: tuple[float, float, float] | None = field(default=None, init=False)
 
@@ -254,7 +256,7 @@ class Pace:
             currents_A: Currents at which something will happen.
         """
         voltage_V, current_A = terminals
-        longest_s = min(self.longest_s, max(SAMPLE_S, 2 * self._interval_s))
+        longest_s = min(self.longest_s, max(self.shortest_s, 2 * self._interval_s))
         if self._last is not None and now_s > self._last[0]:
             elapsed_s = now_s - self._last[0]
             rise_V_per_s = (voltage_V - self._last[1]) / elapsed_s
@@ -264,7 +266,7 @@ class Pace:
             for threshold in currents_A:
                 longest_s = min(longest_s, _half_way_s(threshold - current_A, rise_A_per_s))
         self._last = (now_s, voltage_V, current_A)
-        self._interval_s = max(SAMPLE_S, longest_s)
+        self._interval_s = max(self.shortest_s, longest_s)
         return self._interval_s
 
 

@@ -49,6 +49,11 @@ class Timebase:
             raise RuntimeError("the simulated bench is not switched on")
         return self._loop.time() - self._origin_s
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop on which everything of the bench happens; None while it is switched off."""
+        return self._loop
+
     def call_at(self, time_s: float, action: Callable[..., object], *args: Any) -> asyncio.Handle:
         """Call ``action`` when the bench's time reaches ``time_s``."""
         if self._loop is None:

@@ -22,6 +22,7 @@ ELEMENTS = (
     "DATE", "FORMatted", "FRACtional", "READing", "RELative", "SEConds", "SOURce", "SOURFORMatted",
     "SOURSTATus", "SOURUNIT", "STATus", "TIME", "TSTamp", "UNIT",
 )  # fmt: skip
+_SHORT_FORMS = {form: short_form(name) for name in ELEMENTS for form in names_of(name)}
 _ELEMENTS_MAX = 14
 
 
@@ -126,10 +127,9 @@ def elements_of(words: tuple[str, ...]) -> list[str]:
     """
     if len(words) > _ELEMENTS_MAX:
         raise ScpiError(-108)
-    known = {form: short_form(name) for name in ELEMENTS for form in names_of(name)}
-    if any(word.upper() not in known for word in words):
+    if any(word.upper() not in _SHORT_FORMS for word in words):
         raise ScpiError(1133, "Parameter 4, Syntax error, expected valid name parameters")
-    return [known[word.upper()] for word in words]
+    return [_SHORT_FORMS[word.upper()] for word in words]
 
 
 def date_of(time_s: float) -> datetime.datetime:

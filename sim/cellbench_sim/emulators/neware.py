@@ -112,7 +112,6 @@ class NewareEmulator(Emulator):
         device_type: ``devtype`` of the device; 20 to 27 are the families BTS 78 to 85.
         units: What currents, capacities and energies are given in: ``A`` or ``mA``.
         files: Reads a step file by its Windows path on the PC; None where there is none.
-        share: Local folder behind ``files``, made when a host comes; None where there is none.
         ratings: What a channel can do.
 
     Attributes:
@@ -130,14 +129,12 @@ class NewareEmulator(Emulator):
         device_type: int = 27,
         units: str = "A",
         files: Files = no_files,
-        share: Path | None = None,
         ratings: Ratings = Ratings(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(name, timebase)
         if units not in {"A", "mA"}:
             raise InputError(f"{name}: units are A or mA, not {units!r}")
         self.files = files
-        self._share = share
         self._ratings = ratings
         self._type = device_type
         self._scale = 1.0 if units == "A" else 1e3
@@ -203,16 +200,12 @@ class NewareEmulator(Emulator):
             folder = str(options["steps_folder"])
             on_pc = str(options.get("steps_folder_on_pc", folder))
             settings["files"] = folder_on_pc(Path(folder), on_pc)
-            settings["share"] = Path(folder)
         return cls(name, timebase, world, seed=seed, **settings)
 
     # ------------------------------------------------------------------ the wire
 
     def _on_attach(self) -> None:
         self._received.clear()
-        if self._share is not None:
-            # A PC that shares a folder has it.
-            self._share.mkdir(parents=True, exist_ok=True)
 
     def _receive(self, data: bytes) -> None:
         self._received += data

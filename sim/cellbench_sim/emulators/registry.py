@@ -15,6 +15,7 @@ from cellbench_sim.world import World
 
 _CLASSES = {
     "alicat": "alicat:AlicatEmulator",
+    "biologic": "biologic:BiologicEmulator",
     "eurotherm": "eurotherm:EurothermEmulator",
     "instron": "instron:InstronEmulator",
     "julabo": "julabo:JulaboEmulator",

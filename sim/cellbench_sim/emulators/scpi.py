@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 #: Texts of the errors that the standard numbers.
 TEXTS = {
@@ -59,17 +60,20 @@ class Unit:
     parameters: tuple[str, ...]
 
 
+@cache
 def short_form(word: str) -> str:
     """Return the capitals (and digits) of a mnemonic as manuals print it: ``VOLT`` of VOLTage."""
     return "".join(letter for letter in word if not letter.islower())
 
 
+@cache
 def names_of(word: str) -> tuple[str, str]:
     """Return the long and the short form of a mnemonic, in capitals."""
     return word.upper(), short_form(word)
 
 
-def split_message(text: str) -> list[Unit]:
+@lru_cache(maxsize=256)  # a host that polls says the same again and again
+def split_message(text: str) -> tuple[Unit, ...]:
     """Take a message apart; a header without a colon goes on where the one before it was.
 
     Raises:
@@ -94,7 +98,7 @@ def split_message(text: str) -> list[Unit]:
             path, bare = nodes[:-1], ":".join(nodes)
         parameters = tuple(_split(rest, ",")) if rest.strip() else ()
         units.append(Unit(bare, query, parameters))
-    return units
+    return tuple(units)
 
 
 def _split(text: str, separator: str) -> list[str]:

@@ -45,6 +45,7 @@ class ScpiSwitchEmulator(ScpiEmulator):
 
     Attributes:
         on_change: The same; it may be replaced later.
+        welded: Channels whose contacts stick once they are closed; none, unless a test says so.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ScpiSwitchEmulator(ScpiEmulator):
     ) -> None:
         super().__init__(name, timebase, queue=_QUEUE)
         self.on_change = on_change
+        self.welded: frozenset[str] = frozenset()
         self._world = world
         self._serial = 1_000_000 + seed % 1_000_000
         self._positions = {
@@ -150,6 +152,7 @@ class ScpiSwitchEmulator(ScpiEmulator):
         return None
 
     def _move(self, closed: frozenset[str]) -> None:
+        closed |= self._closed & self.welded
         if closed == self._closed:
             return
         if self._world is not None:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from cellbench.analysis.dataset import (
 )
 from cellbench.cell import CardError, CellCard
 from cellbench.store import JournalEntry, RunReader
-
 
 #: Between two rows of one instant that are of different steps.
 _INSTANT_S = 1e-6
@@ -56,18 +56,27 @@ def environment(reader: RunReader) -> dict[str, Any]:
     return content
 
 
+def channel_names(surroundings: Mapping[str, Any]) -> list[str]:
+    """Names of the instruments that measured the cell's voltage and current."""
+    one: str = surroundings.get("roles", {}).get("channel", "")
+    several: list[str] = surroundings.get("channels", [])
+    return several or [one]
+
+
 def stored_dataset(reader: RunReader, card: CellCard) -> Dataset:
     """Return a run's data, seen through a cell card (the run's own, or a corrected one)."""
-    roles: Mapping[str, str] = environment(reader)["roles"]
+    surroundings = environment(reader)
+    roles: Mapping[str, str] = surroundings["roles"]
     paths = {step_id: path for step_id, (path, _) in reader.steps.items()}
-    channel = reader.samples(roles.get("channel", ""))
+    channel = reader.samples(*channel_names(surroundings))
     step_ids, times_s = channel["step"].astype(int).tolist(), channel["time_s"].tolist()
-    last_s = {
-        paths.get(step_id, ""): time_s for step_id, time_s in zip(step_ids, times_s, strict=True)
+    last_rows_s = {
+        paths.get(step_id, ""): around_s
+        for step_id, around_s in zip(step_ids, pairwise([*times_s, math.inf]), strict=True)
     }
     return Dataset(
         geometry=geometry(card),
-        steps=_holding_their_rows(_steps(reader), last_s),
+        steps=_holding_their_rows(_steps(reader), last_rows_s),
         samples=_samples(reader, channel, roles, card.stack_area_m2),
         spectra=tuple(
             Spectrum(
@@ -129,12 +138,16 @@ def _steps(reader: RunReader) -> tuple[StepData, ...]:
 
 
 def _holding_their_rows(
-    steps: Iterable[StepData], last_s: Mapping[str, float]
+    steps: Iterable[StepData], last_rows_s: Mapping[str, tuple[float, float]]
 ) -> tuple[StepData, ...]:
-    """Let every step reach to its last row, and the next one begin there.
+    """Let every step reach to its last row but not to a row of the next, which begins there.
 
     Rows carry the instrument's time and the journal the host's: a step's last row may lie a little
-    after its end, where analyses would not look for it.
+    after its end, where analyses would not look for it, and the first of the next at its very end.
+
+    Args:
+        steps: In the order of their starts.
+        last_rows_s: Times of each step's last row, and of the row that follows it.
     """
     held: list[StepData] = []
     under_way: list[tuple[float, float]] = []  # ends of steps, of which one can be within another
@@ -143,7 +156,10 @@ def _holding_their_rows(
         while under_way and under_way[-1][0] <= step.start_s:
             held_until_s = max(held_until_s, under_way.pop()[1])
         start_s = max(step.start_s, held_until_s)
-        end_s = max(step.end_s, last_s.get(step.path, -math.inf), start_s)
+        last_s, next_s = last_rows_s.get(step.path, (-math.inf, math.inf))
+        end_s = max(step.end_s, last_s, start_s)
+        if next_s <= end_s:
+            end_s = max(last_s, start_s)
         under_way.append((step.end_s, end_s))
         held.append(replace(step, start_s=start_s, end_s=end_s))
     return tuple(held)

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from cellbench import __version__
-from cellbench.cli import campaign, look, prepare, sim
+from cellbench.cli import bench, campaign, look, prepare, sim
+from cellbench.cli.attach import attach
+from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
 from cellbench.cli.run import run
 
@@ -37,6 +39,7 @@ def _main(
 
 
 app.command()(run)
+app.command()(attach)
 app.command()(prepare.check)
 app.command()(prepare.plan)
 app.command()(prepare.schema)
@@ -49,6 +52,8 @@ app.command()(look.show)
 app.command()(look.report)
 app.command()(look.export)
 app.command()(look.analyze)
+app.command()(replay)
 app.command()(replicates)
+app.add_typer(bench.app, name="bench")
 app.add_typer(sim.app, name="sim")
 app.add_typer(campaign.app, name="campaign")

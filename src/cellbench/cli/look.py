@@ -23,6 +23,7 @@ class ExportFormat(StrEnum):
     BDF = "bdf"
     SPECTRA = "spectra"
     IMPEDANCE = "impedance"
+    RECORDING = "recording"
 
 
 def _evaluated(
@@ -122,8 +123,12 @@ def export(
 
     csv: every sample. bdf: the Battery Data Format. spectra: every point of every spectrum.
     impedance: a file per spectrum, as impedance.py and other fitting programs read them.
+    recording: the wire log with all that its replay needs, for `cellbench replay FILE`.
     """
     with told():
+        if file_format is ExportFormat.RECORDING:
+            _export_recording(run_id, output, store)
+            return
         from cellbench.report.export import export as write
 
         writable_output(output, ".csv", ".txt")
@@ -133,6 +138,16 @@ def export(
         )
         for path in written:
             typer.echo(path)
+
+
+def _export_recording(run_id: str, output: Path, store: Path | None) -> None:
+    from cellbench.engine.recorded import recording_of, write_recording
+
+    writable_output(output, ".recording")
+    evaluation = _evaluated(run_id, store)
+    recording = recording_of(evaluation.run, evaluation.reader, evaluation.results)
+    write_recording(recording, output)
+    typer.echo(output)
 
 
 def analyze(

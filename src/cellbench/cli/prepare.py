@@ -93,7 +93,7 @@ def protocols(name: options.ShownName = None, as_json: options.AsJson = False) -
         from cellbench.protocol import shipped_protocols
 
         if name is None:
-            _list("protocols", shipped_protocols(), as_json=as_json)
+            show_list("protocols", shipped_protocols(), as_json=as_json)
         else:
             show_text(name, library.find_protocol(name).read_text("utf-8"), as_json=as_json)
 
@@ -105,7 +105,7 @@ def cells(name: options.ShownName = None, as_json: options.AsJson = False) -> No
         from cellbench.protocol import shipped_cells
 
         if name is None:
-            _list("cells", shipped_cells(), as_json=as_json)
+            show_list("cells", shipped_cells(), as_json=as_json)
         else:
             show_text(name, library.find_card(name).read_text("utf-8"), as_json=as_json)
 
@@ -117,7 +117,7 @@ def analyses(name: options.ShownName = None, as_json: options.AsJson = False) ->
 
         if name is None:
             found = {each: definition(each).partition("\n")[0] for each in available()}
-            _list("analyses", found, as_json=as_json)
+            show_list("analyses", found, as_json=as_json)
         else:
             show_text(name, definition(name) + "\n", as_json=as_json)
 
@@ -129,7 +129,7 @@ def drivers(as_json: options.AsJson = False) -> None:
 
         found = {name: load_driver(name) for name in driver_names()}
         summaries = {name: f"{driver.role}: {driver.summary}" for name, driver in found.items()}
-        _list("drivers", summaries, as_json=as_json)
+        show_list("drivers", summaries, as_json=as_json)
 
 
 def show_text(name: str, text: str, *, as_json: bool) -> None:
@@ -140,7 +140,8 @@ def show_text(name: str, text: str, *, as_json: bool) -> None:
         typer.echo(text, nl=False)
 
 
-def _list(what: str, summaries: dict[str, str], *, as_json: bool) -> None:
+def show_list(what: str, summaries: dict[str, str], *, as_json: bool) -> None:
+    """List what there is, each with its line."""
     if as_json:
         rows = [{"name": name, "summary": text} for name, text in summaries.items()]
         print_json({what: rows})

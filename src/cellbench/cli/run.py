@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellbench.cli import options
 from cellbench.cli.output import ExitCode, print_error, print_json, told, writable_output
+from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from cellbench.engine.run import Conductor, RunEnd
+    from cellbench.engine.run import Conducting, RunEnd
     from cellbench.engine.session import Session
     from cellbench.protocol.plan import Plan
     from cellbench.store import Store
@@ -43,6 +41,9 @@ def run(
     fixture: options.Fixture = None,
     seed: options.Seed = 0,
     speed: Annotated[Speed, typer.Option(help="Simulated seconds per second.")] = Speed.MAX,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep all that goes over the wire, for replay.")
+    ] = False,
     store: options.StorePath = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Where the report goes (else: the store).")
@@ -74,48 +75,11 @@ def run(
         declared = session.declared()
         check(session.program, declared, available()).raise_problems()
         planned = plan(session.program, declared)
-        stopping = _Stopping()
+        stopping = Stopping()
         with Store(store) as opened:
-            end = _run(session, opened, planned, speed, stopping, as_json=as_json)
-            _tell(session, opened, end, report, as_json=as_json)
+            end = _run(session, opened, planned, speed, stopping, record=record, as_json=as_json)
+            tell(session, opened, end, report, as_json=as_json)
     raise typer.Exit(end.exit_code)
-
-
-#: Ctrl-C, a polite kill, a closed terminal (POSIX), Ctrl-Break or a closed console (Windows).
-_STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-
-
-class _Stopping:
-    """Ctrl-C and its like end the run through its safe state, however often they come.
-
-    They stay caught until the process has ended: once the bench is safe nothing is left to stop,
-    and an impatient second one must not cost the report.
-    """
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._wanted = False
-        for name in _STOPPING_SIGNALS:
-            number = getattr(signal, name, None)  # each system has some of them
-            if number is not None:
-                signal.signal(number, self._asked)
-
-    @contextmanager
-    def cancels_this_task(self) -> Iterator[None]:
-        """While the context lasts, a signal cancels the task that entered it."""
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        if self._wanted:
-            raise asyncio.CancelledError
-        try:
-            yield
-        finally:
-            self._task = None
-
-    def _asked(self, _number: int, _frame: FrameType | None) -> None:
-        self._wanted = True
-        if self._loop is not None and self._task is not None:
-            self._loop.call_soon_threadsafe(self._task.cancel)
 
 
 def _run(
@@ -123,37 +87,48 @@ def _run(
     store: Store,
     planned: Plan,
     speed: Speed,
-    stopping: _Stopping,
+    stopping: Stopping,
     *,
+    record: bool,
     as_json: bool,
 ) -> RunEnd:
     from cellbench import clock
 
     factor = None if speed is Speed.MAX else float(speed)
-    coroutine = _conduct(session, store, planned, stopping, as_json=as_json)
+    coroutine = _conduct(session, store, planned, stopping, record=record, as_json=as_json)
     try:
-        return clock.run(coroutine, virtual=session.simulator is not None, speed=factor)
+        return clock.run(coroutine, **session.clock(factor))
     except asyncio.CancelledError as error:
         print_error("interrupted before the run began: nothing was energised")
         raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 
 async def _conduct(
-    session: Session, store: Store, planned: Plan, stopping: _Stopping, *, as_json: bool
+    session: Session,
+    store: Store,
+    planned: Plan,
+    stopping: Stopping,
+    *,
+    record: bool,
+    as_json: bool,
 ) -> RunEnd:
     from rich.console import Console
 
     from cellbench.cli.live import watching
     from cellbench.cli.operator import ConsoleOperator
     from cellbench.engine.run import Conductor
+    from cellbench.errors import StoreError
+    from cellbench.store.runfile import keep_rest_of_wire
+    from cellbench.transport.recording import WireLog
 
     # With --json nothing but the answer goes to standard output.
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
     operator = ConsoleOperator(console) if console.is_terminal and not as_json else None
+    wire = WireLog() if record else None
     async with AsyncExitStack() as stack:
         # Instruments are let go of outside: a late Ctrl-C must not cut that short.
         with stopping.cancels_this_task():
-            bench = await stack.enter_async_context(session.bench(operator))
+            bench = await stack.enter_async_context(session.bench(operator, wire))
             conductor = Conductor(
                 session.program,
                 bench,
@@ -161,14 +136,21 @@ async def _conduct(
                 documents=session.documents(bench),
                 seed=session.seed,
                 planned=planned,
+                wire=wire,
             )
             with watching(conductor, banner(session, conductor), console) as live:
                 if operator is not None:
                     operator.live = live
-                return await conductor.conduct()
+                end = await conductor.conduct()
+    if wire is not None:
+        try:
+            keep_rest_of_wire(store.run_path(end.run.id), wire)
+        except StoreError as error:
+            print_error(str(error))  # the run counts; its replay ends where the log does
+    return end
 
 
-def banner(session: Session, conductor: Conductor) -> Text:
+def banner(session: Session, conductor: Conducting) -> Text:
     """The first line of a run: whether any of it is real, the cell, the run."""
     from rich.text import Text
 
@@ -179,7 +161,7 @@ def banner(session: Session, conductor: Conductor) -> Text:
     return Text.assemble((text, "bold black on yellow"), f" {cell}")
 
 
-def _tell(
+def tell(
     session: Session, store: Store, end: RunEnd, report: Path | None, *, as_json: bool
 ) -> None:
     from cellbench.engine.evaluation import evaluate, write_report

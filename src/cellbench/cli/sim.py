@@ -10,7 +10,7 @@ import typer
 
 from cellbench.cli import options
 from cellbench.cli.output import ExitCode, print_json, told
-from cellbench.cli.prepare import show_text
+from cellbench.cli.prepare import show_list, show_text
 
 app = typer.Typer(help="The simulated bench by itself.", no_args_is_help=True)
 
@@ -36,9 +36,35 @@ def cells(name: options.ShownName = None, as_json: options.AsJson = False) -> No
 
 
 @app.command()
+def benches(name: options.ShownName = None, as_json: options.AsJson = False) -> None:
+    """List the simulated benches that --bench can name, or show one: a good beginning for a file.
+
+    Written with real ports in place of "simulated", it is the file of a real bench.
+    """
+    with told(as_json=as_json):
+        from cellbench.bench import simulated_benches
+        from cellbench.errors import InputError
+
+        texts = simulated_benches()
+        if name is None:
+            summaries = {each: _summary(text) for each, text in texts.items()}
+            show_list("benches", summaries, as_json=as_json)
+        elif name in texts:
+            show_text(name, texts[name], as_json=as_json)
+        else:
+            raise InputError(f"no simulated bench {name!r}; there are: {', '.join(texts)}")
+
+
+def _summary(text: str) -> str:
+    """The comment with which a file begins, or else its first line."""
+    return text.partition("\n")[0].lstrip("# ")
+
+
+@app.command()
 def serve(
     cell: Annotated[str, typer.Option("--cell", help="The simulated cell.")] = "LYC_PMMA",
     fixture: options.Fixture = None,
+    bench: options.BenchPath = None,
     seed: options.Seed = 0,
     port: Annotated[
         int, typer.Option(help="First TCP port; 0 takes free ones.", min=0, max=65000)
@@ -53,13 +79,21 @@ def serve(
     with told(as_json=as_json):
         from cellbench.bench import DEFAULT_FIXTURE, simulated_bench
         from cellbench.clock import run
+        from cellbench.engine.session import played_bench
 
-        bench = simulated_bench(cell, seed, fixture or DEFAULT_FIXTURE)
+        served = (
+            simulated_bench(cell, seed, fixture or DEFAULT_FIXTURE)
+            if bench is None
+            else played_bench(bench, cell, fixture, seed)
+        )
+        # A program that is to run on it must have its clock go as fast.
+        pace = {} if speed == 1.0 else {"speed": speed}
 
         async def main() -> None:
-            async with bench, bench.serve(port, ptys=sys.platform != "win32") as addresses:
+            async with served, served.serve(port, ptys=sys.platform != "win32") as addresses:
                 if as_json:
-                    print_json({"addresses": addresses, "bench": bench.description(addresses)})
+                    description = served.description(addresses)
+                    print_json({"addresses": addresses, "bench": description | pace})
                 else:
                     for name, places in addresses.items():
                         typer.echo(f"{name:<14}{'   '.join(places)}")

@@ -16,6 +16,7 @@ from cellbench.protocol.errors import Problem, ProtocolError
 from cellbench.protocol.lists import can_be_listed, ends_a_list
 from cellbench.protocol.program import AnyStep, ChannelStep, CheckStep, EisStep, PassEnded, Program
 from cellbench.protocol.walk import Walk
+from cellbench.transport.identity import new_id
 
 
 class Interpreter:
@@ -25,17 +26,12 @@ class Interpreter:
         program: What to walk.
         runner: What carries out a single step.
         forecast: Which step of the plan this is, and when the plan ends.
-        run_id: By what the run is known, on instruments too.
     """
 
-    def __init__(
-        self, program: Program, runner: StepRunner, forecast: Forecast, run_id: str
-    ) -> None:
+    def __init__(self, program: Program, runner: StepRunner, forecast: Forecast) -> None:
         self._program = program
         self._runner = runner
         self._forecast = forecast
-        self._run_id = run_id
-        self._lists = 0
         self._screened = False
 
     async def walk(self) -> None:
@@ -123,11 +119,10 @@ class Interpreter:
             for item in passes[position]:
                 await self._pass_ended(item, walk)
 
-        self._lists += 1
         listed = StepListRun(
             self._runner,
             steps,
-            f"{self._run_id}-{self._lists}",
+            f"cellbench-{new_id().hex[:12]}",
             announce=self._show,
             ended=ended,
         )

@@ -65,14 +65,17 @@ class ChannelRecording:
 
     Args:
         recorder: Where kept rows go.
-        source: The channel's name.
+        source: The instrument's name.
         interval_s: How often the instrument was told to sample.
         rule: Which rows are kept.
+
+    Attributes:
+        source: The same; another instrument may go on after an interruption.
     """
 
     def __init__(self, recorder: Recorder, source: str, interval_s: float, rule: Recording) -> None:
         self._recorder = recorder
-        self._source = source
+        self.source = source
         self._gap_s = GAP_INTERVALS * interval_s
         self._interval_s = interval_s
         self._rule = rule
@@ -135,7 +138,7 @@ class ChannelRecording:
                 self._recorder.missing += round(elapsed_s / self._interval_s) - 1
         step_id = self._recorder.step_id
         row: SampleRow = (
-            time_s, self._source, step_id, voltage_V, current_A, self.charge_C, None, None, flags,
+            time_s, self.source, step_id, voltage_V, current_A, self.charge_C, None, None, flags,
             number,
         )  # fmt: skip
         self._last = row

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from cellbench.bench import Bench
 from cellbench.engine.trips import SafeState
+from cellbench.instruments.changeover import ThroughSwitch
 from cellbench.instruments.readings import Outcome, PressState
 from cellbench.instruments.roles import Instrument, Press
 
@@ -20,7 +21,8 @@ from cellbench.instruments.roles import Instrument, Press
 #: its lowest frequency first.
 QUIET_DEADLINE_S = 15.0
 CHANNEL_DEADLINE_S = 240.0
-#: A press waits this long at most for the cell's confirmed zero current before it moves.
+#: A press waits this long at most for the cell's confirmed zero current before it moves, a switch
+#: before it opens.
 CURRENT_OFF_DEADLINE_S = 5.0
 #: Time to take a force away, and the ramp that is used for it (full force in ...).
 RELEASE_DEADLINE_S = 180.0
@@ -38,25 +40,28 @@ async def make_safe(bench: Bench, target: SafeState) -> Sequence[Outcome]:
     Returns:
         One outcome per instrument and action; never raises for an instrument's failure.
     """
-    channel, press = bench.channel, bench.press
+    channels, press, switch = bench.channels(), bench.press, bench.switch
     quiets = {
         instrument.name: asyncio.create_task(
-            _attempt(
+            attempt(
                 instrument,
                 "quiet",
                 instrument.quiet,
-                CHANNEL_DEADLINE_S if instrument is channel else QUIET_DEADLINE_S,
+                CHANNEL_DEADLINE_S if instrument in channels else QUIET_DEADLINE_S,
             )
         )
         for instrument in bench.instruments()
     }
+    currents_off = [quiets[each.name] for each in channels]
+    if switch is not None:
+        quiets[switch.name] = asyncio.create_task(_opened(switch, currents_off))
     release: asyncio.Task[Outcome] | None = None
     if press is not None and target is SafeState.RELEASED:
         # The press's own quiet first: two orders to one machine must not cross.
-        before = [quiets[each.name] for each in (channel, press) if each is not None]
+        before = [*currents_off, quiets[press.name]]
         await asyncio.wait(before, timeout=CURRENT_OFF_DEADLINE_S)
         release = asyncio.create_task(
-            _attempt(press, "released", lambda: _release(press), RELEASE_DEADLINE_S)
+            attempt(press, "released", lambda: _release(press), RELEASE_DEADLINE_S)
         )
     outcomes = [await task for task in quiets.values()]
     return outcomes if release is None else [*outcomes, await release]
@@ -75,9 +80,13 @@ async def to_the_end(work: Coroutine[Any, Any, T], say: Callable[[str], None]) -
     return task.result()
 
 
-async def _attempt(
-    instrument: Instrument, state: str, action: Callable[[], Awaitable[Outcome]], deadline_s: float
+async def attempt(
+    instrument: Instrument | ThroughSwitch,
+    state: str,
+    action: Callable[[], Awaitable[Outcome]],
+    deadline_s: float,
 ) -> Outcome:
+    """Act within a deadline; a failure is an outcome that is unknown, and no exception."""
     try:
         async with asyncio.timeout(deadline_s):
             return await action()
@@ -85,6 +94,12 @@ async def _attempt(
         return Outcome(instrument.name, f"{state}: unknown, no answer in {deadline_s:g} s", False)
     except Exception as error:  # noqa: BLE001 (one instrument's bug is not the others' danger)
         return Outcome(instrument.name, f"{state}: unknown ({error})", False)
+
+
+async def _opened(switch: ThroughSwitch, currents_off: Sequence[asyncio.Task[Outcome]]) -> Outcome:
+    """Open the contacts last; a channel that does not answer cannot keep the cell."""
+    await asyncio.wait(currents_off, timeout=CURRENT_OFF_DEADLINE_S)
+    return await attempt(switch, "open", switch.quiet, QUIET_DEADLINE_S)
 
 
 async def _release(press: Press) -> Outcome:

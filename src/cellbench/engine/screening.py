@@ -16,6 +16,7 @@ from cellbench.engine.recorder import Recorder
 from cellbench.engine.trips import StepFailed
 from cellbench.instruments.readings import EndingKind, Flag
 from cellbench.instruments.techniques import ElectricalLimits, Rest
+from cellbench.instruments.wired import serving
 
 #: How long the voltage is watched; the last reading counts.
 SCREENING_S = 3.0
@@ -63,13 +64,15 @@ async def open_circuit_V(
     channel = bench.channel
     assert channel is not None  # noqa: S101 (asked before)
     voltage_V = math.nan
-    async with channel.run(Rest(duration_s=SCREENING_S), limits) as running:
+    rest = Rest(duration_s=SCREENING_S)
+    source = serving(channel, rest).name
+    async with channel.run(rest, limits) as running:
         async for block in running:
             voltages = block.columns["voltage_V"]
             recorder.writer.add_samples(
                 [
                     (
-                        journal.since_start(time_s), channel.name, recorder.step_id, voltage, 0.0,
+                        journal.since_start(time_s), source, recorder.step_id, voltage, 0.0,
                         0.0, None, None, int(flags), None,
                     )
                     for time_s, voltage, flags in zip(

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import AsyncIterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from cellbench import __version__
 from cellbench.bench import (
     DEFAULT_FIXTURE,
+    LIBRARY,
+    NO_PORT,
     ROLES,
     Bench,
     BenchFile,
@@ -25,17 +30,25 @@ from cellbench.bench import (
     simulated_benches,
 )
 from cellbench.cell import CellCard
-from cellbench.errors import InputError
-from cellbench.instruments.registry import Driver
+from cellbench.engine.operator import RecordedOperator
+from cellbench.errors import InputError, InstrumentError
+from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
 from cellbench.protocol.source import Document, document_of, load, read_document
 from cellbench.store import data_directory
-from cellbench.transport import Stream
+from cellbench.transport import Stream, pipe
+from cellbench.transport.identity import WireIdentity, identified
+from cellbench.transport.ownership import Ownership
+from cellbench.transport.recording import WireLog
+
+OpenStream = Callable[[str, InstrumentEntry, Driver], Awaitable[Stream]]
 
 #: Packages whose versions are kept with each run: those that can change what is measured or meant.
 _PACKAGES = ("numpy", "scipy", "pint", "pydantic", "pymodbus", "pyserial", "pyvisa", "pyvisa-py")
+#: What the wire of a simulated bench takes for the date at which a run begins.
+SIMULATED_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,7 @@ class Session:
     Attributes:
         simulator: The simulated bench, None with a bench file.
         beside: Directory of the bench file, where driver files are looked for.
+        simulated_cell: What is on the simulated bench.
     """
 
     program: Program
@@ -54,6 +68,7 @@ class Session:
     simulator: SimulatedBench | None
     seed: int | None
     beside: Path | None = None
+    simulated_cell: str | None = None
 
     @property
     def card(self) -> CellCard:
@@ -64,32 +79,61 @@ class Session:
         """The bench as its file declares it: capabilities, nothing connected."""
         return declared(self.file, simulated=self.simulator is not None, beside=self.beside)
 
+    def clock(self, speed: float | None = None) -> dict[str, Any]:
+        """How time passes there, for `cellbench.clock.run`.
+
+        Args:
+            speed: Of the simulated bench in this process; one that is served says its own.
+        """
+        if self.simulator is not None:
+            return {"virtual": True, "speed": speed}
+        scaled = self.file.speed != 1.0
+        return {"virtual": scaled, "speed": self.file.speed if scaled else None}
+
     @asynccontextmanager
-    async def bench(self, operator: Operator | None) -> AsyncIterator[Bench]:
-        """Connect the instruments; ``operator`` answers prompts where the bench has nobody."""
+    async def bench(
+        self, operator: Operator | None, wire: WireLog | None = None
+    ) -> AsyncIterator[Bench]:
+        """Connect the instruments.
+
+        Args:
+            operator: Answers prompts where the bench has nobody.
+            wire: Keeps what goes over the wire, to the last byte of letting go.
+        """
+        identity = self._identity()
         async with AsyncExitStack() as stack:
+            stack.enter_context(identified(identity))
+            ownership = stack.enter_context(owned(self.file, "a run", beside=self.beside))
             if self.simulator is not None:
                 await stack.enter_async_context(self.simulator)
-                operator = operator or self.simulator.operator
-            yield await stack.enter_async_context(
+                simulator = self.simulator
+                operator = simulator.attended(operator) if operator else simulator.operator
+            open_stream: OpenStream = self._open_stream
+            if wire is not None:
+                wire.note(seed=identity.seed, date=identity.started.isoformat())
+                open_stream = recorded(open_stream, wire)
+                operator = None if operator is None else RecordedOperator(operator, wire)
+                stack.callback(wire.ended)
+            bench = await stack.enter_async_context(
                 connected(
                     self.file,
-                    self._open_stream,
+                    open_stream,
                     simulated=self.simulator is not None,
                     operator=operator,
                     beside=self.beside,
                 )
             )
+            bench.ownership = ownership
+            yield bench
+
+    def _identity(self) -> WireIdentity:
+        """Ids and dates for the wire: of the seed, or of this moment on a real bench."""
+        if self.seed is None:
+            return WireIdentity(secrets.randbits(32), datetime.now(UTC))
+        return WireIdentity(self.seed, SIMULATED_DATE)
 
     async def _open_stream(self, name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
-        if entry.is_simulated:
-            if self.simulator is None:
-                raise InputError(f'{name}: "{entry.port}" exists on the simulated bench only')
-            return self.simulator.connect(name)
-        # Serial and VISA libraries wait for the first bench that has such a port.
-        from cellbench.transport.address import open_stream  # noqa: PLC0415
-
-        return await open_stream(entry.port, driver.serial, driver.tcp_port)
+        return await open_instrument(name, entry, driver, self.simulator)
 
     def documents(self, bench: Bench) -> dict[str, str]:
         """Return what is kept verbatim with the run, and the surroundings as JSON."""
@@ -101,10 +145,13 @@ class Session:
             "platform": platform.platform(),
             "packages": {name: version(name) for name in _PACKAGES},
             "roles": roles(bench),
+            "channels": [channel.name for channel in bench.channels()],
             "instruments": {name: asdict(each) for name, each in bench.identities.items()},
             "parameters": parameters,
             "analyses": list(self.program.analyses),
             "seed": self.seed,
+            "bench_directory": None if self.beside is None else str(self.beside.absolute()),
+            "simulated_cell": self.simulated_cell,
             "simulated": bench.simulated,
         }
         return sources | {
@@ -113,6 +160,92 @@ class Session:
             "bench": self.bench_text,
             "environment": json.dumps(surroundings, indent=2),
         }
+
+
+def recorded(open_stream: OpenStream, wire: WireLog) -> OpenStream:
+    """Open streams as before, and have a wire log listen in on each."""
+
+    async def open_recorded(name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
+        try:
+            stream = await open_stream(name, entry, driver)
+        except InstrumentError as error:
+            wire.refused(name, str(error))
+            raise
+        wire.listen(name, stream)
+        return stream
+
+    return open_recorded
+
+
+async def open_instrument(
+    name: str, entry: InstrumentEntry, driver: Driver, simulator: SimulatedBench | None
+) -> Stream:
+    """Connect to one instrument of a bench file, wherever it is.
+
+    Raises:
+        InputError: Its entry cannot be carried out.
+        InstrumentError: It cannot be reached.
+    """
+    if entry.is_simulated:
+        if simulator is None:
+            raise InputError(f'{name}: "{entry.port}" exists on the simulated bench only')
+        return simulator.connect(name)
+    if entry.port == LIBRARY:
+        return pipe()[0]
+    # Serial and VISA libraries wait for the first bench that has such a port.
+    from cellbench.transport.address import open_stream  # noqa: PLC0415
+
+    settings = entry.serial_settings(driver.serial)
+    return await open_stream(entry.port, settings, driver.tcp_port)
+
+
+def owned(
+    file: BenchFile, purpose: str, *, only: str | None = None, beside: Path | None = None
+) -> Ownership:
+    """Take the instruments of a bench file into possession; simulated ones are nobody else's.
+
+    Args:
+        file: The bench file.
+        purpose: What for, told to whoever else wants one.
+        only: The one instrument that is wanted, by default all of them.
+        beside: Directory of the bench file.
+
+    Raises:
+        InstrumentError: Another process has one of them.
+    """
+    ownership = Ownership(purpose)
+    try:
+        for name, entry in file.instruments.items():
+            if not entry.is_simulated and entry.port != NO_PORT and only in {None, name}:
+                driver = load_driver(entry.driver, beside)
+                place = _place(entry, driver)
+                ownership.take(name, place + part_of(entry, driver, place))
+    except BaseException:
+        ownership.release()
+        raise
+    return ownership
+
+
+def _place(entry: InstrumentEntry, driver: Driver) -> str:
+    """Where an instrument is, whatever its address looks like."""
+    if entry.port == LIBRARY:
+        return f"library, {entry.options.get('host', '')}"
+    from cellbench.transport.address import place_of  # noqa: PLC0415 - as above
+
+    return place_of(entry.port, driver.tcp_port)
+
+
+def part_of(entry: InstrumentEntry, driver: Driver, place: str) -> str:
+    """Which part of what is reached at a place an instrument is, empty for all of it.
+
+    A cycler has many channels behind one address, a gateway many units: each has its own owner. A
+    serial port can be opened once only.
+    """
+    if place.startswith("serial"):
+        return ""
+    options = {key.lower(): str(value) for key, value in entry.options.items()}
+    channel = f", channel {options.get('channel', '')}" if driver.role == "channel" else ""
+    return f"{channel}, unit {options.get('unit', '1')}"
 
 
 def roles(bench: Bench) -> dict[str, str]:
@@ -150,57 +283,118 @@ def prepare(
     card, card_text = load_card(protocol, cell)
     program = load_protocol(protocol, card, parse_settings(sets))
     if bench is not None:
-        document, beside = _bench_document(bench)
-        file = _with_folders(parse_bench(load(document)), beside)
+        file, document = read_bench(bench)
+        beside = bench_directory(bench)
         if file.is_simulated:
-            cell_name = sim_cell or _simulated_cell(program.card)
-            simulator = _player(file, cell_name, fixture, seed)
-            return Session(program, card_text, file, document.text, simulator, seed, beside)
+            held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
+            return _played(program, card_text, document, sim_cell, held_by, seed, beside)
         if sim_cell is not None:
             raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")
         if fixture is not None:
             raise InputError("--fixture is for the simulated bench; the bench file names its own")
         return Session(program, card_text, file, document.text, None, None, beside)
     held_by = fixture or next(iter(program.fixtures), DEFAULT_FIXTURE)
-    simulator = simulated_bench(sim_cell or _simulated_cell(program.card), seed, held_by)
+    return on_simulated_bench(program, card_text, sim_cell, held_by, seed)
+
+
+def on_simulated_bench(
+    program: Program,
+    card_text: str,
+    sim_cell: str | None,
+    fixture: str,
+    seed: int,
+    played: Document | None = None,
+) -> Session:
+    """Put a program on the simulated bench; errors as of `prepare`.
+
+    Args:
+        program: The program.
+        card_text: The text of its cell card.
+        sim_cell: The simulated cell; by default the one that the card names.
+        fixture: What holds it.
+        seed: Of everything random.
+        played: A bench file to be played, if its ports are simulated; else the usual bench is.
+    """
+    if played is not None and parse_bench(load(played)).is_simulated:
+        return _played(program, card_text, played, sim_cell, fixture, seed, None)
+    on_it = sim_cell or _simulated_cell(program.card)
+    simulator = simulated_bench(on_it, seed, fixture)
     text = json.dumps(simulator.description(), indent=2)
     file = parse_bench(load(document_of(text, "the simulated bench")))
-    return Session(program, card_text, file, text, simulator, seed)
+    return Session(program, card_text, file, text, simulator, seed, simulated_cell=on_it)
 
 
 def played_bench(bench: Path, cell: str, fixture: str | None, seed: int) -> SimulatedBench:
     """Return the simulated bench that plays a bench file, or one that ships, around a cell.
 
     Raises:
-        InputError: The file is wrong, or not of simulated instruments.
+        InputError: The file is wrong, or its instruments are not simulated ones.
     """
-    document, beside = _bench_document(bench)
-    file = _with_folders(parse_bench(load(document)), beside)
+    file, _ = read_bench(bench)
     if not file.is_simulated:
         raise InputError(f'{file.bench}: no instrument has "port: simulated", so none is played')
-    return _player(file, cell, fixture, seed)
-
-
-def _player(file: BenchFile, cell: str, fixture: str | None, seed: int) -> SimulatedBench:
-    entries = {name: each.model_dump(by_alias=True) for name, each in file.instruments.items()}
     held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
-    return simulated_bench(cell, seed, held_by, entries)
+    return _player(file, cell, held_by, seed)
 
 
-def _bench_document(bench: Path) -> tuple[Document, Path]:
-    """What a bench file says, or one of those that ship, and the directory that it is of."""
+def _player(file: BenchFile, cell: str, fixture: str, seed: int) -> SimulatedBench:
+    entries = {
+        name: entry.model_dump(by_alias=True, exclude_none=True)
+        for name, entry in file.instruments.items()
+    }
+    wiring = {name: each.model_dump() for name, each in file.wiring.items()}
+    return simulated_bench(cell, seed, fixture, entries, wiring)
+
+
+def _played(
+    program: Program,
+    card_text: str,
+    document: Document,
+    sim_cell: str | None,
+    fixture: str,
+    seed: int,
+    beside: Path | None,
+) -> Session:
+    """Put a program on a bench file that the simulated bench plays."""
+    file = with_folders(parse_bench(load(document)), beside or data_directory())
+    on_it = sim_cell or _simulated_cell(program.card)
+    simulator = _player(file, on_it, fixture, seed)
+    return Session(program, card_text, file, document.text, simulator, seed, beside, on_it)
+
+
+def bench_document(bench: Path) -> Document:
+    """What a bench file says, or one of those that ship with the simulated bench."""
     shipped = simulated_benches()
     if str(bench) in shipped and not bench.exists():
-        return document_of(shipped[str(bench)], f"{bench}.yaml"), data_directory()
+        return document_of(shipped[str(bench)], f"{bench}.yaml")
     if not bench.exists() and bench.suffix not in {".yaml", ".yml"}:
         raise InputError(
             f"there is no bench file {bench}, and no simulated bench of that name; there are: "
             + ", ".join(shipped)
         )
-    return read_document(bench), bench.parent
+    return read_document(bench)
 
 
-def _with_folders(file: BenchFile, beside: Path) -> BenchFile:
+def bench_directory(bench: Path) -> Path:
+    """The directory of a bench file: relative folders and driver files are in it.
+
+    One that ships with the simulated bench keeps nothing beside itself.
+    """
+    shipped = str(bench) in simulated_benches() and not bench.exists()
+    return data_directory() if shipped else bench.parent
+
+
+def read_bench(bench: Path) -> tuple[BenchFile, Document]:
+    """Read a bench file, or one of those that ship, and let its folders be beside it.
+
+    Raises:
+        InputError: It is no bench file.
+    """
+    document = bench_document(bench)
+    return with_folders(parse_bench(load(document)), bench_directory(bench)), document
+
+
+def with_folders(file: BenchFile, beside: Path) -> BenchFile:
     """Let options that name a folder of this computer be within the directory of the bench."""
     instruments = {
         name: entry.model_copy(

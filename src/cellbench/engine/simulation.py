@@ -11,11 +11,13 @@ from cellbench.engine.run import Conductor, RunEnd
 from cellbench.engine.session import Session
 from cellbench.errors import InputError
 from cellbench.store import RunReader, Store
+from cellbench.store.runfile import keep_rest_of_wire
+from cellbench.transport.recording import WireLog
 
 
-def conduct(session: Session, store: Store) -> RunEnd:
+def conduct(session: Session, store: Store, *, record: bool = False) -> RunEnd:
     """Run a session on its simulated bench to its end, with nobody watching."""
-    return clock.run(_conduct(session, store), virtual=True)
+    return clock.run(conducted(session, store, record=record), virtual=True)
 
 
 def simulate(session: Session) -> dict[str, Any]:
@@ -41,13 +43,19 @@ def simulate(session: Session) -> dict[str, Any]:
         }
 
 
-async def _conduct(session: Session, store: Store) -> RunEnd:
-    async with session.bench(None) as bench:
+async def conducted(session: Session, store: Store, *, record: bool = False) -> RunEnd:
+    """Run a session on its bench to its end, on the loop that is running; ``record`` its wire."""
+    wire = WireLog() if record else None
+    async with session.bench(None, wire) as bench:
         conductor = Conductor(
             session.program,
             bench,
             store,
             documents=session.documents(bench),
             seed=session.seed,
+            wire=wire,
         )
-        return await conductor.conduct()
+        end = await conductor.conduct()
+    if wire is not None:
+        keep_rest_of_wire(store.run_path(end.run.id), wire)
+    return end

@@ -173,9 +173,7 @@ class StepListRun:
         if self._rows is None:
             raise StepFailed(f"the cycler tells more rows of {self._steps[position].path}")
         times = [time_s + self._shift_s for time_s in block.time_s]
-        self._rows.take(
-            replace(block, time_s=times), self._runner.journal.loop_time(self._began_s)
-        )
+        self._rows.take(replace(block, time_s=times), self._runner.journal.loop_time(self._began_s))
         self._number = int(block.columns["row"][-1])
 
     # --- Steps ----------------------------------------------------------------------------------
@@ -295,5 +293,3 @@ def _kept(step: ChannelStep) -> dict[str, Any]:
         "capped": step.capped,
         "record": record,
     }
-
-

@@ -27,6 +27,7 @@ from cellbench.engine.verdicts import Verdicts
 from cellbench.engine.view import StepView
 from cellbench.instruments.readings import Block
 from cellbench.instruments.techniques import Impedance
+from cellbench.instruments.wired import take
 from cellbench.protocol.conditions import Condition, describe, first_met
 from cellbench.protocol.program import (
     AnyStep,
@@ -109,6 +110,9 @@ class StepRunner:
 
     async def perform(self, step: AnyStep, under_way: SpectrumUnderWay | None = None) -> StepEnd:
         """Carry out a step and enter its start and end; arguments and errors as of `run`."""
+        if isinstance(step, ChannelStep | EisStep) and under_way is None:
+            # Before the step begins: the time that it takes is none of the step's.
+            await take(self.bench.channel, step.technique)
         start_s = self.journal.now_s
         await self.enter_start(step)
         end = await self.run(step, under_way)

@@ -15,6 +15,7 @@ from cellbench.engine.view import StepView
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
 from cellbench.instruments.techniques import ConstantVoltage, Sweep
+from cellbench.instruments.wired import handover_s, serving, take
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.program import AnyStep, ChannelStep, EisStep
 from cellbench.store import SampleRow
@@ -102,6 +103,8 @@ class Technique:
         if step.from_rest:
             step = self._step = await self._at_rest(step)
         while True:
+            # Before its time is taken: other instruments may have had the cell meanwhile.
+            await take(self._runner.bench.channel, step.technique)
             duration_s, last = self._next_segment()
             if duration_s > _SLIVER * step.technique.interval_s:
                 await self._segment(duration_s)
@@ -134,6 +137,7 @@ class Technique:
             technique = technique.model_copy(update=self._spectra)
         elif not isinstance(technique, Sweep):
             technique = technique.model_copy(update={"duration_s": duration_s})
+        rows.recording.source = serving(channel, technique).name
         async with (
             channel.run(technique, runner.watch.limits.electrical) as running,
             aclosing(self._own_blocks(running)) as blocks,
@@ -181,17 +185,20 @@ class Technique:
             under_way: The one interrupting step, where the instrument has begun it by itself.
         """
         every, rows, recorder = self._step.every, self._rows, self._runner.recorder
+        channel = self._runner.bench.channel
         assert every is not None  # noqa: S101 (it is why we are here)
+        assert channel is not None  # noqa: S101 (it runs the step)
         step_id = recorder.step_id
         self._interruptions += 1
         charge_C = unseen_s = 0.0
         for each in every.steps:
             begun_s = self._runner.journal.now_s if under_way is None else rows.last_s
+            begun_s -= handover_s(channel)  # the cell rests while it changes hands
             numbered = replace(each, path=each.path.format(self._interruptions))
             end = await self._perform(numbered, under_way)
             charge_C += end.results.get("charge_C", 0.0)
             if _is_biased(each):
-                unseen_s += self._runner.journal.now_s - begun_s
+                unseen_s += self._runner.journal.now_s - handover_s(channel) - begun_s
         recorder.step_id = step_id
         rows.resume(charge_C, unseen_s, min(SETTLING_S, every.period_s / 4))
 
@@ -222,7 +229,10 @@ class TechniqueRows:
         channel = runner.bench.channel
         assert channel is not None  # noqa: S101 (checked before the run)
         self.recording = ChannelRecording(
-            runner.recorder, channel.name, step.technique.interval_s, step.record
+            runner.recorder,
+            serving(channel, step.technique).name,
+            step.technique.interval_s,
+            step.record,
         )
         self.met = ""
         self.stopped = False
@@ -350,11 +360,15 @@ def _spectra_within(step: ChannelStep, channel: Channel | None) -> dict[str, obj
     None where it has to leave the hold for them, which opens the cell for a moment.
     """
     hold, every = step.technique, step.every
-    if channel is None or not channel.capabilities.spectra_in_hold or every is None:
+    if channel is None or every is None:
+        return None
+    instrument = serving(channel, hold)
+    if not instrument.capabilities.spectra_in_hold:
         return None
     match every.steps:
         case (EisStep(technique=spectra),) if every.clock_runs and not spectra.galvanostatic:
-            if isinstance(hold, ConstantVoltage) and spectra.bias_V == hold.voltage_V:
+            at_its_bias = isinstance(hold, ConstantVoltage) and spectra.bias_V == hold.voltage_V
+            if at_its_bias and serving(channel, spectra) is instrument:
                 return {"spectra": spectra, "spectra_every_s": every.period_s}
     return None
 

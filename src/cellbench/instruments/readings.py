@@ -37,12 +37,18 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who answered: kept with each run."""
+    """Who answered: kept with each run.
+
+    Attributes:
+        found_active: Whether it was driving the cell when it was connected to; None where its
+            driver does not tell. A cycler's test goes on, anything else is ended by then.
+    """
 
     model: str
     serial: str
     firmware: str
     remarks: tuple[str, ...] = ()
+    found_active: bool | None = None
 
 
 class EndingKind(StrEnum):

@@ -26,6 +26,9 @@ class Driver(Protocol):
         summary: One line for ``cellbench drivers``: the instruments that it speaks to.
         serial: Settings of its serial port, None where it has none.
         tcp_port: The TCP port that it listens on by default, None where it has none.
+
+    A driver may also have ``usb``: words or ids (``0483:A1AD``) of which one stands in what its
+    instruments say of themselves on USB; ``cellbench bench scan`` then suggests it.
     """
 
     role: ClassVar[str]

@@ -74,7 +74,9 @@ class Channel(Instrument, Protocol):
     leaving the context early the technique is aborted and the cell is at open circuit, read back.
     """
 
-    capabilities: ChannelCapabilities
+    @property
+    def capabilities(self) -> ChannelCapabilities:
+        """What it can do; for some instruments known in full once they are connected."""
 
     def run(
         self, technique: Technique, limits: ElectricalLimits

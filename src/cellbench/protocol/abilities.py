@@ -14,7 +14,8 @@ from cellbench.instruments.capabilities import (
     ImpedanceBand,
     PressCapabilities,
 )
-from cellbench.instruments.techniques import Impedance
+from cellbench.instruments.techniques import Impedance, Rest, Technique
+from cellbench.instruments.wired import WiredChannel
 from cellbench.protocol.program import (
     AnyStep,
     ChannelStep,
@@ -81,6 +82,23 @@ class BenchLike(Protocol):
         """What holds the stack."""
 
 
+def able_for(technique: Technique, bench: BenchLike) -> ChannelCapabilities | None:
+    """Return what the instrument can do that would run a technique; None if there is none."""
+    channel = bench.channel
+    if isinstance(channel, WiredChannel):
+        return channel.serving(technique).capabilities
+    return None if channel is None else channel.capabilities
+
+
+def objections(step: ChannelStep | EisStep, bench: BenchLike) -> str:
+    """Return why none of the instruments that share a cell can run a step; empty if one can."""
+    channel = bench.channel
+    if not isinstance(channel, WiredChannel):
+        return ""
+    found = channel.objections(step.technique)
+    return "; ".join(f"{instrument} {reason}" for instrument, reason in found.items())
+
+
 _ROLE_NAMES = {
     "channel": "potentiostat or cycler",
     "impedance": "instrument that measures impedance",
@@ -130,14 +148,35 @@ def adapt(step: AnyStep, bench: BenchLike) -> tuple[AnyStep | None, Sequence[str
     if missing and not step.required:
         return None, [f"{step.what}: left out, the bench has no {missing}"]
     if isinstance(step, EisStep) and not missing and not step.band_exact and bench.channel:
-        band = bench.channel.capabilities.impedance
+        able = able_for(step.technique, bench)
+        band = able.impedance if able else None
         return (step, []) if band is None else _clip_step(step, band)
     if isinstance(step, ChannelStep) and step.every is not None:
         fitted = [adapt(each, bench) for each in step.every.steps]
         inner = tuple(each for each, _ in fitted if each is not None)
         every = replace(step.every, steps=inner) if inner else None
-        return replace(step, every=every), [text for _, texts in fitted for text in texts]
+        texts = [text for _, texts in fitted for text in texts]
+        return replace(step, every=every), [*texts, *_rests_for_spectra(step, inner, bench)]
     return step, []
+
+
+def _rests_for_spectra(
+    step: ChannelStep, inner: Sequence[AnyStep], bench: BenchLike
+) -> Sequence[str]:
+    """Say that a cell cannot stay on through spectra that another instrument takes."""
+    channel = bench.channel
+    if not isinstance(channel, WiredChannel) or isinstance(step.technique, Rest):
+        return ()
+    driving = channel.serving(step.technique)
+    others = {
+        channel.serving(each.technique).name: None for each in inner if isinstance(each, EisStep)
+    }
+    others.pop(driving.name, None)
+    return [
+        f"{step.what}: {other} takes its spectra: {channel.name} goes there and back "
+        f"{channel.changeover.means}, and rests at open circuit meanwhile"
+        for other in others
+    ]
 
 
 def _press_can(step: PressStep, bench: BenchLike) -> bool:

@@ -10,10 +10,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+from cellbench.instruments.wired import WiredChannel
 from cellbench.places import WITHIN, any_pass, is_within
-from cellbench.protocol.abilities import BenchLike, adapt, fixture_die_m, missing_role
+from cellbench.protocol.abilities import (
+    BenchLike,
+    able_for,
+    adapt,
+    fixture_die_m,
+    missing_role,
+    objections,
+)
 from cellbench.protocol.check_channel import check_channel, check_eis
 from cellbench.protocol.check_standing import check_press, check_temperature
 from cellbench.protocol.conditions import AllOf, AnyOf, Change, Condition, Slope, Threshold
@@ -116,6 +125,10 @@ def _one_per_place(problems: list[Problem]) -> Iterator[Problem]:
 
 def problems_of(step: AnyStep, program: Program, bench: BenchLike) -> Iterator[Problem]:
     """Check one step, after `adapt`; in a run, one that was computed from results."""
+    reasons = objections(step, bench) if isinstance(step, ChannelStep | EisStep) else ""
+    if reasons:
+        yield step.source.problem(f"no instrument that the cell is wired to can do this: {reasons}")
+        return
     missing = missing_role(step, bench)
     if missing:
         yield step.source.problem(
@@ -124,12 +137,12 @@ def problems_of(step: AnyStep, program: Program, bench: BenchLike) -> Iterator[P
         )
         return
     match step:
-        case ChannelStep() if bench.channel:
-            yield from check_channel(step, program, bench.channel.capabilities)
+        case ChannelStep() if able := able_for(step.technique, bench):
+            yield from check_channel(step, program, able)
             yield from _watched(step, (*step.until, *step.stop_if), bench)
             yield from _interrupted(step, program, bench)
-        case EisStep() if bench.channel:
-            yield from check_eis(step, program, bench.channel.capabilities)
+        case EisStep() if able := able_for(step.technique, bench):
+            yield from check_eis(step, program, able)
         case PressStep() if bench.press:
             yield from check_press(step, program, bench, bench.press.capabilities)
         case TemperatureStep() if bench.chamber:
@@ -146,6 +159,8 @@ def _interrupted(step: ChannelStep, program: Program, bench: BenchLike) -> Itera
     for each in every.steps:
         yield from problems_of(each, program, bench)
     duration_s = interruption_s(every)
+    if duration_s is not None:
+        duration_s += _handovers_s(step, bench)
     place = step.source.at(("every", "interval"))
     if every.clock_runs and duration_s is not None and duration_s >= every.period_s:
         yield place.problem(
@@ -157,6 +172,19 @@ def _interrupted(step: ChannelStep, program: Program, bench: BenchLike) -> Itera
         yield step.source.at(("every",)).problem(
             "the step ends before it is interrupted for the first time"
         )
+
+
+def _handovers_s(step: ChannelStep, bench: BenchLike) -> float:
+    """Time that a cell needs to go to another instrument and back, in each interruption."""
+    channel = bench.channel
+    if not isinstance(channel, WiredChannel) or step.every is None:
+        return 0.0
+    hands = [
+        channel.serving(each.technique).name
+        for each in (step, *step.every.steps, step)
+        if isinstance(each, ChannelStep | EisStep)
+    ]
+    return channel.changeover.duration_s * sum(a != b for a, b in pairwise(hands))
 
 
 def _watched(

@@ -90,6 +90,8 @@ def load_protocol(
     name: str | Path,
     card: CellCard | str | Path | None = None,
     sets: Mapping[str, str] | None = None,
+    *,
+    kept: bool = False,
 ) -> Program:
     """Load a protocol by its shipped name or from a file, for one cell.
 
@@ -97,6 +99,8 @@ def load_protocol(
         name: Shipped name, or path of a file.
         card: The cell card, its shipped name or file; None for the one that the protocol names.
         sets: Parameters that differ from the protocol's defaults, as text.
+        kept: The file is one that was kept with a run: what it includes lies beside it, whatever
+            folder that was in.
 
     Raises:
         ProtocolError: Something is wrong; the problems tell where.
@@ -106,7 +110,7 @@ def load_protocol(
     documents = [document]
     file = _parse(document)
     cell_card = card if isinstance(card, CellCard) else _card_of(file, card)
-    loaded = tree.build(file.body, file.root, _Includes(documents))
+    loaded = tree.build(file.body, file.root, _Includes(documents, kept))
     parameters = _parameters(file, cell_card, sets or {})
     scope = Scope(cell_card, {k: p.value for k, p in parameters.items()}, {})
     return Program(
@@ -187,6 +191,7 @@ class _Includes:
     """Reads included protocols, and knows which files are being read."""
 
     documents: list[Document]
+    kept: bool = False
     open: list[Path] = field(default_factory=list)
 
     def read(self, place: SourceNode) -> tuple[ProtocolFile, SourceNode]:
@@ -211,6 +216,8 @@ class _Includes:
 
     def _find(self, place: SourceNode) -> Path:
         name, own = text_of(place), place.document.path
+        if self.kept:
+            name = re.split(r"[/\\]", name)[-1]
         if own is not None and "\0" not in name:
             for candidate in (own.parent / name, own.parent / f"{name}.yaml"):
                 if candidate.is_file():

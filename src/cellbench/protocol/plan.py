@@ -48,7 +48,13 @@ class PlanRow:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The expanded program. ``duration_max_s`` is None if a step has no foreseeable end."""
+    """The expanded program.
+
+    Attributes:
+        duration_max_s: None if a step has no foreseeable end.
+        handovers: How often the cell goes from one instrument to another, at most, and
+        changeover: by what means; their time is in no duration.
+    """
 
     name: str
     rows: tuple[PlanRow, ...]
@@ -57,6 +63,8 @@ class Plan:
     duration_max_s: float | None
     samples: int
     bytes: int
+    handovers: int = 0
+    changeover: str = ""
 
     def answer(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -67,6 +75,7 @@ class Plan:
             "samples": self.samples,
             "bytes": self.bytes,
             "deviations": list(self.deviations),
+            "handovers": self.handovers,
             "steps": [asdict(row) for row in self.rows],
         }
 
@@ -96,6 +105,9 @@ class Plan:
                 parts.append(f"{what} at most {format_quantity(highest, dimension)}")
         if parts:
             yield f"within: {', '.join(parts)}"
+        if self.handovers:
+            times = _count(self.handovers, "time")
+            yield f"the cell changes hands {times} at most {self.changeover}; that is not counted"
         yield from self._watched()
 
     def _watched(self) -> Iterator[str]:

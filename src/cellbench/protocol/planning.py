@@ -5,8 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Impedance, Sweep
-from cellbench.protocol.abilities import BenchLike, adapt
+from cellbench.instruments.techniques import (
+    ConstantCurrent,
+    ConstantVoltage,
+    Impedance,
+    Rest,
+    Sweep,
+    Technique,
+)
+from cellbench.instruments.wired import WiredChannel
+from cellbench.protocol.abilities import BenchLike, able_for, adapt
 from cellbench.protocol.conditions import AllOf, AnyOf, Condition, Decided, Verdict
 from cellbench.protocol.errors import ProtocolError
 from cellbench.protocol.plan import Plan, PlanRow
@@ -37,6 +45,9 @@ _CONDITIONS_ROWS = 3
 _LOG_ROWS_PER_DECADE = 50
 #: Time to look at the open circuit and at the contact of a cell.
 _CHECK_S = 6.0
+#: With what they are looked at; which instruments these need is all that matters here.
+_LOOK = Rest(duration_s=_CHECK_S)
+_CONTACT = Impedance(frequency_max_Hz=1e5, frequency_min_Hz=1e4, amplitude_V=10e-3)
 
 
 def plan(program: Program, bench: BenchLike) -> Plan:
@@ -67,6 +78,8 @@ class _Planner:
         self._deviations: dict[str, None] = {}
         self._early: set[str] = set()
         self._pressure_Pa = 0.0
+        self._holder = ""
+        self._handovers = 0
         self._end_s: float | None = 0.0
 
     def pass_ended(self, item: PassEnded) -> None:
@@ -78,6 +91,7 @@ class _Planner:
         self._deviations.update(dict.fromkeys(texts))
         if adapted is None:
             return
+        self._hand_over(adapted)
         low_s, high_s = self._duration(adapted)
         if self._end_s is not None:
             self._end_s = None if high_s is None else self._end_s + high_s
@@ -85,7 +99,20 @@ class _Planner:
         if isinstance(adapted, PressStep) and adapted.kind != "hold":
             self._pressure_Pa = 0.0 if adapted.then_release else adapted.pressure_Pa or 0.0
 
+    def _hand_over(self, step: AnyStep) -> None:
+        """Count how often a cell that is wired to several instruments changes hands."""
+        channel = self._bench.channel
+        if not isinstance(channel, WiredChannel):
+            return
+        for technique in _techniques(step):
+            # A run begins with a look at the cell at rest.
+            for each in (technique,) if self._holder else (_LOOK, technique):
+                server = channel.serving(each, self._holder).name
+                self._handovers += server != self._holder
+                self._holder = server
+
     def plan(self) -> Plan:
+        channel = self._bench.channel
         samples = sum(row.rows or 0 for row in self._rows)
         certain = [row.duration_min_s or 0.0 for row in self._rows if not row.optional]
         return Plan(
@@ -96,6 +123,8 @@ class _Planner:
             duration_max_s=self._end_s,
             samples=samples,
             bytes=samples * _BYTES_PER_ROW,
+            handovers=self._handovers,
+            changeover=channel.changeover.means if isinstance(channel, WiredChannel) else "",
         )
 
     def _row(self, step: AnyStep, low_s: float | None, high_s: float | None) -> PlanRow:
@@ -188,21 +217,37 @@ class _Planner:
         """Return what the instrument watches by itself, and what only the host does."""
         host = ["stack pressure"] if self._bench.press or self._bench.gauge else []
         device: list[str] = []
-        if isinstance(step, ChannelStep) and self._bench.channel:
-            able = self._bench.channel.capabilities.on_device
-            device = [each for each in ("voltage", "current") if each in able]
-            host += [each for each in ("voltage", "current") if each not in able]
+        if isinstance(step, ChannelStep) and (able := able_for(step.technique, self._bench)):
+            device = [each for each in ("voltage", "current") if each in able.on_device]
+            host += [each for each in ("voltage", "current") if each not in able.on_device]
         if isinstance(step, ChannelStep | WaitStep):
             watched = [*step.until, *(step.stop_if if isinstance(step, ChannelStep) else ())]
             host += [each for each in _watched(watched) if each not in host]
         return tuple(device), tuple(host)
 
     def _reaction_s(self, step: AnyStep) -> float | None:
-        if isinstance(step, ChannelStep | EisStep) and self._bench.channel is not None:
-            return self._bench.channel.capabilities.reaction.total_s
+        if isinstance(step, ChannelStep | EisStep):
+            able = able_for(step.technique, self._bench)
+            return None if able is None else able.reaction.total_s
         if isinstance(step, PressStep) and self._bench.press is not None:
             return self._bench.press.capabilities.reaction.total_s
         return None
+
+
+def _techniques(step: AnyStep) -> Iterator[Technique]:
+    """What the channel does in a step, in order, with all that interrupts it."""
+    match step:
+        case CheckStep():
+            yield from [_LOOK] if step.voltage else []
+            yield from [_CONTACT] if step.contact_ohm else []
+        case EisStep(technique=spectrum):
+            yield spectrum
+        case ChannelStep(technique=technique):
+            yield technique
+            for _ in range(_interruptions(step)):
+                for each in step.every.steps if step.every else ():
+                    yield from _techniques(each)
+                yield technique
 
 
 def spectrum_duration_s(technique: Impedance) -> float:

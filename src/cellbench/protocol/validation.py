@@ -143,8 +143,12 @@ def _known_keys(model: type[BaseModel], parent: Sequence[str | int]) -> list[str
 
 
 def _field_model(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:
-    """Return the model of a field, through optional annotations."""
+    """Return the model of a field, through optional annotations and mappings of names."""
+    is_name = False
     for key in path:
+        if is_name:
+            is_name = False
+            continue
         info = next((i for n, i in model.model_fields.items() if key in {n, i.alias}), None)
         if info is None:
             return None
@@ -153,4 +157,5 @@ def _field_model(model: type[BaseModel], path: Sequence[str | int]) -> type[Base
         if not found:
             return None
         model = found[0]
+        is_name = getattr(info.annotation, "__origin__", None) is dict
     return model

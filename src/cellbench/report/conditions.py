@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellbench.analysis.dataset import Dataset, Series
-from cellbench.analysis.stored import geometry
+from cellbench.analysis.stored import channel_names, geometry
 from cellbench.cell import CellCard
 from cellbench.quantities import format_quantity
 from cellbench.report.record import Record
@@ -151,7 +151,8 @@ def _parameters(parameters: Mapping[str, str]) -> str:
 def instrument_table(record: Record) -> Table:
     """Who measured: role, name, model, serial number, firmware, remarks."""
     identities: Mapping[str, Mapping[str, Any]] = record.environment.get("instruments", {})
-    roles = {name: role for role, name in record.environment.get("roles", {}).items()}
+    roles = dict.fromkeys(channel_names(record.environment), "channel")
+    roles |= {name: role for role, name in record.environment.get("roles", {}).items()}
     return Table(
         "Instruments",
         ("role", "name", "model", "serial number", "firmware", "remarks"),

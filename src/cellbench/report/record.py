@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cellbench.analysis.dataset import FloatArray
-from cellbench.analysis.stored import environment
+from cellbench.analysis.stored import channel_names, environment
 from cellbench.cell import CellCard
 from cellbench.instruments.readings import Flag
 from cellbench.protocol.source import document_of, load
@@ -82,8 +82,7 @@ class Record:
     @property
     def channel(self) -> dict[str, FloatArray]:
         """Columns of the channel's samples, empty where it has none."""
-        name = self.environment.get("roles", {}).get("channel", "")
-        return self.tables.get(name) or self.reader.samples(name)
+        return self.reader.samples(*channel_names(self.environment))
 
     @cached_property
     def counts(self) -> Counts:

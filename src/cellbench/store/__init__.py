@@ -6,4 +6,13 @@ from cellbench.store.reader import RunReader, StoredSpectrum
 from cellbench.store.runfile import RunWriter, SampleRow
 from cellbench.store.tables import JournalEntry, Run
 
-__all__ = ["JournalEntry", "Run", "RunReader", "RunWriter", "SampleRow", "Store", "StoredSpectrum", "data_directory"]
+__all__ = [
+    "JournalEntry",
+    "Run",
+    "RunReader",
+    "RunWriter",
+    "SampleRow",
+    "Store",
+    "StoredSpectrum",
+    "data_directory",
+]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlmodel import Session, col, select
 
 from cellbench.errors import StoreError
-from cellbench.store.runfile import open_engine
+from cellbench.store.runfile import SampleRow, open_engine
 from cellbench.store.tables import FORMAT_VERSION, SAMPLE_COLUMNS, Document, JournalEntry
+from cellbench.transport.recording import unpacked
 
 FloatArray = NDArray[np.float64]
 
@@ -52,7 +54,7 @@ class RunReader:
         if not path.is_file():
             raise StoreError(f"the run's file {path} is missing")
         self.path = path
-        self._samples: dict[str, dict[str, FloatArray]] = {}
+        self._samples: dict[tuple[str, ...], dict[str, FloatArray]] = {}
         with closing(sqlite3.connect(path)) as connection:
             try:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -81,26 +83,39 @@ class RunReader:
         rows = self._rows("SELECT id, path, kind FROM step ORDER BY id")
         return {step_id: (path, kind) for step_id, path, kind in rows}
 
-    def samples(self, source: str) -> dict[str, FloatArray]:
-        """Columns of one instrument's samples in order of arrival; NaN where not measured.
+    def samples(self, *sources: str) -> dict[str, FloatArray]:
+        """Columns of the samples of one or more instruments; NaN where not measured.
 
-        Read once, like the journal: analyses and report look at the same rows.
+        In order of arrival. Read once, like the journal: analyses and report look at the same rows.
         """
-        if source not in self._samples:
-            self._samples[source] = self._read_samples(source)
-        return self._samples[source]
+        if sources not in self._samples:
+            self._samples[sources] = self._read_samples(sources)
+        return self._samples[sources]
 
-    def _read_samples(self, source: str) -> dict[str, FloatArray]:
+    def _read_samples(self, sources: tuple[str, ...]) -> dict[str, FloatArray]:
         names = [name for name in SAMPLE_COLUMNS if name != "source"]
-        query = f"SELECT {', '.join(names)} FROM sample WHERE source = ? ORDER BY rowid"  # noqa: S608
+        wanted = ", ".join("?" * len(sources))
+        query = f"SELECT {', '.join(names)} FROM sample WHERE source IN ({wanted}) ORDER BY rowid"  # noqa: S608
         with closing(sqlite3.connect(self.path)) as connection:
-            rows = connection.execute(query, (source,))
+            rows = connection.execute(query, sources)
             # As Python's objects, all rows of a long run would take ten times the memory.
             pieces = iter(lambda: rows.fetchmany(_ROWS_AT_ONCE), [])
             tables = [np.array(piece, dtype=np.float64) for piece in pieces]
         table = np.concatenate([np.empty((0, len(names))), *tables])
         table.flags.writeable = False  # shared by all who ask
         return dict(zip(names, table.T, strict=True))
+
+    def last_row(self, first_step: int) -> SampleRow | None:
+        """The row of the highest number in a step list whose steps are numbered from ``first_step``.
+
+        None where none of its rows was kept.
+        """
+        rows = self._rows(
+            f"SELECT {', '.join(SAMPLE_COLUMNS)} FROM sample "  # noqa: S608 (constant names)
+            "WHERE row IS NOT NULL AND step >= ? ORDER BY row DESC LIMIT 1",
+            (first_step,),
+        )
+        return cast("SampleRow", rows[0]) if rows else None
 
     def sources(self) -> list[str]:
         """Names of the instruments that samples came from."""
@@ -122,6 +137,16 @@ class RunReader:
             )
             for row in self._rows(f"SELECT {names} FROM spectrum ORDER BY id")  # noqa: S608
         ]
+
+    @property
+    def wire_header(self) -> dict[str, Any] | None:
+        """What is kept beside the wire log; None for a run that was not recorded."""
+        text = self.documents.get("wire")
+        return None if text is None else json.loads(text)
+
+    def wire(self) -> bytes:
+        """The events of the wire log, in the layout of `cellbench.transport.recording`."""
+        return unpacked(piece for (piece,) in self._rows("SELECT piece FROM wire ORDER BY id"))
 
     @contextmanager
     def _session(self) -> Iterator[Session]:

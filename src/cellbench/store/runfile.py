@@ -12,7 +12,8 @@ import queue
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,11 @@ from cellbench.store.tables import (
     FORMAT_VERSION,
     SAMPLE_COLUMNS,
     SCHEMA,
+    WIRE_SCHEMA,
     Document,
     JournalEntry,
 )
+from cellbench.transport.recording import WireLog
 
 #: Wall time within which an acknowledged sample is on disk.
 FLUSH_INTERVAL_S = 0.5
@@ -45,6 +48,7 @@ _INSERT_SAMPLE = (
     f"INSERT INTO sample ({', '.join(SAMPLE_COLUMNS)}) "  # noqa: S608 (constant names)
     f"VALUES ({', '.join('?' * len(SAMPLE_COLUMNS))})"
 )
+_INSERT_WIRE = "INSERT INTO wire (piece) VALUES (?)"
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,24 @@ class RunWriter:
     Args:
         path: The file, which must not exist yet.
         durable: See `open_engine`.
+        wire: The wire log to keep with the run; what goes over the wire after `close` is for
+            `keep_rest_of_wire`.
+        acknowledged: Awaited before whoever waited for the disk goes on.
         again: Go on with a file that is there.
     """
 
-    def __init__(self, path: Path, *, durable: bool, again: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durable: bool,
+        wire: WireLog | None = None,
+        acknowledged: Callable[[], Awaitable[None]] | None = None,
+        again: bool = False,
+    ) -> None:
         self.path = path
+        self._wire = wire
+        self._acknowledged = acknowledged
         self._queue: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
         # Appending wakes nobody: a thread woken for each row would cost more than the row.
         self._samples: deque[SampleRow] = deque()
@@ -113,6 +130,9 @@ class RunWriter:
             raw = connection.connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
             raw.executescript(f"{SCHEMA} PRAGMA user_version={FORMAT_VERSION};")
+            if self._wire is not None:
+                raw.execute(WIRE_SCHEMA)
+                raw.commit()
 
     def add_samples(self, rows: Sequence[SampleRow]) -> None:
         """Hand over samples; raises StoreError if earlier ones could not be written."""
@@ -175,6 +195,10 @@ class RunWriter:
         assert batch.done is not None  # noqa: S101 (only called with one)
         self._queue.put(batch)
         await unseen(batch.done)
+        if self._wire is not None:
+            self._wire.kept()
+        if self._acknowledged is not None:
+            await self._acknowledged()
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -208,17 +232,34 @@ class RunWriter:
 
     def _write(self, batches: Sequence[_Batch]) -> None:
         samples = [self._samples.popleft() for _ in range(len(self._samples))]
-        if not samples and not batches:
+        piece = b"" if self._wire is None else self._wire.take()
+        if not samples and not batches and not piece:
             return
         with Session(self._engine, expire_on_commit=False) as session:
             raw = session.connection().connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
             raw.executemany(_INSERT_SAMPLE, samples)
+            if piece:
+                raw.execute(_INSERT_WIRE, (piece,))
             for batch in batches:
                 for statement, values in batch.statements:
                     raw.execute(statement, values)
                 session.add_all(batch.entries)
             session.commit()
+
+
+def keep_rest_of_wire(path: Path, wire: WireLog) -> None:
+    """Keep what went over the wire while the bench was let go of, after the run's own end.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    piece = wire.take()
+    try:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(_INSERT_WIRE, (piece,))
+    except sqlite3.Error as error:
+        raise StoreError(f"the end of the wire log cannot be written to {path}: {error}") from error
 
 
 def _acknowledge(done: asyncio.Future[None], failure: Exception | None) -> None:

@@ -75,6 +75,9 @@ CREATE TABLE spectrum (
 );
 """
 
+#: Only in the file of a run that was recorded: the wire log, in pieces of one zlib stream.
+WIRE_SCHEMA = "CREATE TABLE wire (id INTEGER PRIMARY KEY, piece BLOB NOT NULL)"
+
 SAMPLE_COLUMNS = (
     "time_s", "source", "step", "voltage_V", "current_A", "charge_C", "force_N", "temperature_K",
     "flags", "row",

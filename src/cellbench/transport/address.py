@@ -4,9 +4,15 @@
 ``tcp://192.0.2.20:502``       a TCP port; ``192.0.2.20:502`` and ``192.0.2.20`` (the driver's
                                usual port) are the same
 ``COM7``, ``/dev/ttyUSB0``     a serial port
-``usb:DI-1000U``               the serial port whose hardware calls itself so
+``usb:DI-1000U``               the serial port whose hardware calls itself so: a word of its name,
+                               its USB ids (``usb:0483:A1AD``) or its serial number
 ``visa:ASRL4::INSTR``          a VISA resource, through pyvisa-py; ``visa@ivi:...`` through the
                                installed VISA library
+``visa:TCPIP::192.0.2.7::gpib0,5::INSTR``
+                               address 5 of the GPIB behind a VXI-11 gateway
+``visa:PRLGX-TCPIP::192.0.2.7::1234::INTFC GPIB::5::INSTR``
+                               address 5 of the GPIB behind a Prologix adapter: the adapter, a
+                               blank, the instrument
 =============================  ===================================================================
 
 Serial ports and VISA are imported with the first address that needs them.
@@ -16,6 +22,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -28,6 +37,8 @@ if TYPE_CHECKING:
 
 _SERIAL = re.compile(r"COM\d+|/.+|\\\\\.\\.+", re.IGNORECASE)
 _VISA = re.compile(r"visa(?:@(\w+))?:(.+)", re.IGNORECASE)
+_VISA_SOCKET = re.compile(r"TCPIP\d*::([^:]+)::(\d+)::SOCKET", re.IGNORECASE)
+_VISA_SERIAL = re.compile(r"ASRL([^:]+)(?:::INSTR)?", re.IGNORECASE)
 _USB = re.compile(r"usb:\s*(.+)", re.IGNORECASE)
 
 
@@ -54,12 +65,35 @@ async def open_stream(
             return await _open_serial(address, port, serial)
         if _SERIAL.fullmatch(address):
             return await _open_serial(address, address, serial)
-        return await open_tcp(*_host_and_port(address, tcp_port))
+        return await open_tcp(*host_and_port(address, tcp_port))
     except TransportClosed as error:
         raise InstrumentError(address, f"cannot be opened: {error}") from error
 
 
-def _host_and_port(address: str, tcp_port: int | None) -> tuple[str, int]:
+def check_address(
+    address: str, serial: SerialSettings | None = None, tcp_port: int | None = None
+) -> None:
+    """Check how an address is written, without looking for what is there; arguments as above.
+
+    Raises:
+        InputError: It is no address, or lacks a port or settings.
+    """
+    if _USB.fullmatch(address) or _SERIAL.fullmatch(address):
+        if serial is None:
+            raise InputError(f'"{address}" is a serial port, but this instrument has none')
+    elif matched := _VISA.fullmatch(address):
+        for resource in matched[2].split():
+            _visa_canonical(resource)
+    else:
+        host_and_port(address, tcp_port)
+
+
+def host_and_port(address: str, tcp_port: int | None) -> tuple[str, int]:
+    """Split a TCP address; ``tcp_port`` is its port where it gives none.
+
+    Raises:
+        InputError: It is no address, or lacks a port.
+    """
     try:
         parts = urlsplit(address if "://" in address else f"tcp://{address}")
         port = parts.port or tcp_port
@@ -70,6 +104,63 @@ def _host_and_port(address: str, tcp_port: int | None) -> tuple[str, int]:
     if port is None:
         raise InputError(f'"{address}" needs a port: write tcp://{parts.hostname}:port')
     return parts.hostname, port
+
+
+def place_of(address: str, tcp_port: int | None = None) -> str:
+    """What an address leads to, the same text for every way to write it.
+
+    ``serial`` and a device, ``tcp`` with an IP address and a port, or ``visa`` and a resource. It
+    may have to ask for the address of a host.
+
+    Raises:
+        InputError: It is no address.
+    """
+    address = address.strip()
+    if matched := _VISA.fullmatch(address):
+        return _visa_place(matched[2])
+    if matched := _USB.fullmatch(address):
+        try:
+            return _serial_place(_port_called(matched[1]))
+        except TransportClosed:  # whoever opens it will say so
+            return f"serial {address}"
+    if _SERIAL.fullmatch(address):
+        return _serial_place(address)
+    return _tcp_place(*host_and_port(address, tcp_port))
+
+
+def _serial_place(port: str) -> str:
+    if sys.platform == "win32":
+        return "serial " + port.upper().removeprefix("\\\\.\\")
+    return f"serial {Path(port).resolve()}"
+
+
+def _tcp_place(host: str, port: int) -> str:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:  # whoever connects will say so
+        return f"tcp {host.lower()}:{port}"
+    # A host has many addresses: the first of its IPv4 ones stands for it.
+    numbers = sorted((family != socket.AF_INET, str(where[0])) for family, *_, where in found)
+    return f"tcp {numbers[0][1]}:{port}"
+
+
+def _visa_place(resource: str) -> str:
+    if matched := _VISA_SOCKET.fullmatch(resource):
+        return _tcp_place(matched[1], int(matched[2]))
+    if matched := _VISA_SERIAL.fullmatch(resource):
+        named = matched[1]
+        return _serial_place(f"COM{named}" if named.isdigit() else named)
+    # Behind a Prologix adapter there is one instrument: the adapter stands for it.
+    return f"visa {_visa_canonical(resource.split(maxsplit=1)[0])}"
+
+
+def _visa_canonical(resource: str) -> str:
+    from pyvisa import rname  # noqa: PLC0415 - a quarter of a second
+
+    try:
+        return rname.to_canonical_name(resource).upper()
+    except rname.InvalidResourceName as error:
+        raise InputError(f'"visa:{resource}" is no address: {error}') from error
 
 
 async def _open_serial(address: str, port: str, settings: SerialSettings | None) -> Stream:

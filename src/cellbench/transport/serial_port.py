@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import serial
 from serial.tools import list_ports
+from serial.tools.list_ports_common import ListPortInfo
 
 from cellbench.errors import TransportClosed
 from cellbench.transport.settings import SerialSettings
@@ -126,5 +127,16 @@ def _open(port: str, settings: SerialSettings) -> serial.Serial:
 
 
 def ports() -> dict[str, str]:
-    """Serial ports of this computer by name, with what their hardware says of itself."""
-    return {port.device: port.description or "" for port in list_ports.comports()}
+    """Serial ports of this computer by name, with what their hardware says of itself.
+
+    That is its name, and for USB ``[vendor:product, serial number]``.
+    """
+    return {port.device: _described(port) for port in list_ports.comports()}
+
+
+def _described(port: ListPortInfo) -> str:
+    named = "" if port.description in {None, "n/a", port.name} else port.description
+    if port.vid is None:
+        return named
+    ids = f"{port.vid:04X}:{port.pid:04X}"
+    return f"{named} [{ids}, {port.serial_number}]" if port.serial_number else f"{named} [{ids}]"

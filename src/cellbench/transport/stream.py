@@ -8,8 +8,31 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 from cellbench.errors import TransportClosed, TransportTimeout
+
+
+class Tap(Protocol):
+    """Who listens in on a stream: told of everything at once, may change nothing."""
+
+    def sent(self, data: bytes) -> None:
+        """Take note of bytes that are about to go out."""
+
+    def received(self, data: bytes) -> None:
+        """Take note of bytes that came in."""
+
+    def failed(self, why: str) -> None:
+        """Take note that the connection is gone."""
+
+    def closed(self) -> None:
+        """Take note that the host has closed the connection."""
+
+    def reopening(self) -> None:
+        """Take note that the connection is about to be made anew."""
+
+    def reopened(self, failure: TransportClosed | None) -> None:
+        """Take note that it was, or why not."""
 
 
 class ClosedForGood(TransportClosed):
@@ -22,9 +45,13 @@ class Stream(ABC):
     One task reads at a time. A read that times out takes nothing from the buffer, so that a late
     answer can be drained. Whoever holds a stream keeps it when the connection is lost: `reopen`
     makes it anew, in place.
+
+    Attributes:
+        tap: Who listens in, if anybody does.
     """
 
     def __init__(self) -> None:
+        self.tap: Tap | None = None
         self._buffer = bytearray()
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
@@ -43,7 +70,13 @@ class Stream(ABC):
         """
         if self._failure is not None:
             raise TransportClosed(str(self._failure))
-        await self._send(data)
+        if self.tap is not None:
+            self.tap.sent(data)
+        try:
+            await self._send(data)
+        except TransportClosed as error:
+            self.fail(error)
+            raise
 
     async def read_until(self, terminator: bytes, timeout_s: float) -> bytes:
         """Return the bytes up to and including ``terminator``.
@@ -87,6 +120,9 @@ class Stream(ABC):
 
     async def close(self) -> None:
         """Give the connection up for good: reading, writing and reopening fail from now on."""
+        tap, self.tap = self.tap, None
+        if tap is not None:
+            tap.closed()
         self._given_up = True
         self.fail(TransportClosed("closed"))
 
@@ -101,6 +137,21 @@ class Stream(ABC):
             raise ClosedForGood("closed")
         if self._waiter is not None:
             raise RuntimeError("a task still reads from the stream that is reopened")
+        tap, self.tap = self.tap, None
+        if tap is not None:
+            tap.reopening()
+        try:
+            await self._reopen()
+        except TransportClosed as error:
+            if tap is not None:
+                tap.reopened(error)
+            raise
+        finally:
+            self.tap = tap
+        if tap is not None:
+            tap.reopened(None)
+
+    async def _reopen(self) -> None:
         self.fail(TransportClosed("being opened again"))
         await self._hang_up()
         self._buffer.clear()
@@ -128,11 +179,15 @@ class Stream(ABC):
 
     def feed(self, data: bytes) -> None:
         """Take in bytes that arrived (called on the loop)."""
+        if self.tap is not None:
+            self.tap.received(data)
         self._buffer += data
         self._wake()
 
     def fail(self, failure: Exception) -> None:
         """Take note that the connection is gone; what had arrived can still be read."""
+        if self.tap is not None and self._failure is None:
+            self.tap.failed(str(failure))
         self._failure = self._failure or failure
         self._wake()
 

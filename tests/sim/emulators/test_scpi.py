@@ -40,9 +40,9 @@ def test_a_header_without_a_colon_goes_on_where_the_one_before_it_was(
 
 
 def test_separators_in_strings_and_lists_separate_nothing() -> None:
-    assert split_message("""DATA "a,b;c",'d"e' , (@1,2)""") == [
-        Unit("DATA", query=False, parameters=('"a,b;c"', "'d\"e'", "(@1,2)"))
-    ]
+    assert split_message("""DATA "a,b;c",'d"e' , (@1,2)""") == (
+        Unit("DATA", query=False, parameters=('"a,b;c"', "'d\"e'", "(@1,2)")),
+    )
 
 
 @pytest.mark.parametrize(("message", "code"), [('A "b', -151), ("A (@1", -171), (":A::B", -102)])

@@ -12,6 +12,8 @@ import pytest
 
 from cellbench_sim.world import World
 
+pytestmark = pytest.mark.long
+
 FullCells = Callable[..., Any]
 
 

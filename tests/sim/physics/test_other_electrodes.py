@@ -11,6 +11,8 @@ from cellbench_sim.physics.fixture import LABORATORY_PRESS
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World
 
+pytestmark = pytest.mark.long
+
 PressedWorld = Callable[..., World]
 
 

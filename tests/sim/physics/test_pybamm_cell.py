@@ -26,6 +26,8 @@ from cellbench_sim.presets.cathode import (
 from cellbench_sim.presets.schema import CellPreset
 from cellbench_sim.world import World
 
+pytestmark = pytest.mark.long
+
 NAME = "NMC811_Li_pybamm"
 C_RATE_A_PER_M2 = 13.0
 

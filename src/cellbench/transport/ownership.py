@@ -1,0 +1,137 @@
+"""One owner per instrument: two programs of a user never talk to one instrument at a time.
+
+An instrument that is reached at a real address is locked for as long as a process has it. The lock
+is the operating system's, on a file of this user's: it is gone with the process that held it,
+however that ended. Who holds it stands in a second file, for the message alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import platformdirs
+
+from cellbench.errors import InputError, InstrumentError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+
+def locks_directory() -> Path:
+    """Where the locks of this user on this computer are, or where CELLBENCH_LOCKS says.
+
+    Not the runtime directory: on Linux that is another one for a job without a session, and it
+    goes away under a job that outlives its session.
+    """
+    chosen = os.environ.get("CELLBENCH_LOCKS")
+    return Path(
+        chosen or platformdirs.user_state_path("cellbench") / "instruments" / platform.node()
+    )
+
+
+class Ownership:
+    """The instruments that this process has, until the context ends.
+
+    Args:
+        purpose: What for: told to whoever else wants one of them.
+    """
+
+    def __init__(self, purpose: str) -> None:
+        self._purpose = purpose
+        self._since = datetime.now(UTC)
+        self._held: dict[Path, BaseFileLock] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def take(self, instrument: str, place: str) -> None:
+        """Lock the instrument that is at a place; one that is held already stays so.
+
+        Args:
+            instrument: Its name in the bench file, for the error.
+            place: See `cellbench.transport.address.place_of`.
+
+        Raises:
+            InstrumentError: Another process has it; says which.
+            InputError: There can be no locks on this computer.
+        """
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - simulated benches need none
+
+        path = _lock_path(place)
+        if path in self._held:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path, timeout=0, thread_local=False)
+            lock.acquire()
+        except Timeout as error:
+            raise InstrumentError(
+                instrument,
+                f"is in use by {_owner(path)}; an instrument has one owner at a time: wait for it "
+                "to end, or end it",
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"{path.parent}: {error.strerror or error}; instruments are locked there"
+            ) from error
+        self._held[path] = lock
+        self._note(path)
+
+    def tell(self, purpose: str) -> None:
+        """Say what the instruments are held for from now on."""
+        self._purpose = purpose
+        for path in self._held:
+            self._note(path)
+
+    def release(self) -> None:
+        """Give all of them up."""
+        while self._held:
+            path, lock = self._held.popitem()
+            _note_path(path).unlink(missing_ok=True)
+            lock.release()
+
+    def _note(self, path: Path) -> None:
+        since = self._since.isoformat(timespec="seconds")
+        note = {"pid": os.getpid(), "purpose": self._purpose, "since": since}
+        with contextlib.suppress(OSError):  # the lock counts, and holds without it
+            _note_path(path).write_text(json.dumps(note), encoding="utf-8")
+
+
+def owner_of(place: str) -> str | None:
+    """Who has the instrument at a place, None if nobody."""
+    try:
+        with Ownership("a look") as look:
+            look.take("", place)
+    except InstrumentError:
+        return _owner(_lock_path(place))
+    return None
+
+
+def _lock_path(place: str) -> Path:
+    readable = re.sub(r"[^A-Za-z0-9]+", "_", place)[:60].strip("_")
+    # Two places must not become one file, whatever characters they differ in.
+    return locks_directory() / f"{readable}.{hashlib.sha256(place.encode()).hexdigest()[:12]}.lock"
+
+
+def _note_path(lock: Path) -> Path:
+    return lock.with_suffix(".json")
+
+
+def _owner(lock: Path) -> str:
+    try:
+        note = json.loads(_note_path(lock).read_text(encoding="utf-8"))
+        since = datetime.fromisoformat(note["since"]).astimezone()
+        return f"process {note['pid']} ({note['purpose']}, since {since:%a %H:%M})"
+    except (OSError, ValueError, KeyError, TypeError):  # it has not been written yet
+        return "another process"
