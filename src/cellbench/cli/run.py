@@ -164,6 +164,7 @@ def banner(session: Session, conductor: Conducting) -> Text:
 def tell(
     session: Session, store: Store, end: RunEnd, report: Path | None, *, as_json: bool
 ) -> None:
+    """Evaluate a run that has ended, write its report, and say what came of it."""
     from cellbench.engine.evaluation import evaluate, write_report
 
     evaluation = evaluate(store, end.run, session.card)

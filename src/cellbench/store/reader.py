@@ -106,9 +106,10 @@ class RunReader:
         return dict(zip(names, table.T, strict=True))
 
     def last_row(self, first_step: int) -> SampleRow | None:
-        """The row of the highest number in a step list whose steps are numbered from ``first_step``.
+        """The row of the highest number in a step list, None where none of its rows was kept.
 
-        None where none of its rows was kept.
+        Args:
+            first_step: Number of the first step of the list.
         """
         rows = self._rows(
             f"SELECT {', '.join(SAMPLE_COLUMNS)} FROM sample "  # noqa: S608 (constant names)
