@@ -22,12 +22,13 @@ from cellbench.cell import CellCard
 from cellbench.engine.operator import OPERATOR, ReplayedOperator
 from cellbench.engine.recorded import LedgerEntry, Recording, ledger_of
 from cellbench.engine.run import Conductor, RunEnd
+from cellbench.engine.session import with_folders
 from cellbench.errors import CellbenchError, InputError, TransportClosed
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.protocol.loading import load_protocol, parse_card, parse_settings
 from cellbench.protocol.program import Program
 from cellbench.protocol.source import document_of, load
-from cellbench.store import RunReader, Store
+from cellbench.store import RunReader, Store, data_directory
 from cellbench.transport.identity import WireIdentity, identified
 from cellbench.transport.recording import events_of
 from cellbench.transport.replaying import Divergence, RecordedWire, Replay
@@ -172,7 +173,8 @@ def _resolved(
 def bench_file(recording: Recording) -> BenchFile:
     """The bench file of a recorded run."""
     text = recording.documents["bench"]
-    return parse_bench(load(document_of(text, f"the bench of run {recording.run.id}")))
+    file = parse_bench(load(document_of(text, f"the bench of run {recording.run.id}")))
+    return with_folders(file, data_directory())
 
 
 class _OneRun(Store):

@@ -20,7 +20,7 @@ from cellbench.bench import (
     parse_bench,
     simulated_bench,
 )
-from cellbench.engine.session import bench_document, open_instrument, owned
+from cellbench.engine.session import bench_directory, open_instrument, owned, read_bench
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import ByHand, Instrument, Operator
@@ -155,13 +155,13 @@ def install(
         simulator = simulated_bench(cell, seed, fixture or DEFAULT_FIXTURE)
         text = json.dumps(simulator.description(), indent=2)
         return Installation(parse_bench(load(document_of(text, "the simulated bench"))), simulator)
-    file = parse_bench(load(bench_document(bench)))
+    file, _ = read_bench(bench)
     if not file.is_simulated:
         if sim_cell is not None or fixture is not None:
             raise InputError(
                 f"{file.bench} has real instruments: --sim-cell and --fixture are for others"
             )
-        return Installation(file, beside=bench.parent)
+        return Installation(file, beside=bench_directory(bench))
     entries = {
         name: entry.model_dump(by_alias=True, exclude_none=True)
         for name, entry in file.instruments.items()
@@ -169,4 +169,4 @@ def install(
     held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
     wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
     simulator = simulated_bench(cell, seed, held_by, entries, wiring)
-    return Installation(file, simulator, bench.parent)
+    return Installation(file, simulator, bench_directory(bench))
