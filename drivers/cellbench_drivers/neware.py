@@ -52,7 +52,7 @@ from cellbench_drivers.common import (
 )
 from cellbench_drivers.neware_bts import IDLE, Address, Bts, Live
 from cellbench_drivers.neware_run import REFRESH_S, NewareRun, describe
-from cellbench_drivers.neware_steps import Program, program_of, step_file
+from cellbench_drivers.neware_steps import Program, is_expressible, program_of, step_file
 from cellbench_drivers.reach import check_technique
 
 #: Device types 20 to 27 are the families BTS78 to BTS85.
@@ -74,7 +74,8 @@ class NewareOptions(Options):
     Attributes:
         channel: ``27-21-1-3``: device type, device, unit and channel, as the BTS Client shows
             them; the device type can be left out where it is not ambiguous (``21-1-3``).
-        steps_folder: Folder for step files that this computer can write, also ``\\PC\share``.
+        steps_folder: Folder for step files that this computer can write, also ``\\PC\share``; made
+            where there is none yet.
         steps_folder_on_pc: The same folder as the computer of the BTS Client sees it, e.g.
             ``C:\cellbench``; without it, the same path.
         backup_folder_on_pc: Where that computer backs data up; without it, the same folder.
@@ -147,6 +148,10 @@ class Neware:
         self._runs += 1
         steps = StepList(steps=(technique,))
         return self._started(steps, limits, f"{self.name}-{self._runs}", as_list=False)
+
+    def can_list(self, technique: Technique) -> bool:
+        """Whether a step of the file can express it, all its cut-offs included."""
+        return is_expressible(technique)
 
     def run_list(
         self, steps: StepList, limits: ElectricalLimits, test: str
@@ -285,7 +290,7 @@ class Neware:
             raise InstrumentError(self.name, str(error)) from error
         path = self._options.steps_folder / f"{barcode}.xml"
         try:
-            await asyncio.to_thread(path.write_text, text, encoding="utf-8")
+            await asyncio.to_thread(_write, path, text)
         except OSError as error:
             raise InstrumentError(
                 self.name, f"the step file {path} cannot be written: {error.strerror or error}"
@@ -320,6 +325,11 @@ def _barcode(test: str) -> str:
         return test
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", test)
     return f"{plain}-{uuid5(NAMESPACE_URL, test).hex[:8]}"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def _model(at: Address) -> str:

@@ -21,6 +21,7 @@ from cellbench.instruments.techniques import (
     Repeat,
     Rest,
     StepList,
+    Technique,
 )
 
 #: Limits are programmed as wide as the host watches them: a hold at a limit is no trip.
@@ -136,6 +137,14 @@ def stop_voltage(step: ConstantCurrent) -> float | None:
 def device_cut_offs(step: Step) -> tuple[CutOff, ...]:
     """Return the cut-offs that a step of the file expresses."""
     return tuple(c for c in step.cut_offs if _expressible(step, c))
+
+
+def is_expressible(technique: Technique) -> bool:
+    """Return whether a step of the file can be this technique and nothing but it."""
+    match technique:
+        case ConstantVoltage(spectra=None) | ConstantCurrent() | Rest():
+            return device_cut_offs(technique) == technique.cut_offs
+    return False
 
 
 def _expressible(step: Step, cut_off: CutOff) -> bool:

@@ -148,7 +148,12 @@ class Wiring(BaseModel):
 
 
 class BenchFile(BaseModel):
-    """A bench as it is written down; ``wiring`` by cell."""
+    """A bench as it is written down.
+
+    Attributes:
+        wiring: By cell.
+        speed: Seconds per second of a simulated bench that another process serves.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -156,6 +161,7 @@ class BenchFile(BaseModel):
     instruments: dict[str, InstrumentEntry]
     fixture: Fixture | None = None
     wiring: dict[str, Wiring] = Field(default_factory=dict, max_length=1)
+    speed: float = Field(1.0, gt=0)
 
     @property
     def is_simulated(self) -> bool:

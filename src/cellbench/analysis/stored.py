@@ -23,6 +23,9 @@ from cellbench.analysis.dataset import (
 from cellbench.cell import CardError, CellCard
 from cellbench.store import JournalEntry, RunReader
 
+#: Between two rows of one instant that are of different steps.
+_INSTANT_S = 1e-6
+
 
 def geometry(card: CellCard) -> Geometry:
     """What analyses need of a card's sizes."""
@@ -100,13 +103,24 @@ def _samples(
     force = reader.samples(roles.get("gauge") or roles.get("press", ""))
     chamber = reader.samples(roles.get("chamber", ""))
     return Samples(
-        time_s=channel["time_s"],
+        time_s=_apart(channel["time_s"], channel["step"]),
         voltage_V=channel["voltage_V"],
         current_A=channel["current_A"],
         stack_pressure=Series(force["time_s"], force["force_N"] / stack_area_m2),
         temperature=Series(chamber["time_s"], chamber["temperature_K"]),
         charge_C=channel["charge_C"],
     )
+
+
+def _apart(time_s: FloatArray, step: FloatArray) -> FloatArray:
+    """Times in which the first row of a step comes after the last one of the step before.
+
+    A cycler tells both of one instant; to which step a row belongs is told by its time.
+    """
+    apart = time_s.copy()
+    together = np.flatnonzero((np.diff(time_s) == 0) & (np.diff(step) != 0)) + 1
+    apart[together] += _INSTANT_S
+    return apart
 
 
 def _steps(reader: RunReader) -> tuple[StepData, ...]:
@@ -116,7 +130,8 @@ def _steps(reader: RunReader) -> tuple[StepData, ...]:
         if entry.kind == "step started":
             started[entry.step] = entry
         elif entry.kind == "step ended" and entry.step in started:
-            steps.append(_step(started.pop(entry.step), entry.time_s, entry.data["ending"]))
+            end_s = entry.data.get("ended_s", entry.time_s)
+            steps.append(_step(started.pop(entry.step), end_s, entry.data["ending"]))
     end_s = reader.journal[-1].time_s if reader.journal else np.nan
     steps += [_step(entry, end_s, "not ended") for entry in started.values()]
     return tuple(sorted(steps, key=lambda step: step.start_s))
@@ -154,7 +169,8 @@ def _step(entry: JournalEntry, end_s: float, ending: str) -> StepData:
     return StepData(
         path=entry.step,
         kind=entry.data["verb"],
-        start_s=entry.time_s,
+        # Of a step that a cycler ran by itself, the journal tells when that was by its rows.
+        start_s=entry.data.get("began_s", entry.time_s),
         end_s=end_s,
         settings=entry.data["settings"],
         ending=ending,

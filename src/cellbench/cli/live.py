@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cellbench.engine.run import Conductor
+from cellbench.engine.run import Conducting
 from cellbench.engine.status import Status
 from cellbench.store import JournalEntry
 
@@ -74,7 +74,7 @@ class LiveView:
         banner: First line: simulated or not, cell, run.
     """
 
-    def __init__(self, conductor: Conductor, banner: Text) -> None:
+    def __init__(self, conductor: Conducting, banner: Text) -> None:
         self._conductor = conductor
         self._banner = banner
 
@@ -145,7 +145,7 @@ class LiveView:
 
 
 @contextmanager
-def watching(conductor: Conductor, banner: Text, console: Console) -> Iterator[Live | None]:
+def watching(conductor: Conducting, banner: Text, console: Console) -> Iterator[Live | None]:
     """Show a run on ``console`` while the context lasts; yields the live view, if it is one."""
     if console.is_terminal:
         with Live(LiveView(conductor, banner), console=console, refresh_per_second=6) as live:

@@ -18,7 +18,7 @@ from cellbench.cli.stopping import Stopping
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from cellbench.engine.run import Conductor, RunEnd
+    from cellbench.engine.run import Conducting, RunEnd
     from cellbench.engine.session import Session
     from cellbench.protocol.plan import Plan
     from cellbench.store import Store
@@ -78,7 +78,7 @@ def run(
         stopping = Stopping()
         with Store(store) as opened:
             end = _run(session, opened, planned, speed, stopping, record=record, as_json=as_json)
-            _tell(session, opened, end, report, as_json=as_json)
+            tell(session, opened, end, report, as_json=as_json)
     raise typer.Exit(end.exit_code)
 
 
@@ -97,7 +97,7 @@ def _run(
     factor = None if speed is Speed.MAX else float(speed)
     coroutine = _conduct(session, store, planned, stopping, record=record, as_json=as_json)
     try:
-        return clock.run(coroutine, virtual=session.simulator is not None, speed=factor)
+        return clock.run(coroutine, **session.clock(factor))
     except asyncio.CancelledError as error:
         print_error("interrupted before the run began: nothing was energised")
         raise typer.Exit(ExitCode.INTERRUPTED) from error
@@ -150,7 +150,7 @@ async def _conduct(
     return end
 
 
-def banner(session: Session, conductor: Conductor) -> Text:
+def banner(session: Session, conductor: Conducting) -> Text:
     """The first line of a run: whether any of it is real, the cell, the run."""
     from rich.text import Text
 
@@ -161,9 +161,10 @@ def banner(session: Session, conductor: Conductor) -> Text:
     return Text.assemble((text, "bold black on yellow"), f" {cell}")
 
 
-def _tell(
+def tell(
     session: Session, store: Store, end: RunEnd, report: Path | None, *, as_json: bool
 ) -> None:
+    """Evaluate a run that has ended, write its report, and say what came of it."""
     from cellbench.engine.evaluation import evaluate, write_report
 
     evaluation = evaluate(store, end.run, session.card)

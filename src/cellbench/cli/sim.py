@@ -64,6 +64,7 @@ def _summary(text: str) -> str:
 def serve(
     cell: Annotated[str, typer.Option("--cell", help="The simulated cell.")] = "LYC_PMMA",
     fixture: options.Fixture = None,
+    bench: options.BenchPath = None,
     seed: options.Seed = 0,
     port: Annotated[
         int, typer.Option(help="First TCP port; 0 takes free ones.", min=0, max=65000)
@@ -78,13 +79,21 @@ def serve(
     with told(as_json=as_json):
         from cellbench.bench import DEFAULT_FIXTURE, simulated_bench
         from cellbench.clock import run
+        from cellbench.engine.session import played_bench
 
-        bench = simulated_bench(cell, seed, fixture or DEFAULT_FIXTURE)
+        served = (
+            simulated_bench(cell, seed, fixture or DEFAULT_FIXTURE)
+            if bench is None
+            else played_bench(bench, cell, fixture, seed)
+        )
+        # A program that is to run on it must have its clock go as fast.
+        pace = {} if speed == 1.0 else {"speed": speed}
 
         async def main() -> None:
-            async with bench, bench.serve(port, ptys=sys.platform != "win32") as addresses:
+            async with served, served.serve(port, ptys=sys.platform != "win32") as addresses:
                 if as_json:
-                    print_json({"addresses": addresses, "bench": bench.description(addresses)})
+                    description = served.description(addresses)
+                    print_json({"addresses": addresses, "bench": description | pace})
                 else:
                     for name, places in addresses.items():
                         typer.echo(f"{name:<14}{'   '.join(places)}")

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cellbench.engine.trips import SafeState, StepFailed, Trip
+from cellbench.engine.trips import SafeState, StepFailed, Trip, Undone
 from cellbench.errors import InputError, InstrumentError, StoreError
 
 #: What explains the others comes first: a trip drags failures of the clean-up along.
-_ORDER = (Trip, StoreError, InstrumentError, StepFailed, Exception, asyncio.CancelledError)
-_FORESEEN = (Trip, StoreError, InstrumentError, StepFailed, InputError)
+_ORDER = (Trip, StoreError, InstrumentError, StepFailed, Undone, Exception, asyncio.CancelledError)
+_FORESEEN = (Trip, StoreError, InstrumentError, StepFailed, Undone, InputError)
 
 
 class RunState(StrEnum):
@@ -21,7 +21,7 @@ class RunState(StrEnum):
     COMPLETED = "completed"  #: the protocol came to an end that it foresees
     STOPPED = "stopped"  #: a safety limit ended it
     FAILED = "failed"  #: a step, an instrument, the store or cellbench itself failed
-    INTERRUPTED = "interrupted"  #: somebody ended it
+    INTERRUPTED = "interrupted"  #: somebody ended it, or it could not be taken up to its end
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ def judge(cause: BaseException | None) -> Judgement:
             return Judgement(RunState.FAILED, str(cause), quiet, 1)
         case InstrumentError():
             return Judgement(RunState.FAILED, str(cause), quiet, 3)
+        case Undone():
+            return Judgement(RunState.INTERRUPTED, str(cause), quiet, 1)
         case asyncio.CancelledError() | KeyboardInterrupt():
             return Judgement(RunState.INTERRUPTED, "ended by the operator", quiet, 130)
         case _:

@@ -19,14 +19,18 @@ class Journal:
         writer: The run's file.
         started: UTC of the run's start; an entry's UTC follows from it by the loop's clock, so that
             steps of the computer's clock never reach it.
+        first: Number of its first entry: of a run that goes on, the next one.
+        age_s: How long ago the run started.
     """
 
-    def __init__(self, writer: RunWriter, started: datetime) -> None:
+    def __init__(
+        self, writer: RunWriter, started: datetime, *, first: int = 0, age_s: float = 0.0
+    ) -> None:
         self._writer = writer
         self._started = started
         self._loop = asyncio.get_running_loop()
-        self._start_s = self._loop.time()
-        self._seq = 0
+        self._start_s = self._loop.time() - age_s
+        self._seq = first
         self.listeners: list[Listener] = []
 
     @property
@@ -37,6 +41,10 @@ class Journal:
     def since_start(self, loop_time_s: float) -> float:
         """A loop time as time since the start of the run."""
         return loop_time_s - self._start_s
+
+    def loop_time(self, time_s: float) -> float:
+        """A time since the start of the run as a loop time."""
+        return time_s + self._start_s
 
     async def enter(self, kind: str, *, step: str = "", text: str = "", **data: Any) -> None:
         """Enter one fact; returns when it is durable."""

@@ -25,12 +25,14 @@ ROWS_PER_DECADE = 50
 class Recorder:
     """Hands samples to the run's file, step by step, and counts what is missing."""
 
-    def __init__(self, writer: RunWriter, journal: Journal, status: Status) -> None:
+    def __init__(
+        self, writer: RunWriter, journal: Journal, status: Status, *, first_step: int = 1
+    ) -> None:
         self.writer = writer
         self.journal = journal
         self.status = status
         self.missing = 0
-        self._step_ids = count(1)
+        self._step_ids = count(first_step)
         self.step_id = 0
 
     def enter_step(self, path: str, kind: str) -> int:
@@ -51,8 +53,11 @@ class Recorder:
         """Keep one reading of a press, gauge or chamber."""
         time_s = self.journal.since_start(loop_time_s)
         self.writer.add_samples(
-            ((time_s, source, self.step_id, None, None, None, force_N, temperature_K, flags),)
-        )
+            (
+                (time_s, source, self.step_id, None, None, None, force_N, temperature_K, flags,
+                 None),
+            )
+        )  # fmt: skip
 
 
 class ChannelRecording:
@@ -99,8 +104,25 @@ class ChannelRecording:
         self.charge_C += charge_C
         self._last = self._start_s = self._begun_s = None
 
-    def take(self, time_s: float, voltage_V: float, current_A: float, flags: int) -> float:
-        """Take one raw row at a time since the start of the run; return the charge so far."""
+    def restore(self, row: SampleRow, start_s: float) -> None:
+        """Go on after a row that is kept already, of a technique that took hold at ``start_s``."""
+        self._begun_s = self._start_s = start_s
+        self._last = self._kept = row
+        self.charge_C = row[5] or 0.0
+
+    def take(
+        self, time_s: float, voltage_V: float, current_A: float, flags: int,
+        number: int | None = None,
+    ) -> float:  # fmt: skip
+        """Take one raw row at a time since the start of the run; return the charge so far.
+
+        Args:
+            time_s: Its time.
+            voltage_V: Voltage at the terminals.
+            current_A: Current.
+            flags: `Flag` bits.
+            number: The instrument's own number of the row, where it has one.
+        """
         last = self._last
         if last is None:
             self._start_s = time_s
@@ -117,6 +139,7 @@ class ChannelRecording:
         step_id = self._recorder.step_id
         row: SampleRow = (
             time_s, self.source, step_id, voltage_V, current_A, self.charge_C, None, None, flags,
+            number,
         )  # fmt: skip
         self._last = row
         self.rows += 1

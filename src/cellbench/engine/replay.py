@@ -22,12 +22,13 @@ from cellbench.cell import CellCard
 from cellbench.engine.operator import OPERATOR, ReplayedOperator
 from cellbench.engine.recorded import LedgerEntry, Recording, ledger_of
 from cellbench.engine.run import Conductor, RunEnd
+from cellbench.engine.session import with_folders
 from cellbench.errors import CellbenchError, InputError, TransportClosed
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.protocol.loading import load_protocol, parse_card, parse_settings
 from cellbench.protocol.program import Program
 from cellbench.protocol.source import document_of, load
-from cellbench.store import RunReader, Store
+from cellbench.store import RunReader, Store, data_directory
 from cellbench.transport.identity import WireIdentity, identified
 from cellbench.transport.recording import events_of
 from cellbench.transport.replaying import Divergence, RecordedWire, Replay
@@ -92,7 +93,7 @@ class Replayed:
 def replay(
     recording: Recording,
     *,
-    by_meaning: bool = False,
+    by_meaning: bool | None = None,
     bound_s: float | None = None,
     protocol: Path | None = None,
     sets: Sequence[str] = (),
@@ -102,7 +103,8 @@ def replay(
 
     Args:
         recording: The run.
-        by_meaning: Compare frames by their meaning; else bytes.
+        by_meaning: Compare frames by their meaning; else bytes. By default as suits the run: by
+            meaning if it was in real time.
         bound_s: How much earlier or later than recorded something may be sent; by default
             `BOUND_STRICT_S` for bytes of a run in virtual time, else `BOUND_S`.
         protocol: Another protocol than the run's own.
@@ -113,8 +115,11 @@ def replay(
         InputError: The program cannot be made again, or a driver is missing.
         StoreError: The wire log is damaged.
     """
+    in_virtual_time = recording.facts["time"] == "virtual"
+    if by_meaning is None:
+        by_meaning = not in_virtual_time
     if bound_s is None:
-        exact = recording.facts["time"] == "virtual" and not by_meaning
+        exact = in_virtual_time and not by_meaning
         bound_s = BOUND_STRICT_S if exact else BOUND_S
     program = program_of(recording, protocol, sets)
     wire = RecordedWire.of(events_of(recording.wire))
@@ -168,7 +173,8 @@ def _resolved(
 def bench_file(recording: Recording) -> BenchFile:
     """The bench file of a recorded run."""
     text = recording.documents["bench"]
-    return parse_bench(load(document_of(text, f"the bench of run {recording.run.id}")))
+    file = parse_bench(load(document_of(text, f"the bench of run {recording.run.id}")))
+    return with_folders(file, data_directory())
 
 
 class _OneRun(Store):

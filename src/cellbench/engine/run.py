@@ -35,7 +35,7 @@ from cellbench.protocol.program import Program
 from cellbench.store import JournalEntry, Run, RunWriter, Store
 from cellbench.transport.recording import WireLog
 
-__all__ = ["Conductor", "RunEnd", "RunState"]
+__all__ = ["Conducting", "Conductor", "RunEnd", "RunState"]
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,17 @@ class RunEnd:
         return all(outcome.confirmed for outcome in self.outcomes)
 
 
-class Conductor:
-    """Runs one program on one bench.
+class Conducting:
+    """Conducts a run on a bench: its walk, its watch, and the way to the safe state.
 
     Args:
-        program: What to run.
+        program: What is run.
         bench: Its instruments, connected.
         store: Where the run is kept.
-        documents: Texts to keep verbatim with the run, by name.
-        seed: Of the simulated bench, None with real instruments.
-        planned: The program's plan, from which the end is foretold.
-        wire: What has gone over the wire so far, and goes on; kept with the run.
-        acknowledged: See `RunWriter`; for a replay.
-
-    Raises:
-        StoreError: The run cannot be kept.
+        run: Its entry there.
+        writer: Its file.
+        journal: Its journal.
+        first_step: Number of its next step in the file.
     """
 
     def __init__(
@@ -76,63 +72,43 @@ class Conductor:
         program: Program,
         bench: Bench,
         store: Store,
+        run: Run,
+        writer: RunWriter,
+        journal: Journal,
         *,
-        documents: Mapping[str, str],
-        seed: int | None = None,
-        planned: Plan | None = None,
-        wire: WireLog | None = None,
-        acknowledged: Callable[[], Awaitable[None]] | None = None,
+        first_step: int = 1,
     ) -> None:
-        self.program = program
-        self.bench = bench
+        self.program, self.bench, self.run, self.journal = program, bench, run, journal
         self.status = Status()
-        self._store = store
-        self._documents = dict(documents)
-        if wire is not None:
-            self._documents["wire"] = wire.header
-        self.run = store.register(
-            protocol=program.name,
-            cell=program.card.cell,
-            bench=bench.name,
-            simulated=bench.simulated,
-            seed=seed,
-        )
-        if bench.ownership is not None:
-            bench.ownership.tell(f"run {self.run.id}")
-        try:
-            self._writer = RunWriter(
-                store.run_path(self.run.id),
-                durable=not bench.simulated,
-                wire=wire,
-                acknowledged=acknowledged,
-            )
-        except StoreError as error:
-            store.finish(self.run, RunState.FAILED, str(error))
-            raise
-        self.journal = Journal(self._writer, self.run.started)
-        if wire is not None:
-            wire.run_started()
+        self._store, self._writer = store, writer
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
             bench.channel.enter = self._enter_handover
         self._alarm: asyncio.Future[Trip] = asyncio.get_running_loop().create_future()
-        self._recorder = Recorder(self._writer, self.journal, self.status)
+        self._recorder = Recorder(writer, journal, self.status, first_step=first_step)
         watch = LimitWatch(program.limits)
         self._environment = Environment(
             bench, program.card.stack_area_m2, watch, self._recorder, program.conditions_every_s
         )
-        runner = StepRunner(
+        self._runner = StepRunner(
             bench=bench,
             environment=self._environment,
             recorder=self._recorder,
-            journal=self.journal,
+            journal=journal,
             watch=watch,
             verdicts=Verdicts(geometry(program.card), program.nodes),
             status=self.status,
             alarm=self._raise_alarm,
             passes=Passes(),
         )
-        self._interpreter = Interpreter(program, runner, Forecast(planned))
+
+    async def _open(self) -> None:
+        """Enter how it begins."""
+        raise NotImplementedError
+
+    async def _walk(self) -> None:
+        """Do what is to be done on the bench."""
+        raise NotImplementedError
 
     async def conduct(self) -> RunEnd:
         """Run the program to its end.
@@ -143,10 +119,9 @@ class Conductor:
         tasks: list[asyncio.Task[None]] = []
         cause: BaseException | None = None
         try:
-            await self._writer.add_documents(self._documents)
-            await self.journal.enter("run started", text=self._headline())
+            await self._open()
             tasks = [
-                asyncio.create_task(self._interpreter.walk(), name="walk"),
+                asyncio.create_task(self._walk(), name="walk"),
                 asyncio.create_task(self._environment.watch(), name="watch"),
             ]
             cause = await self._first_end(tasks)
@@ -229,13 +204,78 @@ class Conductor:
 
     # --- Showing --------------------------------------------------------------------------------
 
-    def _headline(self) -> str:
-        card = self.program.card
-        return f"{self.program.name} on {card.cell}, bench {self.bench.name}"
-
     def _say(self, text: str) -> None:
         self.status.messages.append((self.journal.now_s, text))
 
     def _show(self, entry: JournalEntry) -> None:
         if entry.text:
             self.status.messages.append((entry.time_s, entry.text))
+
+
+class Conductor(Conducting):
+    """Runs one program on one bench.
+
+    Args:
+        program: What to run.
+        bench: Its instruments, connected.
+        store: Where the run is kept.
+        documents: Texts to keep verbatim with the run, by name.
+        seed: Of the simulated bench, None with real instruments.
+        planned: The program's plan, from which the end is foretold.
+        wire: What has gone over the wire so far, and goes on; kept with the run.
+        acknowledged: See `RunWriter`; for a replay.
+
+    Raises:
+        StoreError: The run cannot be kept.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        bench: Bench,
+        store: Store,
+        *,
+        documents: Mapping[str, str],
+        seed: int | None = None,
+        planned: Plan | None = None,
+        wire: WireLog | None = None,
+        acknowledged: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._documents = dict(documents)
+        if wire is not None:
+            self._documents["wire"] = wire.header
+        run = store.register(
+            protocol=program.name,
+            cell=program.card.cell,
+            bench=bench.name,
+            simulated=bench.simulated,
+            seed=seed,
+        )
+        if bench.ownership is not None:
+            bench.ownership.tell(f"run {run.id}")
+        try:
+            writer = RunWriter(
+                store.run_path(run.id),
+                durable=not bench.simulated,
+                wire=wire,
+                acknowledged=acknowledged,
+            )
+        except StoreError as error:
+            store.finish(run, RunState.FAILED, str(error))
+            raise
+        journal = Journal(writer, run.started)
+        if wire is not None:
+            wire.run_started()
+        super().__init__(program, bench, store, run, writer, journal)
+        self._interpreter = Interpreter(program, self._runner, Forecast(planned))
+
+    async def _open(self) -> None:
+        await self._writer.add_documents(self._documents)
+        await self.journal.enter("run started", text=self._headline())
+
+    async def _walk(self) -> None:
+        await self._interpreter.walk()
+
+    def _headline(self) -> str:
+        card = self.program.card
+        return f"{self.program.name} on {card.cell}, bench {self.bench.name}"

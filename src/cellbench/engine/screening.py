@@ -73,7 +73,7 @@ async def open_circuit_V(
                 [
                     (
                         journal.since_start(time_s), source, recorder.step_id, voltage, 0.0,
-                        0.0, None, None, int(flags),
+                        0.0, None, None, int(flags), None,
                     )
                     for time_s, voltage, flags in zip(
                         block.time_s, voltages, block.flags, strict=True

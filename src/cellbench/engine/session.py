@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from cellbench import __version__
 from cellbench.bench import (
@@ -36,6 +37,7 @@ from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
 from cellbench.protocol.source import Document, document_of, load, read_document
+from cellbench.store import data_directory
 from cellbench.transport import Stream, pipe
 from cellbench.transport.identity import WireIdentity, identified
 from cellbench.transport.ownership import Ownership
@@ -76,6 +78,17 @@ class Session:
     def declared(self) -> Bench:
         """The bench as its file declares it: capabilities, nothing connected."""
         return declared(self.file, simulated=self.simulator is not None, beside=self.beside)
+
+    def clock(self, speed: float | None = None) -> dict[str, Any]:
+        """How time passes there, for `cellbench.clock.run`.
+
+        Args:
+            speed: Of the simulated bench in this process; one that is served says its own.
+        """
+        if self.simulator is not None:
+            return {"virtual": True, "speed": speed}
+        scaled = self.file.speed != 1.0
+        return {"virtual": scaled, "speed": self.file.speed if scaled else None}
 
     @asynccontextmanager
     async def bench(
@@ -137,6 +150,7 @@ class Session:
             "parameters": parameters,
             "analyses": list(self.program.analyses),
             "seed": self.seed,
+            "bench_directory": None if self.beside is None else str(self.beside.absolute()),
             "simulated_cell": self.simulated_cell,
             "simulated": bench.simulated,
         }
@@ -230,7 +244,7 @@ def part_of(entry: InstrumentEntry, driver: Driver, place: str) -> str:
     if place.startswith("serial"):
         return ""
     options = {key.lower(): str(value) for key, value in entry.options.items()}
-    channel = f", channel {options.get('channel', '')}" if driver.role == "channel" else ""
+    channel = f", channel {options.get('channel', '1')}" if driver.role == "channel" else ""
     return f"{channel}, unit {options.get('unit', '1')}"
 
 
@@ -269,16 +283,16 @@ def prepare(
     card, card_text = load_card(protocol, cell)
     program = load_protocol(protocol, card, parse_settings(sets))
     if bench is not None:
-        document = bench_document(bench)
-        file = parse_bench(load(document))
+        file, document = read_bench(bench)
+        beside = bench_directory(bench)
         if file.is_simulated:
             held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
-            return _played(program, card_text, document, sim_cell, held_by, seed, bench.parent)
+            return _played(program, card_text, document, sim_cell, held_by, seed, beside)
         if sim_cell is not None:
             raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")
         if fixture is not None:
             raise InputError("--fixture is for the simulated bench; the bench file names its own")
-        return Session(program, card_text, file, document.text, None, None, bench.parent)
+        return Session(program, card_text, file, document.text, None, None, beside)
     held_by = fixture or next(iter(program.fixtures), DEFAULT_FIXTURE)
     return on_simulated_bench(program, card_text, sim_cell, held_by, seed)
 
@@ -310,6 +324,28 @@ def on_simulated_bench(
     return Session(program, card_text, file, text, simulator, seed, simulated_cell=on_it)
 
 
+def played_bench(bench: Path, cell: str, fixture: str | None, seed: int) -> SimulatedBench:
+    """Return the simulated bench that plays a bench file, or one that ships, around a cell.
+
+    Raises:
+        InputError: The file is wrong, or its instruments are not simulated ones.
+    """
+    file, _ = read_bench(bench)
+    if not file.is_simulated:
+        raise InputError(f'{file.bench}: no instrument has "port: simulated", so none is played')
+    held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
+    return _player(file, cell, held_by, seed)
+
+
+def _player(file: BenchFile, cell: str, fixture: str, seed: int) -> SimulatedBench:
+    entries = {
+        name: entry.model_dump(by_alias=True, exclude_none=True)
+        for name, entry in file.instruments.items()
+    }
+    wiring = {name: each.model_dump() for name, each in file.wiring.items()}
+    return simulated_bench(cell, seed, fixture, entries, wiring)
+
+
 def _played(
     program: Program,
     card_text: str,
@@ -320,14 +356,9 @@ def _played(
     beside: Path | None,
 ) -> Session:
     """Put a program on a bench file that the simulated bench plays."""
-    file = parse_bench(load(document))
-    entries = {
-        name: entry.model_dump(by_alias=True, exclude_none=True)
-        for name, entry in file.instruments.items()
-    }
-    wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
+    file = with_folders(parse_bench(load(document)), beside or data_directory())
     on_it = sim_cell or _simulated_cell(program.card)
-    simulator = simulated_bench(on_it, seed, fixture, entries, wiring)
+    simulator = _player(file, on_it, fixture, seed)
     return Session(program, card_text, file, document.text, simulator, seed, beside, on_it)
 
 
@@ -342,6 +373,40 @@ def bench_document(bench: Path) -> Document:
             + ", ".join(shipped)
         )
     return read_document(bench)
+
+
+def bench_directory(bench: Path) -> Path:
+    """The directory of a bench file: relative folders and driver files are in it.
+
+    One that ships with the simulated bench keeps nothing beside itself.
+    """
+    shipped = str(bench) in simulated_benches() and not bench.exists()
+    return data_directory() if shipped else bench.parent
+
+
+def read_bench(bench: Path) -> tuple[BenchFile, Document]:
+    """Read a bench file, or one of those that ship, and let its folders be beside it.
+
+    Raises:
+        InputError: It is no bench file.
+    """
+    document = bench_document(bench)
+    return with_folders(parse_bench(load(document)), bench_directory(bench)), document
+
+
+def with_folders(file: BenchFile, beside: Path) -> BenchFile:
+    """Let options that name a folder of this computer be within the directory of the bench."""
+    instruments = {
+        name: entry.model_copy(
+            update={
+                key: str((beside / str(value)).absolute())
+                for key, value in entry.options.items()
+                if key.replace(" ", "_").endswith("_folder")
+            }
+        )
+        for name, entry in file.instruments.items()
+    }
+    return file.model_copy(update={"instruments": instruments})
 
 
 def _simulated_cell(card: CellCard) -> str:

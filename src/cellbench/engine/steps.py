@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -112,26 +113,43 @@ class StepRunner:
         if isinstance(step, ChannelStep | EisStep) and under_way is None:
             # Before the step begins: the time that it takes is none of the step's.
             await take(self.bench.channel, step.technique)
-        journal, start_s = self.journal, self.journal.now_s
-        self.recorder.enter_step(step.path, step.verb)
-        settings = settings_of(step)
-        await journal.enter(
-            "step started", step=step.path, what=step.what, verb=step.verb, settings=settings
-        )
+        start_s = self.journal.now_s
+        await self.enter_start(step)
         end = await self.run(step, under_way)
-        # Durable, with its samples, before the next entry that is awaited: the next step's start.
-        journal.enter_soon(
+        self.enter_end(step, end, (start_s, self.journal.now_s))
+        return end
+
+    async def enter_start(self, step: AnyStep, **data: Any) -> None:
+        """Enter the start of a step: from now on samples are of it."""
+        self.recorder.enter_step(step.path, step.verb)
+        await self.journal.enter(
+            "step started",
+            step=step.path,
+            what=step.what,
+            verb=step.verb,
+            settings=settings_of(step),
+            **data,
+        )
+
+    def enter_end(
+        self, step: AnyStep, end: StepEnd, times_s: tuple[float, float], **data: Any
+    ) -> None:
+        """Enter the end of a step, which ran from one time to the other.
+
+        Durable, with its samples, before the next entry that is awaited: the next step's start.
+        """
+        self.journal.enter_soon(
             "step ended",
             step=step.path,
             verb=step.verb,
             ending=end.ending,
             results=dict(end.results),
+            **data,
         )
         self.verdicts.step_ended(
-            StepData(step.path, step.verb, start_s, journal.now_s, settings, end.ending),
+            StepData(step.path, step.verb, *times_s, settings_of(step), end.ending),
             self.status.value("temperature_K"),
         )
-        return end
 
     async def _technique(self, step: ChannelStep) -> StepEnd:
         technique = Technique(self, step, self._interrupting)

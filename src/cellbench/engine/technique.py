@@ -18,6 +18,7 @@ from cellbench.instruments.techniques import ConstantVoltage, Sweep
 from cellbench.instruments.wired import handover_s, serving, take
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.program import AnyStep, ChannelStep, EisStep
+from cellbench.store import SampleRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,7 +143,7 @@ class Technique:
             aclosing(self._own_blocks(running)) as blocks,
         ):
             async for block in blocks:
-                if rows.take(block, running):
+                if rows.take(block, running.started_s):
                     break
                 if runner.recorder.writer.backlogged:
                     await runner.recorder.writer.flush()
@@ -268,22 +269,36 @@ class TechniqueRows:
         self._begun = False
         self._view.blind_until(self.elapsed_s + settling_s)
 
-    def take(self, block: Block, running: Running) -> bool:
-        """Take a block; whether the host ends the step now."""
+    def restore(self, row: SampleRow, start_s: float) -> None:
+        """Go on after a row that is kept already, of a step that began at ``start_s``."""
+        self.recording.restore(row, start_s)
+        self.begin(start_s)
+        self.elapsed_s = row[0] - start_s
+        self._last = (row[0], _number(row[3]), _number(row[4]))
+
+    def take(self, block: Block, started_s: float) -> bool:
+        """Take a block; whether the host ends the step now.
+
+        Args:
+            block: Rows of this step alone.
+            started_s: Loop time at which the technique took hold of the cell, nan if nobody knows.
+        """
         since_start = self._runner.journal.since_start
         voltages = block.columns["voltage_V"]
         currents = block.columns.get("current_A")
         if not self._begun:
-            self._begin(since_start(running.started_s))
+            self.begin(since_start(started_s))
+        numbers = block.columns.get("row")
         for index, loop_time_s in enumerate(block.time_s):
             current_A = 0.0 if currents is None else currents[index]
             flags = block.flags[index] | self._after
-            if self._row(since_start(loop_time_s), voltages[index], current_A, flags):
+            number = None if numbers is None else int(numbers[index])
+            if self._row(since_start(loop_time_s), voltages[index], current_A, flags, number):
                 # What came with the crossing is kept, and said to lie after it.
                 self._after = Flag.AFTER_CROSSING
         return bool(self._after)
 
-    def _begin(self, time_s: float) -> None:
+    def begin(self, time_s: float) -> None:
         """Take note of when the technique took hold of the cell, nan if nobody knows."""
         self._begun = True
         if not math.isnan(time_s):
@@ -291,9 +306,11 @@ class TechniqueRows:
             if self._step.every is None or not self._step.every.clock_runs:
                 self._zero_s = time_s - self.elapsed_s
 
-    def _row(self, time_s: float, voltage_V: float, current_A: float, flags: int) -> bool:
+    def _row(
+        self, time_s: float, voltage_V: float, current_A: float, flags: int, number: int | None
+    ) -> bool:
         runner, extremes = self._runner, self.extremes
-        charge_C = self.recording.take(time_s, voltage_V, current_A, flags)
+        charge_C = self.recording.take(time_s, voltage_V, current_A, flags, number)
         runner.status.electrical(time_s, voltage_V, current_A)
         runner.verdicts.row(time_s, voltage_V, current_A)
         self._last = (time_s, voltage_V, current_A)
@@ -331,6 +348,10 @@ class TechniqueRows:
             "charge_C": self.recording.charge_C,
             "duration_s": max(0.0, self.elapsed_s),
         }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _spectra_within(step: ChannelStep, channel: Channel | None) -> dict[str, object] | None:

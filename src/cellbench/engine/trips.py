@@ -29,5 +29,9 @@ class Trip(CellbenchError):
         self.target = target
 
 
+class Undone(CellbenchError):
+    """The run goes no further, with part of its program not done; the message says which."""
+
+
 class StepFailed(CellbenchError):
     """A step did not reach what it was for: a pressure that never settles, a required spectrum."""

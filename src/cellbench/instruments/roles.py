@@ -93,6 +93,9 @@ class Cycler(Channel, Protocol):
     fetched once and none is missed.
     """
 
+    def can_list(self, technique: Technique) -> bool:
+        """Whether it can do ``technique`` in a list, and end it by itself on all its cut-offs."""
+
     def run_list(
         self, steps: StepList, limits: ElectricalLimits, test: str
     ) -> AbstractAsyncContextManager[Running]:

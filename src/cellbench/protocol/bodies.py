@@ -135,8 +135,8 @@ class StepBody(Body):
     when: Literal["required", "available"] = Field(
         "required", description="available: leave it out on a bench that cannot do it"
     )
-    when_interrupted: Literal["quiet", "continue", "restart"] = Field(
-        "quiet", description="What becomes of it when the host is lost", alias="when interrupted"
+    when_interrupted: Literal["quiet", "continue", "restart"] | None = Field(
+        None, description="What becomes of it when the host is lost", alias="when interrupted"
     )
 
 

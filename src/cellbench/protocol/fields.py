@@ -24,7 +24,7 @@ class Common(TypedDict):
     bindings: Mapping[str, str]
     save_as: str | None
     required: bool
-    when_interrupted: WhenInterrupted
+    when_interrupted: WhenInterrupted | None
 
 
 class Fields:

@@ -94,7 +94,8 @@ class Step:
         source: Its place in the file, where problems are shown.
         save_as: Name under which its results are known to later expressions.
         required: False where the step is to be left out on a bench that cannot do it.
-        when_interrupted: What becomes of the step when the host is lost.
+        when_interrupted: What becomes of the step when the host is lost; None: a cycler that can do
+            it by itself goes on, all else comes to quiet.
         bindings: Loop variables in force, as the text a person reads (``j`` -> ``0.5 mA/cm2``).
     """
 
@@ -105,7 +106,7 @@ class Step:
     bindings: Mapping[str, str]
     save_as: str | None = None
     required: bool = True
-    when_interrupted: WhenInterrupted = "quiet"
+    when_interrupted: WhenInterrupted | None = None
 
     @property
     def file(self) -> str:

@@ -1,8 +1,18 @@
 """The local truth: a catalogue of runs and one SQLite file per run."""
 
 from cellbench.store.catalogue import Store
+from cellbench.store.places import data_directory
 from cellbench.store.reader import RunReader, StoredSpectrum
 from cellbench.store.runfile import RunWriter, SampleRow
 from cellbench.store.tables import JournalEntry, Run
 
-__all__ = ["JournalEntry", "Run", "RunReader", "RunWriter", "SampleRow", "Store", "StoredSpectrum"]
+__all__ = [
+    "JournalEntry",
+    "Run",
+    "RunReader",
+    "RunWriter",
+    "SampleRow",
+    "Store",
+    "StoredSpectrum",
+    "data_directory",
+]

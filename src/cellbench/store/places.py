@@ -17,6 +17,11 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 _WINDOWS_DRIVE_REMOTE = 4
 
 
+def data_directory() -> Path:
+    """Return where cellbench keeps what nobody has chosen another place for."""
+    return Path(os.environ.get("CELLBENCH_STORE") or platformdirs.user_data_dir("cellbench"))
+
+
 def store_directory(chosen: Path | None = None, *, make: bool = True) -> Path:
     """Return the store's directory, made if need be.
 
@@ -25,10 +30,7 @@ def store_directory(chosen: Path | None = None, *, make: bool = True) -> Path:
     """
     if chosen is not None and str(chosen) in {"", "."}:
         raise InputError("--store needs a directory of its own: write --store DIR")
-    path = chosen or Path(
-        os.environ.get("CELLBENCH_STORE") or platformdirs.user_data_dir("cellbench")
-    )
-    path = path.expanduser().absolute()
+    path = (chosen or data_directory()).expanduser().absolute()
     if not make and not (path / "catalogue.sqlite").is_file():
         raise InputError(f"there is no store in {path}: no run was kept there yet")
     try:

@@ -9,14 +9,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlmodel import Session, col, select
 
 from cellbench.errors import StoreError
-from cellbench.store.runfile import open_engine
+from cellbench.store.runfile import SampleRow, open_engine
 from cellbench.store.tables import FORMAT_VERSION, SAMPLE_COLUMNS, Document, JournalEntry
 from cellbench.transport.recording import unpacked
 
@@ -104,6 +104,19 @@ class RunReader:
         table = np.concatenate([np.empty((0, len(names))), *tables])
         table.flags.writeable = False  # shared by all who ask
         return dict(zip(names, table.T, strict=True))
+
+    def last_row(self, first_step: int) -> SampleRow | None:
+        """The row of the highest number in a step list, None where none of its rows was kept.
+
+        Args:
+            first_step: Number of the first step of the list.
+        """
+        rows = self._rows(
+            f"SELECT {', '.join(SAMPLE_COLUMNS)} FROM sample "  # noqa: S608 (constant names)
+            "WHERE row IS NOT NULL AND step >= ? ORDER BY row DESC LIMIT 1",
+            (first_step,),
+        )
+        return cast("SampleRow", rows[0]) if rows else None
 
     def sources(self) -> list[str]:
         """Names of the instruments that samples came from."""

@@ -41,8 +41,9 @@ FLUSH_INTERVAL_S = 0.5
 BACKLOG_ROWS = 50_000
 
 SampleRow = tuple[
-    float, str, int, float | None, float | None, float | None, float | None, float | None, int
-]
+    float, str, int, float | None, float | None, float | None, float | None, float | None, int,
+    int | None,
+]  # fmt: skip
 _INSERT_SAMPLE = (
     f"INSERT INTO sample ({', '.join(SAMPLE_COLUMNS)}) "  # noqa: S608 (constant names)
     f"VALUES ({', '.join('?' * len(SAMPLE_COLUMNS))})"
@@ -90,6 +91,7 @@ class RunWriter:
         wire: The wire log to keep with the run; what goes over the wire after `close` is for
             `keep_rest_of_wire`.
         acknowledged: Awaited before whoever waited for the disk goes on.
+        again: Go on with a file that is there.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class RunWriter:
         durable: bool,
         wire: WireLog | None = None,
         acknowledged: Callable[[], Awaitable[None]] | None = None,
+        again: bool = False,
     ) -> None:
         self.path = path
         self._wire = wire
@@ -110,7 +113,8 @@ class RunWriter:
         self._loop = asyncio.get_running_loop()
         self._engine = open_engine(path, durable=durable)
         try:
-            self._create()
+            if not again:
+                self._create()
         except (SQLAlchemyError, sqlite3.Error) as error:
             self._engine.dispose()
             raise StoreError(f"the run's file {path} cannot be made: {error}") from error

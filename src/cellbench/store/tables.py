@@ -1,7 +1,8 @@
 """The tables: the catalogue of runs, and in each run's own file its journal and documents.
 
 Samples and spectra are plain SQL (`SCHEMA`): they come by the ten thousand, and a model per row
-would cost ten times the insert.
+would cost ten times the insert. A sample's ``row`` is the instrument's own number of it in the step
+list that it runs by itself, by which rows are fetched once and none is missed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sqlalchemy import JSON, Column
 from sqlmodel import Field, SQLModel
 
 #: Version of a run file's layout, in SQLite's user_version; a file of another version is refused.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Run(SQLModel, table=True):
@@ -36,8 +37,9 @@ class JournalEntry(SQLModel, table=True):
 
     Attributes:
         time_s: Loop time since the start of the run.
-        kind: ``run started``, ``step started``, ``action``, ``outcome``, ``spectrum``,
-            ``deviation``, ``warning``, ``trip``, ``step ended``, ``safe state``, ``run ended``...
+        kind: ``run started``, ``step started``, ``step list``, ``action``, ``outcome``,
+            ``spectrum``, ``deviation``, ``warning``, ``trip``, ``step ended``,
+            ``safe state``, ``run ended``...
         step: Path of the step in the expanded program, empty for the run as a whole.
         text: What a person reads, empty where nobody needs to.
         data: The values that were decided.
@@ -64,7 +66,7 @@ CREATE TABLE step (id INTEGER PRIMARY KEY, path TEXT NOT NULL, kind TEXT NOT NUL
 CREATE TABLE sample (
     time_s REAL NOT NULL, source TEXT NOT NULL, step INTEGER NOT NULL,
     voltage_V REAL, current_A REAL, charge_C REAL, force_N REAL, temperature_K REAL,
-    flags INTEGER NOT NULL
+    flags INTEGER NOT NULL, row INTEGER
 );
 CREATE TABLE spectrum (
     id INTEGER PRIMARY KEY, time_s REAL NOT NULL, step INTEGER NOT NULL,
@@ -79,5 +81,5 @@ WIRE_SCHEMA = "CREATE TABLE wire (id INTEGER PRIMARY KEY, piece BLOB NOT NULL)"
 
 SAMPLE_COLUMNS = (
     "time_s", "source", "step", "voltage_V", "current_A", "charge_C", "force_N", "temperature_K",
-    "flags",
+    "flags", "row",
 )  # fmt: skip

@@ -11,14 +11,16 @@ from typing import cast
 
 from cellbench.bench import (
     DEFAULT_FIXTURE,
+    LIBRARY,
     NO_PORT,
     BenchFile,
     InstrumentEntry,
     SimulatedBench,
+    Wiring,
     parse_bench,
     simulated_bench,
 )
-from cellbench.engine.session import bench_document, open_instrument, owned
+from cellbench.engine.session import bench_directory, open_instrument, owned, read_bench
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import ByHand, Instrument, Operator
@@ -53,6 +55,16 @@ class Installation:
         """Return the driver class of an instrument. Raises as `entry` and `load_driver`."""
         return load_driver(self.entry(name).driver, self.beside)
 
+    def has_wire(self, name: str) -> bool:
+        """Whether there are bytes to and from an instrument: no person, no vendor's library."""
+        return self.entry(name).port not in {NO_PORT, LIBRARY}
+
+    def require_wire(self, name: str) -> None:
+        """Raise InputError where there are no bytes to and from an instrument."""
+        if not self.has_wire(name):
+            port = self.entry(name).port
+            raise InputError(f'{name}: its port is "{port}", there is no line to talk on')
+
     def channels(self) -> list[str]:
         """Names of the instruments that can drive a cell."""
         return [name for name in self.file.instruments if self.driver(name).role == "channel"]
@@ -82,8 +94,7 @@ class Installation:
             InputError: Nothing can be connected to at its port.
         """
         entry = self.entry(name)
-        if entry.port == NO_PORT:
-            raise InputError(f"{name}: a person works it, there is no connection")
+        self.require_wire(name)
         try:
             return await open_instrument(name, entry, self.driver(name), self.simulator)
         except InstrumentError as error:  # it knows the address, and we the instrument
@@ -97,17 +108,28 @@ class Installation:
             InputError: Its options are wrong.
         """
         entry, driver = self.entry(name), self.driver(name)
-        by_hand = entry.port == NO_PORT
-        stream = pipe()[0] if by_hand else await self.stream(name)
+        stream = await self.stream(name) if self.has_wire(name) else pipe()[0]
         try:
             built = driver(name, stream, entry.options)
         except BaseException:
             await stream.close()
             raise
         if isinstance(built, ByHand):
-            asked = operator or (self.simulator.operator if self.simulator else None)
-            built.operator = cast("Operator", asked)  # a driver without one says so
+            built.operator = cast("Operator", self.answering(operator))  # without one it says so
         return built
+
+    def answering(self, person: Operator | None) -> Operator | None:
+        """Who answers prompts: the person, the simulated bench's operator, or nobody."""
+        if self.simulator is None:
+            return person
+        return self.simulator.attended(person) if person else self.simulator.operator
+
+    def wiring_of(self, name: str) -> tuple[str, Wiring] | None:
+        """The cell that an instrument shares with another, and how; None if it has its own."""
+        for cell, wiring in self.file.wiring.items():
+            if name in {wiring.cycling, wiring.impedance}:
+                return cell, wiring
+        return None
 
 
 def install(
@@ -133,16 +155,18 @@ def install(
         simulator = simulated_bench(cell, seed, fixture or DEFAULT_FIXTURE)
         text = json.dumps(simulator.description(), indent=2)
         return Installation(parse_bench(load(document_of(text, "the simulated bench"))), simulator)
-    file = parse_bench(load(bench_document(bench)))
+    file, _ = read_bench(bench)
     if not file.is_simulated:
         if sim_cell is not None or fixture is not None:
             raise InputError(
                 f"{file.bench} has real instruments: --sim-cell and --fixture are for others"
             )
-        return Installation(file, beside=bench.parent)
+        return Installation(file, beside=bench_directory(bench))
     entries = {
         name: entry.model_dump(by_alias=True, exclude_none=True)
         for name, entry in file.instruments.items()
     }
     held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
-    return Installation(file, simulated_bench(cell, seed, held_by, entries), bench.parent)
+    wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
+    simulator = simulated_bench(cell, seed, held_by, entries, wiring)
+    return Installation(file, simulator, bench_directory(bench))
