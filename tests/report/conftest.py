@@ -88,7 +88,8 @@ class Script:
         times = (self.now_s + 1 + np.arange(len(voltages))).tolist()
         self.writer.add_samples(
             [
-                (time_s, "potentiostat", step, voltage, current_A, current_A * i, None, None, flags)
+                (time_s, "potentiostat", step, voltage, current_A, current_A * i, None, None, flags,
+                 None)
                 for i, (time_s, voltage) in enumerate(zip(times, voltages.tolist(), strict=True))
             ]
         )
@@ -121,7 +122,7 @@ class Script:
         columns = (rows.time_s, rows.voltage_V, rows.current_A, charge_C)
         self.writer.add_samples(
             [
-                (t, "potentiostat", step, v, i, q, None, None, 0)
+                (t, "potentiostat", step, v, i, q, None, None, 0, None)
                 for t, v, i, q in zip(*(column.tolist() for column in columns), strict=True)
             ]
         )
@@ -146,10 +147,10 @@ class Script:
             t = self._polled_s
             pressure = 5e6 * min(1.0, t / 60) + 2e4 * np.sin(t / 3000) + self.random.normal() * 3e3
             rows.append(
-                (t, "load cell", self._steps, None, None, None, pressure * AREA_M2, None, 0)
+                (t, "load cell", self._steps, None, None, None, pressure * AREA_M2, None, 0, None)
             )
             kelvin = 298.0 + 0.3 * np.sin(t / 9000)
-            rows.append((t, "chamber", self._steps, None, None, None, None, kelvin, 0))
+            rows.append((t, "chamber", self._steps, None, None, None, None, kelvin, 0, None))
             self._polled_s += 5.0
         self.writer.add_samples(rows)
 
