@@ -15,6 +15,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def check_complete(file: Path, bench: dict[str, Any]) -> None:
     rows = stored(file)
     numbers = [number for number, _ in rows]
     assert numbers == list(range(1, len(rows) + 1))
-    gaps_s = [b[1] - a[1] for a, b in zip(rows, rows[1:], strict=False)]
+    gaps_s = [b[1] - a[1] for a, b in pairwise(rows)]
     assert min(gaps_s) >= 0
     assert max(gaps_s) == pytest.approx(1, abs=0.2)
     ended = entries(file, "step ended")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,7 +34,8 @@ CYCLES = """
   - repeat: 3
     name: cycle
     steps:
-      - charge: {at: 2C, until: potential >= 4.0 V vs Li+/Li, at most: 1 h, record: {every: 20 s, sample: 2 s}}
+      - charge:
+          {at: 2C, until: potential >= 4 V vs Li+/Li, at most: 1 h, record: {every: 20 s, sample: 2 s}}
       - hold: {at: 4.0 V vs Li+/Li, until: current <= 1C, at most: 10 min}
       - rest: 1 min
       - discharge: {at: 2C, until: potential <= 3.0 V vs Li+/Li, at most: 0.2 of nominal capacity}
@@ -119,7 +121,7 @@ def test_rows_are_kept_by_the_rule_of_their_step_with_the_cyclers_number(cycled:
     numbers = [number for number, _, _ in rows]
     assert numbers == sorted(set(numbers))
     charge_s = [time_s for _, time_s, path in rows if path == "cycle[2]/charge"]
-    gaps = [b - a for a, b in zip(charge_s, charge_s[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(charge_s)]
     assert all(gap == pytest.approx(20, abs=2) for gap in gaps[:-1])
     holds_s = [time_s for _, time_s, path in rows if path == "cycle[2]/hold"]
     assert holds_s[10] - holds_s[9] == pytest.approx(1, abs=0.2)
