@@ -20,12 +20,13 @@ from cellbench.bench import (
     parse_bench,
     simulated_bench,
 )
-from cellbench.engine.session import bench_document, open_instrument, owned
+from cellbench.engine.session import bench_document, identity_of, open_instrument, owned
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import ByHand, Instrument, Operator
 from cellbench.protocol.source import document_of, load
 from cellbench.transport import Stream, pipe
+from cellbench.transport.identity import identified
 from cellbench.transport.ownership import Ownership
 
 #: What is on the simulated bench where nothing is said: it behaves much like a resistor.
@@ -38,6 +39,7 @@ class Installation:
 
     file: BenchFile
     simulator: SimulatedBench | None = None
+    seed: int | None = None
     beside: Path | None = None
 
     def entry(self, name: str) -> InstrumentEntry:
@@ -79,12 +81,13 @@ class Installation:
 
     @asynccontextmanager
     async def switched_on(self) -> AsyncIterator[None]:
-        """Switch the simulated bench on, if there is one."""
-        if self.simulator is None:
-            yield
-            return
-        async with self.simulator:
-            yield
+        """Give the wire its ids and dates, and switch the simulated bench on, if there is one."""
+        with identified(identity_of(self.seed)):
+            if self.simulator is None:
+                yield
+                return
+            async with self.simulator:
+                yield
 
     async def stream(self, name: str) -> Stream:
         """Connect to an instrument.
@@ -154,7 +157,9 @@ def install(
     if bench is None:
         simulator = simulated_bench(cell, seed, fixture or DEFAULT_FIXTURE)
         text = json.dumps(simulator.description(), indent=2)
-        return Installation(parse_bench(load(document_of(text, "the simulated bench"))), simulator)
+        return Installation(
+            parse_bench(load(document_of(text, "the simulated bench"))), simulator, seed
+        )
     file = parse_bench(load(bench_document(bench)))
     if not file.is_simulated:
         if sim_cell is not None or fixture is not None:
@@ -169,4 +174,4 @@ def install(
     held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
     wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
     simulator = simulated_bench(cell, seed, held_by, entries, wiring)
-    return Installation(file, simulator, bench.parent)
+    return Installation(file, simulator, seed, bench.parent)
