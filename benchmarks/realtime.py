@@ -70,7 +70,7 @@ async def _measure(address: str, duration_s: float) -> dict[str, Any]:
                 voltages, currents = block.columns["voltage_V"], block.columns["current_A"]
                 writer.add_samples(
                     [
-                        (at, driver.name, 1, voltage, current, 0.0, None, None, flag)
+                        (at, driver.name, 1, voltage, current, 0.0, None, None, flag, None)
                         for at, voltage, current, flag in zip(
                             block.time_s, voltages, currents, block.flags, strict=True
                         )

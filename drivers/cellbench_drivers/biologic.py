@@ -164,14 +164,14 @@ class Biologic:
         self._settings = self._set(board, channel)
         self.capabilities = self._able(f"BioLogic {model}", impedance=bool(channel.Zboard))
         remarks = [f"never verified on hardware: firmware {channel.FirmwareVersion}"]
-        if channel.State != STOPPED:
+        was_running = channel.State != STOPPED
+        if was_running:
             values = await self._stop()
             lost = f", {values.MemFilled} bytes of its rows given up" if values.MemFilled else ""
             remarks.append(f"a technique was running: stopped{lost}")
         firmware = f"{channel.FirmwareVersion}, communication {device.FirmwareVersion}"
-        return Identity(
-            f"BioLogic {model}", f"board {channel.BoardSerialNumber}", firmware, tuple(remarks)
-        )
+        serial = f"board {channel.BoardSerialNumber}"
+        return Identity(f"BioLogic {model}", serial, firmware, tuple(remarks), was_running)
 
     def run(
         self, technique: Technique, limits: ElectricalLimits

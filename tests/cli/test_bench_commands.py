@@ -206,6 +206,39 @@ def test_init_takes_serial_settings_and_a_fixture(tmp_path: Path) -> None:
     assert "kind: screw" in path.read_text()
 
 
+TWO = (
+    "--instrument", "cycler: {driver: keithley, port: simulated}",
+    "--instrument", "potentiostat: {driver: palmsens, port: simulated}",
+)  # fmt: skip
+
+
+def test_init_wires_two_channels_to_one_cell(tmp_path: Path) -> None:
+    path = tmp_path / "bench.yaml"
+    done = called("init", str(path), *TWO, "--yes")
+    assert done.exit_code == 2
+    assert "wiring" in done.stderr
+    wires = "A1: {cycling: cycler, impedance: potentiostat, changeover: operator}"
+    done = called("init", str(path), *TWO, "--wiring", wires, "--yes")
+    assert done.exit_code == 0, done.output
+    assert path.read_text().endswith(f"wiring:\n  {wires}\n")
+    assert answered("check", "--bench", str(path))["sound"] is True
+
+
+def test_init_asks_how_two_channels_share_a_cell(tmp_path: Path, serial_ports: None) -> None:
+    path = tmp_path / "bench.yaml"
+    answers = [
+        "two", "n", "n",  # nothing of what was found
+        "keithley", "cycler", "192.0.2.1", "", "palmsens", "potentiostat", "COM9", "", "",
+        "A1", "cycler", "press", "potentiostat", "operator",
+        "", "y",
+    ]  # fmt: skip
+    done = called("init", str(path), typed="\n".join(answers) + "\n")
+    assert done.exit_code == 0, done.output
+    assert '"press" is none of them' in done.output
+    wires = "A1: {cycling: cycler, impedance: potentiostat, changeover: operator}"
+    assert wires in path.read_text()
+
+
 # --- check ----------------------------------------------------------------------------------------
 
 
@@ -276,6 +309,39 @@ def test_drill_trips_every_limit(bench: tuple[str, ...]) -> None:
     assert answer["confirmed"] is True
     if not bench:  # the potentiostat has to finish a period first
         assert 0.5 < made["order within a spectrum", "host"]["reaction_s"] < 20
+
+
+@pytest.mark.parametrize("bench", ["two_by_hand", "two_on_a_switch"])
+@pytest.mark.parametrize("channel", ["source-measure unit", "potentiostat"])
+def test_drill_gets_the_cell_that_two_channels_share(bench: str, channel: str) -> None:
+    answer = answered("drill", channel, "--bench", bench)
+    assert answer["passed"] is True
+    assert ("multiplexer: all contacts open" in answer["left"]) == (bench == "two_on_a_switch")
+
+
+CYCLERS = {
+    "maccor": "{driver: maccor, port: simulated, channel: 1}",
+    "neware": "{driver: neware, port: simulated, channel: 27-1-3, steps folder: STEPS}",
+}
+
+
+@pytest.mark.parametrize("cycler", CYCLERS)
+def test_check_and_drill_know_cyclers(cycler: str, tmp_path: Path) -> None:
+    path = tmp_path / "bench.yaml"
+    entry = CYCLERS[cycler].replace("STEPS", str(tmp_path))
+    path.write_text(f"bench: b\ninstruments:\n  cycler: {entry}\n")
+    assert answered("check", "--bench", str(path))["sound"] is True
+    # One of them has no negative voltages, and needs a charged cell.
+    charged = ("--sim-cell", "NMC811_LYC_Li", "--voltage", "4.8 V")
+    answer = answered("drill", "--bench", str(path), *charged)
+    assert answer["passed"] is True
+    assert trials(answer)["upper voltage limit", "host"]["passed"] is True
+
+
+def test_drill_wants_to_know_which_channel() -> None:
+    done = called("drill", "--bench", "two_by_hand")
+    assert done.exit_code == 2
+    assert "name the channel to drill; it has: source-measure unit, potentiostat" in done.stderr
 
 
 def test_drill_finds_a_limit_that_does_not_act(monkeypatch: pytest.MonkeyPatch) -> None:

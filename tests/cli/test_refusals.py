@@ -52,7 +52,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["check", "ccd", "--bench", "{bench}", "--fixture", "screw"], "--fixture"),
         (["check", "ccd", "--bench", "{bench}", "--sim-cell", "LYC"], "--sim-cell"),
         (["check", "ccd", "--bench", "{half}"], "load cell not"),
-        (["check", "ccd", "--bench", "keithly"], "there are: keithley"),
+        (["check", "ccd", "--bench", "keithly"], "there are: biologic"),
         (["check", "{here}/none.yaml"], "none.yaml"),
         (["show", "999"], "no store"),
         (["runs", "--store", "{here}/none"], "no store"),

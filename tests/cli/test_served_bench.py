@@ -127,5 +127,5 @@ def test_a_run_in_real_time_is_recorded_and_replays(
     path = bench_file(served, way, tmp_path)
     conductivity(capsys, protocol, "--bench", str(path), "--record")
     with pytest.raises(SystemExit) as ended:
-        app(["replay", "last", "--lenient"])
+        app(["replay", "last"])
     assert ended.value.code == 0, capsys.readouterr().out

@@ -447,6 +447,7 @@ def test_connecting_identifies_the_device_and_its_board() -> None:
         "board 815",
         "5282, communication 1105",
         ("never verified on hardware: firmware 5282",),
+        found_active=False,
     )
     assert device.count("LoadFirmware") == device.count("StartChannel") == 0
 

@@ -102,6 +102,7 @@ def test_connecting_opens_the_cell_and_identifies_the_instrument(scripted: Scrip
         "ES4HR20B0008",
         "es4_hr1500#Mar 12 2026 14:28:01",
         ("MethodSCRIPT 01.09.00",),
+        found_active=False,
     )
     assert driver.capabilities.voltage_max_V == 6.0
     assert driver.capabilities.impedance is not None

@@ -35,7 +35,10 @@ CYCLES = """
     name: cycle
     steps:
       - charge:
-          {at: 2C, until: potential >= 4 V vs Li+/Li, at most: 1 h, record: {every: 20 s, sample: 2 s}}
+          at: 2C
+          until: potential >= 4 V vs Li+/Li
+          at most: 1 h
+          record: {every: 20 s, sample: 2 s}
       - hold: {at: 4.0 V vs Li+/Li, until: current <= 1C, at most: 10 min}
       - rest: 1 min
       - discharge: {at: 2C, until: potential <= 3.0 V vs Li+/Li, at most: 0.2 of nominal capacity}

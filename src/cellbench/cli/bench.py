@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
@@ -23,6 +23,7 @@ from cellbench.cli.stopping import Stopping
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cellbench.cli.operator import ConsoleOperator
     from cellbench.engine.commissioning.check import Checked
     from cellbench.engine.commissioning.drill import Drilled, Trial
     from cellbench.engine.commissioning.installation import Installation
@@ -120,6 +121,14 @@ def init(
             "--fixture", help="As in {die: 10 mm, kind: servo, at most: 5 kN}; none without it."
         ),
     ] = None,
+    wiring: Annotated[
+        str | None,
+        typer.Option(
+            "--wiring",
+            help="Of two channels to one cell, as in 'A1: {cycling: ..., impedance: ..., "
+            "changeover: operator}'.",
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
 ) -> None:
     """Write a bench file by asking, or from options. It is checked, and never overwrites another.
@@ -132,6 +141,7 @@ def init(
 
         bench_file.may_be_written(path)
         block = bench_file.read_block(fixture, "--fixture") if fixture else None
+        wires = dict([bench_file.read_named_block(wiring, "--wiring")]) if wiring else None
         if instrument:
             read = [bench_file.read_named_block(each, "--instrument") for each in instrument]
             instruments = dict(read)
@@ -142,8 +152,9 @@ def init(
         else:
             name = name or typer.prompt("Name of the bench")
             instruments = _ask_for_instruments(path.parent)
+            wires = wires or _ask_for_wiring(bench_file.roles_of(instruments, path.parent))
             block = block or _ask_for_fixture()
-        text = bench_file.compose(name or path.stem, instruments, block)
+        text = bench_file.compose(name or path.stem, instruments, block, wires)
         bench_file.checked(text, path)
         typer.echo(text, nl=False)
         if yes or typer.confirm(f"Write this to {path}?", default=True):
@@ -212,6 +223,29 @@ def _add(instruments: dict[str, dict[str, Any]], driver: str, address: str, besi
         return
 
 
+def _ask_for_wiring(roles: dict[str, str]) -> dict[str, dict[str, Any]] | None:
+    """How two channels share one cell; None where there is one channel."""
+    channels = [name for name, role in roles.items() if role == "channel"]
+    if len(channels) < 2:
+        return None
+    switches = [name for name, role in roles.items() if role == "switch"]
+    cell = typer.prompt("Name of the cell that they share", default="cell A1")
+    wiring = {
+        "cycling": _ask_for_one("Which of them runs all but spectra", channels),
+        "impedance": _ask_for_one("Which takes spectra", channels),
+        "changeover": _ask_for_one("What moves the cell between them", ["operator", *switches]),
+    }
+    return {cell: wiring}
+
+
+def _ask_for_one(question: str, choices: Sequence[str]) -> str:
+    while True:
+        answer: str = typer.prompt(f"{question} ({', '.join(choices)})")
+        if answer in choices:
+            return answer
+        typer.echo(f'"{answer}" is none of them')
+
+
 def _ask_for_fixture() -> dict[str, Any] | None:
     from typing import get_args
 
@@ -220,9 +254,7 @@ def _ask_for_fixture() -> dict[str, Any] | None:
     die = typer.prompt("Die diameter, as in 10 mm (Enter: no fixture)", default="")
     if not die:
         return None
-    kinds = get_args(FixtureKind)
-    while (kind := typer.prompt(f"What holds the stack ({', '.join(kinds)})")) not in kinds:
-        typer.echo(f'"{kind}" is none of them')
+    kind = _ask_for_one("What holds the stack", get_args(FixtureKind))
     return {"die": die, "kind": kind, "at most": typer.prompt("Largest force, as in 5 kN")}
 
 
@@ -243,13 +275,12 @@ def check(
     or its safe state is not confirmed.
     """
     with told(as_json=as_json):
-        from cellbench.cli.operator import ConsoleOperator
         from cellbench.engine.commissioning.check import check as check_all
         from cellbench.engine.commissioning.installation import install
 
         installation = install(bench, sim_cell=sim_cell, fixture=fixture, seed=seed)
         console = _console(as_json=as_json)
-        person = ConsoleOperator(console) if console.is_terminal and not as_json else None
+        person = _person(console, as_json=as_json)
         found = _conducted(installation, lambda: check_all(installation, person))
         sound = all(each.sound for each in found)
         if as_json:
@@ -356,6 +387,7 @@ def drill(
                 name,
                 current_A,
                 voltage_V,
+                operator=_person(console, as_json=as_json),
                 report=(lambda _: None) if as_json else _tell_trial,
                 say=print_error,
             ),
@@ -432,7 +464,7 @@ def console(
 
         wait_s = parse(wait, "time")
         installation = install(bench, sim_cell=sim_cell, seed=seed)
-        installation.entry(instrument)
+        installation.require_wire(instrument)
         path = log or _log_path(instrument)
         with path.open("x", encoding="utf-8") as file:
             typer.echo(f"kept in {path}")
@@ -504,6 +536,13 @@ def _console(*, as_json: bool) -> Console:
     from rich.console import Console
 
     return Console(stderr=as_json, quiet=as_json and not os.isatty(2))
+
+
+def _person(console: Console, *, as_json: bool) -> ConsoleOperator | None:
+    """Whoever sits at the terminal, if there is one."""
+    from cellbench.cli.operator import ConsoleOperator
+
+    return ConsoleOperator(console) if console.is_terminal and not as_json else None
 
 
 def _header(installation: Installation) -> dict[str, Any]:

@@ -36,8 +36,14 @@ def replay(
         str, typer.Argument(metavar="RUN", help="A run's id, the end of one, last, or a file.")
     ],
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="Compare what is sent by its meaning, not by bytes.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--lenient/--strict",
+            help="Compare what is sent by its meaning, or byte for byte (else: by meaning what was "
+            "recorded in real time).",
+            show_default=False,
+        ),
+    ] = None,
     on: Annotated[
         On, typer.Option("--on", help="sim: run it again on the simulated bench, and compare.")
     ] = On.RECORDING,
@@ -166,14 +172,15 @@ def _lines(recording: Recording, replayed: Replayed) -> Iterator[str]:
     yield (
         f"{run.protocol} on {run.cell}, run {run.id}: {clock_text(replayed.span_s)} on the wire, "
         f"{replayed.frames} frames on {replayed.connections} connections, "
-        f"replayed in {replayed.wall_s:.1f} s"
+        f"compared {'by meaning' if replayed.by_meaning else 'byte for byte'} in "
+        f"{replayed.wall_s:.1f} s"
     )
     if replayed.found is not None:
         yield from _found_lines(replayed.found)
         if recording.facts["time"] == "real" and not replayed.by_meaning:
             yield (
                 "The run was in real time: where a look at an instrument falls may hang on a "
-                "millisecond. --lenient allows for that."
+                "millisecond, which --strict does not allow for."
             )
         return
     if replayed.cut_off_s is None:

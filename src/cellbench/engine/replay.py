@@ -93,7 +93,7 @@ class Replayed:
 def replay(
     recording: Recording,
     *,
-    by_meaning: bool = False,
+    by_meaning: bool | None = None,
     bound_s: float | None = None,
     protocol: Path | None = None,
     sets: Sequence[str] = (),
@@ -103,7 +103,8 @@ def replay(
 
     Args:
         recording: The run.
-        by_meaning: Compare frames by their meaning; else bytes.
+        by_meaning: Compare frames by their meaning; else bytes. By default as suits the run: by
+            meaning if it was in real time.
         bound_s: How much earlier or later than recorded something may be sent; by default
             `BOUND_STRICT_S` for bytes of a run in virtual time, else `BOUND_S`.
         protocol: Another protocol than the run's own.
@@ -114,8 +115,11 @@ def replay(
         InputError: The program cannot be made again, or a driver is missing.
         StoreError: The wire log is damaged.
     """
+    in_virtual_time = recording.facts["time"] == "virtual"
+    if by_meaning is None:
+        by_meaning = not in_virtual_time
     if bound_s is None:
-        exact = recording.facts["time"] == "virtual" and not by_meaning
+        exact = in_virtual_time and not by_meaning
         bound_s = BOUND_STRICT_S if exact else BOUND_S
     program = program_of(recording, protocol, sets)
     wire = RecordedWire.of(events_of(recording.wire))

@@ -299,7 +299,7 @@ class ReplayingStream(Stream):
         self._matched = 0
         self._due = deque(recorded.came)
         self._timer: asyncio.TimerHandle | None = None
-        self._asked: deque[Exchange] = deque(maxlen=_PLACES)
+        self._looks: dict[tuple[str | float, ...], Exchange] = {}
         if replay.by_meaning:
             self._find_asking()
         self._pump()
@@ -479,14 +479,17 @@ class ReplayingStream(Stream):
 
     def _leave_out(self, exchange: Exchange) -> None:
         exchange.used = True
+        self._remember(exchange)
         self._replay.left_out += 1
 
     def _asked_before(self, message: Message) -> Exchange | None:
         """The latest routine request that was answered and said the same."""
-        for exchange in reversed(self._asked):
-            if self.message(exchange).agrees(message):
-                return exchange
-        return None
+        return self._looks.get(message.meaning)
+
+    def _remember(self, exchange: Exchange) -> None:
+        """Keep what a look at the instrument showed, for looks that were not recorded."""
+        if exchange.came:
+            self._looks[self.message(exchange).meaning] = exchange
 
     def _feed_again(self, exchange: Exchange, message: Message) -> None:
         """Answer at once what was asked before."""
@@ -505,7 +508,7 @@ class ReplayingStream(Stream):
             before = self.message(exchange).tag
             came = [replace(each, data=_addressed(each.data, before, tag)) for each in came]
         if exchange.routine:
-            self._asked.append(exchange)
+            self._remember(exchange)
         self._due.extend(came)
         self._pump()
 

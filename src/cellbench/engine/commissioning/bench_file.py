@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from cellbench.bench import NO_PORT, BenchFile, InstrumentEntry, parse_bench
+from cellbench.bench import LIBRARY, NO_PORT, BenchFile, InstrumentEntry, declared, parse_bench
 from cellbench.errors import InputError
 from cellbench.instruments.registry import load_driver
 from cellbench.protocol.source import document_of, load
@@ -56,28 +56,35 @@ def check_instrument(name: str, block: Mapping[str, Any], beside: Path) -> None:
         InputError: It is wrong; says what would be right.
     """
     driver = load_driver(str(block["driver"]), beside)
-    text = compose("one", {name: block}, None)
+    text = compose("one", {name: block})
     entry: InstrumentEntry = parse_bench(load(document_of(text, name))).instruments[name]
-    if entry.port != NO_PORT and not entry.is_simulated:
+    if entry.port not in {NO_PORT, LIBRARY} and not entry.is_simulated:
         check_address(entry.port, entry.serial_settings(driver.serial), driver.tcp_port)
     nowhere, _ = pipe()
     driver(name, nowhere, entry.options)
 
 
 def compose(
-    bench: str, instruments: Mapping[str, Mapping[str, Any]], fixture: Mapping[str, Any] | None
+    bench: str,
+    instruments: Mapping[str, Mapping[str, Any]],
+    fixture: Mapping[str, Any] | None = None,
+    wiring: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
-    """Return the text of a bench file: one line for each instrument."""
+    """Return the text of a bench file: one line for each instrument, and for each cell's wiring."""
     whole = CommentedMap(bench=bench)
-    whole["instruments"] = CommentedMap(
-        {name: _in_one_line(block) for name, block in instruments.items()}
-    )
+    whole["instruments"] = _line_by_line(instruments)
     if fixture:
         whole["fixture"] = _in_one_line(fixture)
+    if wiring:
+        whole["wiring"] = _line_by_line(wiring)
     yaml, out = YAML(), io.StringIO()
     yaml.width = _WIDTH
     yaml.dump(whole, out)
     return out.getvalue()
+
+
+def _line_by_line(blocks: Mapping[str, Mapping[str, Any]]) -> CommentedMap:
+    return CommentedMap({name: _in_one_line(block) for name, block in blocks.items()})
 
 
 def _in_one_line(block: Mapping[str, Any]) -> CommentedMap:
@@ -107,8 +114,15 @@ def checked(text: str, path: Path) -> BenchFile:
         raise InputError("a bench needs an instrument")
     for name, entry in file.instruments.items():
         check_instrument(name, entry.model_dump(exclude_none=True), path.parent)
-    _ = file.is_simulated  # raises where it is half simulated
+    declared(file, simulated=file.is_simulated, beside=path.parent)
     return file
+
+
+def roles_of(instruments: Mapping[str, Mapping[str, Any]], beside: Path) -> dict[str, str]:
+    """The role of each instrument, by its driver."""
+    return {
+        name: load_driver(str(block["driver"]), beside).role for name, block in instruments.items()
+    }
 
 
 def may_be_written(path: Path) -> None:

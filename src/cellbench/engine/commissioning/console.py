@@ -102,6 +102,7 @@ async def converse(
         InputError: There is no such instrument, or it has no connection.
     """
     entry, kept = installation.entry(name), _Log(log)
+    installation.require_wire(name)
     with installation.owned("bench console", only=name):
         async with installation.switched_on():
             kept("#", f"{name}: {entry.driver} at {entry.port}")

@@ -17,13 +17,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from cellbench.bench import BY_OPERATOR
 from cellbench.engine.commissioning.installation import Installation
 from cellbench.engine.limits import VOLTAGE_TOLERANCE_V, LimitWatch
-from cellbench.engine.safe_state import CHANNEL_DEADLINE_S, attempt, to_the_end
+from cellbench.engine.safe_state import (
+    CHANNEL_DEADLINE_S,
+    QUIET_DEADLINE_S,
+    attempt,
+    to_the_end,
+)
 from cellbench.engine.trips import Trip
 from cellbench.errors import CellbenchError, InputError, InstrumentError
-from cellbench.instruments.readings import Ending, EndingKind, Identity
-from cellbench.instruments.roles import Channel, Running
+from cellbench.instruments.changeover import ByOperator, ThroughSwitch
+from cellbench.instruments.readings import Ending, EndingKind, Identity, Outcome
+from cellbench.instruments.roles import Channel, Operator, Running, Switch
 from cellbench.instruments.techniques import (
     ConstantCurrent,
     ConstantVoltage,
@@ -32,6 +39,7 @@ from cellbench.instruments.techniques import (
     Technique,
 )
 from cellbench.protocol.program import Limits
+from cellbench.quantities import parse
 
 #: Length of a technique that is to be tripped, at least and in declared reaction times: it ends by
 #: itself where nothing trips it.
@@ -145,6 +153,7 @@ async def drill(
     current_A: float,
     voltage_max_V: float,
     *,
+    operator: Operator | None = None,
     report: Callable[[Trial], None],
     say: Callable[[str], None],
 ) -> Drilled:
@@ -155,6 +164,7 @@ async def drill(
         name: The channel's instrument.
         current_A: The test current.
         voltage_max_V: Largest voltage that the dummy cell is to see, either sign.
+        operator: Moves the leads, where the cell is shared by hand.
         report: Told of each trial as it is over.
         say: Told what becomes of the channel when the drill is broken off.
 
@@ -164,9 +174,70 @@ async def drill(
     """
     if installation.driver(name).role != "channel":
         raise InputError(f"{name} drives no cell; a drill is for: {_names(installation)}")
-    with installation.owned("bench drill", only=name):
-        async with installation.switched_on():
-            return await _Drill(installation, name, current_A, voltage_max_V, report, say).run()
+    with installation.owned("bench drill"):
+        async with installation.switched_on(), _cell_given(installation, name, operator) as switch:
+            drilled = await _Drill(installation, name, current_A, voltage_max_V, report, say).run()
+        if switch is not None and switch.outcome is not None:
+            drilled.left += f"; {switch.outcome.instrument}: {switch.outcome.state}"
+            drilled.confirmed = drilled.confirmed and switch.outcome.confirmed
+        return drilled
+
+
+@dataclass
+class _Contacts:
+    """What became of the contacts through which the cell was reached, once they were opened."""
+
+    outcome: Outcome | None = None
+
+
+@asynccontextmanager
+async def _cell_given(
+    installation: Installation, name: str, person: Operator | None
+) -> AsyncIterator[_Contacts | None]:
+    """See that the dummy cell is on one instrument, where several share it."""
+    shared = installation.wiring_of(name)
+    if shared is None:
+        yield None
+        return
+    cell, wiring = shared
+    await _quieten(installation, wiring.impedance if name == wiring.cycling else wiring.cycling)
+    if wiring.changeover == BY_OPERATOR:
+        patience_s = parse(wiring.patience, "time")
+        changeover = ByOperator(installation.answering(person), patience_s)
+        await changeover.give(cell, name, "")
+        yield None
+        return
+    switch, contacts = await installation.instrument(wiring.changeover), _Contacts()
+    try:
+        if not isinstance(switch, Switch):
+            raise InputError(f"{wiring.changeover} is no switch (nor {BY_OPERATOR})")
+        await switch.connect()
+        through = ThroughSwitch(switch, (wiring.cycling, wiring.impedance))
+        try:
+            await through.give(cell, name, "")
+            yield contacts
+        finally:
+            contacts.outcome = await to_the_end(
+                attempt(through, "open", through.quiet, QUIET_DEADLINE_S), lambda _: None
+            )
+    finally:
+        await switch.close()
+
+
+async def _quieten(installation: Installation, name: str) -> None:
+    """See that the other instrument of the cell drives nothing while contacts move.
+
+    Raises:
+        InstrumentError: That could not be confirmed.
+    """
+    other = await installation.instrument(name)
+    try:
+        await other.connect()
+        outcome = await attempt(other, "quiet", other.quiet, CHANNEL_DEADLINE_S)
+    finally:
+        await other.close()
+    if not outcome.confirmed:
+        raise InstrumentError(name, f"shares the cell: {outcome.state}")
 
 
 def _names(installation: Installation) -> str:
@@ -418,6 +489,9 @@ class _Drill:
         what = "silence of the host"
         if not channel.capabilities.bounded_without_host:
             self._add(Trial(what, None, "the channel does not claim to end anything by itself"))
+            return left
+        if not self._installation.has_wire(self._name):
+            self._add(Trial(what, None, "there is no line to cut: pull the cable, and look"))
             return left
         technique = ConstantCurrent(
             current_A=self._current_A,

@@ -11,19 +11,28 @@ from typing import cast
 
 from cellbench.bench import (
     DEFAULT_FIXTURE,
+    LIBRARY,
     NO_PORT,
     BenchFile,
     InstrumentEntry,
     SimulatedBench,
+    Wiring,
     parse_bench,
     simulated_bench,
 )
-from cellbench.engine.session import bench_directory, open_instrument, owned, read_bench
+from cellbench.engine.session import (
+    bench_directory,
+    identity_of,
+    open_instrument,
+    owned,
+    read_bench,
+)
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import ByHand, Instrument, Operator
 from cellbench.protocol.source import document_of, load
 from cellbench.transport import Stream, pipe
+from cellbench.transport.identity import identified
 from cellbench.transport.ownership import Ownership
 
 #: What is on the simulated bench where nothing is said: it behaves much like a resistor.
@@ -36,6 +45,7 @@ class Installation:
 
     file: BenchFile
     simulator: SimulatedBench | None = None
+    seed: int | None = None
     beside: Path | None = None
 
     def entry(self, name: str) -> InstrumentEntry:
@@ -53,6 +63,16 @@ class Installation:
         """Return the driver class of an instrument. Raises as `entry` and `load_driver`."""
         return load_driver(self.entry(name).driver, self.beside)
 
+    def has_wire(self, name: str) -> bool:
+        """Whether there are bytes to and from an instrument: no person, no vendor's library."""
+        return self.entry(name).port not in {NO_PORT, LIBRARY}
+
+    def require_wire(self, name: str) -> None:
+        """Raise InputError where there are no bytes to and from an instrument."""
+        if not self.has_wire(name):
+            port = self.entry(name).port
+            raise InputError(f'{name}: its port is "{port}", there is no line to talk on')
+
     def channels(self) -> list[str]:
         """Names of the instruments that can drive a cell."""
         return [name for name in self.file.instruments if self.driver(name).role == "channel"]
@@ -67,12 +87,13 @@ class Installation:
 
     @asynccontextmanager
     async def switched_on(self) -> AsyncIterator[None]:
-        """Switch the simulated bench on, if there is one."""
-        if self.simulator is None:
-            yield
-            return
-        async with self.simulator:
-            yield
+        """Give the wire its ids and dates, and switch the simulated bench on, if there is one."""
+        with identified(identity_of(self.seed)):
+            if self.simulator is None:
+                yield
+                return
+            async with self.simulator:
+                yield
 
     async def stream(self, name: str) -> Stream:
         """Connect to an instrument.
@@ -82,8 +103,7 @@ class Installation:
             InputError: Nothing can be connected to at its port.
         """
         entry = self.entry(name)
-        if entry.port == NO_PORT:
-            raise InputError(f"{name}: a person works it, there is no connection")
+        self.require_wire(name)
         try:
             return await open_instrument(name, entry, self.driver(name), self.simulator)
         except InstrumentError as error:  # it knows the address, and we the instrument
@@ -97,17 +117,28 @@ class Installation:
             InputError: Its options are wrong.
         """
         entry, driver = self.entry(name), self.driver(name)
-        by_hand = entry.port == NO_PORT
-        stream = pipe()[0] if by_hand else await self.stream(name)
+        stream = await self.stream(name) if self.has_wire(name) else pipe()[0]
         try:
             built = driver(name, stream, entry.options)
         except BaseException:
             await stream.close()
             raise
         if isinstance(built, ByHand):
-            asked = operator or (self.simulator.operator if self.simulator else None)
-            built.operator = cast("Operator", asked)  # a driver without one says so
+            built.operator = cast("Operator", self.answering(operator))  # without one it says so
         return built
+
+    def answering(self, person: Operator | None) -> Operator | None:
+        """Who answers prompts: the person, the simulated bench's operator, or nobody."""
+        if self.simulator is None:
+            return person
+        return self.simulator.attended(person) if person else self.simulator.operator
+
+    def wiring_of(self, name: str) -> tuple[str, Wiring] | None:
+        """The cell that an instrument shares with another, and how; None if it has its own."""
+        for cell, wiring in self.file.wiring.items():
+            if name in {wiring.cycling, wiring.impedance}:
+                return cell, wiring
+        return None
 
 
 def install(
@@ -132,7 +163,9 @@ def install(
     if bench is None:
         simulator = simulated_bench(cell, seed, fixture or DEFAULT_FIXTURE)
         text = json.dumps(simulator.description(), indent=2)
-        return Installation(parse_bench(load(document_of(text, "the simulated bench"))), simulator)
+        return Installation(
+            parse_bench(load(document_of(text, "the simulated bench"))), simulator, seed
+        )
     file, _ = read_bench(bench)
     if not file.is_simulated:
         if sim_cell is not None or fixture is not None:
@@ -145,4 +178,6 @@ def install(
         for name, entry in file.instruments.items()
     }
     held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
-    return Installation(file, simulated_bench(cell, seed, held_by, entries), bench_directory(bench))
+    wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
+    simulator = simulated_bench(cell, seed, held_by, entries, wiring)
+    return Installation(file, simulator, seed, bench_directory(bench))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cellbench.bench import NO_PORT, BenchFile
+from cellbench.bench import LIBRARY, NO_PORT, BenchFile
 from cellbench.errors import InputError
 from cellbench.instruments.registry import driver_names, load_driver
 from cellbench.transport import serial_port, visa
@@ -142,7 +142,7 @@ def _written(benches: Iterable[BenchFile]) -> list[tuple[str, int]]:
     places = []
     for bench in benches:
         for entry in bench.instruments.values():
-            if entry.port == NO_PORT or entry.is_simulated:
+            if entry.port in {NO_PORT, LIBRARY} or entry.is_simulated:
                 continue
             if place_of(entry.port, _tcp_port(entry.driver)).startswith("tcp "):
                 places.append(host_and_port(entry.port, _tcp_port(entry.driver)))
