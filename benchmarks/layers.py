@@ -102,7 +102,9 @@ def _store(samples: int) -> float:
         writer = RunWriter(directory / "run.sqlite", durable=False)
         started = time.perf_counter()
         for second in range(samples):
-            writer.add_samples([(float(second), "potentiostat", 1, 0.1, 4e-4, 0.0, None, None, 0, None)])
+            writer.add_samples(
+                [(float(second), "potentiostat", 1, 0.1, 4e-4, 0.0, None, None, 0, None)]
+            )
         await writer.flush()
         seconds = time.perf_counter() - started
         await writer.close()

@@ -319,6 +319,25 @@ def test_drill_gets_the_cell_that_two_channels_share(bench: str, channel: str) -
     assert ("multiplexer: all contacts open" in answer["left"]) == (bench == "two_on_a_switch")
 
 
+CYCLERS = {
+    "maccor": "{driver: maccor, port: simulated, channel: 1}",
+    "neware": "{driver: neware, port: simulated, channel: 27-1-3, steps folder: STEPS}",
+}
+
+
+@pytest.mark.parametrize("cycler", CYCLERS)
+def test_check_and_drill_know_cyclers(cycler: str, tmp_path: Path) -> None:
+    path = tmp_path / "bench.yaml"
+    entry = CYCLERS[cycler].replace("STEPS", str(tmp_path))
+    path.write_text(f"bench: b\ninstruments:\n  cycler: {entry}\n")
+    assert answered("check", "--bench", str(path))["sound"] is True
+    # One of them has no negative voltages, and needs a charged cell.
+    charged = ("--sim-cell", "NMC811_LYC_Li", "--voltage", "4.8 V")
+    answer = answered("drill", "--bench", str(path), *charged)
+    assert answer["passed"] is True
+    assert trials(answer)["upper voltage limit", "host"]["passed"] is True
+
+
 def test_drill_wants_to_know_which_channel() -> None:
     done = called("drill", "--bench", "two_by_hand")
     assert done.exit_code == 2

@@ -88,7 +88,18 @@ class Script:
         times = (self.now_s + 1 + np.arange(len(voltages))).tolist()
         self.writer.add_samples(
             [
-                (time_s, "potentiostat", step, voltage, current_A, current_A * i, None, None, flags, None)
+                (
+                    time_s,
+                    "potentiostat",
+                    step,
+                    voltage,
+                    current_A,
+                    current_A * i,
+                    None,
+                    None,
+                    flags,
+                    None,
+                )
                 for i, (time_s, voltage) in enumerate(zip(times, voltages.tolist(), strict=True))
             ]
         )

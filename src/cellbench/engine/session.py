@@ -100,7 +100,7 @@ class Session:
             operator: Answers prompts where the bench has nobody.
             wire: Keeps what goes over the wire, to the last byte of letting go.
         """
-        identity = self._identity()
+        identity = identity_of(self.seed)
         async with AsyncExitStack() as stack:
             stack.enter_context(identified(identity))
             ownership = stack.enter_context(owned(self.file, "a run", beside=self.beside))
@@ -125,12 +125,6 @@ class Session:
             )
             bench.ownership = ownership
             yield bench
-
-    def _identity(self) -> WireIdentity:
-        """Ids and dates for the wire: of the seed, or of this moment on a real bench."""
-        if self.seed is None:
-            return WireIdentity(secrets.randbits(32), datetime.now(UTC))
-        return WireIdentity(self.seed, SIMULATED_DATE)
 
     async def _open_stream(self, name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
         return await open_instrument(name, entry, driver, self.simulator)
@@ -160,6 +154,13 @@ class Session:
             "bench": self.bench_text,
             "environment": json.dumps(surroundings, indent=2),
         }
+
+
+def identity_of(seed: int | None) -> WireIdentity:
+    """Ids and dates for the wire: of the seed, or of this moment on a real bench (None)."""
+    if seed is None:
+        return WireIdentity(secrets.randbits(32), datetime.now(UTC))
+    return WireIdentity(seed, SIMULATED_DATE)
 
 
 def recorded(open_stream: OpenStream, wire: WireLog) -> OpenStream:

@@ -20,12 +20,19 @@ from cellbench.bench import (
     parse_bench,
     simulated_bench,
 )
-from cellbench.engine.session import bench_directory, open_instrument, owned, read_bench
+from cellbench.engine.session import (
+    bench_directory,
+    identity_of,
+    open_instrument,
+    owned,
+    read_bench,
+)
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import ByHand, Instrument, Operator
 from cellbench.protocol.source import document_of, load
 from cellbench.transport import Stream, pipe
+from cellbench.transport.identity import identified
 from cellbench.transport.ownership import Ownership
 
 #: What is on the simulated bench where nothing is said: it behaves much like a resistor.
@@ -38,6 +45,7 @@ class Installation:
 
     file: BenchFile
     simulator: SimulatedBench | None = None
+    seed: int | None = None
     beside: Path | None = None
 
     def entry(self, name: str) -> InstrumentEntry:
@@ -79,12 +87,13 @@ class Installation:
 
     @asynccontextmanager
     async def switched_on(self) -> AsyncIterator[None]:
-        """Switch the simulated bench on, if there is one."""
-        if self.simulator is None:
-            yield
-            return
-        async with self.simulator:
-            yield
+        """Give the wire its ids and dates, and switch the simulated bench on, if there is one."""
+        with identified(identity_of(self.seed)):
+            if self.simulator is None:
+                yield
+                return
+            async with self.simulator:
+                yield
 
     async def stream(self, name: str) -> Stream:
         """Connect to an instrument.
@@ -154,7 +163,9 @@ def install(
     if bench is None:
         simulator = simulated_bench(cell, seed, fixture or DEFAULT_FIXTURE)
         text = json.dumps(simulator.description(), indent=2)
-        return Installation(parse_bench(load(document_of(text, "the simulated bench"))), simulator)
+        return Installation(
+            parse_bench(load(document_of(text, "the simulated bench"))), simulator, seed
+        )
     file, _ = read_bench(bench)
     if not file.is_simulated:
         if sim_cell is not None or fixture is not None:
@@ -169,4 +180,4 @@ def install(
     held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
     wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
     simulator = simulated_bench(cell, seed, held_by, entries, wiring)
-    return Installation(file, simulator, bench_directory(bench))
+    return Installation(file, simulator, seed, bench_directory(bench))
