@@ -99,7 +99,7 @@ BENCHES: dict[str, dict[str, dict[str, Any]]] = {
 BY_HAND = "manual_press"
 SETS = [(driver, each) for driver, sets in BENCHES.items() for each in sets]
 #: Of the moments at which something can go wrong, each so many-th is tried: all would take minutes.
-STRIDE = 3
+STRIDE = 5
 
 
 #: How a rig gets at its emulator: a connection in memory, or an address on this machine.

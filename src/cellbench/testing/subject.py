@@ -143,7 +143,7 @@ class Subject:
     @property
     def role(self) -> str:
         """What the driver plays."""
-        return self.driver.role
+        return str(self.driver.role)
 
     @asynccontextmanager
     async def session(self, *, connected: bool = True) -> AsyncIterator[Session]:
