@@ -551,7 +551,8 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_anything_starts(tmp_
             await ran(neware, CHARGE)
         assert "start" not in client.commands()
 
-    play(scenario, tmp_path / "nowhere")
+    (tmp_path / "nowhere").write_text("a file", encoding="utf-8")
+    play(scenario, tmp_path / "nowhere" / "steps")
 
 
 def test_the_path_on_the_pc_is_a_path_of_windows(tmp_path: Path) -> None:
