@@ -313,20 +313,21 @@ class PlcPress:
         await self._send(self._map.command, command)
 
     async def _send(self, register: Register, value: float) -> None:
+        words = self._words_of(register, value)
         with self._wire:
-            for at, words in self._words((register, value)):
-                await self._master.write_registers(at, words)
+            await self._master.write_registers(register.at, words)
 
     def _words(self, *parameters: tuple[Register, float]) -> list[tuple[int, list[int]]]:
         words: dict[int, int] = {}
         for register, value in parameters:
-            try:
-                words.update(
-                    enumerate(register.words(value, self._options.word_order), register.at)
-                )
-            except ValueError as error:
-                raise InstrumentError(self.name, str(error)) from error
+            words.update(enumerate(self._words_of(register, value), register.at))
         return runs(words)
+
+    def _words_of(self, register: Register, value: float) -> list[int]:
+        try:
+            return register.words(value, self._options.word_order)
+        except ValueError as error:
+            raise InstrumentError(self.name, str(error)) from error
 
     def _check(self, what: str, value: float, lowest: float, highest: float) -> None:
         if not lowest <= value <= highest:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import selectors
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -48,7 +49,7 @@ class _TimeSelector(selectors.BaseSelector):
         self._real = selectors.DefaultSelector()
         self._speed = speed
         self._idle_iterations = 0
-        self._turns = 0
+        self.turns = 0
         self._origin = time.perf_counter()
         self._held_s = 0.0
         self.now_ns = 0
@@ -57,15 +58,10 @@ class _TimeSelector(selectors.BaseSelector):
         self.patient_holds = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._turns += 1
-        ready = []
-        if self._turns >= _TURNS_PER_LOOK or timeout is None or self._speed is not None:
-            self._turns = 0
-            ready = self._real.select(0)
+        self.turns = 0
+        ready = self._real.select(0)
         if ready or (timeout is not None and timeout <= 0):
-            self._idle_iterations += 1
-            if self._idle_iterations > BUSY_LOOP_ITERATIONS:
-                raise _stuck()
+            self.stand_still()
             return ready
         self._idle_iterations = 0
         if self.holds:
@@ -76,9 +72,28 @@ class _TimeSelector(selectors.BaseSelector):
             raise VirtualTimeError(
                 "virtual time is deadlocked: every task waits and no timer is set"
             )
-        # A wait below a nanosecond is the rounding of a float; time must pass all the same.
-        self._go_to(self.now_ns + max(1, round(timeout * _NS)))
+        self.jump_to(self.now_s + timeout)
         return []
+
+    @property
+    def only_timers(self) -> bool:
+        """Whether nothing but the next timer can happen: no need to look at the real selector."""
+        return self._speed is None and not self.holds and self.turns < _TURNS_PER_LOOK
+
+    def jump_to(self, time_s: float) -> None:
+        """Let time pass up to a timer, which may be overdue."""
+        if time_s <= self.now_s:
+            self.stand_still()
+            return
+        self._idle_iterations = 0
+        # A wait below a nanosecond is the rounding of a float; time must pass all the same.
+        self._go_to(self.now_ns + max(1, round((time_s - self.now_s) * _NS)))
+
+    def stand_still(self) -> None:
+        """Take note of a turn in which no time passes."""
+        self._idle_iterations += 1
+        if self._idle_iterations > BUSY_LOOP_ITERATIONS:
+            raise _stuck()
 
     def _go_to(self, now_ns: int) -> None:
         self.now_ns = now_ns
@@ -176,6 +191,33 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._release)
         return future
 
+    def _run_once(self) -> None:
+        """Take one turn as asyncio does, but without its selector where only a timer can be next.
+
+        A simulated instrument's turn is shorter than asking the selector would be.
+        """
+        clock, ready, scheduled = self._time, self._ready, self._scheduled
+        if not clock.only_timers or not (ready or scheduled):
+            super()._run_once()  # type: ignore[misc]
+            return
+        clock.turns += 1
+        while scheduled and scheduled[0].cancelled():
+            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001
+            self._timer_cancelled_count -= 1
+        if ready or not scheduled:
+            clock.stand_still()
+        else:
+            clock.jump_to(scheduled[0].when())
+        due_s = clock.now_s + self._clock_resolution
+        while scheduled and scheduled[0].when() < due_s:
+            timer = heapq.heappop(scheduled)
+            timer._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001
+            ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()  # noqa: SLF001
+
     def _release(self, _: asyncio.Future[T]) -> None:
         self._time.holds -= 1
 
@@ -206,4 +248,18 @@ def run(main: Coroutine[Any, Any, T], *, virtual: bool = False, speed: float | N
 
 async def sleep_until(deadline_s: float) -> None:
     """Sleep to an absolute loop time: periodic work does not drift by what each round takes."""
-    await asyncio.sleep(max(0.0, deadline_s - asyncio.get_running_loop().time()))
+    loop = asyncio.get_running_loop()
+    if deadline_s <= loop.time():
+        await asyncio.sleep(0)
+        return
+    awake = loop.create_future()
+    timer = loop.call_at(deadline_s, _wake, awake)
+    try:
+        await awake
+    finally:
+        timer.cancel()
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)

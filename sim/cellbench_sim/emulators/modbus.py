@@ -20,6 +20,7 @@ _EXCEPTION_BIT = 0x80
 _READ_MAX, _WRITE_MAX = 125, 123
 _FRAME_MAX = 260
 _FRAMES_KEPT = 256
+_READ_REQUEST = struct.Struct(">BHH")
 
 
 class ModbusRefusal(Exception):
@@ -103,10 +104,12 @@ class ModbusServer:
 
     def _read(self, pdu: bytes) -> bytes:
         """Answer with the registers."""
-        count = int.from_bytes(pdu[3:5], "big")
-        if len(pdu) != 5 or not 1 <= count <= _READ_MAX:
+        if len(pdu) != _READ_REQUEST.size:
             raise ModbusRefusal(ILLEGAL_VALUE)
-        words = self._bank.read_registers(int.from_bytes(pdu[1:3], "big"), count)
+        _, address, count = _READ_REQUEST.unpack(pdu)
+        if not 1 <= count <= _READ_MAX:
+            raise ModbusRefusal(ILLEGAL_VALUE)
+        words = self._bank.read_registers(address, count)
         return struct.pack(f">BB{count}H", _READ, 2 * count, *words)
 
     def _write(self, pdu: bytes) -> bytes:

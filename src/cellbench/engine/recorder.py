@@ -18,6 +18,8 @@ from cellbench.store import RunWriter, SampleRow
 GAP_INTERVALS = 1.5
 #: Rows come early by up to this part of an interval.
 _EARLY = 0.1
+#: As a plain number: an operation on a member of `Flag` costs more than the rest of a row.
+_FAULTS = ~int(Flag.LATE)
 #: With log spacing, kept rows per decade of the step's time.
 ROWS_PER_DECADE = 50
 
@@ -132,7 +134,7 @@ class ChannelRecording:
 
     def _is_kept(self, row: SampleRow) -> bool:
         kept = self._kept
-        if kept is None or row[8] & ~Flag.LATE:
+        if kept is None or row[8] & _FAULTS:
             return True
         rule = self._rule
         return (

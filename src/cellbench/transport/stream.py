@@ -70,6 +70,10 @@ class Stream(ABC):
         """Return up to ``count`` bytes that have arrived, and leave them there."""
         return bytes(self._buffer[:count])
 
+    def skip(self, count: int) -> None:
+        """Discard bytes that `peek` has shown."""
+        del self._buffer[:count]
+
     async def drain(self, silence_s: float, limit_s: float = 30.0) -> bytes:
         """Discard (and return) what arrives until the line has been silent for ``silence_s``.
 
