@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, event
+from sqlalchemy import URL, Engine, event, insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
-from sqlmodel import Session, SQLModel, create_engine
+from sqlmodel import SQLModel, create_engine
 
 from cellbench.clock import unseen
 from cellbench.errors import StoreError
@@ -44,6 +44,7 @@ _INSERT_SAMPLE = (
     f"INSERT INTO sample ({', '.join(SAMPLE_COLUMNS)}) "  # noqa: S608 (constant names)
     f"VALUES ({', '.join('?' * len(SAMPLE_COLUMNS))})"
 )
+_INSERT_ENTRY = insert(JournalEntry)
 
 
 @dataclass(frozen=True)
@@ -207,15 +208,17 @@ class RunWriter:
         samples = [self._samples.popleft() for _ in range(len(self._samples))]
         if not samples and not batches:
             return
-        with Session(self._engine, expire_on_commit=False) as session:
-            raw = session.connection().connection.driver_connection
+        with self._engine.begin() as connection:
+            raw = connection.connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
             raw.executemany(_INSERT_SAMPLE, samples)
             for batch in batches:
                 for statement, values in batch.statements:
                     raw.execute(statement, values)
-                session.add_all(batch.entries)
-            session.commit()
+            # A session would take many times as long as the rows: a run makes entries all the time.
+            entries = [entry.model_dump() for batch in batches for entry in batch.entries]
+            if entries:
+                connection.execute(_INSERT_ENTRY, entries)
 
 
 def _acknowledge(done: asyncio.Future[None], failure: Exception | None) -> None:
