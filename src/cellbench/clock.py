@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import selectors
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from functools import partial
+from heapq import heappop
 from operator import attrgetter
 from typing import Any, TypeVar, cast
 
@@ -48,7 +48,7 @@ class _TimeSelector(selectors.BaseSelector):
     def __init__(self, speed: float | None) -> None:
         self._real = selectors.DefaultSelector()
         self._speed = speed
-        self._idle_iterations = 0
+        self.idle_turns = 0
         self.turns = 0
         self._origin = time.perf_counter()
         self._held_s = 0.0
@@ -63,7 +63,7 @@ class _TimeSelector(selectors.BaseSelector):
         if ready or (timeout is not None and timeout <= 0):
             self.stand_still()
             return ready
-        self._idle_iterations = 0
+        self.idle_turns = 0
         if self.holds:
             return self._held()
         if self._speed is not None:
@@ -75,29 +75,21 @@ class _TimeSelector(selectors.BaseSelector):
         self.jump_to(self.now_s + timeout)
         return []
 
-    @property
-    def only_timers(self) -> bool:
-        """Whether nothing but the next timer can happen: no need to look at the real selector."""
-        return self._speed is None and not self.holds and self.turns < _TURNS_PER_LOOK
-
     def jump_to(self, time_s: float) -> None:
         """Let time pass up to a timer, which may be overdue."""
         if time_s <= self.now_s:
             self.stand_still()
             return
-        self._idle_iterations = 0
+        self.idle_turns = 0
         # A wait below a nanosecond is the rounding of a float; time must pass all the same.
-        self._go_to(self.now_ns + max(1, round((time_s - self.now_s) * _NS)))
+        self.now_ns += max(1, round((time_s - self.now_s) * _NS))
+        self.now_s = self.now_ns / _NS
 
     def stand_still(self) -> None:
         """Take note of a turn in which no time passes."""
-        self._idle_iterations += 1
-        if self._idle_iterations > BUSY_LOOP_ITERATIONS:
+        self.idle_turns += 1
+        if self.idle_turns > BUSY_LOOP_ITERATIONS:
             raise _stuck()
-
-    def _go_to(self, now_ns: int) -> None:
-        self.now_ns = now_ns
-        self.now_s = now_ns / _NS
 
     def _pass_scaled(
         self, timeout: float | None, speed: float
@@ -110,7 +102,8 @@ class _TimeSelector(selectors.BaseSelector):
         ready = self._real.select(max(0.0, due - time.perf_counter()))
         reached_ns = round((time.perf_counter() - self._origin) * speed * _NS)
         target_ns = self.now_ns + max(1, round(timeout * _NS))
-        self._go_to(max(self.now_ns, min(reached_ns, target_ns)) if ready else target_ns)
+        self.now_ns = max(self.now_ns, min(reached_ns, target_ns)) if ready else target_ns
+        self.now_s = self.now_ns / _NS
         return ready
 
     def _held(self) -> list[tuple[selectors.SelectorKey, int]]:
@@ -160,9 +153,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, speed: float | None = None) -> None:
         self._time = _TimeSelector(speed)
+        self._paced = speed is not None
         super().__init__(self._time)
         # Asked thirty times for each simulated sample: without a frame of Python's.
         self.time = partial(attrgetter("now_s"), self._time)  # type: ignore[method-assign]
+        self.get_debug = partial(attrgetter("_debug"), self)  # type: ignore[method-assign]
         # asyncio treats timers within one clock resolution as due; below a microsecond a float
         # of some thousand hours cannot tell two instants apart, and a sleep never becomes due.
         self._clock_resolution = 1e-6
@@ -197,26 +192,27 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         A simulated instrument's turn is shorter than asking the selector would be.
         """
         clock, ready, scheduled = self._time, self._ready, self._scheduled
-        if not clock.only_timers or not (ready or scheduled):
-            super()._run_once()  # type: ignore[misc]
-            return
         clock.turns += 1
-        while scheduled and scheduled[0].cancelled():
-            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001
+        looks = self._paced or clock.holds or clock.turns >= _TURNS_PER_LOOK
+        if looks or not (ready or scheduled):
+            super()._run_once()
+            return
+        while scheduled and scheduled[0]._cancelled:
+            heappop(scheduled)._scheduled = False
             self._timer_cancelled_count -= 1
         if ready or not scheduled:
             clock.stand_still()
         else:
-            clock.jump_to(scheduled[0].when())
+            clock.jump_to(scheduled[0]._when)
         due_s = clock.now_s + self._clock_resolution
-        while scheduled and scheduled[0].when() < due_s:
-            timer = heapq.heappop(scheduled)
-            timer._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001
+        while scheduled and scheduled[0]._when < due_s:
+            timer = heappop(scheduled)
+            timer._scheduled = False
             ready.append(timer)
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle.cancelled():
-                handle._run()  # noqa: SLF001
+            if not handle._cancelled:
+                handle._run()
 
     def _release(self, _: asyncio.Future[T]) -> None:
         self._time.holds -= 1

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from typing import Any
 
 from cellbench.errors import TransportClosed, TransportTimeout
 
@@ -35,15 +37,15 @@ class Stream(ABC):
         """Whether the connection is gone, as far as anybody has noticed."""
         return self._failure is not None
 
-    async def write(self, data: bytes) -> None:
-        """Send all of ``data``.
+    def write(self, data: bytes) -> Coroutine[Any, Any, None]:
+        """Send all of ``data``; to be awaited.
 
         Raises:
             TransportClosed: The connection is gone.
         """
         if self._failure is not None:
             raise TransportClosed(str(self._failure))
-        await self._send(data)
+        return self._send(data)
 
     async def read_until(self, terminator: bytes, timeout_s: float) -> bytes:
         """Return the bytes up to and including ``terminator``.
@@ -133,7 +135,8 @@ class Stream(ABC):
     def feed(self, data: bytes) -> None:
         """Take in bytes that arrived (called on the loop)."""
         self._buffer += data
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def fail(self, failure: Exception) -> None:
         """Take note that the connection is gone; what had arrived can still be read."""
