@@ -44,14 +44,12 @@ class Recorder:
     def slow(
         self,
         source: str,
-        loop_time_s: float,
-        *,
-        force_N: float | None = None,
-        temperature_K: float | None = None,
-        flags: int = 0,
+        time_s: float,
+        force_N: float | None,
+        temperature_K: float | None,
+        flags: int,
     ) -> None:
-        """Keep one reading of a press, gauge or chamber."""
-        time_s = self.journal.since_start(loop_time_s)
+        """Keep one reading of a press, gauge or chamber, at a time since the start of the run."""
         self.writer.add_samples(
             ((time_s, source, self.step_id, None, None, None, force_N, temperature_K, flags),)
         )

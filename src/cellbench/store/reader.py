@@ -92,15 +92,28 @@ class RunReader:
 
     def _read_samples(self, source: str) -> dict[str, FloatArray]:
         names = [name for name in SAMPLE_COLUMNS if name != "source"]
+        counts = ", ".join(f"count({name})" for name in names)
+        query = f"SELECT {counts} FROM sample WHERE source = ?"  # noqa: S608 (our names)
+        (counted,) = self._rows(query, (source,))
+        # What an instrument does not measure is not read: of a long run, half of all there is.
+        measured = [name for name, count in zip(names, counted, strict=True) if count]
+        if not measured:
+            return dict.fromkeys(names, np.empty(0))
+        table = self._columns(source, measured)
+        unmeasured = np.full(table.shape[1], np.nan)
+        columns = dict.fromkeys(names, unmeasured) | dict(zip(measured, table, strict=True))
+        for column in columns.values():
+            column.flags.writeable = False  # shared by all who ask
+        return columns
+
+    def _columns(self, source: str, names: Sequence[str]) -> FloatArray:
+        """Read some columns; shape (names, rows)."""
         query = f"SELECT {', '.join(names)} FROM sample WHERE source = ? ORDER BY rowid"  # noqa: S608
         with closing(sqlite3.connect(self.path)) as connection:
             rows = connection.execute(query, (source,))
             # As Python's objects, all rows of a long run would take ten times the memory.
             pieces = iter(lambda: rows.fetchmany(_ROWS_AT_ONCE), [])
-            tables = [np.array(piece, dtype=np.float64) for piece in pieces]
-        table = np.concatenate([np.empty((0, len(names))), *tables])
-        table.flags.writeable = False  # shared by all who ask
-        return dict(zip(names, table.T, strict=True))
+            return np.concatenate([np.array(piece, dtype=np.float64).T for piece in pieces], axis=1)
 
     def sources(self) -> list[str]:
         """Names of the instruments that samples came from."""
