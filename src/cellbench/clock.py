@@ -152,10 +152,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             pass in one real second (1 for real time, 60 for a minute in a second).
     """
 
-    # What asyncio's loop keeps (CPython 3.11 to 3.14): handles that are due, a heap of timers.
+    # What asyncio's loop keeps (read in CPython 3.11 to 3.13): handles that are due, a heap of
+    # timers. Should that change, `_run_once` can be left out: it only saves time.
     _ready: deque[Any]
     _scheduled: list[Any]
     _timer_cancelled_count: int
+    _stopping: bool
 
     def __init__(self, speed: float | None = None) -> None:
         self._time = _TimeSelector(speed)
@@ -200,7 +202,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         clock, ready, scheduled = self._time, self._ready, self._scheduled
         clock.turns += 1
         looks = self._paced or clock.holds or clock.turns >= _TURNS_PER_LOOK
-        if looks or not (ready or scheduled):
+        if looks or self._stopping or not (ready or scheduled):
             super()._run_once()  # type: ignore[misc]
             return
         # The public ways to these attributes would cost as much again as the turn.
