@@ -54,10 +54,16 @@ class Cell(Protocol):
 
 
 class Reading(NamedTuple):
-    """A measured value and the metadata tokens that follow it in a package."""
+    """A measured value, its status and the range that measured it."""
 
     value: float
-    metadata: str
+    status: int
+    range_index: int
+
+    @property
+    def metadata(self) -> str:
+        """The metadata tokens that follow the value in a package."""
+        return _metadata(self.status, self.range_index)
 
 
 @lru_cache
@@ -292,7 +298,7 @@ class FrontEnd:
         status = OVERLOAD if self._limited or magnitude > largest else OK
         measured = voltage_V + self._rng.gauss(0.0, noise * self.profile.potential_noise_V)
         measured = min(max(measured, -largest), largest)
-        return Reading(round(measured / step) * step, _metadata(status, used.index))
+        return Reading(round(measured / step) * step, status, used.index)
 
     def _read_current(self, current_A: float) -> Reading:
         magnitude = abs(current_A)
@@ -301,8 +307,7 @@ class FrontEnd:
         measured = current_A + self._rng.gauss(0.0, self.profile.current_noise * used.full_scale)
         measured = min(max(measured, -largest), largest)
         index = used.index + (self.profile.galvanostat_offset if self.galvanostat else 0)
-        metadata = _metadata(self._status(used, magnitude), index)
-        return Reading(round(measured / step) * step, metadata)
+        return Reading(round(measured / step) * step, self._status(used, magnitude), index)
 
     def _status(self, used: Range, magnitude: float) -> int:
         if self._limited or magnitude > _HEADROOM * used.full_scale:
