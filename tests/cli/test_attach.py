@@ -23,6 +23,8 @@ import pytest
 
 from cellbench.cli.app import app
 
+pytestmark = pytest.mark.long
+
 CELL = "NMC811_LYC_PMMA_Li"
 #: Nothing but a cycler: at this speed a press would hear too little of a host on a busy machine.
 BENCH = """
