@@ -85,6 +85,7 @@ from cellbench.testing import Rig, Subject, carry_out, checks_for
 
 SUBJECT = Subject(WatlowF4T, {"temperature max": "150 degC"}, rig)  # rig: see cellbench.testing
 
+
 @pytest.mark.parametrize("check", checks_for("chamber"), ids=str)
 def test_it_conforms(check):
     carry_out(check, SUBJECT)

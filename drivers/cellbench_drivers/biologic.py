@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import PureWindowsPath
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -120,17 +120,6 @@ class BiologicOptions(Options):
     scan_rate_unit: Literal["V/s", "mV/s"] = "V/s"
     phase_unit: PhaseUnit = "rad"
     packing: Packing = 4
-
-
-@runtime_checkable
-class CarriesLibrary(Protocol):
-    """A connection to an instrument that brings its own library along: a simulated one.
-
-    Attributes:
-        library: Takes the place of the DLL. It is called on the event loop, and answers at once.
-    """
-
-    library: Library
 
 
 class Biologic:
@@ -321,9 +310,13 @@ class Biologic:
     # --- The library ----------------------------------------------------------------------------
 
     async def _library(self) -> Library:
-        """The library that the connection carries, or the DLL with a thread for its calls."""
-        if isinstance(self._stream, CarriesLibrary):
-            return self._stream.library
+        """The DLL with a thread for its calls; or the library that a simulated connection carries.
+
+        That one is called on the event loop, and answers at once.
+        """
+        carried: Library | None = getattr(self._stream, "library", None)
+        if carried is not None:
+            return carried
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         return await self._do(partial(load, self._options.library, self._options.packing))

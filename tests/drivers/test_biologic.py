@@ -36,7 +36,7 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.transport import Stream, ownership, pipe
 from cellbench_drivers import biologic
-from cellbench_drivers.biologic import Biologic, CarriesLibrary
+from cellbench_drivers.biologic import Biologic
 from cellbench_drivers.biologic_data import spectrum_rows, time_rows
 from cellbench_drivers.biologic_library import (
     ERRORS,
@@ -417,11 +417,6 @@ def connecting(device: StandIn, **options: Any) -> Identity:
 
 def test_it_plays_the_role_of_a_channel() -> None:
     assert isinstance(Biologic("pstat", pipe()[0], OPTIONS), Channel)
-
-
-def test_a_stream_carries_no_library_but_that_of_a_stand_in_does() -> None:
-    assert not isinstance(pipe()[0], CarriesLibrary)
-    assert isinstance(StandIn().stream(), CarriesLibrary)
 
 
 def test_an_unknown_option_is_refused() -> None:

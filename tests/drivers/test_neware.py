@@ -234,7 +234,7 @@ def test_a_step_file_is_that_of_the_manual() -> None:
     assert config is not None
     assert config.get("version") == "17"
     steps = [
-        (each.get("Step_ID"), each.get("Step_Type")) for each in config.find("Step_Info") or ()
+        (each.get("Step_ID"), each.get("Step_Type")) for each in config.iterfind("Step_Info/*")
     ]
     assert steps == [("1", "4"), ("2", "1"), ("3", "3"), ("4", "2"), ("5", "5"), ("6", "6")]
 
