@@ -1,7 +1,8 @@
 """Instruments that speak lines of ASCII: one request at a time, and its reply.
 
 After a failure nobody knows whose reply comes next. The line is then drained before it is used
-again, so that a late answer is never taken for the next one. A connection that was lost is made
+again, and so it is when something has come that nobody asked for, so that a late or a second answer
+is not taken for the next one. A connection that was lost is made
 again by the exchange that follows, for a bounded time. Nothing is ever sent twice here: whether an
 exchange that failed was carried out is for its driver to find out.
 """
@@ -95,7 +96,8 @@ class Lines:
         await self._stream.close()
 
     async def _into_step(self) -> None:
-        if (self._in_step and not self._stream.lost) or self._resynchronising:
+        unasked = bool(self._stream.peek(1))
+        if (self._in_step and not self._stream.lost and not unasked) or self._resynchronising:
             return
         self._in_step = False
         with wire(self._name):

@@ -115,6 +115,7 @@ class BadWire(FaultyLine):
 
     async def _open_anew(self) -> None:
         self._inner = await self._connect()
+        self._delivered_s = 0.0
         self._forwarding = asyncio.ensure_future(self._forward())
 
     def _arrived(self, data: bytes) -> None:
