@@ -74,6 +74,9 @@ CHARGE_LINES = b"""*CLS
 SET_UP: list[tuple[bytes, bytes]] = [
     (CHARGE_LINES, NO_ERROR),
     (b":SOUR:CURR:VLIM?\n", b"+4.944500E+00\n"),
+    (b":SOUR:FUNC?\n", b"CURR\n"),
+    (b":SENS:FUNC?\n", b'"VOLT:DC"\n'),
+    (b":SOUR:CURR?\n", b"+1.000000E-03\n"),
 ]
 START: list[Exchange] = [*SET_UP, (b":INIT\n", b"")]
 OFF: list[Exchange] = [
