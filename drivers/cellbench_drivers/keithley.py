@@ -224,15 +224,19 @@ class Keithley:
             raise InstrumentError(self.name, message)
 
     async def _require_functions(self, program: Program) -> None:
-        """See that it sources and measures what it should; what it says is quoted, and may go on."""
-        wanted = {":SOUR:FUNC?": keithley_2450.SHORT[program.controls]}
-        if not self._old:
-            wanted[":SENS:FUNC?"] = keithley_2450.SHORT[program.measures]
-        for query, function in wanted.items():
-            found = await self._scpi.ask(query)
-            if not found.strip('"').upper().startswith(function):
+        """See that it sources and measures what it should."""
+        sourced = keithley_2450.SHORT[program.controls]
+        measured = keithley_2450.SHORT[program.measures]
+        # The older unit measures both at once.
+        for query, wanted in (
+            (":SOUR:FUNC?", {sourced}),
+            (":SENS:FUNC?", {measured, sourced} if self._old else {measured}),
+        ):
+            found = (await self._scpi.ask(query)).upper()
+            if not all(function in found for function in wanted):
                 self._scpi.out_of_step()
-                raise InstrumentError(self.name, f'answers "{found}" to {query}, not {function}')
+                message = f"answers {found!r} to {query}, not {' and '.join(sorted(wanted))}"
+                raise InstrumentError(self.name, message)
 
     async def _leave(self, run: KeithleyRun, program: Program) -> None:
         """See that the output is off after a technique, however it ended."""

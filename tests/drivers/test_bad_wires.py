@@ -11,12 +11,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.drivers.bad_wire import BadWire, Kind, Trouble
+from tests.drivers.test_conformance import BENCHES
 
 from cellbench.clock import run
 from cellbench.errors import InstrumentError
@@ -31,8 +34,6 @@ from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.physics.fixture import FIXTURES
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World
-from tests.drivers.bad_wire import BadWire, Kind, Trouble
-from tests.drivers.test_conformance import BENCHES
 
 T = TypeVar("T")
 
@@ -59,8 +60,8 @@ UNKNOWABLE = frozenset({Kind.FLIPPED, Kind.ANY_BYTES})
 #: In binary frames without a checksum every byte belongs to some number.
 UNKNOWABLE_BINARY = UNKNOWABLE | {Kind.NOISE}
 
-#: What comes too late, or once more, is in these an answer to the same question like any other: they
-#: carry no number of their request. A reading may then be one of earlier in the session.
+#: What comes too late, or once more, is an answer to the same question like any other, where
+#: replies carry no number of their request: a force may then be one of earlier in the session.
 UNKNOWABLE_AGE = frozenset({Kind.LATE, Kind.ECHOED_LATE})
 #: What is no failure to recover, by what it says: a person has to act at the instrument.
 NEEDS_A_PERSON = {
@@ -271,7 +272,7 @@ class Session:
     async def _chamber(self, again: bool) -> None:
         driver = self.on.driver
         before_K, target_K = 298.15, 303.15 + 2 * again
-        told = await self.attempt(lambda: _done(driver.set_temperature(target_K)))
+        told = await self.attempt(partial(_done, driver.set_temperature, target_K))
         for _ in range(_LOOKS):
             state = await self.attempt(driver.read)
             if state is not None:
@@ -286,13 +287,12 @@ class Session:
 
     async def _switch(self, again: bool) -> None:
         del again
-        for position in self.on.driver.capabilities.positions:
-            select = self.on.driver.select
-            if await self.attempt(lambda at=position: _done(select(at))):  # type: ignore[misc]
+        driver = self.on.driver
+        for position in driver.capabilities.positions:
+            if await self.attempt(partial(_done, driver.select, position)):
                 closed = cast("Any", self.on.device).connected
-                assert not self.knowable or closed == {position}, (
-                    f"{position} selected, closed {closed}"
-                )
+                right = closed == {position} or not self.knowable
+                assert right, f"{position} selected, closed {closed}"
 
     async def _channel(self, again: bool) -> None:
         del again
@@ -326,7 +326,7 @@ class Session:
             if flags & _NO_VALUE or not self.knowable:
                 continue
             passed_s = time_s - started_s
-            assert -1.0 <= passed_s and time_s <= now_s + 1.0, f"a row of {passed_s:g} s"
+            assert -1.0 <= passed_s <= now_s + 1.0 - started_s, f"a row of {passed_s:g} s"
             expected_V = start_V + current_A * (passed_s / cell.capacitance_F + cell.resistance_ohm)
             driven = (
                 abs(found_A - current_A) < 0.05 * current_A and abs(voltage_V - expected_V) < 0.03
@@ -345,8 +345,8 @@ class Session:
         assert near or not self.knowable, f"shows {found:g}, it is {true:g}"
 
 
-async def _done(work: Awaitable[None]) -> bool:
-    await work
+async def _done(call: Callable[..., Awaitable[None]], *arguments: Any) -> bool:
+    await call(*arguments)
     return True
 
 
