@@ -411,7 +411,7 @@ def carry_out(name: str, each: str, folder: Path, due: Sequence[Trouble]) -> Non
 
 
 USUAL = settings(
-    max_examples=12,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,
@@ -424,6 +424,37 @@ USUAL = settings(
 @USUAL
 @given(due=troubles())
 def test_bad_wires(name: str, each: str, tmp_path: Path, due: list[Trouble]) -> None:
+    carry_out(name, each, tmp_path, due)
+
+
+def _trouble(kind: Kind, at: float, delay_s: float = 4.0) -> Trouble:
+    return Trouble(kind, at, 0.5, delay_s, bytes([0xFF]))
+
+
+#: What was found by these tests at first, one of each sort.
+FOUND = [
+    # The second copy was taken for the answer to the next question, and so on for ever.
+    ("alicat", "", [_trouble(Kind.ECHOED_LATE, 0.584)]),
+    ("eurotherm", "", [_trouble(Kind.DUPLICATED, 0.729)]),
+    ("instron", "", [_trouble(Kind.DUPLICATED, 0.312)]),
+    ("keller", "", [_trouble(Kind.DUPLICATED, 0.603)]),
+    ("load_cell_transmitter", "laumas", [_trouble(Kind.DUPLICATED, 0.616)]),
+    ("loadstar", "", [_trouble(Kind.DUPLICATED, 0.789)]),
+    ("mark10", "", [_trouble(Kind.ECHOED_LATE, 0.655)]),
+    # A technique began when its first reading came, however late that was.
+    ("maccor", "", [_trouble(Kind.LATE, 0.474)]),
+    # Errors without the number of a request were taken for those of the next one.
+    ("maccor", "", [_trouble(Kind.REFUSED, 0.988), _trouble(Kind.DISCONNECTED, 0.894)]),
+    # Current was read as voltage, or another quantity sourced, after a command that was lost.
+    ("keithley", "2450", [_trouble(Kind.REQUEST_LOST, 0.237)]),
+    ("keithley", "2400", [_trouble(Kind.REQUEST_LOST, 0.245)]),
+    # Where connecting had failed, quiet did not look at all.
+    ("neware", "", [_trouble(Kind.REPLY_LOST, 0.058)]),
+]
+
+
+@pytest.mark.parametrize(("name", "each", "due"), FOUND)
+def test_what_was_found(name: str, each: str, due: list[Trouble], tmp_path: Path) -> None:
     carry_out(name, each, tmp_path, due)
 
 
