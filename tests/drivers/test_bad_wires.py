@@ -173,7 +173,7 @@ class Session:
         self.on = on
         self.knowable = knowable
         self._aged = any(each.kind in UNKNOWABLE_AGE for each in due)
-        #: True forces and temperatures of this session: a press starts with none.
+        #: True forces of this session: a press starts with none.
         self._earlier = [0.0]
         self.errors: list[InstrumentError] = []
 
@@ -218,7 +218,7 @@ class Session:
             return None
 
     async def quiet(self) -> Outcome:
-        outcome = await self.attempt(self.on.driver.quiet)
+        outcome: Outcome | None = await self.attempt(self.on.driver.quiet)
         assert outcome is not None, f"quiet raises {self.errors[-1]!r}"
         if outcome.confirmed:
             self._require_safe(outcome)
@@ -243,7 +243,7 @@ class Session:
             while press.moving:
                 await asyncio.sleep(_PAUSE_S)
                 self.on.force_N()
-            before_N = self.on.force_N()
+            before_N = self._force_N()
             reading = await self.attempt(self.on.driver.read)
             if reading is not None and not reading.flags & _NO_VALUE:
                 off_N = 0.01 * able.force_max_N + 2 * able.resolution_N
@@ -259,7 +259,7 @@ class Session:
             await asyncio.sleep(_MINUTE_S)
         await self.attempt(lambda: driver.ramp_to(force_N, rate, able.force_max_N))
         for _ in range(_LOOKS):
-            before_N = self.on.force_N()
+            before_N = self._force_N()
             state = await self.attempt(driver.read)
             if state is not None:
                 off_N = 0.02 * able.force_max_N + abs(self.on.force_N() - before_N)
@@ -338,9 +338,13 @@ class Session:
                 f"{voltage_V:g} V, {found_A:g} A after {passed_s:g} s, expected {expected_V:g} V"
             )
 
+    def _force_N(self) -> float:
+        """The force, which a late answer may tell later on."""
+        self._earlier.append(self.on.force_N())
+        return self._earlier[-1]
+
     def _near(self, found: float, true: float, off: float) -> None:
-        self._earlier.append(true)
-        possible = self._earlier if self._aged else [true]
+        possible = [*self._earlier, true] if self._aged else [true]
         near = any(abs(found - each) <= off for each in possible)
         assert near or not self.knowable, f"shows {found:g}, it is {true:g}"
 
@@ -436,7 +440,7 @@ FOUND = [
     # The second copy was taken for the answer to the next question, and so on for ever.
     ("alicat", "", [_trouble(Kind.ECHOED_LATE, 0.584)]),
     ("eurotherm", "", [_trouble(Kind.DUPLICATED, 0.729)]),
-    ("instron", "", [_trouble(Kind.DUPLICATED, 0.312)]),
+    ("instron", "", [_trouble(Kind.ECHOED_LATE, 0.867, 0.7)]),
     ("keller", "", [_trouble(Kind.DUPLICATED, 0.603)]),
     ("load_cell_transmitter", "laumas", [_trouble(Kind.DUPLICATED, 0.616)]),
     ("loadstar", "", [_trouble(Kind.DUPLICATED, 0.789)]),
@@ -447,7 +451,7 @@ FOUND = [
     ("maccor", "", [_trouble(Kind.REFUSED, 0.988), _trouble(Kind.DISCONNECTED, 0.894)]),
     # Current was read as voltage, or another quantity sourced, after a command that was lost.
     ("keithley", "2450", [_trouble(Kind.REQUEST_LOST, 0.237)]),
-    ("keithley", "2400", [_trouble(Kind.REQUEST_LOST, 0.245)]),
+    *(("keithley", "2400", [_trouble(Kind.REQUEST_LOST, at / 55)]) for at in range(8, 24)),
     # Where connecting had failed, quiet did not look at all.
     ("neware", "", [_trouble(Kind.REPLY_LOST, 0.058)]),
 ]
