@@ -55,6 +55,8 @@ _INTERVAL_USUAL_S = 1.0
 _CYCLE_S, _CYCLES_PER_READING = 0.02, 4.0
 #: A limit or level that is read back may differ by so much: the instrument rounds.
 _READ_BACK = 0.01
+#: Volts or amperes that a source of none may show.
+_NOTHING = 1e-9
 _OFF_ATTEMPTS = 3
 _ABORT_S, _ABORT_LOOK_S = 2.0, 0.1
 
@@ -199,6 +201,11 @@ class Keithley:
         await self._scpi.configure(commands)
         dialect = keithley_2400 if self._old else keithley_2450
         await self._require_kept(dialect.limit_header(program), program.limit)
+        # A command that was lost on its way is no error in the queue: look at what it is to do.
+        await self._require_functions(program)
+        await self._require_kept(
+            f":SOUR:{keithley_2450.SHORT[program.controls]}", program.levels[0]
+        )
 
     async def _make_room(self, rows: int) -> None:
         if rows <= self._buffer:
@@ -212,9 +219,24 @@ class Keithley:
 
     async def _require_kept(self, header: str, value: float) -> None:
         found = await self._scpi.number(f"{header}?")
-        if not math.isclose(found, value, rel_tol=_READ_BACK):
+        if not math.isclose(found, value, rel_tol=_READ_BACK, abs_tol=_NOTHING):
             message = f"keeps {found:g} as {header} instead of {value:g}"
             raise InstrumentError(self.name, message)
+
+    async def _require_functions(self, program: Program) -> None:
+        """See that it sources and measures what it should."""
+        sourced = keithley_2450.SHORT[program.controls]
+        measured = keithley_2450.SHORT[program.measures]
+        # The older unit measures both at once.
+        for query, wanted in (
+            (":SOUR:FUNC?", {sourced}),
+            (":SENS:FUNC?", {measured, sourced} if self._old else {measured}),
+        ):
+            found = (await self._scpi.ask(query)).upper()
+            if not all(function in found for function in wanted):
+                self._scpi.out_of_step()
+                message = f"answers {found!r} to {query}, not {' and '.join(sorted(wanted))}"
+                raise InstrumentError(self.name, message)
 
     async def _leave(self, run: KeithleyRun, program: Program) -> None:
         """See that the output is off after a technique, however it ended."""

@@ -1,7 +1,8 @@
 """Instruments that speak lines of ASCII: one request at a time, and its reply.
 
 After a failure nobody knows whose reply comes next. The line is then drained before it is used
-again, so that a late answer is never taken for the next one. A connection that was lost is made
+again, and so it is when something has come that nobody asked for, so that a late or a second answer
+is not taken for the next one. A connection that was lost is made
 again by the exchange that follows, for a bounded time. Nothing is ever sent twice here: whether an
 exchange that failed was carried out is for its driver to find out.
 """
@@ -17,6 +18,7 @@ from cellbench.transport.stream import Stream
 from cellbench_drivers.common import wire
 
 _STOP_S = 2.0
+_LOOK_BYTES = 64
 
 
 class Lines:
@@ -86,6 +88,11 @@ class Lines:
         with wire(self._name):
             await self._stream.write((request + self._ends).encode("ascii"))
 
+    def _has_unasked(self) -> bool:
+        """Whether more has come than was asked for; the rest of a line's ending is nothing."""
+        left = self._stream.peek(_LOOK_BYTES)
+        return bool(left.strip()) or self._replies_end in left
+
     def out_of_step(self) -> None:
         """Take note that a reply made no sense, so that the line is drained before its next use."""
         self._in_step = False
@@ -95,7 +102,8 @@ class Lines:
         await self._stream.close()
 
     async def _into_step(self) -> None:
-        if (self._in_step and not self._stream.lost) or self._resynchronising:
+        in_step = self._in_step and not self._stream.lost and not self._has_unasked()
+        if in_step or self._resynchronising:
             return
         self._in_step = False
         with wire(self._name):

@@ -110,7 +110,8 @@ class Loadstar:
         await self._stream.close()
 
     async def _into_step(self) -> None:
-        if self._stream.lost or not self._in_step:
+        # What has come unasked is a late answer, or one that came twice.
+        if self._stream.lost or not self._in_step or self._stream.peek(1):
             await self._resynchronise()
 
     async def _resynchronise(self) -> None:

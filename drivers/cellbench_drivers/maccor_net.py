@@ -108,7 +108,9 @@ class MacNet:
         """
         async with self._lock:
             with wire(self.name):
-                if await stay_connected(self._stream) or not self._in_step:
+                # A line may end after its object; anything else was not asked for.
+                unasked = bool(self._stream.peek(_REPLY_MAX).strip())
+                if await stay_connected(self._stream) or not self._in_step or unasked:
                     await self._stream.drain(_SILENCE_S, _DRAIN_S)
             self._in_step = False
             self._id += 1
@@ -116,8 +118,12 @@ class MacNet:
             request = {"jsonrpc": "2.0", "method": "MacNet", "params": asked, "id": self._id}
             with wire(self.name):
                 await self._stream.write(json.dumps(request, separators=(",", ":")).encode())
-            reply = await self._reply()
             self._in_step = True
+            try:
+                reply = await self._reply()
+            except BaseException:
+                self._in_step = False
+                raise
         return self._result(reply, f_class, f_number)
 
     async def read(self, channel: int) -> Reading:
@@ -193,7 +199,11 @@ class MacNet:
         for _ in range(_LATE_MAX):
             reply = await self._object()
             identity = reply.get("id")
-            if identity == self._id or not self.echoes_ids or "error" in reply:
+            if identity == self._id or not self.echoes_ids:
+                return reply
+            if "error" in reply and not isinstance(identity, int):
+                # What it could not read has no id: whose error this is, nobody knows.
+                self._in_step = False
                 return reply
             if not isinstance(identity, int) or not 0 < identity < self._id:
                 self.echoes_ids = False

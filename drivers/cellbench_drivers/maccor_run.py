@@ -31,6 +31,8 @@ _REFUSED_MAX = 10
 _TOO_FAST, _NOT_READY = "too fast", "not ready"
 #: The tester's clock may be told in whole seconds; a value older than this is an old value.
 _STALE_S = 2.0
+#: An answer that takes longer than this tells of an earlier time than that of its arrival.
+_LATE_S = 0.5
 #: The loop's clock is this coarse at most.
 _TICK_S = 1e-6
 _CHARGE, _DISCHARGE = {1, 8, 19}, {2, 9, 20}
@@ -92,7 +94,7 @@ class MaccorRun:
         self._beat_s = beat_s
         self._stop = stop
         self._now = asyncio.get_running_loop().time
-        self._sent_s = self._now()
+        self._sent_s = self._asked_s = self._now()
         self._next_beat_s = math.inf
         self._refused = 0
         self._rows = 0
@@ -110,6 +112,8 @@ class MaccorRun:
         reading = await self._first() if self._rows == 0 else await self._following()
         time_s = self._now()
         flags = self._staleness(reading.test_time_s, time_s)
+        if time_s - self._asked_s > _LATE_S:
+            flags |= int(Flag.LATE)
         self._rows += 1
         ending = self._ending(reading, time_s - self.started_s)
         if ending is not None:
@@ -132,21 +136,28 @@ class MaccorRun:
 
     async def _first(self) -> Reading:
         """Wait until the channel is active; where it stays at rest, that is at once."""
-        reading = await self._net.read(self._channel)
+        reading = await self._read()
         self.started_s = self._now()
         if self._output is None:
             return reading
         deadline_s = self._now() + _BEGIN_S
         while reading.state in _ON_THE_WAY and self._now() < deadline_s:
             await asyncio.sleep(_BEGIN_POLL_S)
-            reading = await self._net.read(self._channel)
+            reading = await self._read()
         if reading.state in _ON_THE_WAY:
             raise InstrumentError(
                 self._net.name,
                 f'took the start, and is still "{name_of(reading.state)}" {_BEGIN_S:g} s later',
             )
-        self.started_s = max(self._sent_s, self._now() - reading.test_time_s)
+        # An answer that came late would make the technique longer.
+        late = self._now() - self._asked_s > _LATE_S
+        seen_s = self._asked_s if late else self._now()
+        self.started_s = max(self._sent_s, seen_s - reading.test_time_s)
         return reading
+
+    async def _read(self) -> Reading:
+        self._asked_s = self._now()
+        return await self._net.read(self._channel)
 
     async def _following(self) -> Reading:
         """Wait for the next row's time, or the end; meanwhile feed the watchdog."""
@@ -157,7 +168,7 @@ class MaccorRun:
             await sleep_until(self._next_beat_s)
             await self._beat()
         await sleep_until(due_s)
-        return await self._net.read(self._channel)
+        return await self._read()
 
     def _rows_due(self) -> int:
         """Number of the interval that ends next."""

@@ -171,6 +171,8 @@ class Neware:
     async def quiet(self) -> Outcome:
         """Stop the channel; says honestly when that could not be confirmed."""
         try:
+            if self._found is None:
+                await self.connect()
             state = await self._stop()
         except InstrumentError as error:
             return Outcome(self.name, f"cell state unknown: {error}", confirmed=False)

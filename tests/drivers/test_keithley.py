@@ -74,6 +74,9 @@ CHARGE_LINES = b"""*CLS
 SET_UP: list[tuple[bytes, bytes]] = [
     (CHARGE_LINES, NO_ERROR),
     (b":SOUR:CURR:VLIM?\n", b"+4.944500E+00\n"),
+    (b":SOUR:FUNC?\n", b"CURR\n"),
+    (b":SENS:FUNC?\n", b'"VOLT:DC"\n'),
+    (b":SOUR:CURR?\n", b"+1.000000E-03\n"),
 ]
 START: list[Exchange] = [*SET_UP, (b":INIT\n", b"")]
 OFF: list[Exchange] = [
@@ -639,6 +642,9 @@ OLD_START: list[Exchange] = [
         b'0,"No error"\r',
     ),
     (b":SENS:VOLT:PROT?\r", b"+4.944500E+00\r"),
+    (b":SOUR:FUNC?\r", b"CURR\r"),
+    (b":SENS:FUNC?\r", b'"VOLT:DC","CURR:DC"\r'),
+    (b":SOUR:CURR?\r", b"+1.000000E-03\r"),
 ]
 
 
@@ -719,6 +725,9 @@ def test_a_2400_steps_a_staircase_by_the_host(scripted: Scripted) -> None:
         exchanges: list[Exchange] = [
             (setup, b'0,"No error"\r'),
             (b":SENS:CURR:PROT?\r", b"+5.150000E-03\r"),
+            (b":SOUR:FUNC?\r", b"VOLT\r"),
+            (b":SENS:FUNC?\r", b'"VOLT:DC","CURR:DC"\r'),
+            (b":SOUR:VOLT?\r", b"+3.000000E+00\r"),
             old_reading(3.0, before=b":OUTP ON\r"),
             old_reading(3.005, before=b":SOUR:VOLT 3.005\r"),
             old_reading(3.01, before=b":SOUR:VOLT 3.01\r"),

@@ -96,24 +96,17 @@ class ModbusMaster:
             reply = await self._exchange(request)
         except (TransportTimeout, GarbledReply):
             reply = await self._exchange(request)
-        if reply[1] != 2 * count or len(reply) != 2 + 2 * count:
-            raise GarbledReply(f"{count} registers were asked for, {reply.hex(' ')} came")
         return list(struct.unpack_from(f">{count}H", reply, 2))
 
     async def write_registers(self, address: int, values: Sequence[int]) -> None:
         """Write holding registers (function 16), once; errors as `read_registers`."""
         count = len(values)
         head = _WRITE_HEAD.pack(_WRITE_MANY, address, count, 2 * count)
-        reply = await self._exchange(head + struct.pack(f">{count}H", *values))
-        if reply != head[:-1]:
-            raise GarbledReply(f"{count} registers at {address} were written, not answered")
+        await self._exchange(head + struct.pack(f">{count}H", *values))
 
     async def write_register(self, address: int, value: int) -> None:
         """Write one holding register (function 6), once; errors as `read_registers`."""
-        request = _THREE.pack(_WRITE_ONE, address, value)
-        reply = await self._exchange(request)
-        if reply != request:
-            raise GarbledReply(f"{value} was written at {address}, {reply.hex(' ')} answered")
+        await self._exchange(_THREE.pack(_WRITE_ONE, address, value))
 
     async def _exchange(self, pdu: bytes) -> bytes:
         """Send a request and return the PDU that answers it."""
@@ -121,14 +114,15 @@ class ModbusMaster:
         async with self._lock:
             if self._stream.lost and await stay_connected(self._stream):
                 self._in_step = True
-            if not self._in_step:
-                # Let the late reply to a lost request pass.
+            if not self._in_step or (self._rtu and self._stream.peek(1)):
+                # Let the late reply to a lost request pass; over TCP it is told by its number.
                 await self._stream.drain(_RESYNCHRONISE_S)
             if self._rtu and self._line_free_s > now():
                 await sleep_until(self._line_free_s)
             self._in_step = False
             await self._stream.write(self._framed(pdu))
             reply = await self._reply(pdu[0], now)
+            _check_fits(pdu, reply)
             self._in_step = True
         if reply[0] & _EXCEPTION_BIT:
             meaning = _EXCEPTIONS.get(reply[1], "unknown")
@@ -189,6 +183,19 @@ class ModbusMaster:
         if function & _EXCEPTION_BIT:
             return _RTU_EXCEPTION_SIZE
         return head[2] + 5 if function == _READ else _RTU_WRITE_REPLY_SIZE
+
+
+def _check_fits(request: bytes, reply: bytes) -> None:
+    """Raise GarbledReply for what answers another request than this one, e.g. the one before."""
+    if reply[0] & _EXCEPTION_BIT:
+        return
+    if request[0] == _READ:
+        size = 2 * int.from_bytes(request[3:5], "big")
+        fits = reply[1] == size and len(reply) == 2 + size
+    else:
+        fits = reply == request[:5]
+    if not fits:
+        raise GarbledReply(f"{reply.hex(' ')} came, which does not answer {request.hex(' ')}")
 
 
 # What is asked, and nearly all that is answered, is the same again and again.
