@@ -15,6 +15,8 @@ Never verified on hardware: packing of structures, unit of the scan rate of ``cv
 that has stopped measures the open circuit, and the times of a chain. The first rows of a sweep are
 checked against its rate. Standard boards only measure up to some 0.4 A: see the option
 ``current max``. The MTZ-35 has no public interface.
+
+Sources: the guide of the OEM library, and public programs that use it.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ from cellbench_drivers.biologic_library import (
 )
 from cellbench_drivers.biologic_run import Batch, BiologicRun
 from cellbench_drivers.biologic_techniques import BOOSTER, RANGES_A, Program, Settings, program_for
-from cellbench_drivers.common import Current, Frequency, Options, parse_options, wire
+from cellbench_drivers.common import Current, Frequency, Options, parse_options, to_the_end, wire
+from cellbench_drivers.reach import check_technique
 
 T = TypeVar("T")
 
@@ -208,6 +211,7 @@ class Biologic:
         self, technique: Technique, limits: ElectricalLimits
     ) -> AsyncIterator[Running]:
         session = self._connected()
+        check_technique(self.name, self.capabilities, technique)
         at_rest = await self._at_rest()
         try:
             program = program_for(technique, limits, self._settings, at_rest.Ewe)
@@ -222,7 +226,7 @@ class Biologic:
             run.begin()
             yield run
         finally:
-            await self._leave(run)
+            await to_the_end(self._leave(run))
 
     async def _leave(self, run: BiologicRun) -> None:
         """See that the cell is open after a technique, however it ended."""

@@ -25,6 +25,8 @@ LOOK_MIN_S, LOOK_MAX_S = 0.1, 5.0
 _BEGIN_S = 5.0
 #: The device has this long to act upon a crossing before the host does.
 _OBEYS_S = 2.0
+#: Rows that are no further apart are of the same instant.
+_SEAM_INTERVALS = 1e-3
 #: With a last row no more than this part of an interval before its time, it had its time.
 _SURELY_OVER = 0.5
 #: A gap of more intervals than this between two rows has swallowed at least one.
@@ -160,18 +162,27 @@ class BiologicRun:
         block = self._time_block if not self._program.points else self._spectrum_block
         return block(batch, start_s)
 
-    def _time_block(self, batch: Batch, start_s: float) -> Block:
+    def _time_block(self, batch: Batch, start_s: float) -> Block | None:
         times, voltages, currents, flags = [], [], [], []
         for row in batch.rows:
             assert isinstance(row, TimeRow)  # noqa: S101 (what else has no points)
             elapsed = TimeRow(start_s - self._main_s + row.time_s, row.voltage_V, row.current_A)
+            if self._is_seam(elapsed):
+                continue
             flags.append(self._flags(elapsed))
             times.append(self._zero_s + start_s + row.time_s)
             voltages.append(row.voltage_V)
             currents.append(row.current_A)
             self._note(elapsed)
+        if not times:
+            return None
         self._flag_batch(flags, batch)
         return Block(times, {"voltage_V": voltages, "current_A": currents}, flags)
+
+    def _is_seam(self, row: TimeRow) -> bool:
+        """Whether it is the last row again: a chained technique begins where one ends."""
+        apart_s = abs(row.time_s - self._last.time_s)
+        return self._count > 0 and apart_s <= _SEAM_INTERVALS * self._program.interval_s
 
     def _spectrum_block(self, batch: Batch, start_s: float) -> Block | None:
         rows = [row for row in batch.rows if isinstance(row, SpectrumRow)]

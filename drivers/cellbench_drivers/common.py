@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Annotated, Any, TypeVar, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -34,7 +35,7 @@ def parse_options(name: str, model: type[OptionsT], options: Mapping[str, Any]) 
         InputError: An option is unknown or its value is not possible.
     """
     try:
-        return model.model_validate(_named(options))
+        return model.model_validate(_named(options, model))
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
@@ -43,11 +44,15 @@ def parse_options(name: str, model: type[OptionsT], options: Mapping[str, Any]) 
         raise InputError(f"{name}: {faults} (options are: {known})") from error
 
 
-def _named(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key.replace(" ", "_").lower(): _named(value) if isinstance(value, Mapping) else value
-        for key, value in options.items()
-    }
+def _named(options: Mapping[str, Any], model: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Options by their names in Python; names that people give in a dictionary stay as they are."""
+    named = {}
+    for key, value in options.items():
+        name = key.replace(" ", "_").lower()
+        field = None if model is None else model.model_fields.get(name)
+        given = field is not None and get_origin(field.annotation) is dict
+        named[name] = _named(value) if isinstance(value, Mapping) and not given else value
+    return named
 
 
 def _quantity(dimension: str) -> BeforeValidator:
@@ -75,6 +80,22 @@ Duration = Annotated[float, _quantity("time")]
 Charge = Annotated[float, _quantity("charge")]
 Temperature = Annotated[float, _quantity("temperature")]
 TemperatureRate = Annotated[float, _quantity("rate of temperature")]
+
+
+async def to_the_end(clean_up: Coroutine[Any, Any, None]) -> None:
+    """Carry out a clean-up to its end, also when cancelled meanwhile; that is then raised after it.
+
+    For what must not be left half done, such as opening a cell; it has to have deadlines itself.
+    """
+    task, cancelled = asyncio.ensure_future(clean_up), None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None and task.exception() is None:
+        raise cancelled
+    task.result()
 
 
 class wire:  # noqa: N801 (reads as what it is: with wire(name))

@@ -4,6 +4,9 @@ Registers hold signed integers in units of the display's last digit, so that the
 must be known: it is an option, or read from the resolution register (12550, recalled: 0 is full
 resolution, as displayed; 1 is whole degrees). Set points are written only when they change: some
 models keep each one in EEPROM.
+
+Sources: the manual of 2400 communications, and public code for furnaces and in EPICS. Never
+verified on a controller: register 12550, and which models keep set points in EEPROM.
 """
 
 from __future__ import annotations

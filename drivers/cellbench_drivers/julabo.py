@@ -8,6 +8,8 @@ manual mode (stopped, running), 02 or 03 in remote mode; a negative number is a 
 Where the circulator's watchdog is switched on, it wants its set point again every 30 s at the
 latest: the option ``watchdog`` has it sent when the circulator is read, which must then happen that
 often. The accuracy with which a model keeps a set point (0.01 or 0.1 K) was never verified.
+
+Sources: the PyPI package ``julabo``, and JULABO's manuals of CORIO, MAGIO and DYNEO, chapter 11.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ such thing: the host takes every reading and ends every technique, and the compl
 is all that bounds a cell whose host is dead.
 
 Off means high impedance, the output relay open; in its normal off state a unit is a source of 0 V
-that discharges the cell. Disconnected terminals cannot be measured, so that a rest is a source of
-0 A, in the 1 uA range. Sources: reference manuals 2450-901-01, 2461-901-01 and 2400S-900-01. No
-unit has been tried yet; the windows of `_WINDOWS` are recalled.
+that discharges the cell; so it is for an instant in the reset when it is connected. Disconnected
+terminals cannot be measured, so that a rest is a source of 0 A, in the 1 uA range. Sources:
+reference manuals 2450-901-01, 2461-901-01 and 2400S-900-01. No unit has been tried yet; the windows
+of `_WINDOWS` are recalled.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from cellbench.instruments.techniques import ElectricalLimits, Technique
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
 from cellbench_drivers import keithley_2400, keithley_2450
-from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options
+from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options, to_the_end
 from cellbench_drivers.keithley_program import Program, Reach, program_for
 from cellbench_drivers.keithley_run import KeithleyRun, SteppedRun, TriggerModelRun
+from cellbench_drivers.reach import check_technique
 from cellbench_drivers.scpi import Scpi
 
 ModelName = Literal["2450", "2460", "2461", "2400"]
@@ -154,6 +156,7 @@ class Keithley:
     async def _running(
         self, technique: Technique, limits: ElectricalLimits
     ) -> AsyncIterator[Running]:
+        check_technique(self.name, self.capabilities, technique)
         try:
             program = program_for(technique, limits, self._reach)
             delay_s = self._delay_s(program)
@@ -167,7 +170,7 @@ class Keithley:
             await run.start()
             yield run
         finally:
-            await self._leave(run, program)
+            await to_the_end(self._leave(run, program))
 
     def _commands(self, program: Program, delay_s: float) -> list[str]:
         four_wire = self._options.sense == "4-wire"
@@ -282,8 +285,10 @@ class Keithley:
         """Bring every setting to its default, and then those that differ."""
         buffer = keithley_2450.BUFFER
         terminals = "FRON" if self._options.terminals == "front" else "REAR"
-        for command in ("*RST", *(f"{mode} HIMP" for mode in self._off_modes)):
-            await self._scpi.tell(command)
+        # In one message: a reset unit is a source of 0 V until it is told to open its relay.
+        await self._scpi.tell(
+            ";:".join(["*RST", *(f"{mode[1:]} HIMP" for mode in self._off_modes)])
+        )
         if self._old:
             commands = ["*CLS"]
         else:

@@ -8,6 +8,8 @@ with its top bit set, and a code. Half-duplex adapters hand each request back be
 The meaning of the codes of refusals was recalled and never verified on a transmitter, as was that
 of the bits of the status byte: any bit that is set makes a reading a bound and not a value. The
 zero is kept by the host: function 95, which would set it in the transmitter, writes its memory.
+
+Source: the PyPI package ``keller-protocol``.
 """
 
 from __future__ import annotations

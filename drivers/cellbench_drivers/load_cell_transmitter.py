@@ -17,6 +17,8 @@ Makers differ in which word comes first: a number that makes no sense, or a forc
 load cell, is an error that says what the other order would give. A zero reads the same in both:
 look at a known load once. Tare is a single command where the instrument has one, given when it is
 asked for and never again by itself, and nothing is ever saved: the memory behind it wears out.
+
+Sources: the manuals of the Laumas TLB4 and of the Seneca Z-SG.
 """
 
 from __future__ import annotations

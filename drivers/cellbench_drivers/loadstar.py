@@ -3,6 +3,9 @@
 Requests end in a carriage return, replies in a line feed. An empty request is answered ``A`` and
 ends a stream of readings. Values come in the unit that the digitiser is set to; its pounds and
 kilograms are forces.
+
+Source: the PyPI package ``loadstar-sensors-interface``. Never verified on a digitiser: its
+resolution, and how long a tare takes.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import GaugeCapabilities
 from cellbench.instruments.readings import Flag, GaugeReading, Identity, Outcome
 from cellbench.transport import SerialSettings
+from cellbench.transport.reconnect import stay_connected
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Duration, Force, Options, parse_options, wire
 
@@ -74,8 +78,7 @@ class Loadstar:
     async def read(self) -> GaugeReading:
         """Read the force; after garbage or silence the line is cleared and it is asked again."""
         async with self._lock:
-            if not self._in_step:
-                await self._resynchronise()
+            await self._into_step()
             try:
                 value = self._number(await self._ask("w"))
             except InstrumentError:
@@ -89,6 +92,7 @@ class Loadstar:
     async def tare(self) -> None:
         """Make the force of this moment the zero; for an unloaded cell only."""
         async with self._lock:
+            await self._into_step()
             answer = await self._ask("tare", _TARE_S)
         if answer not in {"Tared", "A"}:
             raise InstrumentError(self.name, f'answers "{answer}" to tare')
@@ -105,9 +109,14 @@ class Loadstar:
         """Give up the connection."""
         await self._stream.close()
 
+    async def _into_step(self) -> None:
+        if self._stream.lost or not self._in_step:
+            await self._resynchronise()
+
     async def _resynchronise(self) -> None:
         """End whatever the digitiser is sending, and see that it is ready."""
         with self._wire:
+            await stay_connected(self._stream)
             await self._stream.write(b"\r")
             try:
                 await asyncio.wait_for(self._stream.drain(_SILENCE_S), _STOP_S)

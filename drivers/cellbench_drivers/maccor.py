@@ -9,6 +9,8 @@ whose files only the binary MacNet transfers, in a format that is not public.
 Never verified on hardware: whether test names must be new in direct mode, the sign of currents (it
 is taken from the mode where that says charge or discharge), and how results are worded in JSON.
 Rest is a channel that nothing was started on: the JSON form of direct mode's own rest has failed.
+
+Source: the PyPI package ``pymacnet``, and Maccor's help on MacNet that comes with it.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
-from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options
+from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options, to_the_end
 from cellbench_drivers.maccor_net import (
     AVAILABLE,
     COMPLETED,
@@ -45,6 +47,7 @@ from cellbench_drivers.maccor_net import (
     Refusal,
 )
 from cellbench_drivers.maccor_run import SPACING_S, Direct, MaccorRun, name_of
+from cellbench_drivers.reach import check_technique
 
 #: States in which a channel is at rest and can be started, and those in which it is at rest.
 _FREE = {AVAILABLE, COMPLETED, RESET}
@@ -157,6 +160,7 @@ class Maccor:
     async def _running(
         self, technique: Rest | Direct, limits: ElectricalLimits
     ) -> AsyncIterator[Running]:
+        check_technique(self.name, self.capabilities, technique)
         before = await self._free()
         output = self._output(technique, limits, before.voltage_V)
         test = "" if output is None else await self._prepared(limits)
@@ -169,7 +173,7 @@ class Maccor:
                 run.begin()
             yield run
         finally:
-            await self._leave(run, output)
+            await to_the_end(self._leave(run, output))
 
     async def _prepared(self, limits: ElectricalLimits) -> str:
         """Set the safety limits, and return the name of the next test."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cellbench.errors import InstrumentError, TransportTimeout
+from cellbench.transport.reconnect import stay_connected
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import wire
 
@@ -106,8 +107,8 @@ class MacNet:
             InstrumentError: It answers something else.
         """
         async with self._lock:
-            if not self._in_step:
-                with wire(self.name):
+            with wire(self.name):
+                if await stay_connected(self._stream) or not self._in_step:
                     await self._stream.drain(_SILENCE_S, _DRAIN_S)
             self._in_step = False
             self._id += 1

@@ -5,6 +5,8 @@ Through a stand, commands of the gauge are wrapped as ``/?\``.
 
 Never verified on a gauge, and options therefore: what ends a request and a reply, and which sign
 compression has. The zero is kept by the host, as no command that sets it is certain.
+
+Source: Mark-10's guides, as far as others quote them.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ goes on until its own limit switch or overload protection: set both, and a slow 
 Only the meanings of those letters are certain. Options, because never verified on a stand: how
 lines end, which way it presses, the sign of compression, the command that sets its speed (left
 out: the speed of its panel). Whatever a stand may answer to a move is passed over.
+
+Source: Mark-10's guide of the ESM303, as far as others quote it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ write answers is not looked at: every one is read back.
 The chamber keeps its set point while ``CurOp`` is ``Manual``; remote control must be switched on in
 its menu. Never verified on a chamber: that writing ``CurOp=Manual`` takes it there, the shape of
 ``TempSet_Range`` (taken for ``{"min": ..., "max": ...}``) and of ``DoorOpen`` (taken for 0 or 1).
+
+Source: the PyPI package ``pyatmoweb``, and Memmert's notes on AtmoWEB.
 """
 
 from __future__ import annotations

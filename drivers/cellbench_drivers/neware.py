@@ -9,6 +9,9 @@ Never verified on hardware: whether the protection's lower current is signed, wh
 ``Cycle_Count`` counts the first cycle, whether the log of a stopped or protected test ends in code
 100001, and how soon after its start a test appears in ``inquiredf``. The units of current differ
 between installations: cross-check them with a known resistor.
+
+Sources: the PyPI packages ``aurora-neware``, which runs real testers, and ``aurora-unicycler``;
+notes on version 1.19 of the API.
 """
 
 from __future__ import annotations
@@ -38,10 +41,19 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
-from cellbench_drivers.common import Charge, Current, Duration, Options, Voltage, parse_options
+from cellbench_drivers.common import (
+    Charge,
+    Current,
+    Duration,
+    Options,
+    Voltage,
+    parse_options,
+    to_the_end,
+)
 from cellbench_drivers.neware_bts import IDLE, Address, Bts, Live
 from cellbench_drivers.neware_run import REFRESH_S, NewareRun, describe
 from cellbench_drivers.neware_steps import Program, is_expressible, program_of, step_file
+from cellbench_drivers.reach import check_technique
 
 #: Device types 20 to 27 are the families BTS78 to BTS85.
 _FAMILIES = range(20, 28)
@@ -132,6 +144,7 @@ class Neware:
         """
         if not isinstance(technique, Rest | ConstantCurrent | ConstantVoltage):
             raise InstrumentError(self.name, f"cannot do {technique.technique}")
+        check_technique(self.name, self.capabilities, technique)
         self._runs += 1
         steps = StepList(steps=(technique,))
         return self._started(steps, limits, f"{self.name}-{self._runs}", as_list=False)
@@ -186,7 +199,7 @@ class Neware:
             run.begin(live, test_before)
             yield run
         finally:
-            await self._leave(run)
+            await to_the_end(self._leave(run))
 
     @asynccontextmanager
     async def _attached(self, steps: StepList, test: str, after_row: int) -> AsyncIterator[Running]:
@@ -197,7 +210,7 @@ class Neware:
         try:
             yield run
         finally:
-            await self._leave(run)
+            await to_the_end(self._leave(run))
 
     async def _leave(self, run: NewareRun) -> None:
         """See that the channel is at open circuit after a test, however it ended."""

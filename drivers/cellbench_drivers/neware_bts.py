@@ -14,6 +14,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
 from cellbench.errors import InstrumentError
+from cellbench.transport.reconnect import stay_connected
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import wire
 
@@ -216,8 +217,8 @@ class Bts:
         request.extend(content)
         data = (_HEAD + ET.tostring(request, encoding="unicode") + _TAIL).encode()
         async with self._lock:
-            if not self._in_step:
-                with wire(self.name):
+            with wire(self.name):
+                if await stay_connected(self._stream) or not self._in_step:
                     await self._stream.drain(_SILENCE_S, _DRAIN_S)
             self._in_step = False
             with wire(self.name):

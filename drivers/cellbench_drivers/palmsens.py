@@ -3,6 +3,10 @@
 A technique becomes a script that runs on the instrument, with its cut-offs and limits in it; the
 host only reads what the script prints. The instrument has no watchdog, and a runtime error leaves
 the cell on: after each end that was not clean a script that opens the cell is run and checked.
+
+Sources: the MethodSCRIPT manual 1.8, the communication protocols of EmStat4 (1.3), EmStat Pico
+(1.6) and Nexus, the vendor's examples and SDK. Never verified on an instrument: what
+``capabilities`` calls unverified, and whether amplitudes are rms or peak.
 """
 
 from __future__ import annotations
@@ -21,11 +25,12 @@ from cellbench.instruments.roles import Running
 from cellbench.instruments.techniques import ElectricalLimits, Technique
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
-from cellbench_drivers.common import Duration, Frequency, Options, parse_options
+from cellbench_drivers.common import Duration, Frequency, Options, parse_options, to_the_end
 from cellbench_drivers.palmsens_link import Link
 from cellbench_drivers.palmsens_models import MODEL_OF_ID, MODELS, Model, ModelName, capabilities
 from cellbench_drivers.palmsens_run import ScriptRun
 from cellbench_drivers.palmsens_scripts import script_for
+from cellbench_drivers.reach import check_technique
 
 #: Bits of the ``CC`` reply: load and run a script, abort it.
 _CC_NEEDED = {38: "e", 98: "Z"}
@@ -104,6 +109,7 @@ class PalmSens:
     async def _running(
         self, technique: Technique, limits: ElectricalLimits
     ) -> AsyncIterator[Running]:
+        check_technique(self.name, self.capabilities, technique)
         try:
             script = script_for(technique, limits, self._model)
         except ValueError as error:
@@ -114,7 +120,7 @@ class PalmSens:
                 await self._link.start(script.text)
             yield run
         finally:
-            await self._leave(run)
+            await to_the_end(self._leave(run))
 
     async def _leave(self, run: ScriptRun) -> None:
         """See that the cell is off after a technique, however it ended."""

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 
 from cellbench.errors import InstrumentError, InstrumentTimeout
+from cellbench.transport.reconnect import stay_connected
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import wire
 from cellbench_drivers.methodscript import error_meaning
@@ -92,6 +93,8 @@ class Link:
         Args:
             timeout_s: How long the sample under way may still take.
         """
+        with self._wire:
+            await stay_connected(self._stream)
         answer = await self._abort(timeout_s)
         was_running = not answer.startswith("Z!")
         if was_running:

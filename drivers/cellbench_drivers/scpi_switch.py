@@ -1,10 +1,10 @@
 """SCPI switch systems: one position at a time, each a list of channels that are closed together.
 
-Everything is opened, and read back as open, before anything is closed. Command sets: Keithley 2700
-(user's manual, chapter 2) and 3700A (reference manual, chapter 11: it speaks TSP, not SCPI),
-Keysight 34970A (chapter 5: it can only open channels that are named) and 34980A; the Keithley 7001
-and the common form ``ROUT:CLOS``, ``ROUT:OPEN:ALL``, ``ROUT:CLOS?`` are recalled. None has been
-tried on a unit yet.
+Everything is opened, and read back as open, before anything is closed. Sources of the command sets:
+Keithley 2700 (user's manual, chapter 2) and 3700A (reference manual, chapter 11: it speaks TSP, not
+SCPI), Keysight 34970A (chapter 5: it can only open channels that are named) and 34980A; the
+Keithley 7001 and the common form ``ROUT:CLOS``, ``ROUT:OPEN:ALL``, ``ROUT:CLOS?`` are recalled.
+None has been tried on a unit yet.
 """
 
 from __future__ import annotations

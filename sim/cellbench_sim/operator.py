@@ -70,10 +70,13 @@ class Hands:
         press = self._world.press
         self._now()
         press.ramp_to(min(force_N, press.max_force_N), press.max_force_N / _FULL_FORCE_S)
-        while press.moving:
-            await asyncio.sleep(_LOOK_S)
-            self._now()
-        press.stop()
+        try:
+            while press.moving:
+                await asyncio.sleep(_LOOK_S)
+                self._now()
+        finally:
+            # Also when nobody wants it any more: whoever sees the prompt go stops pumping.
+            press.stop()
         return press.force_N
 
     def _now(self) -> None:

@@ -90,7 +90,7 @@ IDLE: Exchange = (b":TRIG:STAT?\n", b"IDLE;IDLE;8\n")
 RUNNING: Exchange = (b":TRIG:STAT?\n", b"RUNNING;RUNNING;5\n")
 RESET: list[Exchange] = [
     (
-        b"*RST\n:OUTP:VOLT:SMOD HIMP\n:OUTP:CURR:SMOD HIMP\n"
+        b"*RST;:OUTP:VOLT:SMOD HIMP;:OUTP:CURR:SMOD HIMP\n"
         b':TRAC:DEL "cell"\n*CLS\n:TRAC:MAKE "cell",100000\n:ROUT:TERM FRON\n:SYST:ERR?\n',
         NO_ERROR,
     ),
@@ -664,7 +664,7 @@ def test_a_2400_declares_that_it_ends_nothing_by_itself() -> None:
 def test_a_2400_is_connected_without_asking_for_its_language(scripted: Scripted) -> None:
     async def scenario() -> Identity:
         idn = b"KEITHLEY INSTRUMENTS INC.,MODEL 2401,4105123,C32   Oct  4 2010 14:20:11/A02  /S/K\r"
-        reset = b"*RST\r:OUTP:SMOD HIMP\r*CLS\r:ROUT:TERM REAR\r:SYST:ERR?\r"
+        reset = b"*RST;:OUTP:SMOD HIMP\r*CLS\r:ROUT:TERM REAR\r:SYST:ERR?\r"
         exchanges: list[Exchange] = [
             (b"*IDN?\r", idn),
             (b":OUTP?\r", b"0\r"),

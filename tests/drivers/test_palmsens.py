@@ -338,7 +338,7 @@ def test_what_the_instrument_cannot_do_is_refused_before_anything_is_sent() -> N
         async with driver.run(CHARGE.model_copy(update={"current_A": 1.0}), LIMITS):
             pass
 
-    with pytest.raises(InstrumentError, match="current 1 is outside"):
+    with pytest.raises(InstrumentError, match="current 1 A is outside"):
         run(scenario(), virtual=True)
 
 

@@ -117,7 +117,7 @@ class AlicatEmulator(LineEmulator):
     ) -> Self:
         """Build the controller that a bench file's options describe.
 
-        Options: ``unit`` (letter), ``full_scale`` (150 psi as ``10.3 bar``), ``engineering_unit``,
+        Options: ``unit`` (letter), ``full_scale`` (150 psi as ``10.3 bar``), ``pressure_unit``,
         ``piston_area``, ``efficiency``.
         """
         bench = BenchOptions(options)
@@ -128,7 +128,7 @@ class AlicatEmulator(LineEmulator):
             seed=seed,
             unit=bench.text("unit", "A"),
             full_scale_Pa=bench.quantity("full_scale", "pressure", 150 * 6894.757),
-            engineering_unit=bench.text("engineering_unit", "PSI"),
+            engineering_unit=bench.text("pressure_unit", "PSI").upper(),
             piston_area_m2=bench.quantity("piston_area", "area", 0.0) or None,
             efficiency=bench.quantity("efficiency", "fraction", 0.97),
         )

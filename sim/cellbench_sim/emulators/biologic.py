@@ -131,8 +131,8 @@ class BiologicEmulator(Emulator):
             world,
             seed=seed,
             model=read.text("model", "VMP3"),
-            address=read.text("address", "") or None,
-            scan_rate_unit=read.text("scan_rate_unit", "mV/s"),
+            address=read.text("host", "") or None,
+            scan_rate_unit=read.text("scan_rate_unit", "V/s"),
             strict=True,
         )
 

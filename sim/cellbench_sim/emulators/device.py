@@ -8,6 +8,7 @@ without a host, as an instrument does whose cable was pulled.
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -58,7 +59,11 @@ class Timebase:
         """Call ``action`` when the bench's time reaches ``time_s``."""
         if self._loop is None:
             raise RuntimeError("the simulated bench is not switched on")
-        return self._loop.call_at(self._origin_s + time_s, action, *args)
+        due_s = self._origin_s + time_s
+        if due_s - self._origin_s < time_s:
+            # By rounding alone: whoever finds itself early would ask again, at the same instant.
+            due_s = math.nextafter(due_s, math.inf)
+        return self._loop.call_at(due_s, action, *args)
 
 
 class Wire(Stream):

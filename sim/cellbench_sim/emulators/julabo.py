@@ -136,7 +136,7 @@ class JulaboEmulator(LineEmulator):
             world,
             seed=seed,
             model=bench.text("model", "CF31"),
-            watchdog=bench.flag("watchdog"),
+            watchdog="watchdog" in bench,
         )
 
     # ------------------------------------------------------------------ faults to be set

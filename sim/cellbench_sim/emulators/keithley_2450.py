@@ -15,6 +15,7 @@ import asyncio
 import copy
 import math
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cellbench_sim.emulators.keithley_buffers import (
@@ -55,6 +56,8 @@ _WARNED_ABOVE_V = 21.0
 _PROTECTION_V = ("2", "5", "10", "20", "40", "60", "80", "100", "120", "140", "160", "180")
 _SHORTEST_DELAY_S, _LONGEST_DELAY_S, _LONGEST_DURATION_S = 167e-9, 10e3, 100e3
 _COUNT_MAX = 1_000_000
+#: Levels that one command adds to a list, and that a list holds.
+_LIST_LINE, _LIST_MAX = 100, 2500
 _SEVERITIES = {"INFO": "INFOrmation", "WARN": "WARNing", "ERR": "ERRor"}
 _EVENTS = ("COMMand", "DISPlay", "NONE", "SLIMit")
 _NUMBERED_EVENTS = {"TIMer": 4, "NOTify": 8}
@@ -212,6 +215,7 @@ class Dialect2450:
         self._add_output_commands()
         self._add_buffer_commands()
         self._add_list_commands()
+        self._add_sweep_lists()
         self._add_trigger_commands()
         self._add_block_commands()
         self._add_system_commands()
@@ -519,6 +523,26 @@ class Dialect2450:
             lambda call: str(self.list_length(call.captured[0], call.text(0))),
             1,
         )
+
+    def _add_sweep_lists(self) -> None:
+        """Lists of levels, each kept as a configuration list that is named after its function."""
+        values = "SOURce[1]:LIST:(VOLTage|CURRent)"
+        self._add_change(values, lambda call: self._keep_levels(call, anew=True), 1, _LIST_LINE)
+        self._add_change(f"{values}:APPend", self._keep_levels, 1, _LIST_LINE)
+
+    def _keep_levels(self, call: Call, *, anew: bool = False) -> None:
+        function = call.captured[0]
+        source, lists = self._smu.sources[function], self._lists["SOUR"]
+        largest = self._largest(function) if source.auto_range else 1.05 * source.range
+        name = f"{function.capitalize()}CustomSweepList"
+        entries = [] if anew else lists.get(name, [])
+        if len(entries) + len(call) > _LIST_MAX:
+            raise ScpiError(-224)
+        for index in range(len(call)):
+            level = call.number(index, -largest, largest)
+            self._check_power(function, level, source.limit)
+            entries.append((function, replace(source, level=level)))
+        lists[name] = entries
 
     def _list(self, side: str, name: str) -> list[tuple[str, Source] | tuple[str, Sense]]:
         if name not in self._lists[side]:

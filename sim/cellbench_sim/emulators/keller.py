@@ -114,7 +114,7 @@ class KellerEmulator(Emulator):
     ) -> Self:
         """Build the transmitter that a bench file's options describe.
 
-        Options: ``address``, ``range`` (400 bar), ``piston_area`` (10 cm2), ``echo``.
+        Options: ``address``, ``pressure_max`` (400 bar), ``piston_area`` (10 cm2), ``echo``.
         """
         bench = BenchOptions(options)
         return cls(
@@ -123,7 +123,7 @@ class KellerEmulator(Emulator):
             world,
             seed=seed,
             address=bench.unit,
-            range_bar=bench.quantity("range", "pressure", 400e5) / 1e5,
+            range_bar=bench.quantity("pressure_max", "pressure", 400e5) / 1e5,
             piston_area_m2=bench.quantity("piston_area", "area", 0.0) or None,
             echo=bench.flag("echo"),
         )

@@ -40,7 +40,9 @@ from cellbench_sim.world import World
 
 Framing = Literal["rtu", "tcp"]
 
-_UNITS_N = {"N": 1.0, "kN": 1e3, "kg": 9.80665}
+_UNITS_N = {"N": 1.0, "kN": 1e3, "g": 9.80665e-3, "kg": 9.80665, "t": 9806.65, "lb": 4.4482216}
+#: What a bench file calls the profiles.
+_PROFILES = {"laumas_tlb4": "tlb4", "seneca_z_sg": "z-sg"}
 _OVERLOAD = 1.1
 
 
@@ -67,7 +69,8 @@ class Tlb4:
 
     Args:
         transducer: What it amplifies.
-        division_N: Smallest step of its weights.
+        division: Smallest step of its weights, in their unit.
+        unit_N: That unit.
     """
 
     functions: ClassVar[frozenset[int]] = frozenset({3, 16})
@@ -78,12 +81,12 @@ class Tlb4:
     _NEWTON = 4
     _DIVISIONS = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 
-    def __init__(self, transducer: Transducer, division_N: float) -> None:
-        if division_N not in self._DIVISIONS:
-            raise ValueError(f"a TLB4 divides by one of {self._DIVISIONS} N, not {division_N}")
+    def __init__(self, transducer: Transducer, division: float, unit_N: float = 1.0) -> None:
+        if division not in self._DIVISIONS:
+            raise ValueError(f"a TLB4 divides by one of {self._DIVISIONS}, not {division}")
+        self._division, self._unit_N = division, unit_N
         self._transducer = transducer
-        self._division_N = division_N
-        self._per_N = 10 ** max(0, math.ceil(-math.log10(division_N)))
+        self._counts = 10 ** max(0, math.ceil(-math.log10(division)))
         self._zero_N = self._tare_N = 0.0
         self._setpoints = [0] * len(self._SETPOINTS)
         self._saved = (0.0, list(self._setpoints))
@@ -107,7 +110,7 @@ class Tlb4:
         words[6] = self._status(gross_N)
         for at, force_N in (7, gross_N), (9, gross_N - self._tare_N), (11, self._peak_N):
             words[at : at + 2] = self._weight(force_N)
-        words[13] = self._NEWTON << 8 | self._DIVISIONS.index(self._division_N)
+        words[13] = self._NEWTON << 8 | self._DIVISIONS.index(self._division)
         words[self._SETPOINTS.start : self._SETPOINTS.stop] = self._setpoints
         return words[address : address + count]
 
@@ -147,14 +150,15 @@ class Tlb4:
             7: gross_N < 0,
             8: net_N < 0,
             11: True,
-            12: abs(gross_N) < self._division_N / 4,
+            12: abs(gross_N) < self._division * self._unit_N / 4,
         }
         return sum(is_set << bit for bit, is_set in bits.items())
 
     def _weight(self, force_N: float) -> tuple[int, int]:
         value = 0
         if math.isfinite(force_N):
-            value = round(round(force_N / self._division_N) * self._division_N * self._per_N)
+            steps = round(force_N / self._unit_N / self._division)
+            value = round(steps * self._division * self._counts)
         high, low = struct.unpack(">2H", struct.pack(">i", value))
         return high, low
 
@@ -237,8 +241,8 @@ class LoadCellTransmitterEmulator(Emulator):
         address: Modbus address.
         framing: ``rtu`` on a serial line, ``tcp`` for its Ethernet sister.
         capacity_N: Nominal range of the cell; by default what the press can do.
-        division_N: Smallest step of a TLB4's weights.
-        engineering_unit: What a Z-SG's weight counts: ``N``, ``kN`` or ``kg``.
+        division: Smallest step of a TLB4's weights, in their unit.
+        engineering_unit: What a weight counts, a key of `_UNITS_N`.
 
     Attributes:
         registers: The transmitter itself.
@@ -256,7 +260,7 @@ class LoadCellTransmitterEmulator(Emulator):
         address: int = 1,
         framing: Framing = "rtu",
         capacity_N: float | None = None,
-        division_N: float = 0.5,
+        division: float = 0.5,
         engineering_unit: str = "N",
     ) -> None:
         super().__init__(name, timebase)
@@ -265,7 +269,7 @@ class LoadCellTransmitterEmulator(Emulator):
         rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
         self.transducer = Transducer(world, rng, capacity_N or world.press.max_force_N)
         if profile == "tlb4":
-            self.registers: Tlb4 | Zsg = Tlb4(self.transducer, division_N)
+            self.registers: Tlb4 | Zsg = Tlb4(self.transducer, division, _UNITS_N[engineering_unit])
         elif profile == "z-sg":
             self.registers = Zsg(self.transducer, address, _UNITS_N[engineering_unit])
         else:
@@ -278,21 +282,23 @@ class LoadCellTransmitterEmulator(Emulator):
     ) -> Self:
         """Build the transmitter that a bench file's options describe.
 
-        Options: ``profile``, ``address``, ``framing``, ``capacity``, ``division`` (0.5 N),
-        ``engineering_unit``.
+        Options: ``profile`` (laumas_tlb4, seneca_z_sg), ``unit``, ``framing``, ``capacity``,
+        ``force_unit``, and ``scale``: what a TLB4's division is worth in it.
         """
         bench = BenchOptions(options)
+        force_unit = bench.text("force_unit", "kg")
+        scale = float(bench.text("scale", "1"))
         return cls(
             name,
             timebase,
             world,
             seed=seed,
-            profile=bench.text("profile", "tlb4"),
+            profile=_PROFILES[bench.text("profile", "laumas_tlb4")],
             address=bench.unit,
             framing="tcp" if bench.text("framing", "rtu") == "tcp" else "rtu",
             capacity_N=bench.quantity("capacity", "force", 0.0) or None,
-            division_N=bench.quantity("division", "force", 0.5),
-            engineering_unit=bench.text("engineering_unit", "N"),
+            division=scale,
+            engineering_unit=force_unit,
         )
 
     @property

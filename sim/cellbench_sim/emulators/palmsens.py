@@ -83,8 +83,9 @@ class PalmSensEmulator(Emulator):
     def from_bench(
         cls, name: str, timebase: Timebase, world: Cell, *, seed: int, options: Mapping[str, Any]
     ) -> Self:
-        """Build the instrument a bench file describes: ``model``, a key of `PROFILES`."""
-        profile = BenchOptions(options).text("model", "nexus")
+        """Build what a bench file describes: ``model`` (nexus, emstat4 hr, emstat4 lr, ...)."""
+        model = BenchOptions(options).text("model", "nexus")
+        profile = model.removeprefix("emstat ").replace(" ", "_")
         return cls(name, timebase, world, seed=seed, profile=profile)
 
     @property

@@ -46,7 +46,6 @@ _HOLD_FOR_HOST_S, _UNLOAD_S = 60.0, 25.0
 _STATUS_FILE, _CONTROLLER_FILE, _COMMAND_FILE = 8, 20, 25
 _COMMAND_ELEMENTS = 10
 _FULL_OUTPUT_V = 10.0
-_UNITS_N = {"N": 1.0, "kN": 1e3}
 
 
 class Status(IntFlag):
@@ -120,6 +119,7 @@ class Rmc75eEmulator(Emulator):
         heartbeat: File and element of the user program's heartbeat variable; its timeout in s
             (REAL) follows, then whether the host is lost (0 or 1).
         heartbeat_timeout_s: The timeout at the start.
+        guards_host: Whether there is a user program that acts on it.
     """
 
     def __init__(
@@ -135,6 +135,7 @@ class Rmc75eEmulator(Emulator):
         hold_command: int = 19,
         heartbeat: tuple[int, int] = (56, 0),
         heartbeat_timeout_s: float = 10.0,
+        guards_host: bool = True,
     ) -> None:
         super().__init__(name, timebase)
         self._world = world
@@ -153,6 +154,7 @@ class Rmc75eEmulator(Emulator):
         self._loop: Literal["closed", "open", "direct"] = "direct"
         self._rate_N_per_s = 0.0
         self._e_stop = self._transducer_broken = False
+        self._guards_host = guards_host
         self._watching = self._host_lost = False
         self._heard_s = 0.0
         self._commands = self._command_table(
@@ -165,16 +167,17 @@ class Rmc75eEmulator(Emulator):
     ) -> Self:
         """Build the controller that a bench file's options describe.
 
-        Options: ``unit``, ``force_unit`` (N or kN), ``ramp_command`` and ``ramp_argument`` (rate or
-        time), ``hold_command``, ``heartbeat`` (``56.0``), ``heartbeat_timeout``.
+        Options: ``unit``, ``force_unit`` (what 1 is), ``ramp_command`` and ``ramp_takes`` (``force,
+        rate`` or ``force, time``), ``hold_command``, ``heartbeat_register`` (``%MD56.0``) and its
+        ``host_timeout``; without a register no user program watches the host.
         """
         bench, own = BenchOptions(options), dict[str, Any]()
-        if "ramp_command" in bench:
-            number = bench.number("ramp_command", 18)
-            argument = bench.text("ramp_argument", "time" if number == 42 else "rate")
-            own["ramp_commands"] = {number: argument}
-        if "heartbeat" in bench:
-            file, element = bench.text("heartbeat", "").split(".")
+        if "ramp_command" in bench or "ramp_takes" in bench:
+            argument = bench.text("ramp_takes", "force, rate").rpartition(" ")[2]
+            own["ramp_commands"] = {bench.number("ramp_command", 18): argument}
+        if "heartbeat_register" in bench:
+            register = bench.text("heartbeat_register", "").removeprefix("%MD")
+            file, element = register.split(".")
             own["heartbeat"] = int(file), int(element)
         return cls(
             name,
@@ -182,9 +185,10 @@ class Rmc75eEmulator(Emulator):
             world,
             seed=seed,
             unit=bench.unit,
-            force_unit_N=_UNITS_N[bench.text("force_unit", "N")],
+            force_unit_N=bench.quantity("force_unit", "force", 1e3),
             hold_command=bench.number("hold_command", 19),
-            heartbeat_timeout_s=bench.quantity("heartbeat_timeout", "time", 10.0),
+            heartbeat_timeout_s=bench.quantity("host_timeout", "time", 60.0),
+            guards_host="heartbeat_register" in bench,
             **own,
         )
 
@@ -479,7 +483,7 @@ class Rmc75eEmulator(Emulator):
 
     def _watch_host(self) -> None:
         """Look again when the timeout would be over, as long as the axis is in force control."""
-        self._watching = self._force_control and self._run
+        self._watching = self._force_control and self._run and self._guards_host
         if not self._watching:
             return
         due_s = self._heard_s + self._timeout_s()

@@ -18,6 +18,7 @@ from pymodbus.framer import FramerRTU
 
 from cellbench.clock import sleep_until
 from cellbench.errors import CellbenchError, TransportTimeout
+from cellbench.transport.reconnect import stay_connected
 from cellbench.transport.stream import Stream
 
 Framing = Literal["tcp", "rtu"]
@@ -115,6 +116,8 @@ class ModbusMaster:
     async def _exchange(self, pdu: bytes) -> bytes:
         """Send a request and return the PDU that answers it."""
         async with self._lock:
+            if await stay_connected(self._stream):
+                self._in_step = True
             if self._rtu or not self._in_step:
                 await self._get_in_step()
             self._in_step = False

@@ -142,7 +142,7 @@ def test_its_words_say_over_range_and_over_the_limit(with_emulator: Tell) -> Non
 
 def test_a_bench_file_says_what_it_is(with_emulator: Tell) -> None:
     options = {
-        "unit": "C", "full_scale": "7 bar", "engineering_unit": "bar", "piston_area": "50 cm2",
+        "unit": "C", "full_scale": "7 bar", "pressure_unit": "bar", "piston_area": "50 cm2",
         "efficiency": "90 %",
     }  # fmt: skip
 

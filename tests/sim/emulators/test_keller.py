@@ -116,7 +116,7 @@ def test_a_converter_sends_the_request_back_first(with_emulator: Tell) -> None:
     async def story(host: Any, world: Any) -> None:
         assert await host.exchange(INITIALISE, 14) == INITIALISE + FIRMWARE
 
-    options = {"echo": True, "address": 1, "range": "250 bar", "baud rate": 9600}
+    options = {"echo": True, "address": 1, "pressure max": "250 bar", "baud rate": 9600}
     with_emulator(story, KellerEmulator.from_bench, options=options)
 
 

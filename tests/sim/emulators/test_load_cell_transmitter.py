@@ -141,7 +141,7 @@ def test_a_z_sg_gives_its_net_weight_as_a_float_of_its_unit(with_emulator: Tell)
         (net,) = struct.unpack(">f", await words(host, 40064, 2))
         assert net == pytest.approx(100.0, abs=0.5)
 
-    options = {"profile": "z-sg", "engineering_unit": "kg", "capacity": "5 kN", "port": "COM9"}
+    options = {"profile": "seneca_z_sg", "force_unit": "kg", "capacity": "5 kN", "port": "COM9"}
     with_emulator(story, LoadCellTransmitterEmulator.from_bench, options=options)
 
 

@@ -133,8 +133,8 @@ def test_a_ramp_in_given_time_and_other_units(with_emulator: Tell) -> None:
 
 def test_a_bench_file_says_which_commands_ramp_and_hold(with_emulator: Tell) -> None:
     options = {
-        "unit": 1, "force_unit": "kN", "ramp_command": 41, "ramp_argument": "rate",
-        "hold_command": 43, "heartbeat": "57.4", "heartbeat_timeout": "5 s", "port": "COM1",
+        "unit": 1, "force_unit": "1 kN", "ramp_command": 41, "ramp_takes": "force, rate",
+        "hold_command": 43, "heartbeat_register": "%MD57.4", "host_timeout": "5 s", "port": "COM1",
     }  # fmt: skip
 
     async def story(rmc: Rmc, world: Any) -> None:
