@@ -99,8 +99,8 @@ class AllOf:
 Condition: TypeAlias = Threshold | Slope | Change | Verdict | Decided | AnyOf | AllOf
 
 
-#: A change counts from so many standard deviations of a reading on: two readings differ by this less
-#: than once in a million pairs, and a hold of a day compares a hundred thousand.
+#: A change counts from so many standard deviations of a reading on: two readings differ by this
+#: less than once in a million pairs, and a hold of a day compares a hundred thousand.
 _ABOVE_SCATTER = 7.0
 
 
@@ -151,9 +151,8 @@ def _changed(condition: Change, view: View) -> bool:
     if not condition.rises:
         change = -change
     # A current below what its range resolves doubles from one reading to the next.
-    return (
-        change >= condition.fraction * abs(before)
-        and change >= _ABOVE_SCATTER * view.scatter(condition.quantity)
+    return change >= condition.fraction * abs(before) and change >= _ABOVE_SCATTER * view.scatter(
+        condition.quantity
     )
 
 
