@@ -126,25 +126,24 @@ class Eurotherm:
     async def read(self) -> ChamberState:
         """Look at it: temperature, set point, alarms."""
         with self._wire:
-            measured, set_point = await self._registers.read_registers(_PV, 2)
-        summary = await self._alarm_summary(_signed(measured))
+            measured, set_point = map(_signed, await self._registers.read_registers(_PV, 2))
+        now = asyncio.get_running_loop().time
+        if self._summary_is_due(measured, looked_s := now()):
+            self._summary = await self._word(_SUMMARY)
+            self._summary_due_s = looked_s + _SUMMARY_EVERY_S
+        self._measured, summary = measured, self._summary
         return ChamberState(
-            time_s=asyncio.get_running_loop().time(),
+            time_s=now(),
             temperature_K=self._kelvin(measured),
             set_point_K=self._kelvin(set_point),
             alarm=_alarms(summary),
             flags=int(Flag.SATURATED) if summary & _SENSOR_BREAK else 0,
         )
 
-    async def _alarm_summary(self, measured: int) -> int:
-        """Return the summary of alarms: asked for at times, when it is set, when PV has jumped."""
-        now_s = asyncio.get_running_loop().time()
+    def _summary_is_due(self, measured: int, now_s: float) -> bool:
+        """Whether to ask for the alarms: at times, while there are some, when PV has jumped."""
         jumped = abs(measured - self._measured) > _JUMP_K * self._scale
-        if self._summary or jumped or now_s >= self._summary_due_s:
-            self._summary = await self._word(_SUMMARY)
-            self._summary_due_s = now_s + _SUMMARY_EVERY_S
-        self._measured = measured
-        return self._summary
+        return bool(self._summary) or jumped or now_s >= self._summary_due_s
 
     async def quiet(self) -> Outcome:
         """Hold: the controller keeps its set point by itself; read that back."""
@@ -192,8 +191,8 @@ class Eurotherm:
         with self._wire:
             return (await self._registers.read_registers(register, 1))[0]
 
-    def _kelvin(self, word: int) -> float:
-        return _signed(word) / self._scale + _ZERO_CELSIUS_K
+    def _kelvin(self, value: int) -> float:
+        return value / self._scale + _ZERO_CELSIUS_K
 
 
 def _alarms(summary: int) -> str:

@@ -36,10 +36,10 @@ from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Duration, Force, ForceRate, Options, parse_options, wire
 from cellbench_drivers.plc_registers import (
     CommandCodes,
+    Group,
     Register,
     RegisterMap,
     StatusBits,
-    addresses,
     runs,
 )
 
@@ -50,8 +50,6 @@ _ALARMS = {
     "host_lost": "host was lost",
 }
 _KN = 1000.0
-#: What no press shows, in its own units: a float with its words swapped does, nearly always.
-_BEYOND, _BELOW = 1e4, 1e-20
 #: Heartbeats within the host timeout: some may be lost.
 _BEATS = 4
 _NO_FORCE_N = 1.0
@@ -117,6 +115,12 @@ class PlcPress:
         self._master = ModbusMaster(stream, self._options.unit, "tcp")
         self._map = self._options.registers
         self._commands = self._options.commands
+        self._shown = self._group(self._map.shown)
+        told = {"status": self._map.status, "alarm_code": self._map.alarm_code}
+        self._told = self._group({name: each for name, each in told.items() if each is not None})
+        bits = self._options.bits
+        alarms = [bits.alarm, *(getattr(bits, name) for name in _ALARMS)]
+        self._alarm_bits = sum({1 << at for at in alarms if at is not None})
         self._beat = 0
         self._beat_due_s = 0.0
         self._asked_N: float | None = None
@@ -134,7 +138,7 @@ class PlcPress:
     async def connect(self) -> Identity:
         """Check that the numbers make sense and set the host timeout; moves nothing."""
         if self._map.heartbeat is not None:
-            beat = (await self._read({"beat": self._map.heartbeat}))["beat"]
+            beat = (await self._read(self._group({"beat": self._map.heartbeat})))["beat"]
             self._beat = int(beat) & 0xFFFF
         state = await self._look()
         if self._map.host_timeout is not None:
@@ -207,9 +211,7 @@ class PlcPress:
         self._beat = (self._beat + 1) & 0xFFFF
         due_s = asyncio.get_running_loop().time() + self._options.host_timeout / _BEATS
         self._beat_due_s = due_s
-        with self._wire:
-            for at, words in self._words((self._map.heartbeat, float(self._beat))):
-                await self._master.write_registers(at, words)
+        await self._send(self._map.heartbeat, self._beat)
 
     async def quiet(self) -> Outcome:
         """Hold the force that is measured now, and read back that it is held.
@@ -248,6 +250,9 @@ class PlcPress:
                 await self._do(self._commands.disable)
         await self._stream.close()
 
+    def _group(self, registers: Mapping[str, Register]) -> Group:
+        return Group(registers, self._options.word_order)
+
     async def _settled(self) -> PressState:
         for _ in range(_HOLD_TRIES):
             state = await self.read()
@@ -281,14 +286,11 @@ class PlcPress:
         return alarm
 
     async def _status(self) -> tuple[int, int]:
-        asked = {"status": self._map.status}
-        if self._map.alarm_code is not None:
-            asked["alarm_code"] = self._map.alarm_code
-        found = await self._read(asked)
+        found = await self._read(self._told)
         return int(found["status"]), int(found.get("alarm_code", 0))
 
     async def _look(self) -> PressState:
-        found = await self._read(self._map.shown)
+        found = await self._read(self._shown)
         status, force_N = int(found["status"]), found["force"]
         set_point_N = found.get("set_point", force_N if self._asked_N is None else self._asked_N)
         near = abs(set_point_N - force_N) <= _HOLD_TOLERANCE * self._options.capacity
@@ -297,8 +299,8 @@ class PlcPress:
             time_s=asyncio.get_running_loop().time(),
             force_N=force_N,
             set_point_N=set_point_N,
-            moving=not near if bits.moving is None else self._bit(status, "moving"),
-            at_target=near if bits.at_target is None else self._bit(status, "at_target"),
+            moving=not near if bits.moving is None else bool(status >> bits.moving & 1),
+            at_target=near if bits.at_target is None else bool(status >> bits.at_target & 1),
             alarm=self._alarm(status, int(found.get("alarm_code", 0))),
         )
 
@@ -310,27 +312,21 @@ class PlcPress:
         return self._options.bits.enabled is None or self._bit(status, "enabled")
 
     def _alarm(self, status: int, code: int) -> str:
-        names = [text for name, text in _ALARMS.items() if self._bit(status, name)]
-        if not names and (code or self._bit(status, "alarm")):
-            names = ["alarm"]
+        if not (code or status & self._alarm_bits):
+            return ""
+        names = [text for name, text in _ALARMS.items() if self._bit(status, name)] or ["alarm"]
         return ", ".join(names) + (f" (code {code})" if code else "")
 
-    async def _read(self, registers: Mapping[str, Register]) -> dict[str, float]:
-        words: dict[int, int] = {}
+    async def _read(self, group: Group) -> dict[str, float]:
+        words: list[int] = []
         with self._wire:
-            for at, asked in runs(addresses(registers.values())):
-                read = await self._master.read_registers(at, len(asked))
-                words.update(enumerate(read, at))
-        return {name: self._number(register, words) for name, register in registers.items()}
-
-    def _number(self, register: Register, words: Mapping[int, int]) -> float:
-        span = range(register.at, register.at + register.count)
-        value = register.number([words[at] for at in span], self._options.word_order)
-        raw = value / register.unit
-        if register.type == "f32" and not (raw == 0 or _BELOW <= abs(raw) <= _BEYOND):
-            message = f'shows {raw:g}: is the word order "{self._options.word_order}" right?'
-            raise InstrumentError(self.name, message)
-        return value
+            for at, count in group.runs:
+                words += await self._master.read_registers(at, count)
+        try:
+            return group.values(words)
+        except ValueError as error:
+            message = f'{error}: is the word order "{self._options.word_order}" right?'
+            raise InstrumentError(self.name, message) from error
 
     async def _write(self, *parameters: tuple[Register, float]) -> None:
         """Write parameters and see that they arrived."""
@@ -344,20 +340,24 @@ class PlcPress:
     async def _do(self, command: int | None) -> None:
         if command is None:
             return  # the PLC needs no such command
+        await self._send(self._map.command, command)
+
+    async def _send(self, register: Register, value: float) -> None:
+        words = self._words_of(register, value)
         with self._wire:
-            for at, words in self._words((self._map.command, float(command))):
-                await self._master.write_registers(at, words)
+            await self._master.write_registers(register.at, words)
 
     def _words(self, *parameters: tuple[Register, float]) -> list[tuple[int, list[int]]]:
         words: dict[int, int] = {}
         for register, value in parameters:
-            try:
-                words.update(
-                    enumerate(register.words(value, self._options.word_order), register.at)
-                )
-            except ValueError as error:
-                raise InstrumentError(self.name, str(error)) from error
+            words.update(enumerate(self._words_of(register, value), register.at))
         return runs(words)
+
+    def _words_of(self, register: Register, value: float) -> list[int]:
+        try:
+            return register.words(value, self._options.word_order)
+        except ValueError as error:
+            raise InstrumentError(self.name, str(error)) from error
 
     def _check(self, what: str, value: float, lowest: float, highest: float) -> None:
         if not lowest <= value <= highest:

@@ -7,7 +7,7 @@ are cellbench's own map (holding registers, 0-based).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Annotated, Literal
 
@@ -18,6 +18,8 @@ from cellbench.transport.modbus import WordOrder
 from cellbench_drivers.common import Options
 
 _FORMATS = {"u16": ">H", "i16": ">h", "u32": ">I", "i32": ">i", "f32": ">f"}
+#: What no press shows, in its own units: a float with its words swapped does, nearly always.
+_BEYOND, _BELOW = 1e4, 1e-20
 
 
 def _in_si(value: object) -> object:
@@ -44,16 +46,9 @@ class Register(Options):
     unit: Annotated[float, BeforeValidator(_in_si)] = 1.0
 
     @property
-    def count(self) -> int:
-        """How many registers it takes."""
-        return struct.calcsize(_FORMATS[self.type]) // 2
-
-    def number(self, words: Sequence[int], order: WordOrder) -> float:
-        """Return the value, in SI units, of the registers that hold it."""
-        high_first = words if order == "msw first" else reversed(words)
-        data = struct.pack(f">{len(words)}H", *high_first)
-        value: float = struct.unpack(_FORMATS[self.type], data)[0]
-        return value * self.unit
+    def addresses(self) -> range:
+        """The registers that it takes."""
+        return range(self.at, self.at + struct.calcsize(_FORMATS[self.type]) // 2)
 
     def words(self, value: float, order: WordOrder) -> list[int]:
         """Return the registers that hold a value given in SI units.
@@ -66,7 +61,7 @@ class Register(Options):
             data = struct.pack(_FORMATS[self.type], raw if self.type == "f32" else round(raw))
         except (struct.error, OverflowError) as error:
             raise ValueError(f"{raw:g} does not fit into {self.type} at {self.at}") from error
-        words = list(struct.unpack(f">{self.count}H", data))
+        words = list(struct.unpack(f">{len(self.addresses)}H", data))
         return words if order == "msw first" else words[::-1]
 
 
@@ -142,6 +137,51 @@ class CommandCodes(Options):
     disable: int | None = 7
 
 
+class Group:
+    """Registers that are read together: which runs of addresses to ask for, what they then hold.
+
+    Args:
+        registers: By name; they may overlap.
+        order: Which half of a value of 32 bits comes first.
+    """
+
+    def __init__(self, registers: Mapping[str, Register], order: WordOrder) -> None:
+        self._lsw_first = order == "lsw first"
+        addresses = {at for each in registers.values() for at in each.addresses}
+        #: First address and count of each run without gaps.
+        self.runs = [(at, len(held)) for at, held in runs(dict.fromkeys(addresses, 0))]
+        read = [at for first, count in self.runs for at in range(first, first + count)]
+        if self._lsw_first:
+            # Back to front, the halves of each value stand as the formats have them.
+            read.reverse()
+        self._words = struct.Struct(f">{len(read)}H")
+        self._places = [
+            (
+                name,
+                struct.Struct(_FORMATS[each.type]).unpack_from,
+                2 * min(map(read.index, each.addresses)),
+                each.unit,
+                each.type == "f32",
+            )
+            for name, each in registers.items()
+        ]
+
+    def values(self, words: Sequence[int]) -> dict[str, float]:
+        """Return the values, in SI units, that the words of all runs hold.
+
+        Raises:
+            ValueError: One is a float that no press shows.
+        """
+        data = self._words.pack(*(reversed(words) if self._lsw_first else words))
+        found = {}
+        for name, unpack_from, offset, unit, is_float in self._places:
+            (raw,) = unpack_from(data, offset)
+            if is_float and not (raw == 0 or _BELOW <= abs(raw) <= _BEYOND):
+                raise ValueError(f"shows {raw:g}")
+            found[name] = raw * unit
+        return found
+
+
 def runs(words: Mapping[int, int]) -> list[tuple[int, list[int]]]:
     """Group registers by address into runs without gaps: (first address, values)."""
     addresses = sorted(words)
@@ -152,8 +192,3 @@ def runs(words: Mapping[int, int]) -> list[tuple[int, list[int]]]:
             for _, group in groupby(enumerate(addresses), key=lambda pair: pair[1] - pair[0])
         )
     ]
-
-
-def addresses(registers: Iterable[Register]) -> dict[int, int]:
-    """Every address that some registers take, to be read with `runs`."""
-    return {register.at + offset: 0 for register in registers for offset in range(register.count)}

@@ -14,11 +14,12 @@ import asyncio
 import contextlib
 import selectors
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextvars import Context
 from functools import partial
-from heapq import heappush
+from heapq import heappop, heappush
 from itertools import count
 from operator import attrgetter
 from typing import Any, TypeVar, cast
@@ -50,8 +51,8 @@ class _TimeSelector(selectors.BaseSelector):
     def __init__(self, speed: float | None) -> None:
         self._real = selectors.DefaultSelector()
         self._speed = speed
-        self._idle_iterations = 0
-        self._turns = 0
+        self.idle_turns = 0
+        self.turns = 0
         self._origin = time.perf_counter()
         self._held_s = 0.0
         self.delay: Callable[[float], float] | None = None
@@ -65,21 +66,16 @@ class _TimeSelector(selectors.BaseSelector):
         return self._speed is None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._turns += 1
-        ready = []
-        if self._turns >= _TURNS_PER_LOOK or timeout is None or self._speed is not None:
-            self._turns = 0
-            ready = self._real.select(0)
+        self.turns = 0
+        ready = self._real.select(0)
         if ready or (timeout is not None and timeout <= 0):
-            self._idle_iterations += 1
-            if self._idle_iterations > BUSY_LOOP_ITERATIONS:
-                raise _stuck()
+            self.stand_still()
             if self._speed is not None and not self.holds:
                 # Else what comes in after a long computation would come in before it, and the
                 # pauses that are measured from there would be too short for the other end.
                 self._go_to(self._reached_ns(timeout, self._speed))
             return ready
-        self._idle_iterations = 0
+        self.idle_turns = 0
         if self.holds:
             return self._held()
         if self._speed is not None:
@@ -88,16 +84,29 @@ class _TimeSelector(selectors.BaseSelector):
             raise VirtualTimeError(
                 "virtual time is deadlocked: every task waits and no timer is set"
             )
-        # A wait below a nanosecond is the rounding of a float; time must pass all the same.
-        target_ns = self.now_ns + max(1, round(timeout * _NS))
-        if self.delay is not None:
-            target_ns = max(target_ns, round(self.delay(target_ns / _NS) * _NS))
-        self._go_to(target_ns)
+        self.jump_to(self.now_s + timeout)
         return []
+
+    def jump_to(self, time_s: float) -> None:
+        """Let time pass up to a timer, which may be overdue."""
+        if self.delay is not None:
+            time_s = max(time_s, self.delay(time_s))
+        if time_s <= self.now_s:
+            self.stand_still()
+            return
+        self.idle_turns = 0
+        # A wait below a nanosecond is the rounding of a float; time must pass all the same.
+        self._go_to(self.now_ns + max(1, round((time_s - self.now_s) * _NS)))
 
     def _go_to(self, now_ns: int) -> None:
         self.now_ns = now_ns
         self.now_s = now_ns / _NS
+
+    def stand_still(self) -> None:
+        """Take note of a turn in which no time passes."""
+        self.idle_turns += 1
+        if self.idle_turns > BUSY_LOOP_ITERATIONS:
+            raise _stuck()
 
     def _pass_scaled(
         self, timeout: float | None, speed: float
@@ -183,11 +192,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             pass in one real second (1 for real time, 60 for a minute in a second).
     """
 
+    # What asyncio's loop keeps (read in CPython 3.11 to 3.13): handles that are due, a heap of
+    # timers. Should that change, `_run_once` can be left out: it only saves time.
+    _ready: deque[Any]
+    _scheduled: list[Any]
+    _timer_cancelled_count: int
+    _stopping: bool
+
     def __init__(self, speed: float | None = None) -> None:
         self._time = _TimeSelector(speed)
+        self._paced = speed is not None
         super().__init__(self._time)
         # Asked thirty times for each simulated sample: without a frame of Python's.
         self.time = partial(attrgetter("now_s"), self._time)  # type: ignore[method-assign]
+        self.get_debug = partial(attrgetter("_debug"), self)  # type: ignore[method-assign]
         # asyncio treats timers within one clock resolution as due; below a microsecond a float
         # of some thousand hours cannot tell two instants apart, and a sleep never becomes due.
         self._clock_resolution = 1e-6
@@ -207,7 +225,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._check_closed()  # type: ignore[attr-defined]
         timer = _Timer(when, callback, args, self, context)
         timer.order = next(self._timers)
-        heappush(self._scheduled, timer)  # type: ignore[attr-defined]
+        heappush(self._scheduled, timer)
         timer._scheduled = True  # type: ignore[attr-defined]  # noqa: SLF001 (the loop's half)
         return timer
 
@@ -248,6 +266,37 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._release)
         return future
 
+    def _run_once(self) -> None:
+        """Take one turn as asyncio does, but without its selector where only a timer can be next.
+
+        A simulated instrument's turn is shorter than asking the selector would be.
+        """
+        clock, ready, scheduled = self._time, self._ready, self._scheduled
+        clock.turns += 1
+        looks = self._paced or clock.holds or clock.turns >= _TURNS_PER_LOOK
+        if looks or self._stopping or not (ready or scheduled):
+            super()._run_once()  # type: ignore[misc]
+            return
+        # The public ways to these attributes would cost as much again as the turn.
+        # ruff: disable[SLF001]
+        while scheduled and scheduled[0]._cancelled:
+            heappop(scheduled)._scheduled = False
+            self._timer_cancelled_count -= 1
+        if ready or not scheduled:
+            clock.stand_still()
+        else:
+            clock.jump_to(scheduled[0]._when)
+        due_s = clock.now_s + self._clock_resolution
+        while scheduled and scheduled[0]._when < due_s:
+            timer = heappop(scheduled)
+            timer._scheduled = False
+            ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+        # ruff: enable[SLF001]
+
     def _release(self, _: asyncio.Future[T]) -> None:
         self._time.holds -= 1
 
@@ -278,4 +327,18 @@ def run(main: Coroutine[Any, Any, T], *, virtual: bool = False, speed: float | N
 
 async def sleep_until(deadline_s: float) -> None:
     """Sleep to an absolute loop time: periodic work does not drift by what each round takes."""
-    await asyncio.sleep(max(0.0, deadline_s - asyncio.get_running_loop().time()))
+    loop = asyncio.get_running_loop()
+    if deadline_s <= loop.time():
+        await asyncio.sleep(0)
+        return
+    awake = loop.create_future()
+    timer = loop.call_at(deadline_s, _wake, awake)
+    try:
+        await awake
+    finally:
+        timer.cancel()
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)

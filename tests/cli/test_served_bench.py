@@ -16,7 +16,10 @@ import pytest
 
 from cellbench.cli.app import app
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX"),
+]
 
 PROTOCOL = """
 cellbench: 1

@@ -9,6 +9,8 @@ import pytest
 
 from cellbench.cli.app import app
 
+pytestmark = pytest.mark.long
+
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, Any]:
     with pytest.raises(SystemExit) as ended:

@@ -7,11 +7,13 @@ pseudo-terminal; the one of labmcp-julabo, which refuses what a circulator refus
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,6 +47,15 @@ server.serve_forever()
 """
 
 
+def _until_it_listens(port: int) -> None:
+    """Its server says that it has started a little before it listens."""
+    deadline_s = time.monotonic() + 20.0
+    while time.monotonic() < deadline_s:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def sinstruments(tmp_path: Path) -> Iterator[list[str]]:
     """Addresses of a JulaboCF: a TCP port, and where there are any, a pseudo-terminal."""
@@ -59,6 +70,7 @@ def sinstruments(tmp_path: Path) -> Iterator[list[str]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
+        _until_it_listens(port)
         yield [f"tcp://127.0.0.1:{port}", str(link)]
         server.kill()
 

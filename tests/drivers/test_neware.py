@@ -20,7 +20,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from cellbench.clock import run
-from cellbench.errors import InputError, InstrumentError
+from cellbench.errors import InputError, InstrumentError, TransportClosed
 from cellbench.instruments.readings import Block, EndingKind, Flag, Outcome
 from cellbench.instruments.roles import Cycler, Running
 from cellbench.instruments.techniques import (
@@ -96,6 +96,10 @@ class BtsClient:
         return [command_of(each) for each in self.heard]
 
     async def _serve(self) -> None:
+        with contextlib.suppress(TransportClosed):  # a test may pull the cable
+            await self._serve_for_ever()
+
+    async def _serve_for_ever(self) -> None:
         while True:
             request = (await self._end.read_until(b"\n\n#\r\n", 1e9)).decode()
             assert request.startswith(
@@ -551,7 +555,9 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_anything_starts(tmp_
             await ran(neware, CHARGE)
         assert "start" not in client.commands()
 
-    play(scenario, tmp_path / "nowhere")
+    no_folder = tmp_path / "nowhere"
+    no_folder.write_text("a file", encoding="utf-8")
+    play(scenario, no_folder)
 
 
 def test_the_path_on_the_pc_is_a_path_of_windows(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from cellbench.instruments.readings import Block, EndingKind
 from cellbench.instruments.techniques import ConstantVoltage, ElectricalLimits, Sweep, Technique
 from cellbench.transport import Stream, pipe
 from cellbench_drivers.palmsens import PalmSens
+from cellbench_drivers.palmsens_models import capabilities
 
 
 def _simulator() -> Any:
@@ -148,6 +149,7 @@ def test_the_partner_is_aborted_and_its_cell_is_off() -> None:
 def test_a_runtime_error_of_the_partner_leaves_no_cell_on() -> None:
     async def act(driver: PalmSens, simulator: Any) -> bool:
         driver._model = driver._modelled("nexus")
+        driver.capabilities = capabilities(driver._model)
         limits = ElectricalLimits(voltage_min_V=-5.0, voltage_max_V=5.0, current_max_A=1e-3)
         technique = ConstantVoltage(voltage_V=3.0, duration_s=10.0)
         with pytest.raises(InstrumentError, match="potential not possible"):

@@ -15,7 +15,7 @@ import pytest
 
 from cellbench.clock import run
 from cellbench.errors import InputError, StoreError
-from cellbench.store import JournalEntry, RunReader, RunWriter, Store, places
+from cellbench.store import JournalEntry, RunReader, RunWriter, SampleRow, Store, places
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -24,7 +24,7 @@ def entry(seq: int, **data: object) -> JournalEntry:
     return JournalEntry(seq=seq, time_s=float(seq), utc=START, kind="step started", data=data)
 
 
-def row(index: int) -> tuple[float, str, int, float, float, float, None, None, int, None]:
+def row(index: int) -> SampleRow:
     return (float(index), "potentiostat", 1, 0.1, 1e-3, 0.0, None, None, 0, None)
 
 

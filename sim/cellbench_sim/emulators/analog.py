@@ -12,8 +12,8 @@ import math
 import random
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +53,8 @@ class Cell(Protocol):
         """Return the impedance in ohm at each frequency, at the present state."""
 
 
-@dataclass
-class Reading:
-    """A measured value with what its metadata say."""
+class Reading(NamedTuple):
+    """A measured value, its status and the range that measured it."""
 
     value: float
     status: int
@@ -64,7 +63,12 @@ class Reading:
     @property
     def metadata(self) -> str:
         """The metadata tokens that follow the value in a package."""
-        return f",1{self.status:X},2{self.range_index:02X}"
+        return _metadata(self.status, self.range_index)
+
+
+@lru_cache
+def _metadata(status: int, range_index: int) -> str:
+    return f",1{status:X},2{range_index:02X}"
 
 
 class Ranges:
@@ -133,7 +137,7 @@ class FrontEnd:
         self._relative_step = 2 * _HEADROOM / steps
         self._window_step_V = (profile.potential_max_V - profile.potential_min_V) / steps
         self.cell_is_on = False
-        self.mode = 0
+        self._enter_mode(0)
         self.reset()
 
     def reset(self) -> None:
@@ -142,12 +146,13 @@ class FrontEnd:
         self.currents.reset()
         self.potentials.reset()
         if not self.cell_is_on:
-            self.mode, self._set_point, self._limited = 0, 0.0, False
+            self._enter_mode(0)
+            self._set_point, self._limited = 0.0, False
 
-    @property
-    def galvanostat(self) -> bool:
-        """Whether current is controlled."""
-        return self.mode == GALVANOSTAT
+    def _enter_mode(self, mode: int) -> None:
+        #: Which mode it is in, and whether current is controlled in it.
+        self.mode = mode
+        self.galvanostat = mode == GALVANOSTAT
 
     def set_mode(self, mode: int) -> None:
         """Change what is controlled; this opens the cell.
@@ -158,7 +163,8 @@ class FrontEnd:
         if mode not in self.profile.modes:
             raise Refusal(0x0021)
         self.switch_off()
-        self.mode, self._set_point = mode, 0.0
+        self._enter_mode(mode)
+        self._set_point = 0.0
         self._lowest_V, self._highest_V = self.profile.potential_min_V, self.profile.potential_max_V
 
     def limit_potential(self, lowest_V: float, highest_V: float) -> None:

@@ -456,7 +456,7 @@ class BiologicChannel:
         voltage, current = self._front.sample()
         if not self.drives:
             # Whatever flows then does so in the leads of another instrument.
-            current.value = 0.0
+            current = current._replace(value=0.0)
         return voltage, current
 
     # ------------------------------------------------------------------ rows

@@ -159,8 +159,12 @@ class Emulator(ABC):
 
     def receive(self, data: bytes) -> None:
         """Take in bytes from the host, at the present time."""
-        if not self.line.silent:
-            self._guarded(self._receive, data)
+        if self.line.silent or self._fault is not None or not self._timebase.running:
+            return
+        try:
+            self._receive(data)
+        except Exception as fault:  # noqa: BLE001 (raised again by watch, in the bench's task group)
+            self._break(fault)
 
     async def watch(self) -> None:
         """Wait for ever; raise what went wrong inside the emulator, should anything."""
@@ -197,11 +201,15 @@ class Emulator(ABC):
         return self._timebase.call_at(time_s, self._guarded, action)
 
     def _guarded(self, action: Callable[..., None], *args: Any) -> None:
-        """Run ``action``: what it raises is the bench's to know, never the host's."""
+        """Run ``action`` unless the bench is off."""
         if self._fault is not None or not self._timebase.running:
             return
         try:
             action(*args)
         except Exception as fault:  # noqa: BLE001 (raised again by watch, in the bench's task group)
-            self._fault = fault
-            self._faulted.set()
+            self._break(fault)
+
+    def _break(self, fault: Exception) -> None:
+        """What is raised here is the bench's to know, never the host's."""
+        self._fault = fault
+        self._faulted.set()

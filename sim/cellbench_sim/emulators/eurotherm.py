@@ -123,7 +123,7 @@ class EurothermEmulator(Emulator):
         """Return registers; in a block, those that do not exist read 0."""
         self._advance()
         known = [self._shown(register) for register in range(address, address + count)]
-        if all(value is None for value in known):
+        if known.count(None) == count:
             raise ModbusRefusal(ILLEGAL_ADDRESS)
         return [(value or 0) & 0xFFFF for value in known]
 

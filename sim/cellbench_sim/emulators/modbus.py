@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from pymodbus.framer import FramerBase, FramerRTU, FramerSocket
@@ -22,6 +23,8 @@ _READ, _READ_INPUT, _WRITE_ONE, _LOOP_BACK, _WRITE_MANY, _WRITE_AND_READ = 3, 4,
 _EXCEPTION_BIT = 0x80
 _READ_MAX, _WRITE_MAX = 125, 123
 _FRAME_MAX = 260
+_FRAMES_KEPT = 256
+_READ_REQUEST = struct.Struct(">BHH")
 
 
 class ModbusRefusal(Exception):
@@ -71,6 +74,12 @@ class ModbusServer:
         self._read_max = read_max
         self._unit = unit
         self._framer: FramerBase = framer(DecodePDU(is_server=True))
+        self._decode, self._encode = self._framer.decode, self._framer.encode
+        if framer is FramerRTU:
+            # Without transaction numbers the same few frames come and go again and again, and their
+            # checksums cost more than what they ask for.
+            self._decode = lru_cache(_FRAMES_KEPT)(self._decode)
+            self._encode = lru_cache(_FRAMES_KEPT)(self._encode)
         self._received = b""
 
     def reset(self) -> None:
@@ -81,17 +90,17 @@ class ModbusServer:
         """Take in bytes and ``send`` the answer to each complete request."""
         self._received += data
         while self._received:
-            used, unit, transaction, pdu = self._decode(self._received)
+            used, unit, transaction, pdu = self._frame(self._received)
             if not used:
                 break
             self._received = self._received[used:]
             if pdu and unit == self._unit:
-                send(self._framer.encode(self._reply(pdu), unit, transaction))
+                send(self._encode(self._reply(pdu), unit, transaction))
 
-    def _decode(self, frame: bytes) -> tuple[int, int, int, bytes]:
+    def _frame(self, frame: bytes) -> tuple[int, int, int, bytes]:
         """Return what the framer finds; what can never become a frame is dropped."""
         try:
-            decoded = self._framer.decode(frame)
+            decoded = self._decode(frame)
         except (IndexError, ValueError):
             # The framer trips over some garbage whose length it tries to work out.
             return len(frame), 0, 0, b""

@@ -21,6 +21,7 @@ import random
 import struct
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag
+from itertools import compress
 from typing import Any, Literal, Self
 
 from pymodbus.framer import FramerSocket
@@ -41,6 +42,8 @@ _UNLOAD_S = 25.0
 #: Noise of the on-board load cell and its resolution, as fractions of full scale (assumed).
 _NOISE, _RESOLUTION = 2e-4, 1e-4
 _TIMEOUT_S = (0.5, 3600.0)
+#: What is measured: four floats, as words in the order in which they stand.
+_FLOATS, _WORDS = struct.Struct("<4f"), struct.Struct("<8H")
 _READ_ONLY_REGISTERS = 10
 WordOrder = Literal["lsw first", "msw first"]
 
@@ -68,6 +71,9 @@ class Status(IntFlag):
     OVER_FORCE = 1 << 7
     OIL_LOW = 1 << 8
     HOST_LOST = 1 << 9
+
+
+_STATUS_BITS = [int(bit) for bit in Status]
 
 
 class Alarm(IntEnum):
@@ -257,27 +263,28 @@ class PlcPressEmulator(Emulator):
         force_N = press.force_N + self._rng.gauss(0.0, _NOISE * self._capacity_N)
         step_N = _RESOLUTION * self._capacity_N
         force_kN = round(force_N / step_N) * step_N / 1e3
-        floats = struct.pack(
-            "<4f", force_kN, press.pressure_bar, 1e3 * press.position_m, press.setpoint_N / 1e3
+        floats = _FLOATS.pack(
+            force_kN, press.pressure_bar, 1e3 * press.position_m, press.setpoint_N / 1e3
         )
-        return [self._status(), self._alarm(), *struct.unpack("<8H", floats)]
+        alarm = self._alarm()
+        return [self._status(alarm), alarm, *_WORDS.unpack(floats)]
 
-    def _status(self) -> int:
+    def _status(self, alarm: Alarm) -> int:
         press = self._press
-        ready = self._alarm() is Alarm.NONE
-        bits = (
-            (Status.READY, ready),
-            (Status.ENABLED, self._enabled),
-            (Status.MOVING, press.moving),
-            (Status.AT_TARGET, press.at_target),
-            (Status.FORCE_CONTROL, self._enabled and press.setpoint_N > 0),
-            (Status.ALARM, not ready),
-            (Status.E_STOP, self._e_stop),
-            (Status.OVER_FORCE, press.over_force),
-            (Status.OIL_LOW, self._oil_low),
-            (Status.HOST_LOST, self._host_lost),
+        ready = alarm is Alarm.NONE
+        is_set = (
+            ready,
+            self._enabled,
+            press.moving,
+            press.at_target,
+            self._enabled and press.setpoint_N > 0,
+            not ready,
+            self._e_stop,
+            press.over_force,
+            self._oil_low,
+            self._host_lost,
         )
-        return sum(bit for bit, is_set in bits if is_set)
+        return sum(compress(_STATUS_BITS, is_set))
 
     def _alarm(self) -> Alarm:
         if self._e_stop:

@@ -12,7 +12,6 @@ and damps what is fast (Alexander, SIAM J. Numer. Anal. 14, 1006, 1977).
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,14 +51,6 @@ _SINGLE_STEP = 1e-3
 _LEAST_CURRENT_STEP_A = 1e-10
 # The second of two parts, and how far either part looks ahead for its current.
 _LATER = 1.0 - math.sqrt(0.5)
-
-
-class Balance(NamedTuple):
-    """What a demand asks of ionic current and voltage: per_ampere I + per_volt V = demanded."""
-
-    per_ampere: float
-    per_volt: float
-    demanded: float
 
 
 class Cell(Stateful):
@@ -203,12 +194,11 @@ class Cell(Stateful):
         """Return voltage, current and ionic current (V, A, A) at the end of a step."""
         offset_V, resistance_Ohm = self._prepare(duration_s)
         if self._demand == "voltage":
-            balance = Balance(0.0, 1.0, self._demanded)
-        else:
-            balance = Balance(1.0, self._shunt_S, self._demanded)
-        ionic_A, voltage_V = self._balanced(balance, offset_V, resistance_Ohm, duration_s)
-        if self._demand == "voltage":
+            ionic_A, _ = self._balanced(0.0, 1.0, offset_V, resistance_Ohm, duration_s)
             return self._demanded, ionic_A + self._shunt_S * self._demanded, ionic_A
+        ionic_A, voltage_V = self._balanced(
+            1.0, self._shunt_S, offset_V, resistance_Ohm, duration_s
+        )
         return voltage_V, self._demanded, ionic_A
 
     def _prepare(self, duration_s: float) -> tuple[float, float]:
@@ -220,14 +210,19 @@ class Cell(Stateful):
         return offset_V, separator_Ohm + working_Ohm + counter_Ohm
 
     def _balanced(
-        self, balance: Balance, offset_V: float, resistance_Ohm: float, duration_s: float
+        self,
+        per_ampere: float,
+        per_volt: float,
+        offset_V: float,
+        resistance_Ohm: float,
+        duration_s: float,
     ) -> tuple[float, float]:
-        """Return ionic current and voltage where the demand is met, by Newton within a bracket.
+        """Return ionic current I and voltage V where the demand is met, by Newton in a bracket.
 
-        Whatever is curved rises with current, so there is one solution.
+        The demand is what `per_ampere` I + `per_volt` V comes to. Whatever is curved rises with
+        current, so there is one solution.
         """
-        per_ampere, per_volt, demanded = balance
-        current_A = self._ionic_A
+        demanded, current_A = self._demanded, self._ionic_A
         low_A, high_A = -math.inf, math.inf
         for _ in range(_MOST_ITERATIONS):
             added_V, slope_Ohm = self._curved(duration_s, current_A)

@@ -91,6 +91,7 @@ class Environment:
         self._area_m2 = stack_area_m2
         self._watch = watch
         self._recorder = recorder
+        self._since_start = recorder.journal.since_start
         self._every_s = self._interval_s = every_s
         self._press_force_N: float | None = None
         self._disagreements = 0
@@ -159,40 +160,38 @@ class Environment:
     def _take_press(self, state: PressState) -> None:
         press = self._bench.press
         assert press is not None  # noqa: S101 (it is the one that was read)
-        self._recorder.slow(press.name, state.time_s, force_N=state.force_N, flags=state.flags)
+        time_s = self._since_start(state.time_s)
+        self._recorder.slow(press.name, time_s, state.force_N, None, state.flags)
         self._press_force_N = state.force_N
         if self._bench.gauge is None:
-            self._pressure(state.time_s, state.force_N, state.flags)
+            self._pressure(time_s, state.force_N, state.flags)
         if state.alarm:
             raise Trip(press.name, state.alarm, SafeState.RELEASED)
 
     def _take_gauge(self, reading: GaugeReading) -> None:
         gauge = self._bench.gauge
         assert gauge is not None  # noqa: S101 (it is the one that was read)
-        self._recorder.slow(
-            gauge.name, reading.time_s, force_N=reading.force_N, flags=reading.flags
-        )
-        self._pressure(reading.time_s, reading.force_N, reading.flags)
+        time_s = self._since_start(reading.time_s)
+        self._recorder.slow(gauge.name, time_s, reading.force_N, None, reading.flags)
+        self._pressure(time_s, reading.force_N, reading.flags)
         self._compare(reading.force_N, gauge.capabilities.force_max_N)
 
     def _take_chamber(self, state: ChamberState) -> None:
         chamber = self._bench.chamber
         assert chamber is not None  # noqa: S101 (it is the one that was read)
-        self._recorder.slow(
-            chamber.name, state.time_s, temperature_K=state.temperature_K, flags=state.flags
-        )
-        self._note("temperature_K", state.time_s, state.temperature_K)
+        time_s = self._since_start(state.time_s)
+        self._recorder.slow(chamber.name, time_s, None, state.temperature_K, state.flags)
+        self._note("temperature_K", time_s, state.temperature_K)
         self._watch.temperature(state.temperature_K)
         if state.alarm:
             raise Trip(chamber.name, state.alarm)
 
-    def _pressure(self, loop_time_s: float, force_N: float, flags: int) -> None:
+    def _pressure(self, time_s: float, force_N: float, flags: int) -> None:
         pressure_Pa = force_N / self._area_m2
-        self._note("stack_pressure_Pa", loop_time_s, pressure_Pa)
+        self._note("stack_pressure_Pa", time_s, pressure_Pa)
         self._watch.pressure(pressure_Pa, flags)
 
-    def _note(self, name: str, loop_time_s: float, value: float) -> None:
-        time_s = self._recorder.journal.since_start(loop_time_s)
+    def _note(self, name: str, time_s: float, value: float) -> None:
         self._recorder.status.reading(name, time_s, value)
         self._recent[name].append((time_s, value))
 

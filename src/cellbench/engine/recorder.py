@@ -18,6 +18,8 @@ from cellbench.store import RunWriter, SampleRow
 GAP_INTERVALS = 1.5
 #: Rows come early by up to this part of an interval.
 _EARLY = 0.1
+#: As a plain number: an operation on a member of `Flag` costs more than the rest of a row.
+_FAULTS = ~int(Flag.LATE)
 #: With log spacing, kept rows per decade of the step's time.
 ROWS_PER_DECADE = 50
 
@@ -44,14 +46,12 @@ class Recorder:
     def slow(
         self,
         source: str,
-        loop_time_s: float,
-        *,
-        force_N: float | None = None,
-        temperature_K: float | None = None,
-        flags: int = 0,
+        time_s: float,
+        force_N: float | None,
+        temperature_K: float | None,
+        flags: int,
     ) -> None:
-        """Keep one reading of a press, gauge or chamber."""
-        time_s = self.journal.since_start(loop_time_s)
+        """Keep one reading of a press, gauge or chamber, at a time since the start of the run."""
         self.writer.add_samples(
             (
                 (time_s, source, self.step_id, None, None, None, force_N, temperature_K, flags,
@@ -158,7 +158,7 @@ class ChannelRecording:
 
     def _is_kept(self, row: SampleRow) -> bool:
         kept = self._kept
-        if kept is None or row[8] & ~Flag.LATE:
+        if kept is None or row[8] & _FAULTS:
             return True
         rule = self._rule
         return (

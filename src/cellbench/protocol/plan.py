@@ -47,6 +47,22 @@ class PlanRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedList:
+    """Steps that a cycler is handed as one list, and runs by itself.
+
+    Attributes:
+        first, last: Paths of the first and of the last step.
+        ends_on: What it ends them on.
+    """
+
+    first: str
+    last: str
+    steps: int
+    duration_max_s: float
+    ends_on: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The expanded program.
 
@@ -54,6 +70,7 @@ class Plan:
         duration_max_s: None if a step has no foreseeable end.
         handovers: How often the cell goes from one instrument to another, at most, and
         changeover: by what means; their time is in no duration.
+        lists: What a cycler is handed to run by itself.
     """
 
     name: str
@@ -65,6 +82,7 @@ class Plan:
     bytes: int
     handovers: int = 0
     changeover: str = ""
+    lists: tuple[PlannedList, ...] = ()
 
     def answer(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -76,6 +94,7 @@ class Plan:
             "bytes": self.bytes,
             "deviations": list(self.deviations),
             "handovers": self.handovers,
+            "lists": [asdict(each) for each in self.lists],
             "steps": [asdict(row) for row in self.rows],
         }
 
@@ -108,7 +127,21 @@ class Plan:
         if self.handovers:
             times = _count(self.handovers, "time")
             yield f"the cell changes hands {times} at most {self.changeover}; that is not counted"
+        yield from self._listed()
         yield from self._watched()
+
+    def _listed(self) -> Iterator[str]:
+        if not self.lists:
+            return
+        longest = max(self.lists, key=lambda each: each.duration_max_s)
+        ends_on = dict.fromkeys(quantity for each in self.lists for quantity in each.ends_on)
+        steps = _count(sum(each.steps for each in self.lists), "step")
+        yield (
+            f"the cycler runs {steps} by itself, in {_count(len(self.lists), 'list')}, and goes on "
+            f"with a list while this computer is away; it ends each step on {', '.join(ends_on)}. "
+            f"The longest list: {longest.first} to {longest.last}, at most "
+            f"{_time(longest.duration_max_s)}"
+        )
 
     def _watched(self) -> Iterator[str]:
         device = dict.fromkeys(each for row in self.rows for each in row.on_device)

@@ -17,7 +17,8 @@ from cellbench.instruments.wired import WiredChannel
 from cellbench.protocol.abilities import BenchLike, able_for, adapt
 from cellbench.protocol.conditions import AllOf, AnyOf, Condition, Decided, Verdict
 from cellbench.protocol.errors import ProtocolError
-from cellbench.protocol.plan import Plan, PlanRow
+from cellbench.protocol.lists import can_be_listed, ends_a_list
+from cellbench.protocol.plan import Plan, PlannedList, PlanRow
 from cellbench.protocol.program import (
     AnyStep,
     ChannelStep,
@@ -80,9 +81,13 @@ class _Planner:
         self._pressure_Pa = 0.0
         self._holder = ""
         self._handovers = 0
+        self._listed: list[ChannelStep] = []
+        self._lists: list[PlannedList] = []
         self._end_s: float | None = 0.0
 
     def pass_ended(self, item: PassEnded) -> None:
+        if ends_a_list(item):
+            self._end_list()
         if item.until:
             self._early.add(item.path.rpartition("[")[0])
 
@@ -92,6 +97,7 @@ class _Planner:
         if adapted is None:
             return
         self._hand_over(adapted)
+        self._list(adapted)
         low_s, high_s = self._duration(adapted)
         if self._end_s is not None:
             self._end_s = None if high_s is None else self._end_s + high_s
@@ -111,7 +117,27 @@ class _Planner:
                 self._handovers += server != self._holder
                 self._holder = server
 
+    def _list(self, step: AnyStep) -> None:
+        """Take note of a step that a cycler is handed together with those before it."""
+        if not isinstance(step, ChannelStep) or not can_be_listed(step, self._bench.channel):
+            self._end_list()
+            return
+        self._listed.append(step)
+        if ends_a_list(step):
+            self._end_list()
+
+    def _end_list(self) -> None:
+        steps, self._listed = self._listed, []
+        if steps:
+            ends_on = ["time", *(cut.quantity for step in steps for cut in step.technique.cut_offs)]
+            duration_s = sum(step.technique.duration_s for step in steps)
+            found = PlannedList(
+                steps[0].path, steps[-1].path, len(steps), duration_s, tuple(dict.fromkeys(ends_on))
+            )
+            self._lists.append(found)
+
     def plan(self) -> Plan:
+        self._end_list()
         channel = self._bench.channel
         samples = sum(row.rows or 0 for row in self._rows)
         certain = [row.duration_min_s or 0.0 for row in self._rows if not row.optional]
@@ -125,6 +151,7 @@ class _Planner:
             bytes=samples * _BYTES_PER_ROW,
             handovers=self._handovers,
             changeover=channel.changeover.means if isinstance(channel, WiredChannel) else "",
+            lists=tuple(self._lists),
         )
 
     def _row(self, step: AnyStep, low_s: float | None, high_s: float | None) -> PlanRow:

@@ -94,16 +94,27 @@ class RunReader:
 
     def _read_samples(self, sources: tuple[str, ...]) -> dict[str, FloatArray]:
         names = [name for name in SAMPLE_COLUMNS if name != "source"]
-        wanted = ", ".join("?" * len(sources))
-        query = f"SELECT {', '.join(names)} FROM sample WHERE source IN ({wanted}) ORDER BY rowid"  # noqa: S608
+        wanted = f"WHERE source IN ({', '.join('?' * len(sources))}) ORDER BY rowid"
+        counts = ", ".join(f"count({name})" for name in names)
+        (counted,) = self._rows(f"SELECT {counts} FROM sample {wanted}", sources)  # noqa: S608 (our names)
+        # What an instrument does not measure is not read: of a long run, half of all there is.
+        measured = [name for name, count in zip(names, counted, strict=True) if count]
+        if not measured:
+            return dict.fromkeys(names, np.empty(0))
+        table = self._columns(f"SELECT {', '.join(measured)} FROM sample {wanted}", sources)  # noqa: S608
+        unmeasured = np.full(table.shape[1], np.nan)
+        columns = dict.fromkeys(names, unmeasured) | dict(zip(measured, table, strict=True))
+        for column in columns.values():
+            column.flags.writeable = False  # shared by all who ask
+        return columns
+
+    def _columns(self, query: str, sources: tuple[str, ...]) -> FloatArray:
+        """Read the columns of a query in order of arrival; shape (columns, rows)."""
         with closing(sqlite3.connect(self.path)) as connection:
             rows = connection.execute(query, sources)
             # As Python's objects, all rows of a long run would take ten times the memory.
             pieces = iter(lambda: rows.fetchmany(_ROWS_AT_ONCE), [])
-            tables = [np.array(piece, dtype=np.float64) for piece in pieces]
-        table = np.concatenate([np.empty((0, len(names))), *tables])
-        table.flags.writeable = False  # shared by all who ask
-        return dict(zip(names, table.T, strict=True))
+            return np.concatenate([np.array(piece, dtype=np.float64).T for piece in pieces], axis=1)
 
     def last_row(self, first_step: int) -> SampleRow | None:
         """The row of the highest number in a step list, None where none of its rows was kept.

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, event
+from sqlalchemy import URL, Engine, event, insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
-from sqlmodel import Session, SQLModel, create_engine
+from sqlmodel import SQLModel, create_engine
 
 from cellbench.clock import unseen
 from cellbench.errors import StoreError
@@ -49,6 +49,7 @@ _INSERT_SAMPLE = (
     f"VALUES ({', '.join('?' * len(SAMPLE_COLUMNS))})"
 )
 _INSERT_WIRE = "INSERT INTO wire (piece) VALUES (?)"
+_INSERT_ENTRY = insert(JournalEntry)
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,8 @@ class RunWriter:
         piece = b"" if self._wire is None else self._wire.take()
         if not samples and not batches and not piece:
             return
-        with Session(self._engine, expire_on_commit=False) as session:
-            raw = session.connection().connection.driver_connection
+        with self._engine.begin() as connection:
+            raw = connection.connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
             raw.executemany(_INSERT_SAMPLE, samples)
             if piece:
@@ -244,8 +245,10 @@ class RunWriter:
             for batch in batches:
                 for statement, values in batch.statements:
                     raw.execute(statement, values)
-                session.add_all(batch.entries)
-            session.commit()
+            # A session would take many times as long as the rows: a run makes entries all the time.
+            entries = [entry.model_dump() for batch in batches for entry in batch.entries]
+            if entries:
+                connection.execute(_INSERT_ENTRY, entries)
 
 
 def keep_rest_of_wire(path: Path, wire: WireLog) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from cellbench.errors import InstrumentError
-from cellbench.instruments.registry import Driver
 from cellbench.instruments.techniques import ElectricalLimits
 from cellbench.testing.checks import NonConformance, NotApplicable
 from cellbench.testing.faults import FaultyLine
@@ -134,7 +133,7 @@ class Subject:
         name: What the instrument is called.
     """
 
-    driver: Driver
+    driver: Any
     options: Mapping[str, Any]
     rig: Callable[[], AbstractAsyncContextManager[Rig]]
     amounts: Amounts = field(default_factory=Amounts)
@@ -144,7 +143,7 @@ class Subject:
     @property
     def role(self) -> str:
         """What the driver plays."""
-        return self.driver.role
+        return str(self.driver.role)
 
     @asynccontextmanager
     async def session(self, *, connected: bool = True) -> AsyncIterator[Session]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -31,6 +31,7 @@ _MBAP = struct.Struct(">HHHB")
 _THREE = struct.Struct(">BHH")
 _WRITE_HEAD = struct.Struct(">BHHB")
 _PDU_MAX = 253
+_FRAME_MAX = 260
 _EXCEPTION_BIT = 0x80
 _RTU_EXCEPTION_SIZE = 5
 _RTU_WRITE_REPLY_SIZE = 8
@@ -75,6 +76,7 @@ class ModbusMaster:
         self._stream = stream
         self._unit = unit
         self._rtu = framing == "rtu"
+        self._head_size = _RTU_EXCEPTION_SIZE if self._rtu else _MBAP.size
         self._timeout_s = timeout_s
         self._lock = asyncio.Lock()
         self._transaction = 0
@@ -115,14 +117,18 @@ class ModbusMaster:
 
     async def _exchange(self, pdu: bytes) -> bytes:
         """Send a request and return the PDU that answers it."""
+        now = asyncio.get_running_loop().time
         async with self._lock:
-            if await stay_connected(self._stream):
+            if self._stream.lost and await stay_connected(self._stream):
                 self._in_step = True
-            if self._rtu or not self._in_step:
-                await self._get_in_step()
+            if not self._in_step:
+                # Let the late reply to a lost request pass.
+                await self._stream.drain(_RESYNCHRONISE_S)
+            if self._rtu and self._line_free_s > now():
+                await sleep_until(self._line_free_s)
             self._in_step = False
             await self._stream.write(self._framed(pdu))
-            reply = await self._reply(pdu[0])
+            reply = await self._reply(pdu[0], now)
             self._in_step = True
         if reply[0] & _EXCEPTION_BIT:
             meaning = _EXCEPTIONS.get(reply[1], "unknown")
@@ -138,45 +144,43 @@ class ModbusMaster:
         frame = bytes([self._unit]) + pdu
         return frame + _crc(frame)
 
-    async def _get_in_step(self) -> None:
-        """Keep the silence between two RTU frames; let the late reply to a lost request pass."""
-        if not self._in_step:
-            await self._stream.drain(_RESYNCHRONISE_S)
-        if self._line_free_s > asyncio.get_running_loop().time():
-            await sleep_until(self._line_free_s)
-
-    async def _reply(self, function: int) -> bytes:
-        deadline_s = asyncio.get_running_loop().time() + self._timeout_s
-        frame = await self._frame(self._timeout_s)
+    async def _reply(self, function: int, now: Callable[[], float]) -> bytes:
+        deadline_s = now() + self._timeout_s
+        frame = self._arrived() or await self._frame(self._timeout_s)
         if self._rtu:
-            self._line_free_s = asyncio.get_running_loop().time() + _RTU_GAP_S
+            self._line_free_s = now() + _RTU_GAP_S
             unit, pdu, good = frame[0], frame[1:-2], _crc(frame[:-2]) == frame[-2:]
         else:
             while int.from_bytes(frame[:2], "big") != self._transaction:
                 # The late reply to a request that was given up.
-                frame = await self._frame(deadline_s - asyncio.get_running_loop().time())
+                frame = await self._frame(deadline_s - now())
             unit, pdu, good = frame[_MBAP.size - 1], frame[_MBAP.size :], True
         if not good or unit != self._unit or pdu[0] & ~_EXCEPTION_BIT != function:
             raise GarbledReply(f"garbled reply {frame.hex(' ')}")
         return pdu
 
+    def _arrived(self) -> bytes | None:
+        """The reply, where it is there at once and all there is: nearly always."""
+        waiting = self._stream.peek(_FRAME_MAX)
+        if len(waiting) < self._head_size or len(waiting) != self._size(waiting):
+            return None
+        self._stream.skip(len(waiting))
+        return waiting
+
     async def _frame(self, timeout_s: float) -> bytes:
         """Take one whole frame from the stream, by the length that it tells of itself."""
-        size = _RTU_EXCEPTION_SIZE if self._rtu else _MBAP.size
-        waiting = self._stream.peek(size)
-        if len(waiting) == size:
-            # Nearly always the reply is there at once, in one piece.
-            whole = self._rtu_size(waiting) if self._rtu else size + self._tcp_rest(waiting)
-            return await self._stream.read_exactly(whole, timeout_s)
-        head = await self._stream.read_exactly(size, timeout_s)
-        rest = self._rtu_size(head) - size if self._rtu else self._tcp_rest(head)
+        head = await self._stream.read_exactly(self._head_size, timeout_s)
+        rest = self._size(head) - self._head_size
         return head + (await self._stream.read_exactly(rest, timeout_s) if rest else b"")
 
-    def _tcp_rest(self, head: bytes) -> int:
-        _, protocol, length, _ = _MBAP.unpack(head)
+    def _size(self, head: bytes) -> int:
+        return self._rtu_size(head) if self._rtu else self._tcp_size(head)
+
+    def _tcp_size(self, head: bytes) -> int:
+        _, protocol, length, _ = _MBAP.unpack_from(head)
         if protocol or not 2 < length <= _PDU_MAX + 1:
             raise GarbledReply(f"garbled reply {head.hex(' ')}")
-        return int(length) - 1
+        return _MBAP.size - 1 + int(length)
 
     def _rtu_size(self, head: bytes) -> int:
         function = head[1]

@@ -103,6 +103,10 @@ class Stream(ABC):
         """Return up to ``count`` bytes that have arrived, and leave them there."""
         return bytes(self._buffer[:count])
 
+    def skip(self, count: int) -> None:
+        """Discard bytes that `peek` has shown."""
+        del self._buffer[:count]
+
     async def drain(self, silence_s: float, limit_s: float = 30.0) -> bytes:
         """Discard (and return) what arrives until the line has been silent for ``silence_s``.
 
@@ -182,7 +186,8 @@ class Stream(ABC):
         if self.tap is not None:
             self.tap.received(data)
         self._buffer += data
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def fail(self, failure: Exception) -> None:
         """Take note that the connection is gone; what had arrived can still be read."""

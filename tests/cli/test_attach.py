@@ -1,0 +1,237 @@
+"""A run that is killed while a cycler goes on, and attached to again.
+
+The bench is another process, ten times as fast as life; the run is a process that is really killed.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cellbench.cli.app import app
+
+pytestmark = pytest.mark.long
+
+CELL = "NMC811_LYC_PMMA_Li"
+#: Nothing but a cycler: at this speed a press would hear too little of a host on a busy machine.
+BENCH = """
+bench: a cycler and a spring
+instruments:
+  cycler: {driver: neware, port: simulated, channel: 27-21-1-1, steps folder: steps}
+fixture: {die: 10 mm, kind: spring, at most: 5 kN}
+"""
+CYCLING = """
+cellbench: 1
+name: Killed in the middle
+cell: NMC811_LYC_PMMA_Li
+steps:
+  - repeat: 4
+    name: cycle
+    steps:
+      - charge: {at: C/5, until: potential >= 4.2 V vs Li+/Li, for: 10 s}
+      - rest: 5 s
+      - discharge: {at: C/5, until: potential <= 2.6 V vs Li+/Li, for: 10 s}
+      - rest: 5 s
+"""
+STEPS = 16
+PATIENCE_S = 120.0
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """The bench file of a bench that another process plays, outliving all hosts."""
+    played = tmp_path / "played.yaml"
+    played.write_text(BENCH, encoding="utf-8")
+    options = ["--bench", str(played), "--cell", CELL, "--port", "0", "--speed", "10", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "cellbench", "sim", "serve", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        text = ""
+        for line in process.stdout:
+            text += line
+            if line.startswith("}"):
+                break
+        bench: dict[str, Any] = json.loads(text)["bench"]
+        (tmp_path / "bench.yaml").write_text(json.dumps(bench), encoding="utf-8")
+        yield bench
+        process.terminate()
+
+
+def run_until(tmp_path: Path, store: Path, protocol: str, reached: str) -> Path:
+    """Begin a run in a process of its own, kill that at a step, and return the run's file."""
+    path = tmp_path / "protocol.yaml"
+    path.write_text(protocol, encoding="utf-8")
+    arguments = ["run", str(path), "--bench", str(tmp_path / "bench.yaml")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "cellbench", *arguments], stdout=subprocess.DEVNULL
+    ) as process:
+        wait_for(lambda: any(reached in step for step in journal(store, "step started")))
+        # What Windows calls terminating is no less sudden.
+        process.send_signal(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
+    (file,) = (store / "runs").glob("*.sqlite")
+    return file
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.05)
+
+
+def journal(store: Path, kind: str) -> list[str]:
+    """Steps of the journal's entries of one kind."""
+    return [step for file in (store / "runs").glob("*.sqlite") for step, _ in entries(file, kind)]
+
+
+def entries(file: Path, kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """Steps and data of a journal's entries of one kind, as far as there are any yet."""
+    with closing(sqlite3.connect(file)) as connection:
+        try:
+            rows = connection.execute(
+                "SELECT step, data FROM journalentry WHERE kind = ? ORDER BY seq", (kind,)
+            ).fetchall()
+        except sqlite3.OperationalError:
+            return []  # the file is being made
+    return [(step, json.loads(data)) for step, data in rows]
+
+
+def stored(file: Path) -> list[tuple[int, float]]:
+    """Number and time of the cycler's rows, in order of arrival."""
+    with closing(sqlite3.connect(file)) as connection:
+        return connection.execute(
+            "SELECT row, time_s FROM sample WHERE row IS NOT NULL ORDER BY rowid"
+        ).fetchall()
+
+
+def ask(bench: dict[str, Any], request: str) -> ET.Element:
+    """Ask the cycler itself, as its own client would."""
+    host, port = bench["instruments"]["cycler"]["port"].removeprefix("tcp://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as wire:
+        wire.sendall(f'<bts version="1.0">{request}</bts>\n\n#\r\n'.encode())
+        reply = b""
+        while not reply.endswith(b"#\r\n"):
+            reply += wire.recv(65536)
+    return ET.fromstring(reply.partition(b"#\r\n")[0].decode().strip())  # noqa: S314 (our own)
+
+
+CHANNEL = 'devtype="27" devid="21" subdevid="1" chlid="1"'
+
+
+def ledger(bench: dict[str, Any]) -> list[float]:
+    """The charge of each step of the latest test in C, by the cycler."""
+    request = f"<cmd>downloadStepLayer</cmd><downloadStepLayer {CHANNEL}/>"
+    return [3600 * float(row.attrib["cap"]) for row in ask(bench, request).iterfind("list/data")]
+
+
+def is_over(bench: dict[str, Any]) -> bool:
+    asked = f'<list count="1"><status ip="127.0.0.1" {CHANNEL}>true</status></list>'
+    reply = ask(bench, f"<cmd>getchlstatus</cmd>{asked}")
+    return reply.findtext("list/status") == "finish"
+
+
+def attach(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        app(["attach", *arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def check_complete(file: Path, bench: dict[str, Any]) -> None:
+    """Every row is there once and in its order, and the charge is the cycler's own."""
+    rows = stored(file)
+    numbers = [number for number, _ in rows]
+    assert numbers == list(range(1, len(rows) + 1))
+    gaps_s = [b[1] - a[1] for a, b in pairwise(rows)]
+    assert min(gaps_s) > -1e-6
+    assert max(gaps_s) == pytest.approx(1, abs=0.2)
+    ended = entries(file, "step ended")
+    assert len(ended) == len({step for step, _ in ended}) == STEPS
+    ours_C = [abs(data["results"]["charge_C"]) for _, data in ended]
+    assert ours_C == pytest.approx(ledger(bench), rel=5e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["while it cycles", "after its end"])
+def test_nothing_is_missed_of_what_the_cycler_did_alone(
+    served: dict[str, Any], tmp_path: Path, store_directory: Path, late: bool
+) -> None:
+    file = run_until(tmp_path, store_directory, CYCLING, "cycle[2]/discharge")
+    before = len(stored(file))
+    assert before > 0
+    if late:
+        wait_for(lambda: is_over(served))
+    else:
+        time.sleep(3)
+    assert attach("last") == 0
+    assert len(stored(file)) > before
+    (taken_up,) = [data for _, data in entries(file, "attached")]
+    assert taken_up["after_row"] == before
+    check_complete(file, served)
+    assert [data["state"] for _, data in entries(file, "run ended")] == ["completed"]
+
+
+def test_what_the_protocol_has_after_the_list_is_said_to_be_undone(
+    served: dict[str, Any], tmp_path: Path, store_directory: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    further = f"{CYCLING}  - hold: {{at: 3.0 V vs Li+/Li, for: 1 h, at most: 1 mAh}}\n"
+    file = run_until(tmp_path, store_directory, further, "cycle[2]/charge")
+    assert attach("last") == 1
+    check_complete(file, served)
+    (end,) = [data for _, data in entries(file, "run ended")]
+    assert end["state"] == "interrupted"
+    said = capsys.readouterr().out
+    assert "not done is what follows cycle[4]/rest_2 (of the plan, 1 steps at most)" in said
+
+
+def test_a_cycler_that_does_something_else_is_left_alone(
+    served: dict[str, Any], tmp_path: Path, store_directory: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file = run_until(tmp_path, store_directory, CYCLING, "cycle[1]/charge")
+    stop = f'<list count="1"><stop ip="127.0.0.1" {CHANNEL}>true</stop></list>'
+    ask(served, f"<cmd>stop</cmd>{stop}")
+    (step_file,) = (tmp_path / "steps").glob("cellbench-*.xml")
+    start = f'<start ip="127.0.0.1" {CHANNEL} barcode="another">{step_file}</start>'
+    ask(served, f'<cmd>start</cmd><list count="1">{start}</list>')
+    time.sleep(1)
+    assert attach("last") == 3
+    assert 'has the test "another", not "cellbench-' in capsys.readouterr().err
+    assert not is_over(served)
+    assert not entries(file, "attached")
+
+
+def test_a_run_that_has_ended_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        app(["run", "pellet_conductivity", "--json"])
+    capsys.readouterr()
+    assert attach("last") == 2
+    assert "has ended (completed): there is nothing to attach to" in capsys.readouterr().err
+
+
+def test_a_run_without_a_list_under_way_is_refused(
+    served: dict[str, Any],
+    tmp_path: Path,
+    store_directory: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    single = f"{CYCLING.partition('  - repeat')[0]}  - rest: {{for: 1 h, when interrupted: quiet}}"
+    run_until(tmp_path, store_directory, single, "rest")
+    assert attach("last") == 2
+    assert "was lost at rest, which no cycler was running by itself" in capsys.readouterr().err
