@@ -34,6 +34,7 @@ class Data:
         self.now = now
         self.slopes = slopes
         self.before: Mapping[Watched, float] = {}
+        self.scatters: Mapping[Watched, float] = {}
         self.verdicts: set[VerdictName] = set()
 
     def value(self, quantity: Watched) -> float | None:
@@ -47,6 +48,9 @@ class Data:
 
     def earlier(self, quantity: Watched, _age_s: float) -> float | None:
         return self.before.get(quantity)
+
+    def scatter(self, quantity: Watched) -> float:
+        return self.scatters.get(quantity, 0.0)
 
     def verdict(self, name: VerdictName) -> bool:
         return name in self.verdicts
@@ -168,6 +172,17 @@ def test_a_rise_is_relative_to_what_was() -> None:
     data.before = {"current": -1.0}
     assert holds(Change("current", 600.0, rises=True, fraction=0.5), data)
     assert not holds(Change("current", 600.0, rises=False, fraction=0.5), data)
+
+
+def test_a_rise_that_is_only_noise_is_none() -> None:
+    data = Data({"current": 0.3e-6})
+    data.before = {"current": 0.1e-6}
+    rise = Change("current", 600.0, rises=True, fraction=0.5)
+    assert holds(rise, data)
+    data.scatters = {"current": 0.1e-6}
+    assert not holds(rise, data)
+    data.now = {"current": 1e-6}
+    assert holds(rise, data)
 
 
 def test_the_first_condition_that_is_met_is_named() -> None:

@@ -102,6 +102,10 @@ class PassView:
         """Unknown: a loop's past is not kept."""
         return None
 
+    def scatter(self, _quantity: Watched) -> float:
+        """None is seen in a past that is not kept."""
+        return 0.0
+
 
 def _loops(path: str) -> list[str]:
     """Names of the loops around a step, e.g. ``repeat[3]/for_each`` of ``.../for_each[2]/eis``."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 from cellbench.engine.status import STATUS_NAMES, Status
 from cellbench.protocol.conditions import (
@@ -93,6 +95,14 @@ class StepView:
         since = self._own["time"] - age_s
         before = [value for time_s, value in past if time_s <= since]
         return before[-1] if before else None
+
+    def scatter(self, quantity: Watched) -> float:
+        """Standard deviation of a reading, from how neighbours in the window differ."""
+        values = [value for _, value in self._past[quantity]]
+        if len(values) < 2:
+            return 0.0
+        differences = [after - before for before, after in pairwise(values)]
+        return math.sqrt(sum(each * each for each in differences) / (2 * len(differences)))
 
     def slope(self, quantity: Watched, window_s: float) -> float | None:
         """Least-squares slope over the last ``window_s``, None before the window is full."""

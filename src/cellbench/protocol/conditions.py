@@ -31,6 +31,9 @@ class View(Protocol):
     def earlier(self, quantity: Watched, age_s: float, /) -> float | None:
         """The value ``age_s`` ago; None when the step is younger."""
 
+    def scatter(self, quantity: Watched, /) -> float:
+        """Standard deviation of single readings, as their past shows it."""
+
     def verdict(self, name: VerdictName) -> bool:
         """Whether the analysis that runs along has found this."""
 
@@ -96,6 +99,11 @@ class AllOf:
 Condition: TypeAlias = Threshold | Slope | Change | Verdict | Decided | AnyOf | AllOf
 
 
+#: A change counts from so many standard deviations of a reading on: two readings differ by this
+#: less than once in a million pairs, and a hold of a day compares a hundred thousand.
+_ABOVE_SCATTER = 7.0
+
+
 def holds(condition: Condition, view: View) -> bool:
     """Whether a condition is met; what is not known is not met."""
     match condition:
@@ -140,7 +148,12 @@ def _changed(condition: Change, view: View) -> bool:
     if now is None or before is None:
         return False
     change = abs(now) - abs(before)
-    return (change if condition.rises else -change) >= condition.fraction * abs(before)
+    if not condition.rises:
+        change = -change
+    # A current below what its range resolves doubles from one reading to the next.
+    return change >= condition.fraction * abs(before) and change >= _ABOVE_SCATTER * view.scatter(
+        condition.quantity
+    )
 
 
 _SIGN = {True: ">=", False: "<="}
