@@ -1,7 +1,7 @@
 """The Keithley driver against simulators that nobody of this project wrote, over real TCP.
 
 The partners know the set-up commands, the output and the resistor behind it. The 2400 knows all
-that the driver needs, but for the output-off state and abort. The 2450 has no trigger model and
+that the driver needs, but for the output-off state, abort, and which functions it measures. The 2450 has no trigger model and
 no buffer: the adapter below plays those from the blocks that it is sent, with readings that the
 partner takes, so that what is independent is the set-up and the sign and place of each value.
 """
@@ -48,12 +48,16 @@ _UNKNOWN = {
     ':TRAC:MAKE "cell",100000': "",
 }
 
+#: The 2400 measures both at once.
+_UNKNOWN_2400 = {":SENS:FUNC?": '"VOLT:DC","CURR:DC"'}
+
 
 class Adapter:
     """Serves a partner; plays the trigger model and the buffer that it lacks."""
 
     def __init__(self, dialect: str) -> None:
         self.simulator: Any = partner.make_simulator(dialect)
+        self._unknown = _UNKNOWN | (_UNKNOWN_2400 if dialect == "2400" else {})
         self._blocks: dict[int, list[str]] = {}
         self._steps: list[str] = []
         self._readings: list[str] = []
@@ -69,10 +73,10 @@ class Adapter:
         self.left.set()
 
     def answer(self, line: str) -> str:
-        if line in _UNKNOWN:
+        if line in self._unknown:
             if line == ":ABOR" and self._model is not None:
                 self._model.cancel()
-            return _UNKNOWN[line]
+            return self._unknown[line]
         if line.startswith((":TRIG:BLOC:", ":TRAC:", ":TRIG:LOAD", ":TRIG:STAT", ":INIT")):
             return self._played(line)
         if line.startswith(":SOUR:LIST:VOLT"):
