@@ -1,9 +1,10 @@
 """The Keithley driver against simulators that nobody of this project wrote, over real TCP.
 
 The partners know the set-up commands, the output and the resistor behind it. The 2400 knows all
-that the driver needs, but for the output-off state, abort, and which functions it measures. The 2450 has no trigger model and
-no buffer: the adapter below plays those from the blocks that it is sent, with readings that the
-partner takes, so that what is independent is the set-up and the sign and place of each value.
+that the driver needs, but for the output-off state, abort, and which functions it measures. The
+2450 has no trigger model and no buffer: the adapter below plays those from the blocks that it is
+sent, with readings that the partner takes, so that what is independent is the set-up and the sign
+and place of each value.
 """
 
 from __future__ import annotations
