@@ -30,7 +30,13 @@ def test_every_shipped_preset_loads_and_says_what_emerges(name: str) -> None:
     assert not set(preset.emergent) & set(preset.by_construction)
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name.endswith("_pybamm") else ())
+        for name in preset_names()
+    ],
+)
 def test_every_preset_rests_in_a_world_and_has_a_spectrum(
     name: str, frequencies_Hz: NDArray[np.float64]
 ) -> None:
