@@ -37,7 +37,6 @@ from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
 from cellbench.protocol.source import Document, document_of, load, read_document
-from cellbench.store import data_directory
 from cellbench.transport import Stream, pipe
 from cellbench.transport.identity import WireIdentity, identified
 from cellbench.transport.ownership import Ownership
@@ -357,7 +356,7 @@ def _played(
     beside: Path | None,
 ) -> Session:
     """Put a program on a bench file that the simulated bench plays."""
-    file = with_folders(parse_bench(load(document)), beside or data_directory())
+    file = with_folders(parse_bench(load(document)), beside or _data_directory())
     on_it = sim_cell or _simulated_cell(program.card)
     simulator = _player(file, on_it, fixture, seed)
     return Session(program, card_text, file, document.text, simulator, seed, beside, on_it)
@@ -382,7 +381,14 @@ def bench_directory(bench: Path) -> Path:
     One that ships with the simulated bench keeps nothing beside itself.
     """
     shipped = str(bench) in simulated_benches() and not bench.exists()
-    return data_directory() if shipped else bench.parent
+    return _data_directory() if shipped else bench.parent
+
+
+def _data_directory() -> Path:
+    # The database library, which `check` needs for nothing else, takes as long as all the rest.
+    from cellbench.store import data_directory  # noqa: PLC0415
+
+    return data_directory()
 
 
 def read_bench(bench: Path) -> tuple[BenchFile, Document]:
