@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,9 +82,10 @@ class Keeper:
 
 
 @pytest.fixture(scope="module")
-def keeper(tmp_path_factory: pytest.TempPathFactory) -> Keeper:
+def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
     directory = tmp_path_factory.mktemp("recorded")
-    return Keeper(Store(directory / "store"), directory)
+    with Store(directory / "store") as store:
+        yield Keeper(store, directory)
 
 
 @pytest.fixture(scope="module")
