@@ -29,7 +29,7 @@ from pydantic import Field
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import ChannelCapabilities, ReactionTime
-from cellbench.instruments.readings import EndingKind, Identity, Outcome
+from cellbench.instruments.readings import Identity, Outcome
 from cellbench.instruments.roles import Running
 from cellbench.instruments.techniques import (
     ConstantCurrent,
@@ -41,6 +41,7 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
+from cellbench_drivers.channels import opening_cell
 from cellbench_drivers.common import (
     Charge,
     Current,
@@ -216,13 +217,10 @@ class Neware:
 
     async def _leave(self, run: NewareRun) -> None:
         """See that the channel is at open circuit after a test, however it ended."""
-        if run.ending is not None and run.ending.kind is not EndingKind.ABORTED:
+        if run.ended_by_itself:
             return
-        try:
+        with opening_cell(self.name):
             await self._stop()
-        except InstrumentError as error:
-            reason = str(error).removeprefix(f"{self.name}: ")
-            raise InstrumentError(self.name, f"the cell may still be on: {reason}") from error
         run.end()
 
     async def _stop(self) -> str:

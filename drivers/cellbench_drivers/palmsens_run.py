@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.techniques import CutOff, ElectricalLimits, Rest, Technique
 from cellbench.quantities import format_quantity
+from cellbench_drivers.channels import ENDED_BY_HOST, TechniqueRun
 from cellbench_drivers.methodscript import VOLTAGE, decode_package
 from cellbench_drivers.palmsens_link import Link
 from cellbench_drivers.palmsens_scripts import Script
@@ -22,10 +22,9 @@ _GAP_INTERVALS = 1.5
 _WHOLE = 0.98
 #: How a potentiostatic spectrum announces itself.
 _SPECTRUM = "000D"
-_ABORTED = Ending(EndingKind.ABORTED, "ended by the host", on_device=False)
 
 
-class ScriptRun:
+class ScriptRun(TechniqueRun):
     """Blocks of one technique, a row each; ``ending`` is there once they are exhausted.
 
     Attributes:
@@ -42,32 +41,25 @@ class ScriptRun:
         technique: Technique,
         limits: ElectricalLimits,
     ) -> None:
-        self.ending: Ending | None = None
-        self.open_circuit_V = math.nan
+        super().__init__()
         self._link = link
         self._lock = lock
         self._script = script
         self._technique = technique
         self._limits = limits
         self._at_rest = isinstance(technique, Rest)
-        self._now = asyncio.get_running_loop().time
         self._pending: Ending | None = None
         self._in_loop = False
         self._loop = script
         self._rows = 0
         self._garbled = 0
         self._flags_next = 0
-        self.started_s = math.nan
         self._zero_s = math.nan
         self._loop_began_s = 0.0
         self._last_s = 0.0
 
-    def __aiter__(self) -> AsyncIterator[Block]:
-        """Iterate over the blocks."""
-        return self
-
-    async def __anext__(self) -> Block:
-        """Wait for the next row."""
+    async def _advance(self) -> Block | None:
+        """Wait for the next row, or the end."""
         async with self._lock:
             while self.ending is None:
                 line = await self._link.line(self._loop.timeout_s(self._rows))
@@ -75,15 +67,11 @@ class ScriptRun:
                     await self._note(line)
                 elif (block := self._row(line)) is not None:
                     return block
-        raise StopAsyncIteration
+        return None
 
     def patience_s(self) -> float:
         """How long the sample under way may still take."""
         return self._loop.timeout_s(self._rows)
-
-    def end(self) -> None:
-        """Take note that the host has ended it."""
-        self.ending = self.ending or _ABORTED
 
     def _row(self, line: str) -> Block | None:
         try:
@@ -126,7 +114,7 @@ class ScriptRun:
         elif line.startswith("T"):
             self._pending = self._pending or self._told(line[1:])
         elif line.startswith("Z"):
-            self._pending = self._pending or _ABORTED
+            self._pending = self._pending or ENDED_BY_HOST
         elif not line:
             self.ending = self._pending or self._finished()
         elif line.startswith("!"):
