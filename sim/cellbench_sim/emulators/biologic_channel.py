@@ -35,8 +35,8 @@ from cellbench_sim.emulators.biologic_techniques import (
     Voltammetry,
 )
 from cellbench_sim.emulators.cycler import Pace
+from cellbench_sim.emulators.device import CallAt
 
-CallAt = Callable[[float, Callable[[], None]], asyncio.Handle]
 #: What a technique says: when to resume it, and at last what follows it.
 Course = Generator[float, None, Exit]
 

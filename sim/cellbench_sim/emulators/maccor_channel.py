@@ -15,8 +15,8 @@ from enum import IntEnum
 from typing import Any, Self
 
 from cellbench_sim.emulators.cycler import SAMPLE_S, Demand, OutputStage, Pace, Ratings
-
-CallAt = Callable[[float, Callable[[], None]], asyncio.Handle]
+from cellbench_sim.emulators.device import CallAt
+from cellbench_sim.emulators.host_watch import HostWatch
 
 #: Time from a start to the first output (assumed), and the least time between two outputs.
 _STARTING_S, _BETWEEN_OUTPUTS_S = 0.5, 0.1
@@ -290,13 +290,18 @@ class MaccorChannel:
             largest_A, largest_A, largest_W, largest_W,
         )  # fmt: skip
         self._now, self._call_at = now, call_at
-        self._watchdog_s = watchdog_s
+        self._host = HostWatch(
+            now,
+            call_at,
+            is_on=lambda: watchdog_s > 0 and self.stat is Stat.ACTIVE and not self._procedure,
+            timeout_s=lambda: watchdog_s,
+            missed=self.suspend,
+        )
         self._procedure: Procedure = ()
         self._output = Output(Mode.REST)
         self._recording = Recording()
         self._timer: asyncio.Handle | None = None
-        self._watch: asyncio.Handle | None = None
-        self._heard_s = self._asked_s = -math.inf
+        self._asked_s = -math.inf
         self._pace = Pace(_LONGEST_S)
         self._truth = (0.0, 0.0)
         self._at = _Progress()
@@ -349,7 +354,6 @@ class MaccorChannel:
         """Begin direct mode; the output follows when the channel has started."""
         self.active, self._recording, self._procedure = active, recording, ()
         self._output = output
-        self._heard()
         self._start()
 
     def start_procedure(self, procedure: Procedure) -> None:
@@ -371,7 +375,7 @@ class MaccorChannel:
             return SetOutput.NOT_READY
         if too_fast:
             return SetOutput.TOO_FAST
-        self._heard()
+        self._host.hear()
         if output != self._output:
             self._observe()
             if output.mode is not self._output.mode:
@@ -401,13 +405,13 @@ class MaccorChannel:
         self._at.offset_s += self._now() - self._at.halted_at_s
         self._at.halted_at_s = None
         self.stat = Stat.ACTIVE
-        self._heard()
+        self._host.hear()
         self._drive()
         return True
 
     def reset(self) -> None:
         """Abort whatever runs, and free the channel."""
-        self._cancel()
+        self._cancel_timer()
         self.stage.advance_to(self._now())
         self.stage.open()
         self.stat, self.rf1, self.rf2 = Stat.AVAILABLE, RF1.AVAILABLE, RF2.NONE
@@ -426,7 +430,7 @@ class MaccorChannel:
 
     def _begin(self) -> None:
         self.stat = Stat.ACTIVE
-        self._heard()
+        self._host.hear()
         self._at.step = 1
         self._at.next_record_s = self._recording.interval_s
         self._drive()
@@ -485,7 +489,7 @@ class MaccorChannel:
     def _halt(self, stat: Stat, rf1: RF1, reason: RF2) -> None:
         """Open the output and stop the test's clocks."""
         reading = self._observe()
-        self._cancel()
+        self._cancel_timer()
         self.stage.open()
         self._at.halted_at_s = self._now()
         self.stat, self.rf1 = stat, rf1
@@ -548,28 +552,6 @@ class MaccorChannel:
         near_s = self._pace.interval_s(self._now(), self._truth, voltages_V, currents_A)
         wait_s = max(SAMPLE_S, min(wait_s, near_s))
         self._timer = self._call_at(self._now() + wait_s, self._look)
-
-    def _heard(self) -> None:
-        """Take note of an output, and let the watchdog wait for the next one."""
-        self._heard_s = self._now()
-        if self._watchdog_s > 0 and self._watch is None:
-            self._watch = self._call_at(self._heard_s + self._watchdog_s, self._bark)
-
-    def _bark(self) -> None:
-        self._watch = None
-        if self._procedure or self.stat not in {Stat.ACTIVE, Stat.STARTING}:
-            return
-        due_s = self._heard_s + self._watchdog_s
-        if self._now() < due_s - 1e-6:
-            self._watch = self._call_at(due_s, self._bark)
-        else:
-            self.suspend()
-
-    def _cancel(self) -> None:
-        self._cancel_timer()
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from cellbench_sim.emulators.cycler import SAMPLE_S, OutputStage, Pace
+from cellbench_sim.emulators.device import CallAt
 from cellbench_sim.emulators.neware_steps import Protection, Recording, Step, StepFile, StepType
-
-CallAt = Callable[[float, Callable[[], None]], asyncio.Handle]
 
 #: Tests can be started in these states only.
 STARTABLE = frozenset({"finish", "stop", "protect"})
