@@ -223,6 +223,39 @@ def _quantised(value: float, step: float) -> float:
 
 
 @dataclass
+class Throughput:
+    """Adds up charge and energy, as magnitudes, along straight lines from sample to sample.
+
+    Attributes:
+        charge_Ah: What has flowed.
+        energy_Wh: The energy of it.
+    """
+
+    charge_Ah: float = 0.0
+    energy_Wh: float = 0.0
+    _last: tuple[float, float, float] | None = field(default=None, init=False)
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether there is a sample from which the next line goes."""
+        return self._last is not None
+
+    def pause(self) -> None:
+        """Begin anew at the next sample: what flows until then does not count."""
+        self._last = None
+
+    def add(self, now_s: float, voltage_V: float, current_A: float) -> None:
+        """Take a sample in."""
+        magnitude_A, magnitude_W = abs(current_A), abs(voltage_V * current_A)
+        if self._last is not None:
+            before_s, before_A, before_W = self._last
+            hours = (now_s - before_s) / 3600
+            self.charge_Ah += 0.5 * (before_A + magnitude_A) * hours
+            self.energy_Wh += 0.5 * (before_W + magnitude_W) * hours
+        self._last = (now_s, magnitude_A, magnitude_W)
+
+
+@dataclass
 class Pace:
     """When to look next: at every sample while something is near, else more and more seldom.
 

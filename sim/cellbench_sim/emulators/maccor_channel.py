@@ -10,11 +10,11 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Self
 
-from cellbench_sim.emulators.cycler import SAMPLE_S, Demand, OutputStage, Pace, Ratings
+from cellbench_sim.emulators.cycler import SAMPLE_S, Demand, OutputStage, Pace, Ratings, Throughput
 from cellbench_sim.emulators.device import CallAt
 from cellbench_sim.emulators.host_watch import HostWatch
 
@@ -231,7 +231,7 @@ class _Progress:
     Attributes:
         step: Number of the step, from 1; 0 without a test.
         offset_s: How long the test has stood suspended, taken off its times.
-        accounted: Time, current and power up to which charge and energy are added up.
+        throughput: What has flowed in the present half-cycle.
     """
 
     test_start_s: float = 0.0
@@ -239,9 +239,7 @@ class _Progress:
     offset_s: float = 0.0
     halted_at_s: float | None = None
     step: int = 0
-    charge_Ah: float = 0.0
-    energy_Wh: float = 0.0
-    accounted: tuple[float, float, float] | None = None
+    throughput: Throughput = field(default_factory=Throughput)
     next_record_s: float = 0.0
     reference: tuple[float, float] = (0.0, 0.0)
 
@@ -326,12 +324,12 @@ class MaccorChannel:
     @property
     def charge_Ah(self) -> float:
         """What has flowed in the present half-cycle, as a magnitude."""
-        return self._at.charge_Ah
+        return self._at.throughput.charge_Ah
 
     @property
     def energy_Wh(self) -> float:
         """Energy of the present half-cycle, as a magnitude."""
-        return self._at.energy_Wh
+        return self._at.throughput.energy_Wh
 
     @property
     def test_time_s(self) -> float:
@@ -441,7 +439,8 @@ class MaccorChannel:
         self._at.step += 1
         self._at.step_start_s = self._clock_s()
         if mode is not Mode.REST:
-            self._at.charge_Ah = self._at.energy_Wh = 0.0
+            throughput = self._at.throughput
+            throughput.charge_Ah = throughput.energy_Wh = 0.0
 
     def _drive(self) -> None:
         self._cancel_timer()
@@ -454,7 +453,7 @@ class MaccorChannel:
             self.stage.ratings = dataclasses.replace(self.ratings, current_ranges_A=(scale_A,))
             self.stage.drive(demand)
         self.rf1 = _DOES[self._output.mode]
-        self._at.accounted = None
+        self._at.throughput.pause()
         self._pace.restart()
         self._observe()
         self._set_timer()
@@ -470,7 +469,7 @@ class MaccorChannel:
             self._record(reason, reading)
         if self._procedure:
             step = self._procedure[self._at.step - 1]
-            end = step.end(self.step_time_s, *reading, self._at.charge_Ah)
+            end = step.end(self.step_time_s, *reading, self._at.throughput.charge_Ah)
             if end is not RF2.NONE:
                 self._record(end, reading)
                 self._after_step()
@@ -502,13 +501,7 @@ class MaccorChannel:
         now_s = self._now()
         self.stage.advance_to(now_s)
         self._truth, reading = self.stage.sample()
-        voltage_V, current_A = self._truth
-        if self._at.accounted is not None:
-            before_s, before_A, before_W = self._at.accounted
-            hours = (now_s - before_s) / 3600
-            self._at.charge_Ah += 0.5 * (before_A + abs(current_A)) * hours
-            self._at.energy_Wh += 0.5 * (before_W + abs(voltage_V * current_A)) * hours
-        self._at.accounted = (now_s, abs(current_A), abs(voltage_V * current_A))
+        self._at.throughput.add(now_s, *self._truth)
         return reading
 
     def _due_record(self, reading: tuple[float, float]) -> RF2:
@@ -547,7 +540,7 @@ class MaccorChannel:
             currents_A += [step.current_A, -step.current_A]
             wait_s = min(wait_s, step.duration_s - self.step_time_s)
             if self._truth[1] != 0:
-                left_Ah = step.capacity_Ah - at.charge_Ah
+                left_Ah = step.capacity_Ah - at.throughput.charge_Ah
                 wait_s = min(wait_s, left_Ah / abs(self._truth[1]) * 3600)
         near_s = self._pace.interval_s(self._now(), self._truth, voltages_V, currents_A)
         wait_s = max(SAMPLE_S, min(wait_s, near_s))
