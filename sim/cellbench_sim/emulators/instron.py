@@ -159,9 +159,6 @@ class InstronEmulator(LineEmulator):
         except (KeyError, IndexError):
             return
 
-    def _say(self, text: str) -> None:
-        self._send(f"{text}\r\n".encode("ascii"))
-
     def _command(self, number: int, values: list[float]) -> None:
         if number == 904:
             self._refreshed_s = self._timebase.now()

@@ -182,9 +182,6 @@ class JulaboEmulator(LineEmulator):
         else:
             self._complaint = _INVALID
 
-    def _say(self, text: str) -> None:
-        self._send(f"{text}\r\n".encode("ascii"))
-
     def _order(self, request: str, argument: str) -> None:
         """Carry out a command; whatever is wrong with it, only STATUS will say so."""
         if not self.remote:

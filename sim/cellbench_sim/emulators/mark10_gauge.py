@@ -107,4 +107,4 @@ class Mark10GaugeEmulator(LineEmulator):
 
     def _line(self, text: str) -> None:
         self._world.advance_to(self._timebase.now())
-        self._send(f"{self._gauge.answer(text.strip().upper())}\r\n".encode("ascii"))
+        self._say(self._gauge.answer(text.strip().upper()))

@@ -410,10 +410,9 @@ class NewareChannel:
         voltage_V, current_A = reading
         if self._ticks() >= step.duration_s / SAMPLE_S - 0.5:
             return True
-        if (
-            self._at.throughput.charge_Ah >= step.capacity_Ah
-            or abs(current_A) <= step.stop_current_A
-        ):
+        if self._at.throughput.charge_Ah >= step.capacity_Ah:
+            return True
+        if abs(current_A) <= step.stop_current_A:
             return True
         if step.stop_voltage_V is None:
             return False
