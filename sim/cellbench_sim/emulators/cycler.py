@@ -17,7 +17,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from cellbench_sim.emulators.analog import Cell
+from cellbench_sim.leads import Cell
 
 #: The sampling interval of the converters: also the shortest time between two looks.
 SAMPLE_S = 0.1

@@ -22,7 +22,6 @@ from typing import Any, Protocol, Self
 
 from cellbench.errors import InputError
 from cellbench.quantities import parse
-from cellbench_sim.emulators.analog import Cell
 from cellbench_sim.emulators.cycler import EmptyHolder, OutputStage, Ratings
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.maccor_binary import MaccorBinaryPort
@@ -38,6 +37,7 @@ from cellbench_sim.emulators.maccor_channel import (
     Stat,
 )
 from cellbench_sim.emulators.maccor_json import MacNetError, Params, end_of_object, illegal
+from cellbench_sim.leads import Cell
 
 #: Ranges of the 4000 series' smallest boards; the largest is range 4.
 RATINGS = Ratings(current_ranges_A=(150e-6, 5e-3, 150e-3, 5.0))

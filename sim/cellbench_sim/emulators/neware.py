@@ -24,7 +24,6 @@ from typing import Any, Self
 from xml.sax.saxutils import escape
 
 from cellbench.errors import InputError
-from cellbench_sim.emulators.analog import Cell
 from cellbench_sim.emulators.cycler import EmptyHolder, OutputStage, Ratings
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.neware_channel import Layer, Live, NewareChannel, Row, Test
@@ -39,6 +38,7 @@ from cellbench_sim.emulators.neware_xml import (
     text_of,
     xml_element,
 )
+from cellbench_sim.leads import Cell
 
 Files = Callable[[str], bytes | None]
 

@@ -12,11 +12,12 @@ import random
 from collections.abc import Generator, Mapping
 from typing import Any, Self
 
-from cellbench_sim.emulators.analog import Cell, FrontEnd
+from cellbench_sim.emulators.analog import FrontEnd
 from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.mscript import Program, ScriptError, compile_script
 from cellbench_sim.emulators.profiles import COMMUNICATION_COMMANDS, PROFILES, Profile
+from cellbench_sim.leads import Cell
 
 #: After an error the instrument ignores what it is sent for this long.
 _DEAF_S = 0.08
