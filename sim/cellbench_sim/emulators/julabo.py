@@ -13,7 +13,6 @@ for 30 s, and says so until one comes. The words behind the numbers are as recal
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
@@ -22,6 +21,7 @@ from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.host_watch import HostWatch
 from cellbench_sim.emulators.lines import LineEmulator
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 _AFTER_COMMAND_S, _AFTER_QUERY_S = 0.25, 0.01
@@ -94,7 +94,7 @@ class JulaboEmulator(LineEmulator):
         super().__init__(name, timebase)
         self._world = world
         self._chamber = world.chamber
-        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        self._rng = random_stream(seed, name)
         self._version, self._watchdog_code = MODELS[model]
         self.remote = remote
         self._timed_out = False

@@ -7,7 +7,6 @@ makes the present force the zero. Anything else answers ``E``.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
@@ -15,6 +14,7 @@ from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.lines import LineEmulator
 from cellbench_sim.emulators.load_cell import LoadCell
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 _NEWTONS = {"N": 1.0, "LB": 4.4482216, "Kg": 9.80665}
@@ -56,7 +56,7 @@ class LoadstarEmulator(LineEmulator):
     ) -> None:
         super().__init__(name, timebase)
         self._world = world
-        rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        rng = random_stream(seed, name)
         self.cell = LoadCell(
             world, rng, capacity_N, noise=_NOISE, zero=_ZERO, drift_per_K=_DRIFT_PER_K
         )

@@ -17,7 +17,6 @@ when the host stays away.
 from __future__ import annotations
 
 import math
-import random
 import struct
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag
@@ -35,6 +34,7 @@ from cellbench_sim.emulators.modbus import (
     ModbusRefusal,
     ModbusServer,
 )
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 #: How long a lost host is waited for at constant force, and in what time full force is taken away.
@@ -132,7 +132,7 @@ class PlcPressEmulator(Emulator):
         super().__init__(name, timebase)
         self._world = world
         self._press = world.press
-        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        self._rng = random_stream(seed, name)
         self._server = ModbusServer(self, unit, FramerSocket)
         self._capacity_N = world.press.max_force_N
         self._own = _own_addresses(registers or {}, word_order)

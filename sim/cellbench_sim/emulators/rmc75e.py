@@ -20,7 +20,6 @@ their cause is gone; each of them halts the axis with a closed valve (auto-stop)
 from __future__ import annotations
 
 import math
-import random
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum, IntFlag
@@ -38,6 +37,7 @@ from cellbench_sim.emulators.modbus import (
     ModbusRefusal,
     ModbusServer,
 )
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 RampArgument = Literal["rate", "time"]
@@ -142,7 +142,7 @@ class Rmc75eEmulator(Emulator):
         self._world = world
         self._press = world.press
         self._capacity_N = world.press.max_force_N
-        self._transducer = LoadCell(world, random.Random(f"{seed}/{name}"), self._capacity_N)  # noqa: S311
+        self._transducer = LoadCell(world, random_stream(seed, name), self._capacity_N)
         self._server = ModbusServer(self, unit, FramerSocket, functions=ALL_FUNCTIONS)
         self._unit_N = force_unit_N
         self._variable_file, self._heartbeat = heartbeat[0], 256 * heartbeat[0] + heartbeat[1]
