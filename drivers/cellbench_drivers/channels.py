@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind
+from cellbench.instruments.techniques import CutOff
+from cellbench.quantities import format_quantity
 
 ENDED_BY_HOST = Ending(EndingKind.ABORTED, "ended by the host", on_device=False)
 
@@ -52,6 +54,12 @@ class TechniqueRun(ABC):
     @abstractmethod
     async def _advance(self) -> Block | None:
         """Wait for what comes next: rows, an end, or nothing yet."""
+
+
+def crossing(cut_off: CutOff) -> str:
+    """Say that a cut-off was crossed."""
+    side = "at or above" if cut_off.above else "at or below"
+    return f"{cut_off.quantity} {side} {format_quantity(cut_off.value, cut_off.quantity)}"
 
 
 @contextmanager

@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable
 from cellbench.clock import sleep_until
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
-from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, CutOff, Rest
-from cellbench.quantities import format_quantity
-from cellbench_drivers.channels import TechniqueRun
+from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest
+from cellbench_drivers.channels import TechniqueRun, crossing
 from cellbench_drivers.maccor_net import (
     ACTIVE,
     STATES,
@@ -203,7 +202,7 @@ class MaccorRun(TechniqueRun):
                 value = abs(self._current_A(reading))
             crossed = value >= cut_off.value if cut_off.above else value <= cut_off.value
             if crossed and elapsed_s >= cut_off.after_s:
-                return Ending(EndingKind.CUT_OFF, _crossed(cut_off), on_device=False)
+                return Ending(EndingKind.CUT_OFF, crossing(cut_off), on_device=False)
         if elapsed_s >= self._technique.duration_s - _TICK_S:
             return Ending(EndingKind.COMPLETED, on_device=False)
         return None
@@ -226,8 +225,3 @@ def _passes(code: object) -> bool:
     """Whether a refusal of 6,8 passes by itself: sent too fast, or direct mode not ready yet."""
     text = str(code).lower()
     return text in {"3", "5"} or _TOO_FAST in text or _NOT_READY in text
-
-
-def _crossed(cut_off: CutOff) -> str:
-    side = "at or above" if cut_off.above else "at or below"
-    return f"{cut_off.quantity} {side} {format_quantity(cut_off.value, cut_off.quantity)}"

@@ -41,7 +41,7 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
-from cellbench_drivers.channels import opening_cell
+from cellbench_drivers.channels import crossing, opening_cell
 from cellbench_drivers.common import (
     Charge,
     Current,
@@ -52,7 +52,7 @@ from cellbench_drivers.common import (
     to_the_end,
 )
 from cellbench_drivers.neware_bts import IDLE, Address, Bts, Live
-from cellbench_drivers.neware_run import REFRESH_S, NewareRun, describe
+from cellbench_drivers.neware_run import REFRESH_S, NewareRun
 from cellbench_drivers.neware_steps import Program, is_expressible, program_of, step_file
 from cellbench_drivers.reach import check_technique
 
@@ -268,7 +268,7 @@ class Neware:
         if as_list and program.host_cut_offs:
             raise InstrumentError(
                 self.name,
-                f'cannot by itself end a step on "{describe(program.host_cut_offs[0])}": a step '
+                f'cannot by itself end a step on "{crossing(program.host_cut_offs[0])}": a step '
                 "file ends a current on the voltage that it moves towards, and a voltage on a "
                 "current that has fallen, both at once",
             )

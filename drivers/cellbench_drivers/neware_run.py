@@ -15,8 +15,7 @@ from cellbench.clock import sleep_until
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.techniques import ConstantVoltage, CutOff, ElectricalLimits
-from cellbench.quantities import format_quantity
-from cellbench_drivers.channels import TechniqueRun
+from cellbench_drivers.channels import TechniqueRun, crossing
 from cellbench_drivers.neware_bts import IDLE, Address, Bts, FinishedStep, Live, Row
 from cellbench_drivers.neware_steps import Program, Step, device_cut_offs
 
@@ -303,7 +302,7 @@ class NewareRun(TechniqueRun):
         elapsed_s = row.step_ms / 1e3
         for cut_off in self._program.host_cut_offs:
             if elapsed_s >= cut_off.after_s and _is_crossed(cut_off, row.voltage_V, row.current_A):
-                return Ending(EndingKind.CUT_OFF, describe(cut_off), on_device=False)
+                return Ending(EndingKind.CUT_OFF, crossing(cut_off), on_device=False)
         return None
 
     def _block(
@@ -349,12 +348,12 @@ class NewareRun(TechniqueRun):
         cut_offs = device_cut_offs(technique)
         crossed = [c for c in cut_offs if _is_crossed(c, voltage_V, current_A)]
         if crossed:
-            return Ending(EndingKind.CUT_OFF, describe(crossed[0]))
+            return Ending(EndingKind.CUT_OFF, crossing(crossed[0]))
         if elapsed_s >= technique.duration_s - _RESOLUTION_S:
             return Ending(EndingKind.COMPLETED)
         if cut_offs:
             # Nothing else in the file ends it early.
-            return Ending(EndingKind.CUT_OFF, describe(_nearest(technique, cut_offs)))
+            return Ending(EndingKind.CUT_OFF, crossing(_nearest(technique, cut_offs)))
         return Ending(
             EndingKind.ABORTED, f"it finished after {elapsed_s:g} s of {technique.duration_s:g} s"
         )
@@ -365,12 +364,6 @@ class NewareRun(TechniqueRun):
         limits = self._limits
         voltages = f"{limits.voltage_min_V:g} V to {limits.voltage_max_V:g} V"
         return f": limits are {voltages}, {limits.current_max_A:g} A"
-
-
-def describe(cut_off: CutOff) -> str:
-    """Say that a cut-off was crossed."""
-    side = "at or above" if cut_off.above else "at or below"
-    return f"{cut_off.quantity} {side} {format_quantity(cut_off.value, cut_off.quantity)}"
 
 
 def _nearest(technique: Step, cut_offs: tuple[CutOff, ...]) -> CutOff:

@@ -7,9 +7,8 @@ import math
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
-from cellbench.instruments.techniques import CutOff, ElectricalLimits, Rest, Technique
-from cellbench.quantities import format_quantity
-from cellbench_drivers.channels import ENDED_BY_HOST, TechniqueRun
+from cellbench.instruments.techniques import ElectricalLimits, Rest, Technique
+from cellbench_drivers.channels import ENDED_BY_HOST, TechniqueRun, crossing
 from cellbench_drivers.methodscript import VOLTAGE, decode_package
 from cellbench_drivers.palmsens_link import Link
 from cellbench_drivers.palmsens_scripts import Script
@@ -134,7 +133,7 @@ class ScriptRun(TechniqueRun):
         verb, _, what = text.partition(" ")
         cut_offs = () if self._technique.technique == "impedance" else self._technique.cut_offs
         if verb == "CUT" and what.isdecimal() and int(what) < len(cut_offs):
-            return Ending(EndingKind.CUT_OFF, _crossed(cut_offs[int(what)]))
+            return Ending(EndingKind.CUT_OFF, crossing(cut_offs[int(what)]))
         if verb == "TRIP":
             return Ending(EndingKind.TRIPPED, f"{what}, limits are {self._limits_text()}")
         return None
@@ -156,8 +155,3 @@ class ScriptRun(TechniqueRun):
         if whole and self._in_loop:
             return Ending(EndingKind.COMPLETED)
         return Ending(EndingKind.ABORTED, f"the instrument ended after {progress}, saying nothing")
-
-
-def _crossed(cut_off: CutOff) -> str:
-    side = "at or above" if cut_off.above else "at or below"
-    return f"{cut_off.quantity} {side} {format_quantity(cut_off.value, cut_off.quantity)}"
