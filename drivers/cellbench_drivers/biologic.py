@@ -39,8 +39,7 @@ from cellbench.instruments.roles import Running
 from cellbench.instruments.techniques import ElectricalLimits, Technique
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
-from cellbench_drivers.biologic_data import PhaseUnit, is_spectrum, spectrum_rows, time_rows
-from cellbench_drivers.biologic_library import (
+from cellbench_drivers.biologic_abi import (
     BOARD_SP300,
     BOARD_SP300_P,
     BOARD_VMP3,
@@ -52,11 +51,10 @@ from cellbench_drivers.biologic_library import (
     CurrentValues,
     DeviceInfo,
     Library,
-    LibraryError,
     Packing,
-    Session,
-    load,
 )
+from cellbench_drivers.biologic_data import PhaseUnit, is_spectrum, spectrum_rows, time_rows
+from cellbench_drivers.biologic_library import LibraryError, Session, load
 from cellbench_drivers.biologic_run import Batch, BiologicRun
 from cellbench_drivers.biologic_techniques import BOOSTER, RANGES_A, Program, Settings, program_for
 from cellbench_drivers.channels import opening_cell

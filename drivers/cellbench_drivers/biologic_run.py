@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from cellbench.clock import sleep_until
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
+from cellbench_drivers.biologic_abi import PAUSED, RUNNING, STOPPED, CurrentValues
 from cellbench_drivers.biologic_data import SpectrumRow, TimeRow
-from cellbench_drivers.biologic_library import PAUSED, RUNNING, STOPPED, CurrentValues
 from cellbench_drivers.biologic_techniques import RATE_ROWS, Program, Watch
 from cellbench_drivers.channels import TechniqueRun
 
