@@ -55,8 +55,9 @@ from cellbench_drivers.biologic_abi import (
 )
 from cellbench_drivers.biologic_data import PhaseUnit, is_spectrum, spectrum_rows, time_rows
 from cellbench_drivers.biologic_library import LibraryError, Session, load
+from cellbench_drivers.biologic_program import BOOSTER, RANGES_A, Program, Settings
 from cellbench_drivers.biologic_run import Batch, BiologicRun
-from cellbench_drivers.biologic_techniques import BOOSTER, RANGES_A, Program, Settings, program_for
+from cellbench_drivers.biologic_techniques import program_for
 from cellbench_drivers.channels import opening_cell
 from cellbench_drivers.common import Current, Frequency, Options, parse_options, to_the_end, wire
 from cellbench_drivers.reach import check_technique

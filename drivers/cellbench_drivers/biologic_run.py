@@ -16,7 +16,7 @@ from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench_drivers.biologic_abi import PAUSED, RUNNING, STOPPED, CurrentValues
 from cellbench_drivers.biologic_data import SpectrumRow, TimeRow
-from cellbench_drivers.biologic_techniques import RATE_ROWS, Program, Watch
+from cellbench_drivers.biologic_program import RATE_ROWS, Program, Watch
 from cellbench_drivers.channels import TechniqueRun
 
 #: Rows are looked for once in an interval, within these bounds.

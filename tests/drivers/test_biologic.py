@@ -55,7 +55,8 @@ from cellbench_drivers.biologic_abi import (
 )
 from cellbench_drivers.biologic_data import spectrum_rows, time_rows
 from cellbench_drivers.biologic_library import ERRORS, LibraryError, Rows, load
-from cellbench_drivers.biologic_techniques import Loaded, Program, Settings, program_for
+from cellbench_drivers.biologic_program import Loaded, Program, Settings
+from cellbench_drivers.biologic_techniques import program_for
 
 OPTIONS = {"host": "192.109.209.128", "channel": 2}
 LIMITS = ElectricalLimits(voltage_min_V=2.0, voltage_max_V=4.6, current_max_A=5e-3)
