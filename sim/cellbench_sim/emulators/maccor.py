@@ -24,8 +24,9 @@ from cellbench.quantities import parse
 from cellbench_sim.emulators.cycler import EmptyHolder, OutputStage, Ratings
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.maccor_binary import MaccorBinaryPort
-from cellbench_sim.emulators.maccor_channel import (
-    MaccorChannel,
+from cellbench_sim.emulators.maccor_channel import MaccorChannel
+from cellbench_sim.emulators.maccor_json import MacNetError, Params, end_of_object, illegal
+from cellbench_sim.emulators.maccor_steps import (
     Mode,
     Output,
     Procedure,
@@ -35,7 +36,6 @@ from cellbench_sim.emulators.maccor_channel import (
     SetOutput,
     Stat,
 )
-from cellbench_sim.emulators.maccor_json import MacNetError, Params, end_of_object, illegal
 from cellbench_sim.leads import Cell
 from cellbench_sim.randomness import random_stream
 
