@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 
 from cellbench_sim.emulators.analog import GALVANOSTAT, OVERLOAD, FrontEnd, Reading
 from cellbench_sim.emulators.biologic_abi import BUFFER_WORDS
+from cellbench_sim.emulators.biologic_parameters import Family
 from cellbench_sim.emulators.biologic_techniques import (
     E_RANGES_V,
     I_RANGE_AUTO,
     I_RANGES_A,
     KEEP,
     Exit,
-    Family,
     Limits,
     Recording,
     Spectrum,
