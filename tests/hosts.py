@@ -21,7 +21,7 @@ from cellbench.engine.run import Conducting, Conductor, RunEnd
 from cellbench.engine.session import Session, identity_of, prepare
 from cellbench.errors import InstrumentError
 from cellbench.instruments.registry import Driver
-from cellbench.store import Run, RunReader, Store, runfile
+from cellbench.store import Run, RunReader, Store
 from cellbench.transport import Stream
 from cellbench.transport.identity import identified
 from cellbench_sim.bench import SimulatedBench
@@ -94,7 +94,7 @@ class Host:
             self.session.program, bench, self.store, documents=documents, seed=self.session.seed
         )
 
-    async def _open_stream(self, name: str, entry: InstrumentEntry, _: Driver) -> Stream:
+    async def _open_stream(self, name: str, _entry: InstrumentEntry, _: Driver) -> Stream:
         assert self.session.simulator is not None
         if self._dead:
             raise InstrumentError(name, "this host is dead")
@@ -167,9 +167,3 @@ def run_with_kills(
     with Store(directory) as store:
         end = clock.run(main(store), virtual=True)
         return Ended(end, RunReader(store.run_path(end.run.id)), simulator, kills)
-
-
-def flush_on_demand_only() -> float:
-    """An interval of the writer at which nothing is written that is not awaited."""
-    runfile.FLUSH_INTERVAL_S = 3600.0
-    return runfile.FLUSH_INTERVAL_S

@@ -222,7 +222,7 @@ class RunWriter:
         while True:
             # Whatever waits is committed at the latest one interval after the last commit.
             with contextlib.suppress(queue.Empty):
-                while not gathered or gathered[-1].done is None:
+                while not gathered or not (gathered[-1].done or gathered[-1].last):
                     gathered.append(self._queue.get(timeout=FLUSH_INTERVAL_S))
             if self._severed:
                 return
