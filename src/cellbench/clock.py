@@ -349,7 +349,8 @@ class RealLoop(_PlatformLoop):
         self._origin_ns = time.perf_counter_ns()
         self._now_s = 0.0
         self._turns = 0
-        self._came_last = self._waited = False
+        self._came_last = self._waited = self._admits = False
+        self._held_until_s = 0.0
         self._from_threads: deque[asyncio.Handle] = deque()
         super().__init__()
         self._clock_resolution = _RESOLUTION_S
@@ -376,10 +377,16 @@ class RealLoop(_PlatformLoop):
     def _wake(self, timeout_s: float | None) -> list[Any]:
         """Stand in for the selector's wait: nothing while callbacks follow from one another."""
         self._turns += 1
+        if self._admits:
+            # Now that the self-pipe has been emptied: who comes later wakes the loop again.
+            self._admits = False
+            for _ in range(len(self._from_threads)):
+                self._ready.append(self._from_threads.popleft())
+            return []
         if timeout_s is not None and timeout_s <= 0 and self._turns < _TURNS_PER_WAKE:
             return []
         due_s = self._scheduled[0].when() if self._scheduled else None
-        serve_s = math.inf if due_s is None else due_s + self._grace_s(due_s)
+        serve_s = math.inf if due_s is None else self._served_from(due_s)
         # What has come in goes first, so that an answer counts that came while the host stalled;
         # but not twice running: timers must not starve.
         if due_s is None or not self._came_last or self._real_s() < serve_s:
@@ -395,26 +402,27 @@ class RealLoop(_PlatformLoop):
             self._move_to(self._real_s())
         return []
 
-    def _grace_s(self, due_s: float) -> float:
-        """How much longer a timer waits that may have been set late in a turn that took long.
+    def _served_from(self, due_s: float) -> float:
+        """When a timer may be served that was perhaps set late in a turn that took long.
 
-        Else a deadline for an answer could have passed before the request was sent.
+        Else a deadline for an answer could pass before the request was sent.
         """
-        ran_s = 0.0 if self._waited else self._real_s() - self._now_s
-        if ran_s < _LONG_TURN_S or due_s > self._now_s + 2 * ran_s:
-            return 0.0
-        return min(ran_s, _GRACE_S)
+        real_s = self._real_s()
+        ran_s = 0.0 if self._waited else real_s - self._now_s
+        if ran_s >= _LONG_TURN_S and due_s <= self._now_s + 2 * ran_s and not self._held_until_s:
+            self._held_until_s = real_s + min(ran_s, _GRACE_S)
+        return max(due_s, self._held_until_s)
 
     def _wake_for_arrivals(self, due_s: float | None) -> None:
         self._came_last = True
         real_s = self._real_s()
         # A timer that is due by now is served next, on its own.
         self._move_to(real_s if due_s is None else min(real_s, due_s - 2 * _RESOLUTION_S))
-        while self._from_threads:
-            self._ready.append(self._from_threads.popleft())
+        self._admits = True
 
     def _wake_for_timers(self, due_s: float) -> None:
         self._came_last = False
+        self._held_until_s = 0.0
         self._move_to(self._real_s())
         if self.on_late is not None:
             self.on_late(self._now_s - due_s)
