@@ -328,8 +328,8 @@ else:
 class RealLoop(_PlatformLoop):
     """The platform's event loop in real time, which moves when the loop wakes and not in between.
 
-    It wakes for what has come in (from outside, from other threads) or for timers that are due,
-    never for both at once. All that follows from one wake happens at its time.
+    It wakes for one thing that has come in (from outside, from another thread), or for timers that
+    are due, never for both at once. All that follows from one wake happens at its time.
 
     Args:
         speed: Seconds of the loop in one real second.
@@ -349,7 +349,8 @@ class RealLoop(_PlatformLoop):
         self._origin_ns = time.perf_counter_ns()
         self._now_s = 0.0
         self._turns = 0
-        self._came_last = self._waited = self._admits = False
+        self._came_last = self._waited = self._thread_last = False
+        self._last_fd = -1
         self._held_until_s = 0.0
         self._from_threads: deque[asyncio.Handle] = deque()
         super().__init__()
@@ -377,23 +378,18 @@ class RealLoop(_PlatformLoop):
     def _wake(self, timeout_s: float | None) -> list[Any]:
         """Stand in for the selector's wait: nothing while callbacks follow from one another."""
         self._turns += 1
-        if self._admits:
-            # Now that the self-pipe has been emptied: who comes later wakes the loop again.
-            self._admits = False
-            for _ in range(len(self._from_threads)):
-                self._ready.append(self._from_threads.popleft())
-            return []
         if timeout_s is not None and timeout_s <= 0 and self._turns < _TURNS_PER_WAKE:
             return []
         due_s = self._scheduled[0].when() if self._scheduled else None
         serve_s = math.inf if due_s is None else self._served_from(due_s)
         # What has come in goes first, so that an answer counts that came while the host stalled;
         # but not twice running: timers must not starve.
-        if due_s is None or not self._came_last or self._real_s() < serve_s:
+        crowded = due_s is not None and due_s - self._now_s < 4 * _RESOLUTION_S
+        if self._real_s() < serve_s or not (self._came_last or crowded):
             wait_s = min(_LONGEST_WAIT_S, max(0.0, serve_s - self._real_s()) / self._speed)
-            came = self._select(wait_s if timeout_s is None or timeout_s > 0 else 0.0)
-            if came:
-                self._wake_for_arrivals(due_s)
+            came = self._arrival(wait_s if timeout_s is None or timeout_s > 0 else 0.0)
+            if came is not None:
+                self._wake_for_arrival(due_s)
                 return came
         self._waited = True
         if due_s is not None and self._real_s() >= serve_s:
@@ -409,16 +405,46 @@ class RealLoop(_PlatformLoop):
         """
         real_s = self._real_s()
         ran_s = 0.0 if self._waited else real_s - self._now_s
+        if due_s - self._now_s < 4 * _RESOLUTION_S:
+            return due_s  # there is no time left for anything before it
         if ran_s >= _LONG_TURN_S and due_s <= self._now_s + 2 * ran_s and not self._held_until_s:
             self._held_until_s = real_s + min(ran_s, _GRACE_S)
         return max(due_s, self._held_until_s)
 
-    def _wake_for_arrivals(self, due_s: float | None) -> None:
+    def _arrival(self, wait_s: float) -> list[Any] | None:
+        """Wait for one thing that comes in, None if nothing does.
+
+        It is something from outside, returned as the selector's, or what another thread wants.
+        """
+        if self._from_threads and not self._thread_last:
+            return self._let_thread_in()
+        came = self._select(0.0 if self._from_threads else wait_s)
+        if came:
+            self._thread_last = False
+            return self._one_of(came)
+        return self._let_thread_in() if self._from_threads else None
+
+    def _let_thread_in(self) -> list[Any]:
+        self._thread_last = True
+        self._ready.append(self._from_threads.popleft())
+        return []
+
+    def _one_of(self, came: list[Any]) -> list[Any]:
+        """The next file after the last that had its turn; a selector shows the others again."""
+        if sys.platform == "win32":
+            return came  # the proactor has already let them in
+        chosen = min(came, key=lambda each: (each[0].fd <= self._last_fd, each[0].fd))
+        self._last_fd = chosen[0].fd
+        return [chosen]
+
+    def _wake_for_arrival(self, due_s: float | None) -> None:
         self._came_last = True
         real_s = self._real_s()
-        # A timer that is due by now is served next, on its own.
-        self._move_to(real_s if due_s is None else min(real_s, due_s - 2 * _RESOLUTION_S))
-        self._admits = True
+        if due_s is not None and real_s > due_s - 2 * _RESOLUTION_S:
+            # That timer is served later, on its own. No two wakes are at one time, so that their
+            # order is that of their times: each takes half of what is left.
+            real_s = (self._now_s + due_s) / 2
+        self._move_to(real_s)
 
     def _wake_for_timers(self, due_s: float) -> None:
         self._came_last = False

@@ -7,8 +7,12 @@ fell, and how late the host came to look. The replay's host must be late where t
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,8 @@ from cellbench.engine.session import prepare
 from cellbench.engine.simulation import conducted
 from cellbench.store import RunReader, Store
 from cellbench.transport.recording import Kind, events_of
+
+pytestmark = pytest.mark.long
 
 SPEED = 15.0
 PROTOCOL = """
@@ -41,14 +47,31 @@ async def stalls(chance: random.Random) -> None:
         time.sleep(chance.choice([0.01, 0.05, 0.3, 0.8, 1.5]) / SPEED)  # noqa: ASYNC251 (a stall)
 
 
-def stalled_run(directory: Path, seed: int) -> Recording:
-    protocol = directory / "quick.yaml"
+@pytest.fixture(scope="module")
+def bench() -> Iterator[str]:
+    """The bench file of emulators in another process."""
+    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
+    options = ["--cell", "LYC_PMMA_blocking", "--speed", str(SPEED)]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        text = "".join(iter(process.stdout.readline, "}\n")) + "}"
+        answer = json.loads(text)
+        for name, instrument in answer["bench"]["instruments"].items():
+            instrument["port"] = answer["addresses"][name][0]
+        yield json.dumps(answer["bench"])
+        process.terminate()
+
+
+def stalled_run(bench: str, directory: Path, seed: int) -> Recording:
+    protocol, bench_file = directory / "quick.yaml", directory / "bench.yaml"
     protocol.write_text(PROTOCOL)
-    session = prepare(str(protocol), seed=seed)
+    bench_file.write_text(bench)
+    session = prepare(str(protocol), bench=bench_file)
     with Store(directory / "store") as store:
 
         async def main() -> Recording:
-            stalling = asyncio.create_task(stalls(random.Random(seed)))  # noqa: S311
+            chance = random.Random(seed)  # noqa: S311 (no secret)
+            stalling = asyncio.create_task(stalls(chance))
             end = await conducted(session, store, record=True)
             stalling.cancel()
             return recording_of(end.run, RunReader(store.run_path(end.run.id)))
@@ -58,8 +81,10 @@ def stalled_run(directory: Path, seed: int) -> Recording:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_host_that_stalled_is_replayed_wake_by_wake(tmp_path: Path, seed: int) -> None:
-    recording = stalled_run(tmp_path, seed)
+def test_a_host_that_stalled_is_replayed_wake_by_wake(
+    bench: str, tmp_path: Path, seed: int
+) -> None:
+    recording = stalled_run(bench, tmp_path, seed)
     assert recording.facts["time"] == "real"
     late_s = [float(e.data) for e in events_of(recording.wire) if e.kind is Kind.WOKE]
     assert max(late_s) > 0.5
@@ -69,8 +94,8 @@ def test_a_host_that_stalled_is_replayed_wake_by_wake(tmp_path: Path, seed: int)
     assert max(replayed.earliest_s, replayed.latest_s) < 1e-3
 
 
-def test_what_the_code_does_otherwise_is_found_all_the_same(tmp_path: Path) -> None:
-    recording = stalled_run(tmp_path, 3)
+def test_what_the_code_does_otherwise_is_found_all_the_same(bench: str, tmp_path: Path) -> None:
+    recording = stalled_run(bench, tmp_path, 3)
     changed = PROTOCOL.replace("rest: 1 s", "rest: 1.1 s")
     path = tmp_path / "changed.yaml"
     path.write_text(changed)
