@@ -384,8 +384,7 @@ class RealLoop(_PlatformLoop):
         serve_s = math.inf if due_s is None else self._served_from(due_s)
         # What has come in goes first, so that an answer counts that came while the host stalled;
         # but not twice running: timers must not starve.
-        crowded = due_s is not None and due_s - self._now_s < 4 * _RESOLUTION_S
-        if self._real_s() < serve_s or not (self._came_last or crowded):
+        if self._real_s() < serve_s or not self._came_last:
             wait_s = min(_LONGEST_WAIT_S, max(0.0, serve_s - self._real_s()) / self._speed)
             came = self._arrival(wait_s if timeout_s is None or timeout_s > 0 else 0.0)
             if came is not None:
