@@ -86,12 +86,24 @@ class Technique:
         self._spectra = _spectra_within(step, runner.bench.channel)
         self._spectrum: AnyStep | None = None
         self._interruptions = 0
+        self._ended_within: frozenset[str] = frozenset()
+        self._cut_off_within = False
         self._ending: Ending | None = None
 
     def take_up(self, left: StepLeft) -> None:
-        """Go on with a step that a lost host had under way."""
-        self._interruptions = left.interruptions
+        """Go on with a step that was cut off."""
+        self._interruptions, self._ended_within = left.interruptions, left.ended_within
+        self._cut_off_within = self._interruptions > 0 and any(
+            path not in left.ended_within for path in self._paths_within()
+        )
         self._rows.take_up(left)
+
+    def _paths_within(self) -> list[str]:
+        """Paths of the steps of the latest interruption."""
+        every = self._step.every
+        return (
+            [] if every is None else [each.path.format(self._interruptions) for each in every.steps]
+        )
 
     async def run(self) -> StepEnd:
         """Run it to its end; raises like `StepRunner.run`."""
@@ -101,6 +113,11 @@ class Technique:
         while True:
             # Before its time is taken: other instruments may have had the cell meanwhile.
             await take(self._runner.bench.channel, step.technique)
+            if self._cut_off_within:
+                self._cut_off_within = False
+                self._interruptions -= 1
+                await self._interrupt()
+                rows.elapsed_s = self._elapsed_s()
             duration_s, last = self._next_segment()
             if duration_s > _SLIVER * step.technique.interval_s:
                 if await self._segment(duration_s):
@@ -121,7 +138,7 @@ class Technique:
         rows.cut_off(runner.journal.now_s)
         if self._spectrum is not None:
             runner.enter_interrupted(self._spectrum)
-            self._spectrum = None
+            self._spectrum, self._cut_off_within = None, True
             runner.recorder.step_id = self._step_id
         if runner.steering.skip_wanted:
             return StepEnd(SKIPPED, rows.results(), rows.extremes)
@@ -159,10 +176,9 @@ class Technique:
         runner, rows, technique = self._runner, self._rows, self._step.technique
         channel = runner.bench.channel
         assert channel is not None  # noqa: S101 (checked before the run)
-        if self._spectra is not None:
-            technique = technique.model_copy(update=self._spectra)
-        elif not isinstance(technique, Sweep):
-            technique = technique.model_copy(update={"duration_s": duration_s})
+        if not isinstance(technique, Sweep):
+            update = (self._spectra or {}) | {"duration_s": duration_s}
+            technique = technique.model_copy(update=update)
         rows.recording.source = serving(channel, technique).name
         rows.segment_begins(technique.duration_s)
         async with (
@@ -222,6 +238,8 @@ class Technique:
             begun_s = self._runner.journal.now_s if under_way is None else rows.last_s
             begun_s -= handover_s(channel)  # the cell rests while it changes hands
             numbered = replace(each, path=each.path.format(self._interruptions))
+            if numbered.path in self._ended_within:
+                continue
             self._spectrum = None if under_way is None else numbered
             end = await self._perform(numbered, under_way)
             self._spectrum = None
