@@ -64,13 +64,18 @@ async def _attach(
 
     from cellbench.cli.live import watching
     from cellbench.engine.attach import attached
+    from cellbench.engine.control import command_channel
+    from cellbench.side_thread import SideThread
 
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
     async with AsyncExitStack() as stack:
         with stopping.cancels_this_task():
+            side = await stack.enter_async_context(SideThread())
             bench = await stack.enter_async_context(session.bench(None))
             attachment = await stack.enter_async_context(
                 attached(found, bench, store, session.file.speed)
             )
+            path = store.run_path(found.run.id)
+            await stack.enter_async_context(command_channel(attachment, path, side))
             with watching(attachment, banner(session, attachment), console):
                 return await attachment.conduct()

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from cellbench.engine.look_ahead import LookAhead
 from cellbench.engine.screening import screen
 from cellbench.engine.status import Forecast
+from cellbench.engine.steering import EndAfter, Steering
 from cellbench.engine.step_list import StepListRun
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.technique import StepEnd
+from cellbench.engine.trips import Undone
 from cellbench.protocol.check import adapt, problems_of
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.errors import Problem, ProtocolError
@@ -26,9 +28,13 @@ class Interpreter:
         program: What to walk.
         runner: What carries out a single step.
         forecast: Which step of the plan this is, and when the plan ends.
+        steering: What reaches it from outside.
     """
 
-    def __init__(self, program: Program, runner: StepRunner, forecast: Forecast) -> None:
+    def __init__(
+        self, program: Program, runner: StepRunner, forecast: Forecast, steering: Steering
+    ) -> None:
+        self._steering = steering
         self._program = program
         self._runner = runner
         self._forecast = forecast
@@ -44,12 +50,19 @@ class Interpreter:
         walk = Walk(self._program)
         items = LookAhead(walk)
         for item in items:
+            await self._steering.wait()
             if isinstance(item, PassEnded):
                 await self._pass_ended(item, walk)
             elif isinstance(item, ChannelStep) and can_be_listed(item, self._runner.bench.channel):
                 await self._list(item, items, walk)
             else:
                 await self._step(item, walk)
+            self._end_early(item)
+
+    def _end_early(self, item: AnyStep | PassEnded) -> None:
+        after = EndAfter.CYCLE if isinstance(item, PassEnded) else EndAfter.STEP
+        if self._steering.end_after is after:
+            raise Undone(f"ended after {item.path}, as was asked; what follows is not done")
 
     async def _pass_ended(self, item: PassEnded, walk: Walk) -> None:
         runner, journal = self._runner, self._runner.journal
@@ -76,7 +89,12 @@ class Interpreter:
         self._refuse_problems(step)
         await self._screen_once(step)
         self._show(step, journal.now_s)
-        end = await runner.perform(step)
+        end = StepEnd("skipped")
+        async with self._steering.interruptible(holds=False) as skipped:
+            end = await runner.perform(step)
+        if skipped.happened:
+            self._steering.skip_wanted = False
+            runner.enter_end(step, end, (journal.now_s, journal.now_s))
         if step.save_as is not None:
             walk.record(step.save_as, end.results)
 

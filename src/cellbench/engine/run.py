@@ -16,6 +16,7 @@ from typing import Any
 from cellbench.analysis.stored import geometry
 from cellbench.bench import Bench
 from cellbench.engine.causes import Judgement, RunState, is_bug, judge, root_cause
+from cellbench.engine.commands import Commands
 from cellbench.engine.environment import Environment
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
@@ -24,8 +25,9 @@ from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import make_safe, to_the_end
 from cellbench.engine.status import Forecast, Status
+from cellbench.engine.steering import Steering
 from cellbench.engine.steps import StepRunner
-from cellbench.engine.trips import Trip
+from cellbench.engine.trips import Aborted, Trip
 from cellbench.engine.verdicts import Verdicts
 from cellbench.errors import CellbenchError, StoreError
 from cellbench.instruments.readings import Outcome
@@ -65,6 +67,9 @@ class Conducting:
         writer: Its file.
         journal: Its journal.
         first_step: Number of its next step in the file.
+
+    Attributes:
+        ending: Why it is on the way to its safe state, empty while it is not.
     """
 
     def __init__(
@@ -79,12 +84,15 @@ class Conducting:
         first_step: int = 1,
     ) -> None:
         self.program, self.bench, self.run, self.journal = program, bench, run, journal
-        self.status = Status()
+        self.steering = Steering()
+        self.status = Status(self.steering)
+        self.commands = Commands(self)
+        self.ending = ""
         self._store, self._writer = store, writer
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
             bench.channel.enter = self._enter_handover
-        self._alarm: asyncio.Future[Trip] = asyncio.get_running_loop().create_future()
+        self._alarm: asyncio.Future[Trip | Aborted] = asyncio.get_running_loop().create_future()
         self._recorder = Recorder(writer, journal, self.status, first_step=first_step)
         watch = LimitWatch(program.limits)
         self._environment = Environment(
@@ -153,13 +161,22 @@ class Conducting:
         if not self._alarm.done():
             self._alarm.set_result(trip)
 
+    def abort(self, why: Aborted) -> None:
+        """End the run through its safe state, at once."""
+        if not self._alarm.done():
+            self._alarm.set_result(why)
+
     # --- Ending ---------------------------------------------------------------------------------
 
     async def _end(
         self, cause: BaseException | None, tasks: Sequence[asyncio.Task[None]]
     ) -> RunEnd:
         judgement = judge(cause)
-        if cause is not None:
+        self.ending = judgement.reason
+        self.commands.release()
+        if isinstance(cause, Aborted):
+            self.journal.enter_soon("aborted", step=self.status.step_path, text=judgement.reason)
+        elif cause is not None:
             kind = "trip" if isinstance(cause, Trip) else "failure"
             self.journal.enter_soon(kind, step=self.status.step_path, text=judgement.reason)
         self.journal.enter_soon("action", text=f"to the safe state: {judgement.target}")
@@ -267,7 +284,7 @@ class Conductor(Conducting):
         if wire is not None:
             wire.run_started()
         super().__init__(program, bench, store, run, writer, journal)
-        self._interpreter = Interpreter(program, self._runner, Forecast(planned))
+        self._interpreter = Interpreter(program, self._runner, Forecast(planned), self.steering)
 
     async def _open(self) -> None:
         await self._writer.add_documents(self._documents)
