@@ -64,7 +64,8 @@ async def _attach(
 
     from cellbench.cli.live import watching
     from cellbench.engine.attach import attached
-    from cellbench.engine.control import command_channel
+    from cellbench.engine.control import ControlServer
+    from cellbench.engine.gate import gate_of
     from cellbench.side_thread import SideThread
 
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
@@ -75,7 +76,8 @@ async def _attach(
             attachment = await stack.enter_async_context(
                 attached(found, bench, store, session.file.speed)
             )
-            path = store.run_path(found.run.id)
-            await stack.enter_async_context(command_channel(attachment, path, side))
+            run, path = found.run.id, store.run_path(found.run.id)
+            channel = ControlServer(run, path, side, gate_of(attachment))
+            await stack.enter_async_context(channel)
             with watching(attachment, banner(session, attachment), console):
                 return await attachment.conduct()

@@ -54,7 +54,8 @@ def _left(found: Mapping[str, Any]) -> Iterator[str]:
     if found["resume"] is None:
         yield f"{found['state']} at {at}: {printable(found['reason'])}"
     else:
-        yield f"LOST: its process is gone, last heard of {at or 'never'}, in {found['step'] or 'no step yet'}"
+        where = found["step"] or "no step yet"
+        yield f"LOST: its process is gone, last heard of {at or 'never'}, in {where}"
         yield "  whether its instruments are in their safe state is unknown"
         yield f"  go on with it: {found['resume']}"
     for each in found["safe_state"]:

@@ -116,7 +116,8 @@ async def _conduct(
 
     from cellbench.cli.live import watching
     from cellbench.cli.operator import ConsoleOperator
-    from cellbench.engine.control import command_channel
+    from cellbench.engine.control import ControlServer
+    from cellbench.engine.gate import gate_of
     from cellbench.engine.prompts import Prompts
     from cellbench.engine.run import Conductor
     from cellbench.errors import StoreError
@@ -145,7 +146,8 @@ async def _conduct(
                 wire=wire,
             )
             conductor.commands.prompts = prompts
-            channel = command_channel(conductor, store.run_path(conductor.run.id), side)
+            run, path = conductor.run.id, store.run_path(conductor.run.id)
+            channel = ControlServer(run, path, side, gate_of(conductor))
             await stack.enter_async_context(channel)
             with watching(conductor, banner(session, conductor), console) as live:
                 if person is not None:

@@ -14,41 +14,31 @@ import contextlib
 import hmac
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from cellbench.clock import unseen
 from cellbench.engine.control_file import ControlFile, place
+from cellbench.engine.gate import Gate
 from cellbench.engine.requests import (
     REQUEST_MAX_BYTES,
-    Look,
     RefusedRequest,
     Reply,
-    Request,
     Who,
     parse_envelope,
     parse_request,
 )
-from cellbench.engine.snapshot import snapshot
 from cellbench.errors import InputError
 from cellbench.side_thread import SideThread
-
-if TYPE_CHECKING:
-    from cellbench.engine.run import Conducting
 
 HOST = "127.0.0.1"
 #: For a client to send its request, and to take its answer.
 CLIENT_S = 5.0
-#: For the engine's loop to look at a request; what it has not begun by then is withdrawn.
-ENGINE_S = 10.0
 #: Clients that have not asked yet; of more, the one that has been silent longest is turned away.
-SILENT_CLIENTS_MAX = 16
+SILENT_CLIENTS_MAX = 64
 #: Refused requests are told of at most so often, with their number.
 TELL_EVERY_S = 60.0
-
-Obey = Callable[[Request, Who], Awaitable[Reply]]
 
 
 class ControlServer:
@@ -60,35 +50,24 @@ class ControlServer:
         run_id: The run.
         run_path: Its file; where commands are taken stands beside it.
         side: Where the server runs.
-        obey: Called in the engine's loop.
-        tell: Called in the engine's loop with what a technician should know of.
+        gate: Where requests enter the engine's loop.
 
     Attributes:
         refused: How often something was refused, by why.
     """
 
-    def __init__(
-        self,
-        run_id: str,
-        run_path: Path,
-        side: SideThread,
-        obey: Obey,
-        tell: Callable[[str], None],
-    ) -> None:
+    def __init__(self, run_id: str, run_path: Path, side: SideThread, gate: Gate) -> None:
         self.refused: Counter[str] = Counter()
         self._run_id = run_id
         self._path = place(run_path)
         self._side = side
-        self._obey = obey
-        self._tell = tell
-        self._engine = asyncio.get_running_loop()
+        self._gate = gate
         self._token = secrets.token_urlsafe(32)
         self._file: ControlFile | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._silent: dict[asyncio.Task[None], None] = {}
         self._turned_away = "too many at a time"
-        self._obeying: set[asyncio.Task[None]] = set()
         self._opened: Future[None] | None = None
         self._telling: asyncio.TimerHandle | None = None
         self._told_s = -TELL_EVERY_S
@@ -115,8 +94,7 @@ class ControlServer:
             self._file = ControlFile.of_this_process(self._run_id, port, self._token)
             self._file.write(self._path)
         except OSError as error:
-            text = f"no commands from other terminals: {error.strerror or error}"
-            self._engine.call_soon_threadsafe(self._tell, text)
+            self._gate.tell(f"no commands from other terminals: {error.strerror or error}")
 
     async def _close(self) -> None:
         """Take no more clients; those that have asked get their answer."""
@@ -165,7 +143,9 @@ class ControlServer:
     async def _line(self, client: asyncio.Task[None], reader: asyncio.StreamReader) -> bytes:
         """Read a client's request, while others that are silent do not need the place."""
         if len(self._silent) >= SILENT_CLIENTS_MAX:
-            next(iter(self._silent)).cancel()
+            longest = next(iter(self._silent))
+            del self._silent[longest]
+            longest.cancel()
         self._silent[client] = None
         try:
             return await _read(reader)
@@ -179,21 +159,10 @@ class ControlServer:
         if not hmac.compare_digest(envelope.token.encode(), self._token.encode()):
             raise RefusedRequest("wrong token")
         who = Who(**envelope.by.model_dump())
-        return await self._hand_over(parse_request(envelope.request), who)
-
-    async def _hand_over(self, request: Request, who: Who) -> Reply:
-        """Have the engine's loop obey, and wait for what it says."""
-        reply: Future[Reply] = Future()
-        self._engine.call_soon_threadsafe(self._begin, request, who, reply)
-        waiting = asyncio.wrap_future(reply)
-        done, _ = await asyncio.wait({waiting}, timeout=ENGINE_S)
-        if done:
-            return await waiting
-        if reply.cancel():
-            text = f"the run has not looked at it in {ENGINE_S:g} s: nothing was done"
-        else:
-            text = f"the run has begun with it, and is not done in {ENGINE_S:g} s"
-        return Reply(accepted=False, text=text)
+        reply = await self._gate.ask(parse_request(envelope.request), who)
+        if reply.data is None:
+            return reply
+        return reply.model_copy(update={"data": {**reply.data, "refused": dict(self.refused)}})
 
     def _refuse(self, why: str) -> Reply:
         self.refused[why] += 1
@@ -210,38 +179,7 @@ class ControlServer:
         self._telling = None
         self._told_s = asyncio.get_running_loop().time()
         reasons = ", ".join(f"{why} ({count})" for why, count in sorted(self.refused.items()))
-        text = f"refused requests to the command channel so far: {reasons}"
-        self._engine.call_soon_threadsafe(self._tell, text)
-
-    # --- In the engine's loop -------------------------------------------------------------------
-
-    def _begin(self, request: Request, who: Who, reply: Future[Reply]) -> None:
-        if not reply.set_running_or_notify_cancel():
-            return  # withdrawn, and the client was told so
-        task = self._engine.create_task(self._obeyed(request, who, reply), name="command")
-        self._obeying.add(task)
-        task.add_done_callback(self._obeying.discard)
-
-    async def _obeyed(self, request: Request, who: Who, reply: Future[Reply]) -> None:
-        try:
-            reply.set_result(await self._obey(request, who))
-        except Exception as error:  # noqa: BLE001 (a bug in a command must not end the run)
-            text = f"internal error: {type(error).__name__}: {error}"
-            self._tell(f"a command was not carried out: {text}")
-            reply.set_result(Reply(accepted=False, text=text))
-
-
-def command_channel(run: Conducting, run_path: Path, side: SideThread) -> ControlServer:
-    """Return the way in to a run, to be entered before it is conducted."""
-
-    async def obey(request: Request, who: Who) -> Reply:
-        if not isinstance(request, Look):
-            return await run.commands.obey(request, who)
-        data = snapshot(run) | {"refused": dict(server.refused)}
-        return Reply(accepted=True, text=data["state"], data=data)
-
-    server = ControlServer(run.run.id, run_path, side, obey, run.commands.tell)
-    return server
+        self._gate.tell(f"refused requests to the command channel so far: {reasons}")
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

@@ -57,14 +57,16 @@ class Person(_Strict):
 
 
 class Who(Person):
-    """Who asks, and the way in: ``terminal``, ``MQTT``."""
+    """Who asks, and the way in: ``terminal``, ``MQTT`` (where the host is not known)."""
 
+    host: str = ""
     via: _Name = "terminal"
 
     def __str__(self) -> str:
         """As a person reads it: "jk at glovebox-pc"."""
+        place = f" at {self.host}" if self.host else ""
         way = "" if self.via == "terminal" else f" by {self.via}"
-        return f"{self.user} at {self.host}{way}"
+        return f"{self.user}{place}{way}"
 
 
 class Pause(_Strict):
