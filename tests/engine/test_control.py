@@ -40,7 +40,7 @@ from cellbench.engine.requests import (
     parse_request,
 )
 from cellbench.errors import CellbenchError, InputError
-from cellbench.side_thread import SideThread
+from cellbench.engine.side_thread import SideThread
 
 T = TypeVar("T")
 

@@ -66,7 +66,7 @@ async def _attach(
     from cellbench.engine.attach import attached
     from cellbench.engine.control import ControlServer
     from cellbench.engine.gate import gate_of
-    from cellbench.side_thread import SideThread
+    from cellbench.engine.side_thread import SideThread
 
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
     async with AsyncExitStack() as stack:

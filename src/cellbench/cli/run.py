@@ -121,7 +121,7 @@ async def _conduct(
     from cellbench.engine.prompts import Prompts
     from cellbench.engine.run import Conductor
     from cellbench.errors import StoreError
-    from cellbench.side_thread import SideThread
+    from cellbench.engine.side_thread import SideThread
     from cellbench.store.runfile import keep_rest_of_wire
     from cellbench.transport.recording import WireLog
 

@@ -30,7 +30,7 @@ from cellbench.engine.requests import (
     parse_request,
 )
 from cellbench.errors import InputError
-from cellbench.side_thread import SideThread
+from cellbench.engine.side_thread import SideThread
 
 HOST = "127.0.0.1"
 #: For a client to send its request, and to take its answer.
