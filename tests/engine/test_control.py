@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,8 +40,8 @@ from cellbench.engine.requests import (
     parse_envelope,
     parse_request,
 )
-from cellbench.errors import CellbenchError, InputError
 from cellbench.engine.side_thread import SideThread
+from cellbench.errors import CellbenchError, InputError
 
 T = TypeVar("T")
 
@@ -100,6 +101,13 @@ class Served:
     def envelope(self, request: dict[str, Any], **changed: Any) -> bytes:
         fields = {"cellbench": 1, "token": self.file.token, "by": WHO.model_dump()}
         return json.dumps(fields | {"request": request} | changed).encode() + b"\n"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_unclosed() -> Iterator[None]:
+    """What a test leaves open is told of in that test, not in a later one."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -336,10 +344,9 @@ def test_what_a_busy_engine_has_not_begun_is_withdrawn(
 
 
 def test_nothing_is_left_after_the_end(served: Served) -> None:
-    before = threading.active_count()
     file = served(lambda: served.file)
     assert list(served.path.parent.iterdir()) == []
-    assert threading.active_count() == before
+    assert all("beside the engine" not in thread.name for thread in threading.enumerate())
     with pytest.raises(Unreachable, match="takes no commands any more"):
         ask(file, Pause())
 
@@ -370,6 +377,19 @@ def test_whoever_has_asked_when_the_server_ends_is_answered(served: Served) -> N
     reply, turned_away = clock.run(main())
     assert reply.text == "done after all"
     assert b"the run has ended" in turned_away
+
+
+def test_clients_that_come_as_the_run_ends_hold_nothing_up_and_leave_nothing(
+    served: Served,
+) -> None:
+    def beside() -> list[socket.socket]:
+        port = served.file.port
+        return [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(60)]
+
+    started = time.monotonic()
+    for client in served(beside):
+        client.close()
+    assert time.monotonic() - started < control.CLIENT_S
 
 
 def test_a_channel_that_cannot_be_opened_does_not_keep_the_run(tmp_path: Path) -> None:
@@ -517,6 +537,19 @@ def test_a_broker_speaks_the_same_commands(served: Served) -> None:
     assert "after" in second
     assert served.asked == [(Stop(after="cycle"), Who(user="jk", via="MQTT"))]
     assert str(served.asked[0][1]) == "jk by MQTT"
+
+
+def test_a_thread_that_cannot_begin_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> asyncio.SelectorEventLoop:
+        raise OSError(24, "Too many open files")
+
+    async def main() -> None:
+        monkeypatch.setattr(asyncio, "SelectorEventLoop", none_left)
+        async with SideThread():
+            pass
+
+    with pytest.raises(OSError, match="Too many open files"):
+        clock.run(main())
 
 
 def test_what_runs_beside_is_cancelled_at_the_end() -> None:

@@ -120,8 +120,8 @@ async def _conduct(
     from cellbench.engine.gate import gate_of
     from cellbench.engine.prompts import Prompts
     from cellbench.engine.run import Conductor
-    from cellbench.errors import StoreError
     from cellbench.engine.side_thread import SideThread
+    from cellbench.errors import StoreError
     from cellbench.store.runfile import keep_rest_of_wire
     from cellbench.transport.recording import WireLog
 

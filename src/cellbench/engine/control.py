@@ -13,10 +13,11 @@ import asyncio
 import contextlib
 import hmac
 import secrets
+import socket
 from collections import Counter
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from cellbench.clock import unseen
 from cellbench.engine.control_file import ControlFile, place
@@ -29,8 +30,8 @@ from cellbench.engine.requests import (
     parse_envelope,
     parse_request,
 )
-from cellbench.errors import InputError
 from cellbench.engine.side_thread import SideThread
+from cellbench.errors import InputError
 
 HOST = "127.0.0.1"
 #: For a client to send its request, and to take its answer.
@@ -39,6 +40,9 @@ CLIENT_S = 5.0
 SILENT_CLIENTS_MAX = 64
 #: Refused requests are told of at most so often, with their number.
 TELL_EVERY_S = 60.0
+#: Where no more connections can be opened, the next look at those that wait.
+_LATER_S = 1.0
+_ENDED = "the run has ended"
 
 
 class ControlServer:
@@ -64,10 +68,9 @@ class ControlServer:
         self._gate = gate
         self._token = secrets.token_urlsafe(32)
         self._file: ControlFile | None = None
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
         self._clients: set[asyncio.Task[None]] = set()
-        self._silent: dict[asyncio.Task[None], None] = {}
-        self._turned_away = "too many at a time"
+        self._silent: dict[asyncio.Task[Any], None] = {}
         self._opened: Future[None] | None = None
         self._telling: asyncio.TimerHandle | None = None
         self._told_s = -TELL_EVERY_S
@@ -87,12 +90,12 @@ class ControlServer:
 
     async def _open(self) -> None:
         try:
-            self._server = await asyncio.start_server(
-                self._connected, HOST, 0, limit=REQUEST_MAX_BYTES
-            )
-            port: int = self._server.sockets[0].getsockname()[1]
+            self._listening = socket.create_server((HOST, 0))
+            self._listening.setblocking(False)
+            port: int = self._listening.getsockname()[1]
             self._file = ControlFile.of_this_process(self._run_id, port, self._token)
             self._file.write(self._path)
+            self._listen()
         except OSError as error:
             self._gate.tell(f"no commands from other terminals: {error.strerror or error}")
 
@@ -102,35 +105,49 @@ class ControlServer:
             # Whatever became of the disk: what is left of it is known by its dead process.
             with contextlib.suppress(OSError, InputError):
                 self._file.remove(self._path)
-        if self._server is not None:
-            self._server.close()
-        self._turned_away = "the run has ended"
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
         for client in list(self._silent):
             client.cancel()
         if self._clients:
             await asyncio.wait(self._clients)
         self._tell_refused()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = asyncio.current_task()
-        assert client is not None  # noqa: S101 (asyncio calls this as a task)
-        self._clients.add(client)
-        try:
-            # asyncio's own callback would complain of a client whose task was cancelled.
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await self._serve(client, reader, writer)
-        finally:
-            self._clients.discard(client)
-            writer.transport.abort()
+    # Accepted here: asyncio's own server loses a connection that is accepted as it is closed.
 
-    async def _serve(
-        self,
-        client: asyncio.Task[None],
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
+    def _listen(self) -> None:
+        if self._listening is not None:
+            asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            reply = await self._answer(await self._line(client, reader))
+            connection, _ = listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # it has gone again
+        except OSError:
+            loop.remove_reader(listening)
+            loop.call_later(_LATER_S, self._listen)
+            return
+        connection.setblocking(False)
+        client = loop.create_task(self._connected(connection), name="client")
+        self._clients.add(client)
+        client.add_done_callback(self._clients.discard)
+
+    async def _connected(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:  # who has gone needs no answer
+            reader, writer = await asyncio.open_connection(sock=connection, limit=REQUEST_MAX_BYTES)
+            try:
+                await self._serve(reader, writer)
+            finally:
+                writer.transport.abort()
+                await writer.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            reply = await self._answer(await self._line(reader))
         except RefusedRequest as error:
             reply = self._refuse(str(error))
         with contextlib.suppress(TimeoutError):
@@ -140,8 +157,12 @@ class ControlServer:
                 writer.close()
                 await writer.wait_closed()
 
-    async def _line(self, client: asyncio.Task[None], reader: asyncio.StreamReader) -> bytes:
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
         """Read a client's request, while others that are silent do not need the place."""
+        client = asyncio.current_task()
+        assert client is not None  # noqa: S101 (each client is a task)
+        if self._listening is None:
+            raise RefusedRequest(_ENDED)
         if len(self._silent) >= SILENT_CLIENTS_MAX:
             longest = next(iter(self._silent))
             del self._silent[longest]
@@ -150,7 +171,8 @@ class ControlServer:
         try:
             return await _read(reader)
         except asyncio.CancelledError:
-            raise RefusedRequest(self._turned_away) from None
+            why = _ENDED if self._listening is None else "too many at a time"
+            raise RefusedRequest(why) from None
         finally:
             self._silent.pop(client, None)
 

@@ -25,6 +25,9 @@ class SideThread:
     """A thread with a loop in real time, while the context lasts; entered from the engine's loop.
 
     At the end all that still runs in it is cancelled.
+
+    Raises:
+        OSError: There can be no such loop; on entering.
     """
 
     def __init__(self, name: str = "beside the engine") -> None:
@@ -62,8 +65,13 @@ class SideThread:
 
     def _work(self) -> None:
         # On Windows the usual loop is another one, which lacks the readers that MQTT needs.
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(self._until_over())
+        try:
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._until_over())
+        except OSError as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
 
     async def _until_over(self) -> None:
         self._over = asyncio.Event()
