@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +177,9 @@ def test_a_run_is_paused_continued_skipped_and_stopped(
     assert "potentiostat: cell off: confirmed" in accepted("status")
 
 
-def test_an_abort_ends_a_run_and_others_go_on(runs: Callable[[], Running]) -> None:
+def test_an_abort_ends_a_run_and_others_go_on(
+    runs: Callable[[], Running], store_directory: Path
+) -> None:
     first, second = runs(), runs()
     # Nothing is guessed while two are under way.
     result = cellbench("abort", "--yes")
@@ -200,6 +204,10 @@ def test_an_abort_ends_a_run_and_others_go_on(runs: Callable[[], Running]) -> No
     # The other one is the only one now.
     assert status()["run"] == second.id
     second.kill()
+    # Its bench went with its process; one that outlives its host can be gone on with.
+    assert status()["resume"] is None
+    with closing(sqlite3.connect(store_directory / "catalogue.sqlite")) as catalogue, catalogue:
+        catalogue.execute("UPDATE run SET simulated = 0 WHERE id = ?", (second.id,))
     killed = status()
     assert killed["run"] == second.id
     assert killed["state"] == "lost"

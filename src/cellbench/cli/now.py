@@ -51,16 +51,18 @@ def _under_way(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _left(found: Mapping[str, Any]) -> Iterator[str]:
     at = "" if found["utc"] is None else _local(found["utc"])
-    if found["resume"] is None:
+    lost = found["state"] == "lost"
+    if not lost:
         yield f"{found['state']} at {at}: {printable(found['reason'])}"
     else:
         where = found["step"] or "no step yet"
         yield f"LOST: its process is gone, last heard of {at or 'never'}, in {where}"
         yield "  whether its instruments are in their safe state is unknown"
-        yield f"  go on with it: {found['resume']}"
     for each in found["safe_state"]:
         yield f"  {printable(each['text'])}{': confirmed' if each['confirmed'] else ''}"
     if found["resume"] is not None:
+        yield f"  go on with it: {found['resume']}"
+    if lost:
         yield from _messages(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cellbench.engine.causes import RunState
 from cellbench.engine.control_client import Unreachable, ask
 from cellbench.engine.control_file import ControlFile, active, place, read
 from cellbench.engine.requests import Look
@@ -70,20 +71,24 @@ def _meant(store: Store, run_id: str | None) -> Run:
 
 
 def _gone(run: Run) -> str:
-    return (
-        f"nobody conducts it any more. cellbench status {run.id} shows how it was left, "
-        f"cellbench resume {run.id} goes on with it"
-    )
+    resume = _resume(run)
+    goes_on = f", {resume} goes on with it" if resume else ""
+    return f"nobody conducts it any more. cellbench status {run.id} shows how it was left{goes_on}"
+
+
+def _resume(run: Run) -> str | None:
+    """The command that goes on with a run; a simulated bench went with its process."""
+    done = run.simulated or run.state == RunState.COMPLETED
+    return None if done else f"cellbench resume {run.id}"
 
 
 def _left(store: Store, run: Run) -> dict[str, Any]:
     """How a run was left by its process, from its file."""
     journal = RunReader(store.run_path(run.id)).journal
     last = journal[-1] if journal else None
-    ended = run.ended is not None
     return {
         "run": run.id,
-        "state": run.state if ended else "lost",
+        "state": "lost" if run.ended is None else run.state,
         "reason": run.reason,
         "protocol": run.protocol,
         "cell": run.cell,
@@ -96,7 +101,7 @@ def _left(store: Store, run: Run) -> dict[str, Any]:
         "messages": [
             {"time_s": entry.time_s, "text": entry.text} for entry in journal if entry.text
         ][-_ENTRIES:],
-        "resume": None if ended else f"cellbench resume {run.id}",
+        "resume": _resume(run),
     }
 
 

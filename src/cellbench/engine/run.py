@@ -88,7 +88,7 @@ class Conducting:
         self.status = Status(self.steering)
         self.commands = Commands(self)
         self.ending = ""
-        self._store, self._writer = store, writer
+        self._store, self.writer = store, writer
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
             bench.channel.enter = self._enter_handover
@@ -108,6 +108,7 @@ class Conducting:
             status=self.status,
             alarm=self._raise_alarm,
             passes=Passes(),
+            steering=self.steering,
         )
 
     async def _open(self) -> None:
@@ -197,11 +198,12 @@ class Conducting:
         try:
             if cause is not None and is_bug(cause):
                 trace = "".join(traceback.format_exception(cause))
-                await self._writer.add_documents({"traceback": trace})
+                await self.writer.add_documents({"traceback": trace})
             for outcome in end.outcomes:
                 await self.journal.enter(
                     "safe state",
                     text=f"{outcome.instrument}: {outcome.state}",
+                    instrument=outcome.instrument,
                     target=judgement.target,
                     confirmed=outcome.confirmed,
                 )
@@ -211,7 +213,7 @@ class Conducting:
                 state=end.state,
                 missing_samples=self._recorder.missing,
             )
-            await self._writer.close()
+            await self.writer.close()
         except StoreError as error:
             self._say(str(error))
         try:
@@ -284,10 +286,10 @@ class Conductor(Conducting):
         if wire is not None:
             wire.run_started()
         super().__init__(program, bench, store, run, writer, journal)
-        self._interpreter = Interpreter(program, self._runner, Forecast(planned), self.steering)
+        self._interpreter = Interpreter(program, self._runner, Forecast(planned))
 
     async def _open(self) -> None:
-        await self._writer.add_documents(self._documents)
+        await self.writer.add_documents(self._documents)
         await self.journal.enter("run started", text=self._headline())
 
     async def _walk(self) -> None:
