@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _Run = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RUN]",
+        metavar="RUN",
         help="A run's id, the end of one, or last; else the one that is under way.",
         show_default=False,
     ),

@@ -120,7 +120,8 @@ class Commands:
                 why = f"aborted by {who}{_because(reason)}"
                 self._run.abort(Aborted(why))
                 self._pace.end()
-                return _Done(f"{why}; on the way to the safe state", why)
+                # Its text is that of the entry that follows: once is enough for a person.
+                return _Done(f"{why}; on the way to the safe state", "")
             case Skip():
                 return self._skip(who)
             case Stop():
