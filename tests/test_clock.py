@@ -205,6 +205,26 @@ def test_a_person_may_take_longer_than_a_thread(monkeypatch: pytest.MonkeyPatch)
     assert clock.run(main(), virtual=True) == "yes"
 
 
+def test_time_that_jumps_can_pass_as_it_does_for_people_and_jump_again() -> None:
+    async def main() -> tuple[float, float, float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, clock.VirtualLoop)
+        await asyncio.sleep(1e6)
+        begun = time.perf_counter()
+        loop.pace(1.0)
+        assert not loop.jumps
+        await asyncio.sleep(0.3)
+        slow_s = time.perf_counter() - begun
+        loop.pace(None)
+        await asyncio.sleep(1e6)
+        return slow_s, time.perf_counter() - begun, loop.time()
+
+    slow_s, all_s, now_s = clock.run(main(), virtual=True)
+    assert slow_s > 0.25
+    assert all_s < 20.0
+    assert now_s == 2e6 + 0.3
+
+
 # --- Real time ------------------------------------------------------------------------------------
 
 

@@ -117,6 +117,12 @@ class _TimeSelector(selectors.BaseSelector):
         self.now_ns = now_ns
         self.now_s = now_ns / _NS
 
+    def pace(self, speed: float | None) -> None:
+        """Let time pass at another speed from now on, None to jump."""
+        self._speed = speed
+        if speed is not None:
+            self._origin = time.perf_counter() - self.now_s / speed
+
     def stand_still(self) -> None:
         """Take note of a turn in which no time passes."""
         self.idle_turns += 1
@@ -246,6 +252,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def jumps(self) -> bool:
         """Whether time jumps to what is due next; else it passes at a speed, with its jitter."""
         return self._time.jumps
+
+    def pace(self, speed: float | None) -> None:
+        """Let time pass at another speed from now on: while a person holds a run that jumps.
+
+        Args:
+            speed: As of the class.
+        """
+        self._time.pace(speed)
+        self._paced = speed is not None
 
     def delay_timers(self, delay: Callable[[float], float]) -> None:
         """Have a function say when the next timer is served, as late as a real loop may serve it.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cellbench import __version__
-from cellbench.cli import bench, campaign, look, prepare, sim
+from cellbench.cli import bench, campaign, look, prepare, sim, steer
 from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
 from cellbench.cli.resume import resume
@@ -40,6 +40,14 @@ def _main(
 
 app.command()(run)
 app.command()(resume)
+app.command()(steer.status)
+app.command()(steer.pause)
+app.command("continue")(steer.go_on)
+app.command()(steer.skip)
+app.command()(steer.stop)
+app.command()(steer.abort)
+app.command()(steer.answer)
+app.command()(steer.note)
 app.command()(prepare.check)
 app.command()(prepare.plan)
 app.command()(prepare.schema)

@@ -70,21 +70,30 @@ async def _resume(
 
     from cellbench.cli.live import watching
     from cellbench.cli.operator import ConsoleOperator
+    from cellbench.engine.control import ControlServer
+    from cellbench.engine.gate import gate_of
+    from cellbench.engine.prompts import Prompts
     from cellbench.engine.resume import Resumption, age_of
+    from cellbench.engine.side_thread import SideThread
     from cellbench.protocol import plan
 
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
-    operator = ConsoleOperator(console) if console.is_terminal and not as_json else None
+    person = ConsoleOperator(console) if console.is_terminal and not as_json else None
+    prompts = Prompts(person)
     planned = plan(session.program, session.declared())
     async with AsyncExitStack() as stack:
         with stopping.cancels_this_task():
-            bench = await stack.enter_async_context(session.bench(operator))
+            side = await stack.enter_async_context(SideThread())
+            bench = await stack.enter_async_context(session.bench(prompts))
             age_s = age_of(run, session.file.speed)
             resumption = Resumption(
                 session, bench, store, run, age_s=age_s, accepted=accept, planned=planned
             )
             await resumption.attach()
+            resumption.commands.prompts = prompts
+            channel = ControlServer(run.id, store.run_path(run.id), side, gate_of(resumption))
+            await stack.enter_async_context(channel)
             with watching(resumption, banner(session, resumption), console) as live:
-                if operator is not None:
-                    operator.live = live
+                if person is not None:
+                    person.live = live
                 return await resumption.conduct()

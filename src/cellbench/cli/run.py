@@ -116,19 +116,26 @@ async def _conduct(
 
     from cellbench.cli.live import watching
     from cellbench.cli.operator import ConsoleOperator
+    from cellbench.engine.control import ControlServer
+    from cellbench.engine.gate import gate_of
+    from cellbench.engine.prompts import Prompts
     from cellbench.engine.run import Conductor
+    from cellbench.engine.side_thread import SideThread
     from cellbench.errors import StoreError
     from cellbench.store.runfile import keep_rest_of_wire
     from cellbench.transport.recording import WireLog
 
     # With --json nothing but the answer goes to standard output.
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
-    operator = ConsoleOperator(console) if console.is_terminal and not as_json else None
+    person = ConsoleOperator(console) if console.is_terminal and not as_json else None
+    # A simulated bench has an operator of its own; a real one is answered from any terminal.
+    prompts = Prompts(person) if person or session.simulator is None else None
     wire = WireLog() if record else None
     async with AsyncExitStack() as stack:
         # Instruments are let go of outside: a late Ctrl-C must not cut that short.
         with stopping.cancels_this_task():
-            bench = await stack.enter_async_context(session.bench(operator, wire))
+            side = await stack.enter_async_context(SideThread())
+            bench = await stack.enter_async_context(session.bench(prompts, wire))
             conductor = Conductor(
                 session.program,
                 bench,
@@ -138,9 +145,13 @@ async def _conduct(
                 planned=planned,
                 wire=wire,
             )
+            conductor.commands.prompts = prompts
+            run, path = conductor.run.id, store.run_path(conductor.run.id)
+            channel = ControlServer(run, path, side, gate_of(conductor))
+            await stack.enter_async_context(channel)
             with watching(conductor, banner(session, conductor), console) as live:
-                if operator is not None:
-                    operator.live = live
+                if person is not None:
+                    person.live = live
                 end = await conductor.conduct()
     if wire is not None:
         try:
