@@ -26,10 +26,18 @@ _TOPICS = {
     "went on": Topic.HOLDS,
     "interrupted": Topic.HOLDS,
     "resumed": Topic.HOLDS,
+    "gap": Topic.HOLDS,
     "trouble": Topic.TROUBLE,
+    "guard": Topic.TROUBLE,
     "disk": Topic.DISK,
+    "recording thinned": Topic.DISK,
     "warning": Topic.WARNINGS,
 }
+#: What of an entry's data tells it from others of its kind: two instruments, a disk that fills and
+#: one that is full.
+_DISTINCT = ("state", "instrument")
+#: Entries, and states, for which nobody has to get up.
+_RELIEF = frozenset({"went on", "resumed", "recovered", "enough"})
 #: How a run ended that is no cause for concern.
 _GOOD = "completed"
 
@@ -178,9 +186,13 @@ class Composer:
     def _noted(self, entry: JournalEntry, topic: Topic) -> Alert:
         place = f" in {entry.step}" if entry.step else ""
         head = f"{entry.kind} at {_clock(entry.utc)}{place}"
-        urgent = entry.kind not in {"went on", "resumed"}
-        lines = [entry.text or entry.kind]
-        return self._alert(topic, entry.kind, head, lines, entry, entry.kind, urgent=urgent)
+        distinct = [
+            entry.kind,
+            *(str(entry.data[each]) for each in _DISTINCT if each in entry.data),
+        ]
+        lines, kind = [entry.text or entry.kind], " ".join(distinct)
+        urgent = not _RELIEF.intersection(distinct)
+        return self._alert(topic, kind, head, lines, entry, kind, urgent=urgent)
 
     def _stalled(self, picture: Picture, now_s: float) -> Iterator[Alert]:
         """The one thing that no journal can tell of: that nothing is entered, nor measured."""

@@ -37,10 +37,15 @@ _REFUSALS_APART_S = 60.0
 
 
 class Commands(Protocol):
-    """Carries out commands: the same for whoever gives them, from a terminal or from afar."""
+    """Carries out commands, called on the loop that telemetry runs on; terminals use the same."""
 
     async def command(self, name: str, arguments: Mapping[str, Any], who: str) -> str:
-        """Carry out a command, on the loop that telemetry runs on; returns what a person reads.
+        """Carry out a command, and enter in the journal who gave it; returns what was done.
+
+        Args:
+            name: The command.
+            arguments: Its own.
+            who: Who gave it through the broker; verified.
 
         Raises:
             CellbenchError: It is not possible now; says why.
@@ -121,7 +126,7 @@ def sign(
 
 
 class Gate:
-    """Lets through the commands that count, and enters who gave them and which were refused.
+    """Lets through the commands that count, and enters which were refused.
 
     Args:
         operators: Those who may command.
@@ -201,17 +206,8 @@ class Gate:
                 raise Refused("not possible", text) from error
 
     async def _carry_out(self, name: str, order: _Order) -> str:
-        who = f"{name} over MQTT"
-        self._say(
-            "command",
-            f"{order.command}, by {who}",
-            who=who,
-            command=order.command,
-            arguments=order.arguments,
-            counter=order.counter,
-        )
         try:
-            return await self._commands.command(order.command, order.arguments, who)
+            return await self._commands.command(order.command, order.arguments, name)
         except CellbenchError as error:
             raise Refused("not possible", f'"{order.command}" by {name}: {error}') from error
         except Exception as error:  # what failed is not who was told: others may still command

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from apprise import Apprise, LogCapture, NotifyType
-from tenacity import AsyncRetrying, retry_if_result, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_result, wait_exponential
 
 from cellbench.errors import InputError
 from cellbench.telemetry.alerts import Alert
@@ -53,7 +53,11 @@ class Delivery:
             self._wanted.clear()
             while self._waiting:
                 alert = self._waiting[0]
-                await self._deliver(alert)
+                try:
+                    await self._deliver(alert)
+                except Exception as error:  # noqa: BLE001 (the next one may find its way)
+                    text = f"internal error: {type(error).__name__}: {error}; it is given up"
+                    self._say("telling", f'alert to "{self.name}": {text}')
                 if self._waiting and self._waiting[0] is alert:
                     self._waiting.popleft()
 
@@ -78,7 +82,7 @@ class Delivery:
 
         trying = AsyncRetrying(
             retry=retry_if_result(lambda failure: failure is not None),
-            wait=wait_exponential_jitter(initial=_PAUSE_S, max=_PAUSE_MAX_S),
+            wait=wait_exponential(multiplier=_PAUSE_S, max=_PAUSE_MAX_S),
             sleep=asyncio.sleep,
         )
         await trying(attempt)
