@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,3 +145,66 @@ async def test_mail_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     assert body is not None
     for part in ("3.9 MPa", "below its limit of 4.0 MPa", "confirmed 0.00 mA", "cycle[17]/charge"):
         assert part in body.get_content()
+
+
+# --- Whole runs ---------------------------------------------------------------------------------
+
+TRIP = """
+cellbench: 1
+name: Too much for this cell
+cell: LYC_PMMA
+limits: {voltage: -10 mV to 10 mV}
+steps:
+  - press: {to: 5 MPa, ramp: 1 MPa/s, settle: {within: 0.2 MPa, for: 5 s}}
+  - current: {at: 0.5 mA/cm2, for: 1 h}
+"""
+
+
+def run(store: Path, protocol: str, alerts: str) -> tuple[int, str]:
+    store.mkdir(exist_ok=True)
+    (store / "telemetry.yaml").write_text(f"alerts: {{{alerts}}}\n")
+    (store / "trip.yaml").write_text(protocol)
+    done = subprocess.run(
+        [sys.executable, "-m", "cellbench", "run", str(store / "trip.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.long
+def test_a_trip_is_one_message_that_says_it_all(web: Web, store_directory: Path) -> None:
+    code, out = run(store_directory, TRIP, f"to: {{hook: 'json://127.0.0.1:{web.port}'}}")
+    assert code == 1, out
+    (content,) = web.received
+    lines = content["message"].splitlines()
+    assert lines[0].startswith("SIMULATED BENCH: cell LYC_PMMA, bench simulated LYC_PMMA")
+    assert "stopped at" in lines[0]
+    assert lines[0].endswith("in current.")
+    assert "voltage" in lines[1]
+    assert "10 mV" in lines[1] or "0.01 V" in lines[1]
+    assert any("cell off" in line for line in lines)
+    assert "NOT CONFIRMED" not in content["message"]
+    assert "cellbench resume" in lines[-1]
+
+
+@pytest.mark.long
+def test_what_could_not_be_delivered_is_delivered_with_the_next_run(store_directory: Path) -> None:
+    port = free_port()
+    alerts = f"to: {{hook: 'json://127.0.0.1:{port}'}}, patience: 1 s"
+    code, out = run(store_directory, TRIP, alerts)
+    assert code == 1, out
+    assert "it is tried again" in out
+    assert "the next one tells it" in out
+    web = Web(port)
+    try:
+        good = TRIP.replace("-10 mV to 10 mV", "-5 V to 5 V").replace("1 h", "1 s")
+        code, out = run(store_directory, good, alerts)
+        assert code == 0, out
+    finally:
+        web.close()
+    said = sorted(content["title"].rpartition(": ")[2] for content in web.received)
+    assert said == ["completed", "stopped"]

@@ -99,7 +99,7 @@ class Beside:
         path = self._directory / "runs" / f"{conducted.run.id}.sqlite"
         begun_after = Watched(conducted.run, path).end()
         watched = Watched(conducted.run, path, conducted.status, begun_after=begun_after)
-        conducted.journal.listeners.append(watched.entries.put)
+        conducted.journal.listeners.append(watched.put)
         conducted.journal.listeners.append(self._note_end)
         runs_loop, journal = asyncio.get_running_loop(), conducted.journal
 

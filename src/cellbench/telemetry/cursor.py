@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 
 #: Directory of the cursors, beside the catalogue.
 DIRECTORY = "telemetry"
+#: Those who read a run's journal: people, and the broker, for events and for alerts.
+PEOPLE, EVENTS, BROKER = "people", "events", "broker"
 #: Endings of the files of runs of which something is left to tell, or nothing.
 _LEFT, _TOLD = ".left.json", ".told.json"
 #: A counter that no message exceeds.

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Protocol
 
 from cellbench.errors import CellbenchError
 from cellbench.store import JournalEntry, Store
@@ -24,16 +24,14 @@ from cellbench.telemetry import cursor as cursors
 from cellbench.telemetry import topics
 from cellbench.telemetry.alerts import Alert, Composer
 from cellbench.telemetry.commands import Commands, Gate
-from cellbench.telemetry.configuration import Telemetry
-from cellbench.telemetry.cursor import Cursor
+from cellbench.telemetry.configuration import AlertSettings, Telemetry
+from cellbench.telemetry.cursor import BROKER, EVENTS, PEOPLE, Cursor
 from cellbench.telemetry.watched import Say, Watched
 
 if TYPE_CHECKING:
     from cellbench.telemetry.delivery import Delivery
     from cellbench.telemetry.publisher import Publisher
 
-#: What the cursor calls the alerts.
-_READER = "alerts"
 #: How often the journal is looked at.
 _LOOK_S = 0.5
 #: How long a run that has ended waits for the broker to hear of it.
@@ -75,6 +73,8 @@ async def follow(
             catching_up = asyncio.create_task(following.catch_up(store))
             try:
                 await following.run(leave)
+                if following.is_heard:
+                    await asyncio.wait({catching_up}, timeout=_FINISH_S)
             finally:
                 catching_up.cancel()
                 await asyncio.gather(catching_up, return_exceptions=True)
@@ -98,25 +98,46 @@ async def _delivering(telemetry: Telemetry, say: Say) -> AsyncIterator[Sequence[
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+class Way(Protocol):
+    """A way on which alerts are told."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was handed over has been told."""
+
+    def hand_over(self, alert: Alert) -> None:
+        """Have an alert told, after those that were handed over before."""
+
+
 class Alerting:
-    """Has people told of one run."""
+    """Has alerts of one run told on some ways.
+
+    Args:
+        watched: The run.
+        settings: What is told of.
+        cursor: How far it has been told.
+        reader: What the cursor calls those who are told.
+        entries: The run's entries as they are made.
+        ways: How they are told.
+    """
 
     def __init__(
         self,
         watched: Watched,
-        composer: Composer,
+        settings: AlertSettings,
         cursor: Cursor,
-        deliveries: Sequence[Delivery],
-        publisher: Publisher | None,
+        reader: str,
+        entries: SimpleQueue[JournalEntry],
+        ways: Sequence[Way],
     ) -> None:
-        self._watched, self._composer, self._cursor = watched, composer, cursor
-        self._deliveries, self._publisher = deliveries, publisher
-        told = cursor.get(_READER)
+        self._watched, self._composer = watched, Composer(watched.run, settings)
+        self._cursor, self._reader = cursor, reader
+        self._entries, self._ways = entries, ways
+        told = cursor.get(reader)
         self._seen = watched.begun_after if told is None else told
-        self.over = False
 
     async def run(self, leave: asyncio.Event) -> None:
-        """Tell until ``leave`` is set and everything has been delivered."""
+        """Tell until ``leave`` is set and everything has been told."""
         for entry in self._left():
             self._take(entry)
         while True:
@@ -124,9 +145,9 @@ class Alerting:
             for entry in self._new():
                 self._take(entry)
             self._tell(self._composer.look(self._watched.picture, last=leaving))
-            delivered = all(each.idle for each in self._deliveries)
-            if delivered and not self._composer.waits:
-                self._cursor.advance(_READER, self._seen)
+            if all(each.idle for each in self._ways) and not self._composer.waits:
+                # Of what is not on disk yet, the number may come to be another entry's.
+                self._cursor.advance(self._reader, min(self._seen, self._watched.end()))
                 if leaving:
                     return
             await asyncio.sleep(_LOOK_S)
@@ -140,30 +161,18 @@ class Alerting:
         """What was entered since, on disk or not: a full disk is what people must hear of."""
         with contextlib.suppress(Empty):
             while True:
-                entry = self._watched.entries.get_nowait()
+                entry = self._entries.get_nowait()
                 if entry.seq > self._seen:
                     yield entry
 
     def _take(self, entry: JournalEntry) -> None:
         self._seen = entry.seq
-        self.over = self.over or entry.kind == "run ended"
         self._tell(self._composer.take(entry))
 
     def _tell(self, alerts: Iterator[Alert]) -> None:
         for alert in alerts:
-            for delivery in self._deliveries:
-                delivery.hand_over(alert)
-            if self._publisher is not None:
-                self._publisher.alert(
-                    {
-                        "run": self._watched.run.id,
-                        "about": alert.topic,
-                        "title": alert.title,
-                        "text": alert.text,
-                        "urgent": alert.urgent,
-                        "seq": alert.seq,
-                    }
-                )
+            for way in self._ways:
+                way.hand_over(alert)
 
 
 @dataclass
@@ -180,31 +189,46 @@ class _Following:
     def __post_init__(self) -> None:
         self.cursor = Cursor(self.directory, self.watched.run.id)
         self.publisher = self._publisher()
-        composer = Composer(self.watched.run, self.telemetry.alerts)
-        self.alerting = Alerting(
-            self.watched, composer, self.cursor, self.deliveries, self.publisher
+        watched, settings, cursor = self.watched, self.telemetry.alerts, self.cursor
+        publishers = [] if self.publisher is None else [self.publisher]
+        self.to_people = Alerting(
+            watched, settings, cursor, PEOPLE, watched.for_people, self.deliveries
         )
+        self.to_broker = Alerting(watched, settings, cursor, BROKER, watched.for_broker, publishers)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the broker, if there is one, has been there."""
+        return self.publisher is None or self.publisher.connected.is_set()
+
+    @property
+    def nothing_is_left(self) -> bool:
+        """Whether all that is on disk has been told, of a run that may still be taken up again."""
+        readers = [PEOPLE, BROKER, *([] if self.publisher is None else [EVENTS])]
+        end = self.watched.end()
+        return all((self.cursor.get(each) or -1) >= end for each in readers)
 
     async def run(self, leave: asyncio.Event) -> None:
         """Tell until ``leave`` is set, and then for as long as is worth while."""
         publisher, patience_s = self.publisher, self.telemetry.alerts.patience_s
         async with AsyncExitStack() as stack:
-            alerting = self._begin(stack, "alerts", self.alerting.run, leave)
-            heard = asyncio.Event()
-            publishing = None
+            to_people = self._begin(stack, "alerts", self.to_people.run, leave)
+            to_broker = self._begin(stack, "alerts over MQTT", self.to_broker.run, leave)
+            heard, publishing = asyncio.Event(), None
             if publisher is not None:
                 publishing = self._begin(stack, "MQTT", publisher.run, heard)
             await leave.wait()
             # The last alerts go through the broker, too.
-            _, waiting = await asyncio.wait({alerting}, timeout=_NOTICEABLE_S)
+            await asyncio.wait({to_people, to_broker}, timeout=_NOTICEABLE_S)
             heard.set()
             if publishing is not None:
                 await asyncio.wait({publishing}, timeout=_FINISH_S)
-            if waiting and self.watched.picture is not None:
+            if not to_people.done() and self.watched.picture is not None:
                 text = f"alerts are not delivered yet: trying for up to {patience_s:.0f} s more"
                 self.say("telling", text)
-            await asyncio.wait({alerting}, timeout=patience_s)
-            self._close(delivered=alerting.done())
+            await asyncio.wait({to_people}, timeout=patience_s)
+            await asyncio.wait({to_broker}, timeout=2 * _LOOK_S)
+            self._close(all_told=to_people.done() and to_broker.done())
 
     async def catch_up(self, store: Store) -> None:
         """Tell what earlier processes have left, once the broker is there."""
@@ -223,7 +247,8 @@ class _Following:
                     following = _Following(
                         rest, self.telemetry, self.directory, self.deliveries, self.say, None
                     )
-                    await following.run(over)
+                    if not following.nothing_is_left:
+                        await following.run(over)
 
     def _begin(
         self,
@@ -259,9 +284,9 @@ class _Following:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(leave.wait(), _PAUSE_S)
 
-    def _close(self, *, delivered: bool) -> None:
-        all_told = delivered and (self.publisher is None or self.publisher.all_told)
-        if all_told and self.alerting.over:
+    def _close(self, *, all_told: bool) -> None:
+        all_told = all_told and (self.publisher is None or self.publisher.all_told)
+        if all_told and self.watched.over():
             self.cursor.close()
         elif not all_told and self.watched.picture is not None:
             self.say("telling", "not everybody has heard all of this run; the next one tells it")

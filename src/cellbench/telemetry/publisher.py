@@ -17,13 +17,12 @@ from typing import Any
 
 from cellbench.store import JournalEntry
 from cellbench.telemetry import topics
+from cellbench.telemetry.alerts import Alert
 from cellbench.telemetry.broker import Broker, Client, Will
 from cellbench.telemetry.commands import Gate
-from cellbench.telemetry.cursor import Cursor
+from cellbench.telemetry.cursor import EVENTS, Cursor
 from cellbench.telemetry.watched import Watched
 
-#: What the cursor calls this reader.
-READER = "mqtt"
 #: How often the run's file is looked at.
 _LOOK_S = 0.5
 #: The bench says at least so often that it is there.
@@ -65,7 +64,7 @@ class Publisher:
         self._every_s, self._gate = every_s, gate
         self._topic = topics.run_topic(bench, watched.run.id)
         self._course = topics.Course(watched)
-        told = cursor.get(READER)
+        told = cursor.get(EVENTS)
         self._told = -1 if told is None else told
         self._acknowledged: deque[tuple[float, int]] = deque()
         self._repeat_from: int | None = None
@@ -76,9 +75,14 @@ class Publisher:
         self._shown_s: float | None = None
         self.connected = asyncio.Event()
 
-    def alert(self, content: dict[str, Any]) -> None:
-        """Hand over an alert; with a broker that is away the newest hundred are kept."""
-        self._alerts.append(content)
+    @property
+    def idle(self) -> bool:
+        """Whether the alerts that were handed over have been told."""
+        return not self._alerts
+
+    def hand_over(self, alert: Alert) -> None:
+        """Have an alert told; while the broker is away the newest hundred are kept."""
+        self._alerts.append(topics.alert(self._watched.run.id, alert))
 
     async def run(self, leave: asyncio.Event) -> None:
         """Tell until ``leave`` is set and all is told."""
@@ -94,13 +98,8 @@ class Publisher:
     @property
     def all_told(self) -> bool:
         """Whether every entry of the run's file has been acknowledged."""
-        told = self._cursor.get(READER)
-        return not self._alerts and told is not None and told >= self._watched.end()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the run had come to its end when its file was last looked at."""
-        return self._course.ended
+        told = self._cursor.get(EVENTS)
+        return told is not None and told >= self._watched.end()
 
     async def _serve(self, client: Client, leave: asyncio.Event) -> None:
         self._begin_again()
@@ -197,7 +196,7 @@ class Publisher:
             while self._acknowledged and self._acknowledged[0][0] < now_s - 2 * _REPEATED_S:
                 self._acknowledged.popleft()
             self._told = some[-1].seq
-            self._cursor.advance(READER, self._told)
+            self._cursor.advance(EVENTS, self._told)
 
     def _events(self, entries: Sequence[JournalEntry]) -> list[bytes]:
         run_id = self._watched.run.id

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cellbench.store import JournalEntry
+from cellbench.telemetry.alerts import Alert
 from cellbench.telemetry.watched import Picture, Watched, utc
 
 #: Values beyond this are left out of an event; they are in the run's file.
@@ -50,6 +51,18 @@ def event(run_id: str, entry: JournalEntry) -> dict[str, Any]:
     if len(payload(content)) > _DATA_BYTES:
         content["data"] = None
     return content
+
+
+def alert(run_id: str, told: Alert) -> dict[str, Any]:
+    """One alert, as people get it."""
+    return {
+        "run": run_id,
+        "seq": told.seq,
+        "about": told.topic,
+        "title": told.title,
+        "text": told.text,
+        "urgent": told.urgent,
+    }
 
 
 def telemetry(watched: Watched, picture: Picture) -> dict[str, Any]:

@@ -53,32 +53,48 @@ class Watched:
         path: Its file.
         picture: None for a run that is over, of which something is left to tell.
         begun_after: Number of the last entry that was there before this process told of the run.
-        entries: Of a run under way, its journal entries as they are made: before they are on disk.
+        for_people, for_broker: Of a run under way, its journal entries as they are made, before they
+            are on disk: what alerts are made of, for each of the two to be told.
     """
 
     run: Run
     path: Path
     picture: Picture | None = None
     begun_after: int = -1
-    entries: queue.SimpleQueue[JournalEntry] = field(default_factory=queue.SimpleQueue)
+    for_people: queue.SimpleQueue[JournalEntry] = field(default_factory=queue.SimpleQueue)
+    for_broker: queue.SimpleQueue[JournalEntry] = field(default_factory=queue.SimpleQueue)
+
+    def put(self, entry: JournalEntry) -> None:
+        """Take an entry that was just made; from the run's own thread."""
+        self.for_people.put(entry)
+        self.for_broker.put(entry)
 
     def after(self, seq: int) -> Sequence[JournalEntry]:
         """The next entries on disk after a number, some hundred at most; none is no error."""
-        # Opened to be read, and only for as long as that takes: the run's writer tidies up its
-        # file when it closes, as the last one who has it open.
         query = (
             "SELECT seq, time_s, utc, kind, step, text, data FROM journalentry "
             "WHERE seq > ? ORDER BY seq LIMIT ?"
         )
-        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as file:
-            rows = file.execute(query, (seq, _ENTRIES_AT_ONCE)).fetchall()
-        return [_entry(*row) for row in rows]
+        return [_entry(*row) for row in self._rows(query, (seq, _ENTRIES_AT_ONCE))]
 
     def end(self) -> int:
         """Number of the last entry on disk, -1 if there is none."""
-        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as file:
-            (seq,) = file.execute("SELECT max(seq) FROM journalentry").fetchone()
+        ((seq,),) = self._rows("SELECT max(seq) FROM journalentry")
         return -1 if seq is None else int(seq)
+
+    def over(self) -> bool:
+        """Whether the run has ended, by what is on disk, and was not taken up again."""
+        ended = "max(CASE WHEN kind = 'run ended' THEN seq END)"
+        stepped = "max(CASE WHEN kind IN ('step started', 'resumed', 'attached') THEN seq END)"
+        query = f"SELECT {ended} > coalesce({stepped}, -1) FROM journalentry"  # noqa: S608 (ours)
+        ((over,),) = self._rows(query)
+        return bool(over)
+
+    def _rows(self, query: str, values: tuple[int, ...] = ()) -> list[tuple[Any, ...]]:
+        # Opened to be read, and only for as long as that takes: the run's writer tidies up its
+        # file when it closes, as the last one who has it open.
+        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as file:
+            return file.execute(query, values).fetchall()
 
     def utc(self, time_s: float) -> datetime:
         """The UTC of a time since the start of the run."""
