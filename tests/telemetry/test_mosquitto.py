@@ -144,7 +144,11 @@ def test_a_broker_that_is_killed_and_comes_back_misses_nothing(
         running("run", protocol, "--speed", "60") as process,
     ):
         for seen in (8, 30):
-            watcher.wait_for(lambda each, seen=seen: len(set(seqs(each))) > seen)
+
+            def enough(each: Watcher, seen: int = seen) -> bool:
+                return len(set(seqs(each))) > seen
+
+            watcher.wait_for(enough)
             mosquitto.kill()
             time.sleep(1.5)
             mosquitto.start()
@@ -257,8 +261,9 @@ def test_the_broker_says_so_when_the_process_is_killed(
 async def publish(port: int, topic: str, message: bytes) -> None:
     import aiomqtt
 
-    credentials = {"username": WATCHER, "password": WATCHERS_PASSWORD}
-    async with aiomqtt.Client("127.0.0.1", port, **credentials) as client:
+    async with aiomqtt.Client(
+        "127.0.0.1", port, username=WATCHER, password=WATCHERS_PASSWORD
+    ) as client:
         await client.publish(topic, message, qos=1)
 
 
@@ -389,7 +394,7 @@ async def test_commands_through_the_broker_count_if_they_are_genuine_and_only_on
             return answers
 
         def message(counter: int, **changes: Any) -> bytes:
-            order = {"topic": topic, "counter": counter, "command": "pause", "arguments": {}}
+            order: dict[str, Any] = {"topic": topic, "counter": counter, "command": "pause", "arguments": {}}
             secret = changes.pop("secret", SECRET).encode()
             return sign(secret, changes.pop("operator", "anna"), **(order | changes))
 
@@ -424,8 +429,14 @@ def test_commands_are_off_unless_they_are_switched_on(
     ):
         watcher.wait_for(lambda each: len(seqs(each)) > 3)
         run = watcher.of("/event")[0]["run"]
-        order = {"counter": 1, "command": "abort", "arguments": {}}
-        message = sign(SECRET.encode(), "anna", topic=f"{BENCH}/run/{run}", **order)  # type: ignore[arg-type]
+        message = sign(
+            SECRET.encode(),
+            "anna",
+            topic=f"{BENCH}/run/{run}",
+            counter=1,
+            command="abort",
+            arguments={},
+        )
         asyncio.run(publish(mosquitto.port, f"{BENCH}/run/{run}/command", message))
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err

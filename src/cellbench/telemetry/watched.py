@@ -53,8 +53,8 @@ class Watched:
         path: Its file.
         picture: None for a run that is over, of which something is left to tell.
         begun_after: Number of the last entry that was there before this process told of the run.
-        for_people, for_broker: Of a run under way, its journal entries as they are made, before they
-            are on disk: what alerts are made of, for each of the two to be told.
+        for_people, for_broker: Of a run under way, its journal entries as they are made, before
+            they are on disk: what alerts are made of, for each of the two to be told.
     """
 
     run: Run
