@@ -53,7 +53,12 @@ class Desk:
 
     def message(self, secret: bytes = SECRET, operator: str = "anna", **changes: Any) -> bytes:
         self.counter += 1
-        order: dict[str, Any] = {"topic": TOPIC, "counter": self.counter, "command": "pause", "arguments": {}}
+        order: dict[str, Any] = {
+            "topic": TOPIC,
+            "counter": self.counter,
+            "command": "pause",
+            "arguments": {},
+        }
         return sign(secret, operator, **(order | changes))
 
     async def take(self, payload: bytes, *, retained: bool = False) -> dict[str, Any] | None:

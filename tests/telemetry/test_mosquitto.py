@@ -394,7 +394,12 @@ async def test_commands_through_the_broker_count_if_they_are_genuine_and_only_on
             return answers
 
         def message(counter: int, **changes: Any) -> bytes:
-            order: dict[str, Any] = {"topic": topic, "counter": counter, "command": "pause", "arguments": {}}
+            order: dict[str, Any] = {
+                "topic": topic,
+                "counter": counter,
+                "command": "pause",
+                "arguments": {},
+            }
             secret = changes.pop("secret", SECRET).encode()
             return sign(secret, changes.pop("operator", "anna"), **(order | changes))
 

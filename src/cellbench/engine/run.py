@@ -24,6 +24,7 @@ from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import make_safe, to_the_end
 from cellbench.engine.status import Forecast, Status
+from cellbench.engine.steering import Steering
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.trips import Trip
 from cellbench.engine.verdicts import Verdicts
@@ -79,7 +80,7 @@ class Conducting:
         first_step: int = 1,
     ) -> None:
         self.program, self.bench, self.run, self.journal = program, bench, run, journal
-        self.status = Status()
+        self.status, self.steering = Status(), Steering()
         self._store, self._writer = store, writer
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
@@ -100,6 +101,7 @@ class Conducting:
             status=self.status,
             alarm=self._raise_alarm,
             passes=Passes(),
+            steering=self.steering,
         )
 
     async def _open(self) -> None:
@@ -185,6 +187,7 @@ class Conducting:
                 await self.journal.enter(
                     "safe state",
                     text=f"{outcome.instrument}: {outcome.state}",
+                    instrument=outcome.instrument,
                     target=judgement.target,
                     confirmed=outcome.confirmed,
                 )
