@@ -498,3 +498,42 @@ def test_without_a_telemetry_file_nothing_of_it_is_imported(tmp_path: Path) -> N
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_telemetry_command_signs_and_says_what_came_of_it(
+    mosquitto: Mosquitto, store_directory: Path, tmp_path: Path, known: bool
+) -> None:
+    path = configure(store_directory, mosquitto.port, further=with_operators(store_directory))
+    telemetry, commands, leave = read_telemetry(path), Obedient(), asyncio.Event()
+    elsewhere = tmp_path / "elsewhere"
+    configure(elsewhere, mosquitto.port, further=with_operators(elsewhere))
+    if not known:
+        wrong = (elsewhere / "operators.yaml").read_text().replace("0123", "3210")
+        (elsewhere / "operators.yaml").write_text(wrong)
+
+    def say(_kind: str, _text: str, /, **_data: Any) -> None:
+        """Nobody is told here."""
+
+    with Store() as store, a_run(store) as watched:
+        following = asyncio.create_task(
+            follow(watched, telemetry, store, say=say, commands=commands, leave=leave)
+        )
+        await asyncio.sleep(1.5)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cellbench", "telemetry", "command", "b 2", watched.run.id),
+            *("pause", "--operator", "anna", "--with", "reason=lunch", "--wait", "3 s"),
+            *("--store", str(elsewhere)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        leave.set()
+        await following
+    assert process.returncode == (0 if known else 1), out + err
+    if known:
+        assert out.decode().strip() == "pause: done"
+        assert commands.done == [("pause", {"reason": "lunch"}, "anna")]
+    else:
+        assert b"no answer in 3 s: whether it was done is unknown" in out
+        assert commands.done == []

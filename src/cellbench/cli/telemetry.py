@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Who is told of a run: try it, or command a run.", no_args_is_help=True)
 
-#: How long an answer to a command is waited for.
-_ANSWER_S = 20.0
-
 
 @app.command("test")
 def try_it(
@@ -57,6 +54,7 @@ def command(
         list[str] | None,
         typer.Option("--with", metavar="NAME=VALUE", help="An argument of it; repeatable."),
     ] = None,
+    wait: Annotated[str, typer.Option("--wait", help="For the answer.")] = "20 s",
     telemetry: options.TelemetryPath = None,
     store: options.StorePath = None,
     as_json: options.AsJson = False,
@@ -67,9 +65,12 @@ def command(
     Exit codes: 0 it was done, 1 it was refused or nobody answered, 2 wrong input.
     """
     with told(as_json=as_json):
+        from cellbench.quantities import parse
+
         settings = _read(telemetry, store)
         given = dict(_pair(each) for each in arguments or [])
-        answer = _run(_command(settings, bench, run, name, operator, given))
+        wait_s = parse(wait, "time")
+        answer = _run(_command(settings, bench, run, name, operator, given, wait_s))
     if as_json:
         print_json(answer)
     else:
@@ -141,6 +142,7 @@ async def _command(
     name: str,
     operator: str,
     arguments: dict[str, str],
+    wait_s: float,
 ) -> dict[str, Any]:
     from cellbench.telemetry import COMMANDS, topics
     from cellbench.telemetry.broker import Broker, MqttError
@@ -168,7 +170,7 @@ async def _command(
             client = await stack.enter_async_context(broker.connected())
             await client.subscribe(f"{topic}/answer", qos=1)
             await client.publish(f"{topic}/command", message, qos=1)
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(wait_s):
                 async for answer in client.messages:
                     content: dict[str, Any] = json.loads(bytes(answer.payload))
                     if content.get("counter") == counter:
@@ -176,6 +178,6 @@ async def _command(
     except MqttError as error:
         raise CellbenchError(f"{broker.name}: {error}") from error
     except TimeoutError:
-        text = f"no answer in {_ANSWER_S:.0f} s: whether it was done is unknown"
+        text = f"no answer in {wait_s:g} s: whether it was done is unknown"
         return {"accepted": False, "answer": text}
     raise AssertionError  # messages never end by themselves

@@ -105,6 +105,7 @@ class Composer:
             case "answer":
                 self._prompt = None
             case kind:
+                self._over = self._over and kind != "resumed"
                 asked = entry.data.get("alert", _TOPICS.get(kind))
                 if asked in set(Topic):
                     self._waits = kind == "held" or (self._waits and kind != "went on")
