@@ -78,6 +78,15 @@ class Mosquitto:
             self._process.wait()
             self._process = None
 
+    def hang(self) -> None:
+        """It answers nobody, and its connections stay open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
 
 def found(program: str) -> str:
     path = shutil.which(program) or shutil.which(program, path=_PLACES)

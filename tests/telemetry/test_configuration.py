@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cellbench.errors import InputError
-from cellbench.telemetry import FILE_NAME, read_telemetry
+from cellbench.telemetry import read_telemetry
 from cellbench.telemetry.configuration import Topic
 
 pytest.importorskip("aiomqtt", reason="the extra [mqtt] is not installed")
@@ -50,7 +50,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def reading(directory: Path, text: str) -> str:
     """The error that a file leads to."""
-    path = directory / FILE_NAME
+    path = directory / "telemetry.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
         read_telemetry(path)
@@ -58,7 +58,7 @@ def reading(directory: Path, text: str) -> str:
 
 
 def test_a_whole_file_is_read_with_its_secrets(directory: Path) -> None:
-    path = directory / FILE_NAME
+    path = directory / "telemetry.yaml"
     path.write_text(WHOLE)
     telemetry = read_telemetry(path)
     assert telemetry.site == "Giessen"

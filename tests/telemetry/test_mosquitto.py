@@ -267,6 +267,43 @@ async def publish(port: int, topic: str, message: bytes) -> None:
         await client.publish(topic, message, qos=1)
 
 
+def test_a_run_that_somebody_ends_is_told_to_its_end(
+    mosquitto: Mosquitto, protocol: str, store_directory: Path
+) -> None:
+    configure(store_directory, mosquitto.port)
+    with (
+        Watcher(mosquitto.port) as watcher,
+        running("run", protocol, "--speed", "60") as process,
+    ):
+        watcher.wait_for(lambda each: len(seqs(each)) > 5)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        watcher.wait_for(lambda each: each.of(f"{BENCH}/state")[-1]["online"] is False)
+    assert process.returncode == 130
+    assert seqs(watcher) == [entry.seq for entry in journal(store_directory).journal]
+    assert watcher.of("/event")[-1]["kind"] == "run ended"
+    assert "interrupted at" in watcher.of("/alert")[-1]["text"]
+
+
+def test_a_broker_that_hangs_for_a_while_misses_nothing(
+    mosquitto: Mosquitto, protocol: str, store_directory: Path
+) -> None:
+    configure(store_directory, mosquitto.port)
+    with (
+        Watcher(mosquitto.port) as watcher,
+        running("run", protocol, "--speed", "60") as process,
+    ):
+        watcher.wait_for(lambda each: len(seqs(each)) > 5)
+        mosquitto.hang()
+        time.sleep(3)
+        mosquitto.go_on()
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, out + err
+        watcher.wait_for(lambda each: each.of(f"{BENCH}/state")[-1]["online"] is False)
+    entries = journal(store_directory).journal
+    assert without_repeats(seqs(watcher)) == [entry.seq for entry in entries]
+
+
 # --- TLS ----------------------------------------------------------------------------------------
 
 

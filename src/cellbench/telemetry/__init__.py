@@ -2,13 +2,12 @@
 
 from cellbench.telemetry.beside import Beside
 from cellbench.telemetry.commands import COMMANDS, Commands
-from cellbench.telemetry.configuration import FILE_NAME, Telemetry, read_telemetry
+from cellbench.telemetry.configuration import Telemetry, read_telemetry
 from cellbench.telemetry.follow import follow
 from cellbench.telemetry.watched import Picture, Say, Watched
 
 __all__ = [
     "COMMANDS",
-    "FILE_NAME",
     "Beside",
     "Commands",
     "Picture",

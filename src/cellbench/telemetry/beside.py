@@ -17,6 +17,8 @@ from cellbench.telemetry.watched import Picture, Watched
 
 #: How often who waits for the thread looks whether it is wanted elsewhere.
 _SLICE_S = 0.2
+#: What telling may take when somebody has ended the run: broker and channels that are there.
+_HURRIED_S = 10.0
 #: More than telling takes at the end of a run, by its own limits.
 _MARGIN_S = 30.0
 
@@ -82,10 +84,12 @@ class Beside:
         if self._loop is not None and self._leave is not None:
             with contextlib.suppress(RuntimeError):  # it has ended by itself
                 self._loop.call_soon_threadsafe(self._leave.set)
-        limit_s = self._telemetry.alerts.patience_s + _MARGIN_S
+        # Whoever ends a run does not wait long; the others hear of it all the same.
+        hurried = self._impatient()
+        limit_s = _HURRIED_S if hurried else self._telemetry.alerts.patience_s + _MARGIN_S
         for _ in range(round(limit_s / _SLICE_S)):
             thread.join(_SLICE_S)
-            if not thread.is_alive() or self._impatient():
+            if not thread.is_alive() or (self._impatient() and not hurried):
                 break
         # A daemon: what hangs in it now ends with the process. What it did not tell, it tells next.
 

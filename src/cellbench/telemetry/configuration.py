@@ -32,8 +32,6 @@ from cellbench.protocol.validation import validate
 from cellbench.quantities import parse
 from cellbench.telemetry.commands import COMMANDS, Operator
 
-#: Name of the file in the data directory that is used where none is named.
-FILE_NAME = "telemetry.yaml"
 #: In place of a CA file: the certificates that the operating system trusts.
 SYSTEM_CA = "system"
 #: A password within a URL, as in ``mailto://user:password@host``.
