@@ -112,6 +112,10 @@ def without_repeats(numbers: list[int]) -> list[int]:
     return kept
 
 
+def presence(watcher: Watcher) -> list[dict[str, Any]]:
+    return [each for each in watcher.of("/state") if "online" in each]
+
+
 def test_a_run_is_told_whole(mosquitto: Mosquitto, protocol: str, store_directory: Path) -> None:
     configure(store_directory, mosquitto.port)
     with Watcher(mosquitto.port) as watcher:
@@ -302,6 +306,65 @@ def test_a_broker_that_hangs_for_a_while_misses_nothing(
         watcher.wait_for(lambda each: each.of(f"{BENCH}/state")[-1]["online"] is False)
     entries = journal(store_directory).journal
     assert without_repeats(seqs(watcher)) == [entry.seq for entry in entries]
+
+
+# --- Resuming -----------------------------------------------------------------------------------
+
+CYCLER = """
+bench: a cycler
+instruments:
+  cycler: {driver: neware, port: simulated, channel: 27-21-1-1, steps folder: steps}
+fixture: {die: 10 mm, kind: spring, at most: 5 kN}
+"""
+CYCLING = """
+cellbench: 1
+name: Killed in the middle
+cell: NMC811_LYC_PMMA_Li
+steps:
+  - repeat: 4
+    steps:
+      - charge: {at: C/5, until: potential >= 4.2 V vs Li+/Li, for: 10 s}
+      - discharge: {at: C/5, until: potential <= 2.6 V vs Li+/Li, for: 10 s}
+"""
+
+
+@contextmanager
+def served(directory: Path) -> Iterator[str]:
+    """A bench that outlives its hosts; yields its bench file."""
+    played = directory / "played.yaml"
+    played.write_text(CYCLER)
+    options = ["--cell", "NMC811_LYC_PMMA_Li", "--port", "0", "--speed", "10", "--json"]
+    with running("sim", "serve", "--bench", str(played), *options) as process:
+        assert process.stdout is not None
+        text = ""
+        while not text.endswith("\n}\n"):
+            text += process.stdout.readline()
+        bench = directory / "bench.yaml"
+        bench.write_text(json.dumps(json.loads(text)["bench"]))
+        yield str(bench)
+
+
+def test_a_run_that_was_killed_and_is_resumed_is_told_without_a_gap(
+    mosquitto: Mosquitto, tmp_path: Path, store_directory: Path
+) -> None:
+    cycling = tmp_path / "cycling.yaml"
+    cycling.write_text(CYCLING)
+    configure(store_directory, mosquitto.port)
+    with served(tmp_path) as bench, Watcher(mosquitto.port) as watcher:
+        with running("run", str(cycling), "--bench", bench) as process:
+            watcher.wait_for(lambda each: len(seqs(each)) > 6, 60)
+            process.send_signal(signal.SIGKILL)
+        watcher.wait_for(lambda each: presence(each)[-1]["online"] is False)
+        with running("resume", "--store", str(store_directory)) as process:
+            out, err = process.communicate(timeout=90)
+        assert process.returncode == 0, out + err
+        watcher.wait_for(lambda each: presence(each)[-1].get("reason") == "the run is over")
+    entries = journal(store_directory).journal
+    assert without_repeats(seqs(watcher)) == [entry.seq for entry in entries]
+    assert "resumed" in {entry.kind for entry in entries}
+    assert [each["about"] for each in watcher.of("/alert")] == ["holds", "ends"]
+    reasons = [each.get("reason") for each in presence(watcher)]
+    assert reasons.count("connection lost") == 1
 
 
 # --- TLS ----------------------------------------------------------------------------------------

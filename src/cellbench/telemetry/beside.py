@@ -70,7 +70,7 @@ class Beside:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leave: asyncio.Event | None = None
         self._ready = threading.Event()
-        self._over = False
+        self._over = self._gone = False
 
     def __enter__(self) -> Self:
         return self
@@ -103,8 +103,13 @@ class Beside:
         path = self._directory / "runs" / f"{conducted.run.id}.sqlite"
         begun_after = Watched(conducted.run, path).end()
         watched = Watched(conducted.run, path, conducted.status, begun_after=begun_after)
-        conducted.journal.listeners.append(watched.put)
-        conducted.journal.listeners.append(self._note_end)
+
+        def listen(entry: JournalEntry) -> None:
+            self._over = self._over or entry.kind == "run ended"
+            if not self._gone:
+                watched.put(entry)
+
+        conducted.journal.listeners.append(listen)
         runs_loop, journal = asyncio.get_running_loop(), conducted.journal
 
         def say(kind: str, text: str, /, **data: Any) -> None:
@@ -121,14 +126,14 @@ class Beside:
 
         def work() -> None:
             # The MQTT client watches sockets, which Windows' usual loop cannot.
-            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-                runner.run(self._tell(watched, say, commands))
+            try:
+                with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                    runner.run(self._tell(watched, say, commands))
+            finally:
+                self._gone = True
 
         self._thread = threading.Thread(target=work, name="telemetry", daemon=True)
         self._thread.start()
-
-    def _note_end(self, entry: JournalEntry) -> None:
-        self._over = self._over or entry.kind == "run ended"
 
     async def _tell(
         self, watched: Watched, say: Callable[..., None], commands: Commands | None

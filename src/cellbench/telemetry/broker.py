@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 from aiomqtt import Client, MqttError, Will
 
 from cellbench.telemetry.configuration import Telemetry
+from cellbench.telemetry.limiter import Rare
 from cellbench.telemetry.watched import Say
 
 #: A broker that says nothing for so long is gone.
@@ -22,6 +24,14 @@ _PAUSE_S, _PAUSE_MAX_S = 1.0, 60.0
 _STABLE_S = 30.0
 #: Messages that nobody has looked at yet; a flood of commands must not fill the memory.
 _INCOMING = 200
+
+#: A broker that comes and goes is told of so often at most.
+_SAID_APART_S = 600.0
+
+# What the client has to say goes through the journal; on the terminal it would spoil the live view.
+_LOG = logging.getLogger("cellbench.mqtt")
+_LOG.addHandler(logging.NullHandler())
+_LOG.propagate = False
 
 __all__ = ["Broker", "Client", "MqttError", "Will"]
 
@@ -40,7 +50,8 @@ class Broker:
         assert settings is not None  # noqa: S101 (nobody makes one without)
         self._settings, self._telemetry = settings, telemetry
         self._identifier, self._say = identifier, say
-        self._away = False
+        self._rare = Rare(_SAID_APART_S)
+        self._away = self._said = False
 
     @property
     def name(self) -> str:
@@ -64,6 +75,7 @@ class Broker:
             port,
             username=self._settings.user,
             password=self._telemetry.password,
+            logger=_LOG,
             identifier=self._identifier,
             will=will,
             clean_session=True,
@@ -108,12 +120,16 @@ class Broker:
             pause_s = min(2 * pause_s, _PAUSE_MAX_S)
 
     def _is_away(self, why: str) -> None:
-        if not self._away:
-            text = f"{self.name}: {why}; the run goes on, and tells it later what it misses"
+        if self._away:
+            return
+        count = self._rare.admits("away")
+        self._away, self._said = True, count is not None
+        if self._said:
+            more = f" (and {count} times more since the last time)" if count else ""
+            text = f"{self.name}: {why}{more}; the run goes on, and tells it later what it misses"
             self._say("telling", text)
-        self._away = True
 
     def _is_back(self) -> None:
-        if self._away:
+        if self._away and self._said:
             self._say("telling", f"{self.name} is there again")
         self._away = False

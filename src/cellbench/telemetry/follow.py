@@ -26,6 +26,7 @@ from cellbench.telemetry.alerts import Alert, Composer
 from cellbench.telemetry.commands import Commands, Gate
 from cellbench.telemetry.configuration import AlertSettings, Telemetry
 from cellbench.telemetry.cursor import BROKER, EVENTS, PEOPLE, Cursor
+from cellbench.telemetry.limiter import Rare
 from cellbench.telemetry.watched import Say, Watched
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ _LOOK_S = 0.5
 _FINISH_S = 10.0
 #: After which it says that it waits for alerts to be delivered.
 _NOTICEABLE_S = 2.0
-#: Pause after something here failed that should not.
+#: Pause after something here failed that should not, and how often that is said.
 _PAUSE_S = 30.0
+_SAID_APART_S = 600.0
 
 
 async def follow(
@@ -68,6 +70,8 @@ async def follow(
         if not mine:
             say("telling", "another process tells of this run already")
             return
+        if telemetry.operators and commands is None:
+            say("telling", "commands over MQTT are switched on, but this run takes none")
         async with _delivering(telemetry, say) as deliveries:
             following = _Following(watched, telemetry, directory, deliveries, say, commands)
             catching_up = asyncio.create_task(following.catch_up(store))
@@ -270,15 +274,17 @@ class _Following:
         self, what: str, work: Callable[[asyncio.Event], Awaitable[None]], leave: asyncio.Event
     ) -> None:
         """Have something done to its end, also when it fails on the way."""
+        rare = Rare(_SAID_APART_S)
         while True:
             leaving = leave.is_set()
             try:
                 return await work(leave)
             except (OSError, sqlite3.Error, CellbenchError) as error:
-                self.say("telling", f"{what}: {error}; tried again")
+                text = str(error)
             except Exception as error:  # noqa: BLE001 (a mistake here is not the run's end)
-                text = f"{what}: internal error: {type(error).__name__}: {error}; tried again"
-                self.say("telling", text)
+                text = f"internal error: {type(error).__name__}: {error}"
+            if rare.admits(text) is not None:
+                self.say("telling", f"{what}: {text}; tried again")
             if leaving:
                 return None
             with contextlib.suppress(TimeoutError):
