@@ -149,6 +149,21 @@ async def test_a_prompt_is_told_of_when_nobody_answers() -> None:
 
 
 @on_virtual_time
+async def test_what_a_dead_process_left_open_is_told_once() -> None:
+    desk = Desk()
+    desk.enter("prompt", "mount the cell")
+    desk.enter("trip", "voltage: 5.1 V, above its limit of 5 V", step="charge")
+    desk.look(last=True)
+    desk.look(last=True)
+    assert ["not confirmed yet" in text for text in desk.texts] == [True]
+    assert not desk.composer.waits
+    desk.enter("resumed", "resumed after 2 h")
+    desk.enter("run ended", "completed: every step has ended", state="completed")
+    assert [alert.topic for alert in desk.alerts] == [Topic.TRIPS, Topic.HOLDS, Topic.ENDS]
+    assert "5.1 V" not in desk.texts[2]
+
+
+@on_virtual_time
 async def test_many_of_a_kind_become_one_and_are_counted() -> None:
     desk = Desk()
     for number in range(8):

@@ -144,6 +144,7 @@ async def test_a_message_counts_once_also_after_a_restart(desk: Desk) -> None:
     first = await desk.take(message)
     assert first is not None
     assert first["accepted"]
+    # On disk already: whatever becomes of this process.
     for again in (message, earlier):
         answer = await desk.take(again)
         assert answer is not None

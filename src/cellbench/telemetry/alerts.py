@@ -105,7 +105,8 @@ class Composer:
             case "answer":
                 self._prompt = None
             case kind:
-                self._over = self._over and kind != "resumed"
+                if kind == "resumed":  # whatever an earlier process was about
+                    self._over, self._cause, self._prompt = False, None, None
                 asked = entry.data.get("alert", _TOPICS.get(kind))
                 if asked in set(Topic):
                     self._waits = kind == "held" or (self._waits and kind != "went on")
@@ -119,14 +120,17 @@ class Composer:
             last: Nothing more will come: what was held back is told now.
         """
         now_s = asyncio.get_running_loop().time()
-        if self._prompt is not None and (last or now_s >= self._prompt[0]):
+        if last:
+            self._prompt = None  # nobody is there any more to be answered
+        elif self._prompt is not None and now_s >= self._prompt[0]:
             prompt, self._prompt = self._prompt[1], None
-            if not self._over:
-                yield from self._admitted(self._waiting(prompt))
+            yield from self._admitted(self._waiting(prompt))
         told_at_s = self._cause_told_at_s
         if self._cause is not None and told_at_s is not None and (last or now_s >= told_at_s):
             self._cause_told_at_s = None
             yield from self._admitted(self._not_safe_yet(self._cause))
+        if last:
+            self._cause = None
         if picture is not None:
             yield from self._stalled(picture, now_s)
         for kind in self._rare.due(all_of_them=last):
@@ -160,7 +164,7 @@ class Composer:
         lines.append(f"look at it: cellbench show {self._run.id}")
         if not good:
             lines.append(f"go on when its cause is gone: cellbench resume {self._run.id}")
-        topic = Topic.ENDS if good or cause is None or state == "interrupted" else Topic.TRIPS
+        topic = Topic.ENDS if good or state == "interrupted" else Topic.TRIPS
         if unsafe:
             topic = Topic.TRIPS
             state = f"{state}, SAFE STATE NOT CONFIRMED"

@@ -89,12 +89,15 @@ class Broker:
             yield client
 
     async def stay_connected(
-        self, will: Will | None, serve: Callable[[Client], Awaitable[None]], leave: asyncio.Event
+        self,
+        will: Callable[[], Will | None],
+        serve: Callable[[Client], Awaitable[None]],
+        leave: asyncio.Event,
     ) -> None:
         """Have ``serve`` use the connection until it returns, and connect again when it is lost.
 
         Args:
-            will: See `connected`.
+            will: Returns what is left with the broker, see `connected`; asked each time.
             serve: Uses the connection; anew with each one.
             leave: Once it is set, a lost connection is tried for once more only.
         """
@@ -102,7 +105,7 @@ class Broker:
         while True:
             leaving, began_s = leave.is_set(), loop.time()
             try:
-                async with self.connected(will) as client:
+                async with self.connected(will()) as client:
                     self._is_back()
                     began_s = loop.time()
                     await serve(client)

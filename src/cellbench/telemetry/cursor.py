@@ -27,7 +27,7 @@ _NO_MORE = 2**63
 
 
 class Cursor:
-    """How far one run has been told, and which commands it has seen; durable when a method returns.
+    """How far one run has been told, and which commands it has seen.
 
     Args:
         directory: Of all the cursors.
@@ -37,9 +37,12 @@ class Cursor:
     def __init__(self, directory: Path, run_id: str) -> None:
         self._left = directory / f"{run_id}{_LEFT}"
         self._told = directory / f"{run_id}{_TOLD}"
-        self._state = _read(self._left) or _read(self._told) or {}
-        #: A file that is there and says nothing: which commands came before is not known any more.
-        self._forgot = not self._state and (self._left.exists() or self._told.exists())
+        there = [path for path in (self._left, self._told) if path.exists()]
+        state = next((each for each in map(_read, there) if each is not None), None)
+        #: A file that says nothing: which commands came before is not known any more.
+        self._forgot = bool(there) and state is None
+        self._state: dict[str, Any] = state or {}
+        self._kept = self._left.exists()
 
     def get(self, reader: str) -> int | None:
         """Number of the last entry that a reader has been told, None if it knows of none."""
@@ -51,8 +54,7 @@ class Cursor:
         before = self.get(reader)
         if before is None or seq > before:
             self._state.setdefault("told", {})[reader] = seq
-            with contextlib.suppress(OSError):  # on a full disk: it may be told twice
-                self._keep()
+            self._kept = False
 
     def counter(self, operator: str) -> int:
         """The counter of an operator's last command, -1 before the first."""
@@ -69,8 +71,15 @@ class Cursor:
         self._state.setdefault("counters", {})[operator] = counter
         self._keep()
 
+    def keep(self) -> None:
+        """Have it on disk how far the run has been told; where that fails, more is told twice."""
+        if not self._kept:
+            with contextlib.suppress(OSError):
+                self._keep()
+
     def close(self) -> None:
         """Nothing is left to tell."""
+        self.keep()
         if self._left.exists():
             self._left.replace(self._told)
 
@@ -82,6 +91,7 @@ class Cursor:
             os.fsync(file.fileno())
         draft.replace(self._left)
         self._told.unlink(missing_ok=True)
+        self._kept = True
 
 
 @contextlib.contextmanager

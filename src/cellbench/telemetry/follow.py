@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _LOOK_S = 0.5
 #: How long a run that has ended waits for the broker to hear of it.
 _FINISH_S = 10.0
+#: How often it is kept how far a run has been told.
+_KEPT_S = 1.0
 #: After which it says that it waits for alerts to be delivered.
 _NOTICEABLE_S = 2.0
 #: Pause after something here failed that should not, and how often that is said.
@@ -81,7 +83,9 @@ async def follow(
                     await asyncio.wait({catching_up}, timeout=_FINISH_S)
             finally:
                 catching_up.cancel()
-                await asyncio.gather(catching_up, return_exceptions=True)
+                (outcome,) = await asyncio.gather(catching_up, return_exceptions=True)
+            if isinstance(outcome, Exception):
+                say("telling", f"what earlier runs left to be told: {outcome}")
 
 
 @asynccontextmanager
@@ -209,13 +213,14 @@ class _Following:
     def nothing_is_left(self) -> bool:
         """Whether all that is on disk has been told, of a run that may still be taken up again."""
         readers = [PEOPLE, BROKER, *([] if self.publisher is None else [EVENTS])]
-        end = self.watched.end()
-        return all((self.cursor.get(each) or -1) >= end for each in readers)
+        told, end = [self.cursor.get(each) for each in readers], self.watched.end()
+        return all(each is not None and each >= end for each in told)
 
     async def run(self, leave: asyncio.Event) -> None:
         """Tell until ``leave`` is set, and then for as long as is worth while."""
         publisher, patience_s = self.publisher, self.telemetry.alerts.patience_s
         async with AsyncExitStack() as stack:
+            self._begin(stack, "cursor", self._keep_cursor, leave)
             to_people = self._begin(stack, "alerts", self.to_people.run, leave)
             to_broker = self._begin(stack, "alerts over MQTT", self.to_broker.run, leave)
             heard, publishing = asyncio.Event(), None
@@ -232,7 +237,13 @@ class _Following:
                 self.say("telling", text)
             await asyncio.wait({to_people}, timeout=patience_s)
             await asyncio.wait({to_broker}, timeout=2 * _LOOK_S)
-            self._close(all_told=to_people.done() and to_broker.done())
+            self._close(all_told=_succeeded(to_people) and _succeeded(to_broker))
+
+    async def _keep_cursor(self, _leave: asyncio.Event) -> None:
+        """Every second, and not for each entry: the disk is the run's."""
+        while True:
+            self.cursor.keep()
+            await asyncio.sleep(_KEPT_S)
 
     async def catch_up(self, store: Store) -> None:
         """Tell what earlier processes have left, once the broker is there."""
@@ -260,7 +271,7 @@ class _Following:
         what: str,
         work: Callable[[asyncio.Event], Awaitable[None]],
         leave: asyncio.Event,
-    ) -> asyncio.Task[None]:
+    ) -> asyncio.Task[bool]:
         task = asyncio.create_task(self._again_and_again(what, work, leave))
 
         async def end() -> None:
@@ -272,26 +283,29 @@ class _Following:
 
     async def _again_and_again(
         self, what: str, work: Callable[[asyncio.Event], Awaitable[None]], leave: asyncio.Event
-    ) -> None:
-        """Have something done to its end, also when it fails on the way."""
+    ) -> bool:
+        """Have something done to its end, also when it fails on the way; returns whether it was."""
         rare = Rare(_SAID_APART_S)
         while True:
             leaving = leave.is_set()
             try:
-                return await work(leave)
+                await work(leave)
             except (OSError, sqlite3.Error, CellbenchError) as error:
                 text = str(error)
             except Exception as error:  # noqa: BLE001 (a mistake here is not the run's end)
                 text = f"internal error: {type(error).__name__}: {error}"
+            else:
+                return True
             if rare.admits(text) is not None:
                 self.say("telling", f"{what}: {text}; tried again")
             if leaving:
-                return None
+                return False
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(leave.wait(), _PAUSE_S)
 
     def _close(self, *, all_told: bool) -> None:
         all_told = all_told and (self.publisher is None or self.publisher.all_told)
+        self.cursor.keep()
         if all_told and self.watched.over():
             self.cursor.close()
         elif not all_told and self.watched.picture is not None:
@@ -313,3 +327,7 @@ class _Following:
             operators, within_s = self.telemetry.operators, settings.commands.within_s
             gate = Gate(operators, topic, self.cursor, within_s, self.commands, self.say)
         return Publisher(broker, bench, self.watched, self.cursor, settings.every_s, gate)
+
+
+def _succeeded(task: asyncio.Task[bool]) -> bool:
+    return task.done() and task.result()

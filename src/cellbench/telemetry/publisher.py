@@ -86,9 +86,15 @@ class Publisher:
 
     async def run(self, leave: asyncio.Event) -> None:
         """Tell until ``leave`` is set and all is told."""
+        await self._broker.stay_connected(
+            self._will, lambda client: self._serve(client, leave), leave
+        )
+
+    def _will(self) -> Will | None:
+        if not self._is_here:
+            return None
         gone = topics.payload(self._presence(online=False) | {"reason": "connection lost"})
-        will = Will(f"{self._bench}/state", gone, qos=1, retain=True) if self._is_here else None
-        await self._broker.stay_connected(will, lambda client: self._serve(client, leave), leave)
+        return Will(f"{self._bench}/state", gone, qos=1, retain=True)
 
     @property
     def _is_here(self) -> bool:
@@ -204,8 +210,10 @@ class Publisher:
 
     async def _send_alerts(self, client: Client) -> None:
         while self._alerts:
-            await client.publish(f"{self._topic}/alert", topics.payload(self._alerts[0]), qos=1)
-            self._alerts.popleft()
+            alert = self._alerts[0]
+            await client.publish(f"{self._topic}/alert", topics.payload(alert), qos=1)
+            if self._alerts[0] is alert:  # and did not give way to a newer one meanwhile
+                self._alerts.popleft()
 
     async def _go(self, client: Client) -> None:
         if self._is_here:
