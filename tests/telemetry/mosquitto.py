@@ -8,9 +8,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,21 @@ def found(program: str) -> str:
     return path
 
 
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cellbench", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 class Watcher:
     """Somebody who listens to everything, in a thread, and comes back when the broker does."""
 
@@ -145,7 +162,8 @@ class Watcher:
                     self._listening.set()
                     async for message in client.messages:
                         assert isinstance(message.payload, bytes)
-                        content = json.loads(message.payload)
-                        self.seen.append((str(message.topic), content))
+                        if not message.topic.matches("+/+/run/+/command"):  # anything may be there
+                            content = json.loads(message.payload)
+                            self.seen.append((str(message.topic), content))
             except aiomqtt.MqttError:
                 await asyncio.sleep(0.1)

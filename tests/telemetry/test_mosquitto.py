@@ -24,6 +24,7 @@ from tests.telemetry.mosquitto import (
     WATCHERS_PASSWORD,
     Mosquitto,
     Watcher,
+    running,
 )
 
 from cellbench.store import Run, RunReader, Store
@@ -69,21 +70,6 @@ def configure(
         f"  password: {{file: password}}\n  every: 1 s\n{further}\n{rest}\n"
     )
     return path
-
-
-@contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cellbench", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def run_to_its_end(*arguments: str) -> tuple[str, str]:
@@ -545,6 +531,7 @@ def test_commands_are_off_unless_they_are_switched_on(
         asyncio.run(publish(mosquitto.port, f"{BENCH}/run/{run}/command", message))
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err
+    assert watcher.of("/event")[-1]["kind"] == "run ended"
     assert watcher.of("/answer") == []
 
 
