@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from typing import Protocol
 
 from cellbench.errors import TransportClosed, TransportTimeout
@@ -73,7 +74,9 @@ class Stream(ABC):
         if self.tap is not None:
             self.tap.sent(data)
         try:
-            await self._send(data)
+            # What is handed over at once, to an instrument in this process, spares a coroutine.
+            if (sending := self._send(data)) is not None:
+                await sending
         except TransportClosed as error:
             self.fail(error)
             raise
@@ -98,6 +101,17 @@ class Stream(ABC):
         if len(self._buffer) == count:
             return self._take_all()
         return self._take(count)
+
+    def arrived(self, begins: bytes, size: int) -> bytes | None:
+        """Take what has arrived if it is one message, whole, and nothing else; None leaves it.
+
+        Args:
+            begins: How the message begins.
+            size: Its length.
+        """
+        if len(self._buffer) != size or not self._buffer.startswith(begins):
+            return None
+        return self._take_all()
 
     def peek(self, count: int) -> bytes:
         """Return up to ``count`` bytes that have arrived, and leave them there."""
@@ -171,8 +185,8 @@ class Stream(ABC):
             raise ClosedForGood("closed")
 
     @abstractmethod
-    async def _send(self, data: bytes) -> None:
-        """Hand ``data`` to the other end."""
+    def _send(self, data: bytes) -> Awaitable[None] | None:
+        """Hand ``data`` to the other end; None where that is done at once."""
 
     async def _hang_up(self) -> None:  # noqa: B027 (a kind that cannot be reopened has none)
         """Let go of the old connection, in whatever state it is."""
