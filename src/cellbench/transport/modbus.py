@@ -118,7 +118,7 @@ class ModbusMaster:
             if not self._in_step or (self._rtu and stream.peek(1)):
                 # Let the late reply to a lost request pass; over TCP it is told by its number.
                 await stream.drain(_RESYNCHRONISE_S)
-            if self._rtu and self._line_free_s > asyncio.get_running_loop().time():
+            if self._rtu and self._line_free_s > stream.now():
                 await sleep_until(self._line_free_s)
             self._in_step = False
             await stream.write(self._framed(pdu))
@@ -153,11 +153,11 @@ class ModbusMaster:
         frame = self._stream.arrived(bytes([self._unit]) + begins, size + 3)
         if frame is None:
             return None
-        self._line_free_s = asyncio.get_running_loop().time() + _RTU_GAP_S
+        self._line_free_s = self._stream.now() + _RTU_GAP_S
         return _checked(frame)
 
     async def _reply(self, function: int) -> bytes:
-        now = asyncio.get_running_loop().time
+        now = self._stream.now
         deadline_s = now() + self._timeout_s
         frame = await self._frame(self._timeout_s)
         if self._rtu:

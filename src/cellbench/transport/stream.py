@@ -57,6 +57,13 @@ class Stream(ABC):
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self._given_up = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def now(self) -> float:
+        """Time of the loop, which is looked for once: before Python 3.12 that asks the system."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.time()
 
     @property
     def lost(self) -> bool:
@@ -128,8 +135,8 @@ class Stream(ABC):
             TransportTimeout: The line did not fall silent within ``limit_s``.
             TransportClosed: The connection is gone.
         """
-        deadline_s = asyncio.get_running_loop().time() + limit_s
-        while asyncio.get_running_loop().time() < deadline_s:
+        deadline_s = self.now() + limit_s
+        while self.now() < deadline_s:
             try:
                 await self._more(silence_s)
             except TransportTimeout:
@@ -232,7 +239,9 @@ class Stream(ABC):
             raise RuntimeError("two tasks read from one stream")
         # A bare future and timer: this is awaited once per sample, and asyncio.timeout costs
         # several times as much.
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         self._waiter = loop.create_future()
         timer = loop.call_at(deadline, _expire, self._waiter)
