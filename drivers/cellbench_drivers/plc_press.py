@@ -293,8 +293,9 @@ class PlcPress:
         found = await self._read(self._shown)
         status, force_N = int(found["status"]), found["force"]
         set_point_N = found.get("set_point", force_N if self._asked_N is None else self._asked_N)
-        near = abs(set_point_N - force_N) <= _HOLD_TOLERANCE * self._options.capacity
-        bits = self._options.bits
+        options = self._options
+        near = abs(set_point_N - force_N) <= _HOLD_TOLERANCE * options.capacity
+        bits = options.bits
         return PressState(
             time_s=self._stream.now(),
             force_N=force_N,

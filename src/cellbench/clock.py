@@ -98,7 +98,8 @@ class _TimeSelector(selectors.BaseSelector):
             return
         self.idle_turns = 0
         # A wait below a nanosecond is the rounding of a float; time must pass all the same.
-        self._go_to(self.now_ns + max(1, round((time_s - self.now_s) * _NS)))
+        self.now_ns += round((time_s - self.now_s) * _NS) or 1
+        self.now_s = self.now_ns / _NS
 
     def _go_to(self, now_ns: int) -> None:
         self.now_ns = now_ns
