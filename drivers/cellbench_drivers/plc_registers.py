@@ -61,7 +61,7 @@ class Register(Options):
             data = struct.pack(_FORMATS[self.type], raw if self.type == "f32" else round(raw))
         except (struct.error, OverflowError) as error:
             raise ValueError(f"{raw:g} does not fit into {self.type} at {self.at}") from error
-        words = list(struct.unpack(f">{len(self.addresses)}H", data))
+        words = list(struct.unpack(f">{len(data) // 2}H", data))
         return words if order == "msw first" else words[::-1]
 
 

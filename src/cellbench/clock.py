@@ -189,7 +189,7 @@ class _Call:
         when: float = 0.0,
     ) -> None:
         self._loop = loop
-        self._callback: Callable[..., object] | None = callback
+        self._callback = callback
         self._args = args
         self._context = copy_context() if context is None else context
         self._when = when
@@ -206,16 +206,20 @@ class _Call:
     def cancel(self) -> None:
         """Have the loop leave it out; what it would have called is let go of at once."""
         self._cancelled = True
-        self._callback, self._args = None, ()
+        self._callback, self._args = _nothing, ()
 
     def _run(self) -> None:
         try:
-            self._context.run(cast(Callable[..., object], self._callback), *self._args)
+            self._context.run(self._callback, *self._args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 (as asyncio: the loop's handler tells of it)
             text = f"exception in the callback {self._callback!r}"
             self._loop.call_exception_handler({"message": text, "exception": error})
+
+
+def _nothing() -> None:
+    """What a call that was cancelled would do."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -263,7 +267,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._check_closed()  # type: ignore[attr-defined]
         timer = _Call(self, callback, args, context, when)
         heappush(self._timers, (when, next(self._numbers), timer))
-        return cast(asyncio.TimerHandle, timer)
+        return timer  # type: ignore[return-value]
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -273,7 +277,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._check_closed()  # type: ignore[attr-defined]
         call = _Call(self, callback, args, context)
         self._ready.append(call)
-        return cast(asyncio.Handle, call)
+        return call  # type: ignore[return-value]
 
     @property
     def jumps(self) -> bool:

@@ -134,7 +134,7 @@ class ModbusServer:
         if not 1 <= count <= self._read_max:
             raise ModbusRefusal(ILLEGAL_VALUE)
         words = self._bank.read_registers(address, count)
-        return struct.pack(f">BB{count}H", function, 2 * count, *words)
+        return _read_reply(count).pack(function, 2 * count, *words)
 
     def _loop_back(self, pdu: bytes) -> bytes:
         """Answer with the request itself; there are no other diagnostics."""
@@ -160,6 +160,11 @@ class ModbusServer:
         if not good:
             raise ModbusRefusal(ILLEGAL_VALUE)
         return data
+
+
+@lru_cache
+def _read_reply(count: int) -> struct.Struct:
+    return struct.Struct(f">BB{count}H")
 
 
 def _is_not_mbap(framer: FramerBase, frame: bytes) -> bool:

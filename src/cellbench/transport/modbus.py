@@ -96,13 +96,13 @@ class ModbusMaster:
             reply = await self._exchange(request, begins, size)
         except (TransportTimeout, GarbledReply):
             reply = await self._exchange(request, begins, size)
-        return list(struct.unpack_from(f">{count}H", reply, 2))
+        return list(_words(count).unpack_from(reply, 2))
 
     async def write_registers(self, address: int, values: Sequence[int]) -> None:
         """Write holding registers (function 16), once; errors as `read_registers`."""
         count = len(values)
         head = _WRITE_HEAD.pack(_WRITE_MANY, address, count, 2 * count)
-        await self._exchange(head + struct.pack(f">{count}H", *values), head[:5], 5)
+        await self._exchange(head + _words(count).pack(*values), head[:5], 5)
 
     async def write_register(self, address: int, value: int) -> None:
         """Write one holding register (function 6), once; errors as `read_registers`."""
@@ -138,8 +138,7 @@ class ModbusMaster:
         if not self._rtu:
             self._transaction = self._transaction % 0xFFFF + 1
             return _MBAP.pack(self._transaction, 0, len(pdu) + 1, self._unit) + pdu
-        frame = bytes([self._unit]) + pdu
-        return frame + _crc(frame)
+        return _rtu_frame(self._unit, pdu)
 
     def _at_once(self, begins: bytes, size: int) -> bytes | None:
         """The PDU of the reply, where it is there already and is what was asked for: nearly always.
@@ -220,7 +219,18 @@ def _check_fits(request: bytes, reply: bytes) -> None:
         raise GarbledReply(f"{reply.hex(' ')} came, which does not answer {request.hex(' ')}")
 
 
+@lru_cache
+def _words(count: int) -> struct.Struct:
+    return struct.Struct(f">{count}H")
+
+
 # What is asked, and nearly all that is answered, is the same again and again.
+@lru_cache(maxsize=256)
+def _rtu_frame(unit: int, pdu: bytes) -> bytes:
+    frame = bytes([unit]) + pdu
+    return frame + _crc(frame)
+
+
 @lru_cache(maxsize=256)
 def _crc(frame: bytes) -> bytes:
     return FramerRTU.compute_CRC(frame).to_bytes(2, "big")
