@@ -61,7 +61,7 @@ def test_timers_that_were_cancelled_hold_up_nothing() -> None:
         await asyncio.to_thread(int)
         return loop.time()
 
-    assert run(main(), virtual=True) == 3
+    assert clock.run(main(), virtual=True) == 3
 
 
 def test_absolute_deadlines_do_not_drift() -> None:

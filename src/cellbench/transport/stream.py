@@ -60,13 +60,13 @@ class Stream(ABC):
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self._given_up = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._known_loop: asyncio.AbstractEventLoop | None = None
 
     def now(self) -> float:
         """Time of the loop, which is looked for once: before Python 3.12 that asks the system."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return self._loop.time()
+        if self._known_loop is None:
+            self._known_loop = asyncio.get_running_loop()
+        return self._known_loop.time()
 
     @property
     def lost(self) -> bool:
@@ -244,9 +244,7 @@ class Stream(ABC):
             raise RuntimeError("two tasks read from one stream")
         # A bare future and timer: this is awaited once per sample, and asyncio.timeout costs
         # several times as much.
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
+        loop = self._known_loop = self._known_loop or asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         self._waiter = loop.create_future()
         timer = loop.call_at(deadline, _expire, self._waiter)
