@@ -186,7 +186,7 @@ def _stuck() -> VirtualTimeError:
 class _Call:
     """A call that is due in the next turn or at some time: asyncio's handle, in fewer frames.
 
-    A simulated sample takes ten of them. Nobody but the loop looks at more than what is here.
+    A simulated sample takes six of them. Nobody but the loop looks at more than what is here.
     """
 
     __slots__ = ("__weakref__", "_args", "_callback", "_cancelled", "_context", "_loop", "_when")
@@ -243,7 +243,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             pass in one real second (1 for real time, 60 for a minute in a second).
     """
 
-    # What asyncio's loop keeps (read in CPython 3.11 to 3.14).
+    # What asyncio's loop keeps (read in CPython 3.11 to 3.13).
     _ready: deque[Any]
     _stopping: bool
     _closed: bool
