@@ -48,6 +48,22 @@ def test_a_long_sleep_late_in_a_long_run_becomes_due() -> None:
     assert clock.run(main(), virtual=True) == pytest.approx(1e7 + 1e-4, abs=1e-6)
 
 
+def test_timers_that_were_cancelled_hold_up_nothing() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        for number in range(1000):
+            loop.call_later(number, print).cancel()
+        awake = loop.create_future()
+        loop.call_later(3, awake.set_result, None)
+        await awake
+        for number in range(10):
+            loop.call_later(number, print).cancel()
+        await asyncio.to_thread(int)
+        return loop.time()
+
+    assert clock.run(main(), virtual=True) == 3
+
+
 def test_absolute_deadlines_do_not_drift() -> None:
     async def main() -> float:
         due = 0.0

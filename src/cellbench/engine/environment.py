@@ -117,12 +117,13 @@ class Environment:
         polls = self._polls()
         if not polls:
             return
-        due_s = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time
+        due_s = now()
         while True:
             for poll in polls:
                 await self._look(poll)
             # Absolute deadlines, so that sampling does not drift; slots missed are left out.
-            due_s = max(due_s + self._interval_s, asyncio.get_running_loop().time())
+            due_s = max(due_s + self._interval_s, now())
             await sleep_until(due_s)
 
     def _polls(self) -> list[_Poll]:
