@@ -24,8 +24,10 @@ from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import make_safe, to_the_end
 from cellbench.engine.status import Forecast, Status
+from cellbench.engine.steering import Steering
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.trips import Trip
+from cellbench.engine.trouble import Trouble
 from cellbench.engine.verdicts import Verdicts
 from cellbench.errors import CellbenchError, StoreError
 from cellbench.instruments.readings import Outcome
@@ -79,7 +81,7 @@ class Conducting:
         first_step: int = 1,
     ) -> None:
         self.program, self.bench, self.run, self.journal = program, bench, run, journal
-        self.status = Status()
+        self.status, self.steering = Status(), Steering()
         self._store, self._writer = store, writer
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
@@ -87,8 +89,15 @@ class Conducting:
         self._alarm: asyncio.Future[Trip] = asyncio.get_running_loop().create_future()
         self._recorder = Recorder(writer, journal, self.status, first_step=first_step)
         watch = LimitWatch(program.limits)
+        self._trouble = Trouble(bench, journal, self.steering, self.status)
         self._environment = Environment(
-            bench, program.card.stack_area_m2, watch, self._recorder, program.conditions_every_s
+            bench,
+            program.card.stack_area_m2,
+            watch,
+            self._recorder,
+            program.conditions_every_s,
+            self.steering,
+            self._trouble,
         )
         self._runner = StepRunner(
             bench=bench,
@@ -100,6 +109,8 @@ class Conducting:
             status=self.status,
             alarm=self._raise_alarm,
             passes=Passes(),
+            steering=self.steering,
+            trouble=self._trouble,
         )
 
     async def _open(self) -> None:
@@ -159,6 +170,7 @@ class Conducting:
         self, cause: BaseException | None, tasks: Sequence[asyncio.Task[None]]
     ) -> RunEnd:
         judgement = judge(cause)
+        self._trouble.stop()
         if cause is not None:
             kind = "trip" if isinstance(cause, Trip) else "failure"
             self.journal.enter_soon(kind, step=self.status.step_path, text=judgement.reason)

@@ -21,8 +21,10 @@ from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder, blob
 from cellbench.engine.sanity import check_sanity
 from cellbench.engine.status import Status
+from cellbench.engine.steering import Steering
 from cellbench.engine.technique import CAPPED, SpectrumUnderWay, StepEnd, Technique, told
 from cellbench.engine.trips import StepFailed, Trip
+from cellbench.engine.trouble import Trouble
 from cellbench.engine.verdicts import Verdicts
 from cellbench.engine.view import StepView
 from cellbench.instruments.readings import Block
@@ -60,6 +62,8 @@ class StepRunner:
     status: Status
     alarm: Callable[[Trip], None]
     passes: Passes
+    steering: Steering
+    trouble: Trouble
 
     async def run(self, step: AnyStep, under_way: SpectrumUnderWay | None = None) -> StepEnd:
         """Carry out a step to its end.
@@ -85,7 +89,8 @@ class StepRunner:
             case WaitStep():
                 return await self._wait(step)
             case CheckStep():
-                return StepEnd("completed", await check_sanity(step, self))
+                seen = await self.trouble.insist(lambda: check_sanity(step, self))
+                return StepEnd("completed", seen or {})
             case PromptStep():
                 return await self._prompt(step)
             case MarkStep(text=text):
@@ -112,7 +117,7 @@ class StepRunner:
         """Carry out a step and enter its start and end; arguments and errors as of `run`."""
         if isinstance(step, ChannelStep | EisStep) and under_way is None:
             # Before the step begins: the time that it takes is none of the step's.
-            await take(self.bench.channel, step.technique)
+            await self.trouble.insist(lambda: take(self.bench.channel, step.technique))
         start_s = self.journal.now_s
         await self.enter_start(step)
         end = await self.run(step, under_way)
@@ -172,7 +177,8 @@ class StepRunner:
         points = _SpectrumPoints(self, step.technique)
         open_circuit_V = math.nan
         if under_way is None:
-            open_circuit_V = await self._measure_spectrum(step, points)
+            measured = await self.trouble.insist(lambda: self._measure_spectrum(step, points))
+            open_circuit_V = math.nan if measured is None else measured
         else:
             async for block in under_way.blocks(len(step.technique.frequencies_Hz)):
                 points.take(block, open_circuit_V)
@@ -190,6 +196,7 @@ class StepRunner:
         """Take a spectrum; returns the open-circuit voltage before it, nan where nobody knows."""
         channel = self.bench.channel
         assert channel is not None  # noqa: S101 (checked before the run)
+        points.forget()
         async with channel.run(step.technique, self.watch.limits.electrical) as running:
             async for block in running:
                 points.take(block, running.open_circuit_V)
@@ -278,6 +285,13 @@ class _SpectrumPoints:
         self.imag_ohm: list[float] = []
         self.time_s: list[float] = []
         self.flags: list[float] = []
+
+    def forget(self) -> None:
+        """Begin anew."""
+        for column in (
+            self.frequency_Hz, self.real_ohm, self.imag_ohm, self.time_s, self.flags
+        ):  # fmt: skip
+            column.clear()
 
     def take(self, block: Block, open_circuit_V: float) -> None:
         """Keep points as they come, around the voltage at which the cell rested."""

@@ -12,6 +12,7 @@ from cellbench.engine.recorder import ChannelRecording
 from cellbench.engine.screening import open_circuit_V
 from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.view import StepView
+from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
 from cellbench.instruments.techniques import ConstantVoltage, Sweep
@@ -103,16 +104,33 @@ class Technique:
         if step.from_rest:
             step = self._step = await self._at_rest(step)
         while True:
-            # Before its time is taken: other instruments may have had the cell meanwhile.
-            await take(self._runner.bench.channel, step.technique)
-            duration_s, last = self._next_segment()
-            if duration_s > _SLIVER * step.technique.interval_s:
-                await self._segment(duration_s)
+            last = await self._to_the_next_interruption()
             if last or rows.met or not _ran_its_time(self._ending):
                 break
             await self._interrupt()
         rows.recording.finish()
         return StepEnd(await self._told(), rows.results())
+
+    async def _to_the_next_interruption(self) -> bool:
+        """Run up to the next interruption or the end, through trouble; whether it is the end."""
+        step, runner = self._step, self._runner
+        while True:
+            await runner.steering.wait()
+            failure: InstrumentError | None = None
+            async with runner.steering.interruptible() as interruption:
+                try:
+                    # Before its time is taken: others may have had the cell meanwhile.
+                    await take(runner.bench.channel, step.technique)
+                    duration_s, last = self._next_segment()
+                    if duration_s > _SLIVER * step.technique.interval_s:
+                        await self._segment(duration_s)
+                except InstrumentError as error:
+                    failure = error
+            if failure is None and not interruption.happened:
+                return last
+            if failure is not None:
+                await runner.trouble.overcome(failure, anew=isinstance(step.technique, Sweep))
+            self._rows.resume(0.0, 0.0, SETTLING_S)
 
     async def _at_rest(self, step: ChannelStep) -> ChannelStep:
         """Return a sweep that starts where the cell rests."""
@@ -164,7 +182,7 @@ class Technique:
         """Return the time to the next interruption or the end, and whether it is the end."""
         every, duration_s = self._step.every, self._step.technique.duration_s
         if every is None or self._spectra is not None:
-            return duration_s, True
+            return duration_s - self._rows.elapsed_s, True
         elapsed_s = self._elapsed_s()
         sliver_s = _SLIVER * self._step.technique.interval_s
         due_s = (math.floor((elapsed_s + sliver_s) / every.period_s) + 1) * every.period_s
