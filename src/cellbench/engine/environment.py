@@ -364,7 +364,11 @@ class Environment:
         self._press_order = step
 
     async def _has_order(self, press: Press, step: PressStep) -> bool:
-        """Whether the press already does as it was told: nothing is repeated then."""
+        """Whether the press already keeps the force that it was told.
+
+        While it moves it may tell another set point. Then it is told again, which moves nothing
+        twice: the force is an absolute one, and the ramp goes on from the force there is.
+        """
         state = await press.read()
         assert step.force_N is not None  # noqa: S101 (every "to" has one)
         off_N = abs(state.set_point_N - step.force_N)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 from cellbench.bench import Bench, OnTrouble
 from cellbench.engine.journal import Journal
@@ -160,8 +160,10 @@ class Trouble:
             task = asyncio.create_task(self._overcome(error), name=f"trouble with {name}")
             task.add_done_callback(_looked_at)
             self._tasks[name] = task
-            if not self._ending and self._find(name) is not None:
+            instrument = None if self._ending else self._find(name)
+            if instrument is not None:
                 self._begin_series(name)
+            blind = blind or isinstance(instrument, Channel)  # nothing goes on without it
         if blind and not self._ending and not task.done():
             self._hold(name)
         return task
@@ -225,7 +227,7 @@ class Trouble:
             if series.attempts >= policy.retries:
                 left_s = series.since_s + policy.patience_s - self._journal.now_s
                 if policy.then == "abort" or left_s <= 0:
-                    raise error
+                    self._give_up(error, series)
                 if not waits:
                     await self._wait(instrument, series, policy)
                     waits = True
@@ -237,12 +239,22 @@ class Trouble:
             except InstrumentError as failure:
                 if isinstance(failure.__cause__, ClosedForGood) or _is_another(failure):
                     raise
+                # While one waits for hours only what is new is told.
+                if not waits or str(failure) != str(error):
+                    text = f"{failure} (attempt {series.attempts})"
+                    await self._enter("attempt", name, text, attempt=series.attempts)
                 error = failure
-                text = f"{error} (attempt {series.attempts})"
-                await self._enter("attempt", name, text, attempt=series.attempts)
             else:
                 series.reached_s = self._journal.now_s
                 return
+
+    def _give_up(self, error: InstrumentError, series: _Series) -> NoReturn:
+        if not series.attempts:
+            raise error
+        took_s = self._journal.now_s - series.since_s
+        reason = str(error).removeprefix(f"{error.instrument}: ")
+        text = f"{reason}; given up after {_time(took_s)} ({_times(series.attempts)} tried)"
+        raise InstrumentError(error.instrument, text) from error
 
     async def _wait(
         self, instrument: Instrument | Switch, series: _Series, policy: OnTrouble
