@@ -247,8 +247,7 @@ def test_a_gauge_without_force_on_the_stack_is_waited_for(run: Runner) -> None:
 
 def test_where_a_limit_is_in_force_the_cell_is_opened_at_once(run: Runner) -> None:
     out = outage("chamber", "constant current", 19.0)
-    limited = "limits: {temperature: 10 °C to 40 °C}\nsteps:\n"
-    ran = run(HEAD + limited + CURRENT, disturb=out)
+    ran = run(HEAD + "steps:\n" + CURRENT, disturb=out)  # the card's limits
     assert ran.end.state is RunState.COMPLETED
     # Lost after three readings of five seconds; there was no time for the retries to be over.
     assert out.current_A == 0
@@ -257,7 +256,13 @@ def test_where_a_limit_is_in_force_the_cell_is_opened_at_once(run: Runner) -> No
 
 def test_without_a_limit_the_run_goes_on_through_the_retries(run: Runner) -> None:
     out = outage("chamber", "constant current", 19.0)
-    ran = run(HEAD + "steps:\n" + CURRENT, disturb=out)
+
+    async def unlimited(simulator: Any, bench: Any, conductor: Any) -> None:
+        watch = conductor._runner.watch
+        watch.limits = replace(watch.limits, temperature_min_K=None, temperature_max_K=None)
+        await out(simulator, bench, conductor)
+
+    ran = run(HEAD + "steps:\n" + CURRENT, disturb=unlimited)
     assert ran.end.state is RunState.COMPLETED
     assert out.current_A == pytest.approx(0.2356e-3, rel=0.01)
 

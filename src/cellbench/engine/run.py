@@ -197,6 +197,7 @@ class Conducting:
                 await self.journal.enter(
                     "safe state",
                     text=f"{outcome.instrument}: {outcome.state}",
+                    instrument=outcome.instrument,
                     target=judgement.target,
                     confirmed=outcome.confirmed,
                 )

@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn, TypeAlias, TypeVar
 
+from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.bench import Bench, OnTrouble
 from cellbench.engine.journal import Journal
 from cellbench.engine.status import Status
@@ -44,8 +46,6 @@ ATTEMPT_S = 60.0
 CHANNEL_ATTEMPT_S = 240.0
 #: An instrument that fails again so soon after it was reached was not well: the same trouble.
 PROBATION_S = 600.0
-#: How a step ends that begins anew afterwards.
-INTERRUPTED = "interrupted"
 #: A wait that is longer than this is told with dates.
 _HALF_A_DAY_S = 43_200.0
 #: When a run on a simulated bench begins: nothing that is told depends on the time of the day.
@@ -103,11 +103,14 @@ class Trouble:
         self._ending = False
         journal.listeners.append(self._note)
 
-    async def insist(self, action: Callable[[], Awaitable[T]]) -> T | None:
+    async def insist(
+        self, action: Callable[[], Awaitable[T]], *, to_its_end: bool = False
+    ) -> T | None:
         """Carry out an action, from its start after each trouble and each hold.
 
         Args:
             action: What has to be done; it may fail and be cancelled at any moment.
+            to_its_end: Whether neither a hold nor a skip interrupts it.
 
         Returns:
             What it came to; None if the step is to be skipped.
@@ -115,10 +118,11 @@ class Trouble:
         Raises:
             InstrumentError: The trouble cannot be overcome.
         """
-        while not self._steering.skip_wanted:
-            await self._steering.wait()
+        while to_its_end or not self._steering.skip_wanted:
             failure: InstrumentError | None = None
-            async with self._steering.interruptible():
+            if not to_its_end:
+                await self._steering.wait()
+            async with nullcontext() if to_its_end else self._steering.interruptible():
                 try:
                     return await action()
                 except InstrumentError as error:
