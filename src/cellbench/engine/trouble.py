@@ -239,7 +239,7 @@ class Trouble:
             await asyncio.sleep(pause_s)
             series.attempts += 1
             try:
-                await self._attempt(instrument, series, policy)
+                await self._attempt(instrument, series)
             except InstrumentError as failure:
                 if isinstance(failure.__cause__, ClosedForGood) or _is_another(failure):
                     raise
@@ -277,15 +277,10 @@ class Trouble:
             text += ", with the cell at open circuit"
         await self._enter("waiting", name, text, since_s=series.since_s, until_s=until_s)
 
-    async def _attempt(
-        self, instrument: Instrument | Switch, series: _Series, policy: OnTrouble
-    ) -> None:
+    async def _attempt(self, instrument: Instrument | Switch, series: _Series) -> None:
         """Connect to it, see that it is the same, open a channel's cell, restore what it lost."""
         name = instrument.name
         limit_s = CHANNEL_ATTEMPT_S if isinstance(instrument, Channel) else ATTEMPT_S
-        left_s = series.since_s + policy.patience_s - self._journal.now_s
-        if policy.then == "wait":
-            limit_s = min(limit_s, max(left_s, PAUSE_S))
         try:
             async with asyncio.timeout(limit_s):
                 await self._connect(instrument, reopen=series.attempts > 1)
