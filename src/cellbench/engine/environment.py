@@ -23,7 +23,7 @@ from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import LOOK_INTERVAL_S, UNLOADED_FRACTION, unloaded
 from cellbench.engine.steering import Steering
 from cellbench.engine.trips import SafeState, StepFailed, Trip
-from cellbench.engine.trouble import Trouble
+from cellbench.engine.trouble import Trouble, is_cut_off
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import ChamberState, GaugeReading, PressState
 from cellbench.instruments.roles import ByHand, Chamber, Operator, Press
@@ -204,7 +204,9 @@ class Environment:
             poll.missed, poll.error = poll.missed + 1, error
             if poll.missed == 1:
                 await self._recorder.journal.enter("warning", text=f"no reading: {error}")
-            if poll.missed >= LOST_AFTER:
+            # A new connection may lead to an instrument that was switched off meanwhile, and has
+            # to be told again what connecting tells it; a reading alone would not.
+            if poll.missed >= LOST_AFTER or (is_cut_off(error) and not self._is_needed(poll)):
                 self._lost(poll, error)
 
     def _in_trouble(self, poll: _Poll) -> bool:
@@ -216,7 +218,8 @@ class Environment:
             waits = press is not None and poll.name == press.name and not self._press_told
             return waits or (self._trouble.is_under_way(poll.name) and poll.name not in self._back)
         if not trouble.done():
-            self._trouble.begin(error, blind=self._watch.is_in_force(poll.quantity))
+            poll.missed += 1
+            self._begin_trouble(poll, error)
             return poll.name not in self._back
         poll.missed, poll.trouble = 0, None
         failure = None if trouble.cancelled() else trouble.exception()
@@ -228,14 +231,23 @@ class Environment:
 
     def _lost(self, poll: _Poll, error: InstrumentError) -> None:
         gauge, press = self._bench.gauge, self._bench.press
-        loaded = press is not None and (self._press_force_N or 0.0) > self._unloaded_N(press)
-        if (self._pressing or loaded) and gauge is not None and poll.name == gauge.name:
+        if self._is_needed(poll):
             message = f"silent for {LOST_AFTER} readings running ({error})"
             raise Trip(poll.name, message, SafeState.RELEASED) from error
         if press is not None and poll.name == press.name:
             self._press_force_N = None if gauge is not None else self._press_force_N
-        blind = self._watch.is_in_force(poll.quantity)
-        poll.trouble = self._trouble.begin(error, blind=blind)
+        poll.trouble = self._begin_trouble(poll, error)
+
+    def _begin_trouble(self, poll: _Poll, error: InstrumentError) -> asyncio.Task[None]:
+        """Have something done about an instrument; a limit on what is stale opens the cell."""
+        stale = poll.missed >= LOST_AFTER
+        return self._trouble.begin(error, blind=stale and self._watch.is_in_force(poll.quantity))
+
+    def _is_needed(self, poll: _Poll) -> bool:
+        """Whether it is the gauge of a stack that is pressed: nobody waits for that one."""
+        gauge, press = self._bench.gauge, self._bench.press
+        loaded = press is not None and (self._press_force_N or 0.0) > self._unloaded_N(press)
+        return (self._pressing or loaded) and gauge is not None and poll.name == gauge.name
 
     def _take_press(self, state: PressState) -> None:
         press = self._bench.press

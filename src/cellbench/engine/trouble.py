@@ -22,12 +22,7 @@ from cellbench.bench import Bench, OnTrouble
 from cellbench.engine.journal import Journal
 from cellbench.engine.status import Status
 from cellbench.engine.steering import Steering
-from cellbench.errors import (
-    InstrumentError,
-    InstrumentTimeout,
-    TransportClosed,
-    TransportTimeout,
-)
+from cellbench.errors import InstrumentError, InstrumentTimeout, TransportClosed
 from cellbench.instruments.readings import Identity
 from cellbench.instruments.roles import ByHand, Channel, Instrument, Switch
 from cellbench.quantities import format_quantity
@@ -356,11 +351,14 @@ def _is_another(error: InstrumentError) -> bool:
     return isinstance(error, _AnotherInstrument)
 
 
+def is_cut_off(error: InstrumentError) -> bool:
+    """Whether an instrument failed because its connection is gone."""
+    return isinstance(error.__cause__, TransportClosed)
+
+
 def _is_silence(error: InstrumentError) -> bool:
     """Whether an instrument does not answer, in contrast to one that answers with a refusal."""
-    return isinstance(error, InstrumentTimeout) or isinstance(
-        error.__cause__, TransportClosed | TransportTimeout
-    )
+    return is_cut_off(error) or isinstance(error, InstrumentTimeout)
 
 
 def _hold_of(name: str) -> str:
