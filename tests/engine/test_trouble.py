@@ -246,7 +246,7 @@ def test_a_gauge_without_force_on_the_stack_is_waited_for(run: Runner) -> None:
 
 
 def test_where_a_limit_is_in_force_the_cell_is_opened_at_once(run: Runner) -> None:
-    out = outage("chamber", "constant current", 19.0)
+    out = outage("chamber", "constant current", 19.0, Cable.silence)
     ran = run(HEAD + "steps:\n" + CURRENT, disturb=out)  # the card's limits
     assert ran.end.state is RunState.COMPLETED
     # Lost after three readings of five seconds; there was no time for the retries to be over.
@@ -255,7 +255,7 @@ def test_where_a_limit_is_in_force_the_cell_is_opened_at_once(run: Runner) -> No
 
 
 def test_without_a_limit_the_run_goes_on_through_the_retries(run: Runner) -> None:
-    out = outage("chamber", "constant current", 19.0)
+    out = outage("chamber", "constant current", 19.0, Cable.silence)
 
     async def unlimited(simulator: Any, bench: Any, conductor: Any) -> None:
         watch = conductor._runner.watch
@@ -515,3 +515,20 @@ def test_emulators_that_are_served_anew_are_connected_to_again(tmp_path: Path) -
     assert end.state is RunState.COMPLETED, texts
     assert current_A == 0
     assert any("potentiostat: works again" in text for text in texts)
+
+
+# --- One cell on several instruments -------------------------------------------------------------
+
+SPECTRUM = "  - eis: {from: 100 kHz, to: 10 Hz, points: 5 per decade, amplitude: 10 mV}\n"
+
+
+@pytest.mark.parametrize("instrument", ["source-measure unit", "potentiostat", "multiplexer"])
+def test_any_instrument_of_a_wired_cell_is_waited_for(run: Runner, instrument: str) -> None:
+    out = Outage(instrument, "current", 600.0, 420.0)
+    ran = run(HEAD + "steps:\n" + CURRENT + SPECTRUM, disturb=out, bench="two_on_a_switch")
+    assert ran.end.state is RunState.COMPLETED, ran.texts()
+    assert ran.end.safe
+    assert f"instrument {instrument}" in out.holds
+    assert [entry.step for entry in ran.reader.journal if entry.kind == "spectrum"] == ["eis"]
+    (charge_C,) = [each["charge_C"] for path, each in ended(ran).items() if path == "current"]
+    assert charge_C == pytest.approx(0.2356e-3 * 900, rel=0.02)

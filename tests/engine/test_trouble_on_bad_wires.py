@@ -23,6 +23,7 @@ from cellbench.store import RunReader, Store
 from cellbench.transport import Stream
 from cellbench_sim.bench import SimulatedBench
 from cellbench_sim.emulators.registry import emulator_class
+from cellbench_sim.physics.fixture import FIXTURES
 
 PROTOCOL = """
 cellbench: 1
@@ -80,6 +81,8 @@ class Rig:
         world.advance_to(timebase.now())
         if name == "potentiostat":
             world.open_circuit()
+        if name == "press":
+            world.press.max_force_N = FIXTURES["servo"].max_force_N  # it forgets the run's limit
         options = self.session.file.instruments[name].options
         simulator.instruments[name] = emulator_class(INSTRUMENTS[name][0]).from_bench(
             name, timebase, world, seed=7, options=options
