@@ -163,8 +163,17 @@ def is_load_cell_under_force(instrument: str) -> bool:
     return instrument == "load cell"
 
 
-@pytest.mark.parametrize("during", DURING)
-@pytest.mark.parametrize("instrument", INSTRUMENTS)
+def cases() -> list[Any]:
+    """Every instrument during everything; most of it where there is time."""
+    quick = {(each, "constant current") for each in INSTRUMENTS} | {("press", "press ramp")}
+    return [
+        pytest.param(each, during, marks=() if (each, during) in quick else pytest.mark.long)
+        for each in INSTRUMENTS
+        for during in DURING
+    ]
+
+
+@pytest.mark.parametrize(("instrument", "during"), cases())
 def test_a_cable_that_is_pulled_for_five_seconds_changes_nothing(
     run: Runner, undisturbed: Any, instrument: str, during: str
 ) -> None:
@@ -172,8 +181,7 @@ def test_a_cable_that_is_pulled_for_five_seconds_changes_nothing(
     assert_as_undisturbed(ran, undisturbed)
 
 
-@pytest.mark.parametrize("during", DURING)
-@pytest.mark.parametrize("instrument", INSTRUMENTS)
+@pytest.mark.parametrize(("instrument", "during"), cases())
 def test_an_instrument_that_is_away_for_minutes_is_waited_for(
     run: Runner, undisturbed: Any, instrument: str, during: str
 ) -> None:
@@ -193,8 +201,7 @@ def test_an_instrument_that_is_away_for_minutes_is_waited_for(
     assert f"{instrument}: works again after" in ran.texts()
 
 
-@pytest.mark.parametrize("during", DURING)
-@pytest.mark.parametrize("instrument", INSTRUMENTS)
+@pytest.mark.parametrize(("instrument", "during"), cases())
 def test_an_instrument_that_never_comes_back_ends_the_run_after_the_patience(
     run: Runner, instrument: str, during: str
 ) -> None:

@@ -34,6 +34,8 @@ ATTENTIVE_INTERVAL_S = 1.0
 #: Readings missed running after which an instrument counts as lost: so old may a value be on which
 #: a limit is in force.
 LOST_AFTER = 3
+#: But a gauge under force is waited for so long, however often it is read: connecting takes time.
+LOST_AFTER_S = 10.0
 #: A set point within this fraction of full scale, or this temperature, is the one that was given.
 _SAME_FORCE, _SAME_K = 2e-3, 0.15
 _ZERO_CELSIUS_K = 273.15
@@ -58,6 +60,7 @@ class _Poll:
     Attributes:
         quantity: What a limit on it is watched by.
         missed: How often running it did not answer.
+        since_s: Loop time of the first of these.
         error: What it said last.
         trouble: What is being done about it, None while all is well.
     """
@@ -67,6 +70,7 @@ class _Poll:
     read: Callable[[], Awaitable[Any]]
     take: Callable[[Any], None]
     missed: int = 0
+    since_s: float = 0.0
     error: InstrumentError | None = None
     trouble: asyncio.Task[None] | None = None
 
@@ -203,10 +207,11 @@ class Environment:
         except InstrumentError as error:
             poll.missed, poll.error = poll.missed + 1, error
             if poll.missed == 1:
+                poll.since_s = asyncio.get_running_loop().time()
                 await self._recorder.journal.enter("warning", text=f"no reading: {error}")
             # A new connection may lead to an instrument that was switched off meanwhile, and has
             # to be told again what connecting tells it; a reading alone would not.
-            if poll.missed >= LOST_AFTER or (is_cut_off(error) and not self._is_needed(poll)):
+            if poll.missed >= LOST_AFTER or is_cut_off(error):
                 self._lost(poll, error)
 
     def _in_trouble(self, poll: _Poll) -> bool:
@@ -219,29 +224,30 @@ class Environment:
             return waits or (self._trouble.is_under_way(poll.name) and poll.name not in self._back)
         if not trouble.done():
             poll.missed += 1
-            self._begin_trouble(poll, error)
+            self._lost(poll, error)
             return poll.name not in self._back
         poll.missed, poll.trouble = 0, None
         failure = None if trouble.cancelled() else trouble.exception()
         if isinstance(failure, InstrumentError):
-            raise Trip(poll.name, f"cannot be read ({failure})") from failure
+            target = SafeState.RELEASED if self._is_needed(poll) else SafeState.QUIET
+            text = str(failure).removeprefix(f"{poll.name}: ")
+            raise Trip(poll.name, text, target) from failure
         if failure is not None:
             raise failure
         return False
 
     def _lost(self, poll: _Poll, error: InstrumentError) -> None:
+        """Have something done about an instrument; a limit on what is stale opens the cell."""
         gauge, press = self._bench.gauge, self._bench.press
-        if self._is_needed(poll):
+        stale = poll.missed >= LOST_AFTER
+        away_s = asyncio.get_running_loop().time() - poll.since_s
+        if stale and away_s >= LOST_AFTER_S and self._is_needed(poll):
             message = f"silent for {LOST_AFTER} readings running ({error})"
             raise Trip(poll.name, message, SafeState.RELEASED) from error
         if press is not None and poll.name == press.name:
             self._press_force_N = None if gauge is not None else self._press_force_N
-        poll.trouble = self._begin_trouble(poll, error)
-
-    def _begin_trouble(self, poll: _Poll, error: InstrumentError) -> asyncio.Task[None]:
-        """Have something done about an instrument; a limit on what is stale opens the cell."""
-        stale = poll.missed >= LOST_AFTER
-        return self._trouble.begin(error, blind=stale and self._watch.is_in_force(poll.quantity))
+        blind = stale and self._watch.is_in_force(poll.quantity)
+        poll.trouble = self._trouble.begin(error, blind=blind)
 
     def _is_needed(self, poll: _Poll) -> bool:
         """Whether it is the gauge of a stack that is pressed: nobody waits for that one."""
