@@ -82,7 +82,7 @@ class Conducting:
     ) -> None:
         self.program, self.bench, self.run, self.journal = program, bench, run, journal
         self.status, self.steering = Status(), Steering()
-        self._store, self._writer = store, writer
+        self._store, self.writer = store, writer
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
             bench.channel.enter = self._enter_handover
@@ -192,7 +192,7 @@ class Conducting:
         try:
             if cause is not None and is_bug(cause):
                 trace = "".join(traceback.format_exception(cause))
-                await self._writer.add_documents({"traceback": trace})
+                await self.writer.add_documents({"traceback": trace})
             for outcome in end.outcomes:
                 await self.journal.enter(
                     "safe state",
@@ -207,7 +207,7 @@ class Conducting:
                 state=end.state,
                 missing_samples=self._recorder.missing,
             )
-            await self._writer.close()
+            await self.writer.close()
         except StoreError as error:
             self._say(str(error))
         try:
@@ -283,7 +283,7 @@ class Conductor(Conducting):
         self._interpreter = Interpreter(program, self._runner, Forecast(planned))
 
     async def _open(self) -> None:
-        await self._writer.add_documents(self._documents)
+        await self.writer.add_documents(self._documents)
         await self.journal.enter("run started", text=self._headline())
 
     async def _walk(self) -> None:
