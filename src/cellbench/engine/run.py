@@ -28,6 +28,7 @@ from cellbench.engine.status import Forecast, Status
 from cellbench.engine.steering import Steering
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.trips import Aborted, Trip
+from cellbench.engine.trouble import Trouble
 from cellbench.engine.verdicts import Verdicts
 from cellbench.errors import CellbenchError, StoreError
 from cellbench.instruments.readings import Outcome
@@ -95,8 +96,15 @@ class Conducting:
         self._alarm: asyncio.Future[Trip | Aborted] = asyncio.get_running_loop().create_future()
         self._recorder = Recorder(writer, journal, self.status, first_step=first_step)
         watch = LimitWatch(program.limits)
+        self._trouble = Trouble(bench, journal, self.steering, self.status)
         self._environment = Environment(
-            bench, program.card.stack_area_m2, watch, self._recorder, program.conditions_every_s
+            bench,
+            program.card.stack_area_m2,
+            watch,
+            self._recorder,
+            program.conditions_every_s,
+            self.steering,
+            self._trouble,
         )
         self._runner = StepRunner(
             bench=bench,
@@ -109,6 +117,7 @@ class Conducting:
             alarm=self._raise_alarm,
             passes=Passes(),
             steering=self.steering,
+            trouble=self._trouble,
         )
 
     async def _open(self) -> None:
@@ -175,6 +184,7 @@ class Conducting:
         judgement = judge(cause)
         self.ending = judgement.reason
         self.commands.release()
+        self._trouble.stop()
         if isinstance(cause, Aborted):
             self.journal.enter_soon("aborted", step=self.status.step_path, text=judgement.reason)
         elif cause is not None:

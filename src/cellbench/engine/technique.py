@@ -19,7 +19,7 @@ from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
 from cellbench.instruments.techniques import ConstantVoltage, Rest, Sweep
-from cellbench.instruments.wired import handover_s, serving, take
+from cellbench.instruments.wired import handover_s, serving
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.program import AnyStep, ChannelStep, EisStep
 from cellbench.store import SampleRow
@@ -112,7 +112,7 @@ class Technique:
             step = self._step = await self._at_rest(step)
         while True:
             # Before its time is taken: other instruments may have had the cell meanwhile.
-            await take(self._runner.bench.channel, step.technique)
+            await self._runner.taken(step)
             if self._cut_off_within:
                 self._cut_off_within = False
                 self._interruptions -= 1
@@ -152,9 +152,11 @@ class Technique:
         runner, sweep = self._runner, step.technique
         assert isinstance(sweep, Sweep)  # noqa: S101 (nothing else starts from rest)
         limits = runner.watch.limits
-        start_V = await open_circuit_V(
-            runner.bench, limits.electrical, runner.recorder, runner.journal
+        start_V = await runner.trouble.insist(
+            lambda: open_circuit_V(runner.bench, limits.electrical, runner.recorder, runner.journal)
         )
+        if start_V is None:
+            return step  # it is to be skipped
         if not limits.voltage_min_V <= start_V <= limits.voltage_max_V:
             raise StepFailed(f"the cell rests at {start_V:.4g} V, outside the limits")
         text = f"sweep starts at the open circuit, {start_V:.4g} V"
@@ -168,7 +170,7 @@ class Technique:
             async with runner.steering.interruptible() as interruption:
                 await self._run_segment(duration_s)
         except InstrumentError as error:
-            await runner.overcome(error)
+            await runner.trouble.overcome(error, anew=not can_go_on(self._step))
             return True
         return interruption.happened
 

@@ -73,6 +73,11 @@ class Stream(ABC):
         """Whether the connection is gone, as far as anybody has noticed."""
         return self._failure is not None
 
+    @property
+    def is_read(self) -> bool:
+        """Whether a task waits for bytes at this moment."""
+        return self._waiter is not None
+
     async def write(self, data: bytes) -> None:
         """Send all of ``data``.
 
