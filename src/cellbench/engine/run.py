@@ -8,6 +8,7 @@ says why it ended. On a trip the safe state does not wait for the step's own cle
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ from typing import Any
 from cellbench.analysis.stored import geometry
 from cellbench.bench import Bench
 from cellbench.engine.causes import Judgement, RunState, is_bug, judge, root_cause
+from cellbench.engine.disk import (
+    LOOK_INTERVAL_S,
+    SIMULATED_LOOK_INTERVAL_S,
+    DiskWatch,
+    StalledStore,
+)
 from cellbench.engine.environment import Environment
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
@@ -24,6 +31,7 @@ from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import make_safe, to_the_end
 from cellbench.engine.status import Forecast, Status
+from cellbench.engine.steering import Steering
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.trips import Trip
 from cellbench.engine.verdicts import Verdicts
@@ -80,12 +88,21 @@ class Conducting:
     ) -> None:
         self.program, self.bench, self.run, self.journal = program, bench, run, journal
         self.status = Status()
+        self.steering = Steering()
         self._store, self._writer = store, writer
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
             bench.channel.enter = self._enter_handover
         self._alarm: asyncio.Future[Trip] = asyncio.get_running_loop().create_future()
         self._recorder = Recorder(writer, journal, self.status, first_step=first_step)
+        self._stalled_store = StalledStore(writer, self.steering, self._recorder)
+        self._disk = DiskWatch(
+            writer.path,
+            journal,
+            self._recorder,
+            self.status,
+            every_s=SIMULATED_LOOK_INTERVAL_S if bench.simulated else LOOK_INTERVAL_S,
+        )
         watch = LimitWatch(program.limits)
         self._environment = Environment(
             bench, program.card.stack_area_m2, watch, self._recorder, program.conditions_every_s
@@ -123,6 +140,8 @@ class Conducting:
             tasks = [
                 asyncio.create_task(self._walk(), name="walk"),
                 asyncio.create_task(self._environment.watch(), name="watch"),
+                asyncio.create_task(self._stalled_store.watch(), name="stalled store"),
+                asyncio.create_task(self._disk.watch(), name="disk"),
             ]
             cause = await self._first_end(tasks)
         except BaseException as error:  # noqa: BLE001 (whatever it is, the bench comes first)
@@ -159,6 +178,7 @@ class Conducting:
         self, cause: BaseException | None, tasks: Sequence[asyncio.Task[None]]
     ) -> RunEnd:
         judgement = judge(cause)
+        self._stalled_store.run_ends()
         if cause is not None:
             kind = "trip" if isinstance(cause, Trip) else "failure"
             self.journal.enter_soon(kind, step=self.status.step_path, text=judgement.reason)
@@ -177,6 +197,7 @@ class Conducting:
 
     async def _close(self, end: RunEnd, judgement: Judgement, cause: BaseException | None) -> None:
         """Enter how it ended; a store that fails now cannot take the end of the run away."""
+        self._writer.hurry()
         try:
             if cause is not None and is_bug(cause):
                 trace = "".join(traceback.format_exception(cause))
@@ -197,6 +218,8 @@ class Conducting:
             await self._writer.close()
         except StoreError as error:
             self._say(str(error))
+            with contextlib.suppress(StoreError):  # it has been said
+                await self._writer.close()
         try:
             self._store.finish(end.run, end.state, end.reason)
         except CellbenchError as error:

@@ -36,6 +36,7 @@ from cellbench.store.tables import (
 )
 from cellbench.store.trouble import (
     PATIENCE_S,
+    REST_S,
     RETRY_FIRST_S,
     RETRY_MOST_S,
     STALLED_ROWS,
@@ -44,7 +45,6 @@ from cellbench.store.trouble import (
     FileGone,
     SampleRow,
     may_pass,
-    outlast,
 )
 from cellbench.transport.recording import WireLog
 
@@ -242,7 +242,17 @@ class RunWriter:
         batch.done, batch.kept = self._loop.create_future(), self._loop.create_future()
         self._queue.put(batch)
         if not await unseen(batch.done):
-            await outlast(batch.kept)
+            await self._outlast(batch.kept)
+
+    async def _outlast(self, kept: asyncio.Future[bool]) -> None:
+        """Wait for a disk in trouble, for as long as it takes.
+
+        A simulated bench needs time to come to rest; who steers the run stops its clock then. Of a
+        run that is ending all is at rest.
+        """
+        while self._patient_until_s is None and not kept.done():
+            await asyncio.wait({kept}, timeout=REST_S)
+        await unseen(kept, patient=True)
 
     def _check(self) -> None:
         if self._failure is not None:

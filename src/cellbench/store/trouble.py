@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellbench.clock import unseen
 from cellbench.store.tables import JournalEntry
 
 #: Wall time between two attempts: at first, and at most, each being twice the one before.
@@ -25,8 +24,8 @@ STALLED_ROWS = 500_000
 BYTES_PER_ROW = 500
 #: Wall time for which a run that ends still waits for its disk.
 PATIENCE_S = 10.0
-#: Virtual time that passes while the disk is waited for, so that the bench can come to rest;
-#: then it stands still.
+#: Loop time in which a bench comes to rest; while a disk is waited for, simulated time passes for
+#: so long, and then stands still.
 REST_S = 300.0
 
 #: SQLite's primary result codes (the low byte) of what may pass: locks, memory, files, the disk.
@@ -104,13 +103,3 @@ class Backlog:
         self.batches.clear()
         self.samples.clear()
         self.wire.clear()
-
-
-async def outlast(kept: asyncio.Future[bool]) -> None:
-    """Wait for a disk in trouble, for as long as it takes; virtual time waits too, a while later.
-
-    Raises:
-        StoreError: The trouble did not pass.
-    """
-    await asyncio.wait({kept}, timeout=REST_S)
-    await unseen(kept, patient=True)
