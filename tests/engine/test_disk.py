@@ -120,13 +120,13 @@ def test_a_full_memory_ends_the_run_and_says_how_many_rows_are_lost(run: Runner)
         conductor._writer.rows_kept = 40
         with full_disk():
             await until(lambda: HOLD in conductor.steering.holds)
+            # A thread: simulated time stands still while the run closes its file.
+            threading.Thread(target=make_space, args=(conductor,)).start()
             # More than the run itself makes while it waits.
             while conductor._writer.rows_lost == 0:
                 conductor._recorder.slow("gauge", conductor.journal.now_s, 1.0, None, 0)
                 conductor._recorder.enter_step("again", "rest")
                 await asyncio.sleep(0.5)
-            # Simulated time stands still while the run closes its file.
-            threading.Thread(target=make_space, args=(conductor,)).start()
             await asyncio.sleep(60.0)
 
     ran = run(CURRENT, disturb=disturb)
