@@ -212,6 +212,7 @@ class RunWriter:
         """Let trouble be final that lasts for so much wall time from now: the run is ending."""
         if self._patient_until_s is None:
             self._patient_until_s = time.monotonic() + patience_s
+            self._retry_s, self._retry_in_s = 0.0, RETRY_FIRST_S
             self._queue.put(Batch())
 
     async def close(self) -> None:
@@ -316,7 +317,9 @@ class RunWriter:
             self._tell(batch.done, kept=True, failure=failure)
             self._tell(batch.kept, kept=True, failure=failure)
         backlog.clear()
-        if self.stall is not None:
+        if failure is not None:
+            self.stall = None  # nobody waits for it any more
+        elif self.stall is not None:
             self._change_stall(None)
 
     def _stall(self, trouble: Exception, backlog: Backlog) -> None:
