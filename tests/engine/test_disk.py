@@ -9,15 +9,20 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tests.engine.conftest import Runner
 
+from cellbench import clock
 from cellbench.bench import Bench
-from cellbench.engine.disk import HOLD, DiskRules, told_of_space
-from cellbench.engine.recorder import Thinning
+from cellbench.engine.disk import HOLD, DiskRules, StalledStore, told_of_space
+from cellbench.engine.recorder import Recorder, Thinning
 from cellbench.engine.run import Conductor
+from cellbench.engine.status import Status
+from cellbench.engine.steering import Steering
+from cellbench.errors import StoreError
 from cellbench.store import JournalEntry
 from cellbench_sim.bench import SimulatedBench
 
@@ -212,3 +217,38 @@ def test_the_rules_have_a_gap_between_doing_and_undoing() -> None:
 def test_space_is_told_in_words(tmp_path: Path) -> None:
     assert told_of_space(2.1e9, tmp_path / "x") == f"2.1 GB left on {tmp_path}"
     assert told_of_space(0, tmp_path / "x") == f"0 bytes left on {tmp_path}"
+
+
+def test_rows_that_wait_in_memory_become_fewer_before_they_are_too_many() -> None:
+    async def main() -> list[tuple[Thinning, bool]]:
+        writer = SimpleNamespace(
+            path=Path("/data/run.sqlite"), stall=None, stall_listeners=[], rows_lost=0,
+            rows_waiting=0, rows_kept=100,
+        )  # fmt: skip
+        entries: list[str] = []
+        journal = SimpleNamespace(now_s=0.0, enter_soon=lambda kind, **_: entries.append(kind))
+        recorder = Recorder(writer, journal, Status())  # type: ignore[arg-type]
+        steering = Steering()
+        store = StalledStore(writer, steering, recorder, lambda _: 0.0)  # type: ignore[arg-type]
+        watch = asyncio.create_task(store.watch())
+        seen = []
+        (tell,) = writer.stall_listeners
+        tell("database or disk is full")
+        for writer.rows_waiting in (10, 50, 75):
+            await asyncio.sleep(2.0)
+            seen.append((recorder.thinning, HOLD in steering.holds))
+        tell(None)
+        await asyncio.sleep(2.0)
+        seen.append((recorder.thinning, HOLD in steering.holds))
+        tell("database or disk is full")
+        writer.rows_lost = 3
+        with pytest.raises(StoreError, match="3 rows are lost so far"):
+            await watch
+        return seen
+
+    assert clock.run(main(), virtual=True) == [
+        (Thinning.NONE, True),
+        (Thinning.TENTH, True),
+        (Thinning.EDGES, True),
+        (Thinning.NONE, False),
+    ]

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cellbench.analysis.stored import geometry
@@ -192,11 +192,16 @@ class Conducting:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         end = RunEnd(self.run, judgement.state, judgement.reason, outcomes, judgement.exit_code)
-        await self._close(end, judgement, cause)
-        return end
+        return await self._close(end, judgement, cause)
 
-    async def _close(self, end: RunEnd, judgement: Judgement, cause: BaseException | None) -> None:
-        """Enter how it ended; a store that fails now cannot take the end of the run away."""
+    async def _close(
+        self, end: RunEnd, judgement: Judgement, cause: BaseException | None
+    ) -> RunEnd:
+        """Enter how it ended; a store that fails now cannot take the end of the run away.
+
+        Returns:
+            The same, its reason saying what the store has not kept.
+        """
         self._writer.hurry()
         try:
             if cause is not None and is_bug(cause):
@@ -218,12 +223,14 @@ class Conducting:
             await self._writer.close()
         except StoreError as error:
             self._say(str(error))
+            end = replace(end, reason=f"{end.reason}; {error}")
             with contextlib.suppress(StoreError):  # it has been said
                 await self._writer.close()
         try:
             self._store.finish(end.run, end.state, end.reason)
         except CellbenchError as error:
             self._say(str(error))
+        return end
 
     # --- Showing --------------------------------------------------------------------------------
 
