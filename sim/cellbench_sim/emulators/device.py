@@ -19,6 +19,7 @@ from cellbench.errors import TransportClosed
 from cellbench.transport.stream import Stream
 
 Sink = Callable[[bytes], None]
+CallAt = Callable[[float, Callable[[], None]], asyncio.Handle]
 
 
 class Timebase:

@@ -8,9 +8,9 @@ import typer
 
 from cellbench import __version__
 from cellbench.cli import bench, campaign, look, prepare, sim
-from cellbench.cli.attach import attach
 from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
+from cellbench.cli.resume import resume
 from cellbench.cli.run import run
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def _main(
 
 
 app.command()(run)
-app.command()(attach)
+app.command()(resume)
 app.command()(prepare.check)
 app.command()(prepare.plan)
 app.command()(prepare.schema)

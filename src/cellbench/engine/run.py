@@ -87,8 +87,7 @@ class Conducting:
         first_step: int = 1,
     ) -> None:
         self.program, self.bench, self.run, self.journal = program, bench, run, journal
-        self.status = Status()
-        self.steering = Steering()
+        self.status, self.steering = Status(), Steering()
         self._store, self._writer = store, writer
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
@@ -117,6 +116,7 @@ class Conducting:
             status=self.status,
             alarm=self._raise_alarm,
             passes=Passes(),
+            steering=self.steering,
         )
 
     async def _open(self) -> None:
@@ -211,6 +211,7 @@ class Conducting:
                 await self.journal.enter(
                     "safe state",
                     text=f"{outcome.instrument}: {outcome.state}",
+                    instrument=outcome.instrument,
                     target=judgement.target,
                     confirmed=outcome.confirmed,
                 )
