@@ -25,6 +25,7 @@ from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from cellbench.errors import CellbenchError
+from cellbench.system import new_event_loop
 
 T = TypeVar("T")
 
@@ -320,7 +321,7 @@ async def unseen(work: Awaitable[T], *, patient: bool = False) -> T:
 
 def run(main: Coroutine[Any, Any, T], *, virtual: bool = False, speed: float | None = None) -> T:
     """Run a coroutine to its end, in real time or (``virtual``) on a `VirtualLoop`."""
-    factory = (lambda: VirtualLoop(speed)) if virtual else None
+    factory = (lambda: VirtualLoop(speed)) if virtual else new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
 

@@ -92,6 +92,7 @@ def test_a_full_disk_holds_the_run_and_lets_it_go_when_there_is_space(run: Runne
     assert "the run waits at open circuit" in seen[0]
     assert seen[0] in seen[1:]
     assert disk_entries(list(ran.reader.journal)) == ["stalled", "recovered"]
+    assert {"held", "went on"} <= set(ran.kinds())
     assert [entry.seq for entry in ran.reader.journal] == list(range(len(ran.reader.journal)))
     times = ran.reader.samples("potentiostat")["time_s"]
     assert len(set(times.tolist())) == times.size

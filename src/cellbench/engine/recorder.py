@@ -13,10 +13,13 @@ from cellbench.engine.journal import Journal
 from cellbench.engine.status import Status
 from cellbench.instruments.readings import Flag
 from cellbench.protocol.program import Recording
+from cellbench.quantities import format_quantity
 from cellbench.store import RunWriter, SampleRow
 
 #: A row later than so many sampling intervals means that rows before it are missing.
 GAP_INTERVALS = 1.5
+#: A gap in the rows from this length on is entered, with the charge that may have passed in it.
+UNSEEN_S = 60.0
 #: Rows come early by up to this part of an interval.
 _EARLY = 0.1
 #: As a plain number: an operation on a member of `Flag` costs more than the rest of a row.
@@ -82,6 +85,35 @@ class Recorder:
         self.step_id = next(self._step_ids)
         self.writer.add_step(self.step_id, path, kind)
         return self.step_id
+
+    def unseen(self, from_s: float, to_s: float, before_A: float, after_A: float) -> None:
+        """Enter a gap within a technique, whose charge is counted as if its current had gone on.
+
+        Args:
+            from_s: Time of the row before it, since the start of the run.
+            to_s: Of the row after it.
+            before_A: The current before.
+            after_A: The current after.
+        """
+        passed_s = to_s - from_s
+        most_C = [0.0, *(each * passed_s for each in (before_A, after_A) if each == each)]  # noqa: PLR0124
+        counted_C = 0.5 * (before_A + after_A) * passed_s
+        counted_C = 0.0 if math.isnan(counted_C) else counted_C
+        text = f"not seen for {format_quantity(passed_s, 'time')}: no rows came"
+        if counted_C:
+            low, high = min(most_C) / 3.6, max(most_C) / 3.6
+            text += f", in which {low:.3g} to {high:.3g} mAh have passed"
+            text += f"; {counted_C / 3.6:.3g} mAh are counted"
+        self.journal.enter_soon(
+            "gap",
+            step=self.status.step_path,
+            text=text,
+            from_s=from_s,
+            to_s=to_s,
+            charge_C=counted_C,
+            charge_min_C=min(most_C),
+            charge_max_C=max(most_C),
+        )
 
     def slow(
         self,
@@ -198,6 +230,8 @@ class ChannelRecording:
             if elapsed_s > self._gap_s:
                 flags |= Flag.MISSING
                 self._recorder.missing += round(elapsed_s / self._interval_s) - 1
+                if elapsed_s >= UNSEEN_S:
+                    self._recorder.unseen(last[0], time_s, before_A, current_A)
         step_id = self._recorder.step_id
         row: SampleRow = (
             time_s, self.source, step_id, voltage_V, current_A, self.charge_C, None, None, flags,

@@ -30,6 +30,7 @@ from cellbench.engine.limits import LimitWatch
 from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import make_safe, to_the_end
+from cellbench.engine.sleep import SleepWatch
 from cellbench.engine.status import Forecast, Status
 from cellbench.engine.steering import Steering
 from cellbench.engine.steps import StepRunner
@@ -142,11 +143,19 @@ class Conducting:
                 asyncio.create_task(self._environment.watch(), name="watch"),
                 asyncio.create_task(self._stalled_store.watch(), name="stalled store"),
                 asyncio.create_task(self._disk.watch(), name="disk"),
+                *self._watch_computer(),
             ]
             cause = await self._first_end(tasks)
         except BaseException as error:  # noqa: BLE001 (whatever it is, the bench comes first)
             cause = root_cause(error)
         return await to_the_end(self._end(cause, tasks), self._say)
+
+    def _watch_computer(self) -> list[asyncio.Task[None]]:
+        """Keep the computer awake: simulated time stands still while it sleeps."""
+        if self.bench.simulated:
+            return []
+        watch = SleepWatch(self.journal, self.status)
+        return [asyncio.create_task(watch.watch(), name="computer")]
 
     async def _first_end(self, tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
         """Wait for an alarm, a failure, or the end of the walk; None is the program's own end."""
