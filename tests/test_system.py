@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import getpass
 import json
 import os
 import signal
@@ -159,7 +160,7 @@ def test_windows_takes_the_rights_of_others_from_a_private_file_before_it_is_wri
         return SimpleNamespace(returncode=code)
 
     windows.setattr(subprocess, "run", icacls)
-    windows.setattr(system.getpass, "getuser", lambda: "ada")
+    windows.setattr(getpass, "getuser", lambda: "ada")
     path = tmp_path / "token"
     if code:
         with pytest.raises(OSError, match="rights"):

@@ -191,7 +191,7 @@ def test_a_recording_is_thinned_openly_and_goes_back_when_there_is_space(run: Ru
     assert all("left on" in each.text for each in changes)
     before, after = (each.reader.samples("potentiostat") for each in (whole, thinned))
 
-    def between(columns: dict[str, np.ndarray], first_s: float, last_s: float) -> int:  # type: ignore[type-arg]
+    def between(columns: dict[str, np.ndarray], first_s: float, last_s: float) -> int:
         return int(np.count_nonzero((columns["time_s"] >= first_s) & (columns["time_s"] < last_s)))
 
     assert between(after, 200, 1900) == between(before, 200, 1900)

@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 from sqlmodel import Session, col, select
 
 from cellbench.errors import StoreError
-from cellbench.store.runfile import SampleRow, open_engine
-from cellbench.store.tables import FORMAT_VERSION, SAMPLE_COLUMNS, Document, JournalEntry
+from cellbench.store.runfile import open_engine
+from cellbench.store.tables import (
+    FORMAT_VERSION,
+    SAMPLE_COLUMNS,
+    Document,
+    JournalEntry,
+    SampleRow,
+)
 from cellbench.transport.recording import unpacked
 
 FloatArray = NDArray[np.float64]

@@ -33,6 +33,7 @@ from cellbench.store.tables import (
     WIRE_SCHEMA,
     Document,
     JournalEntry,
+    SampleRow,
 )
 from cellbench.store.trouble import (
     PATIENCE_S,
@@ -43,7 +44,6 @@ from cellbench.store.trouble import (
     Backlog,
     Batch,
     FileGone,
-    SampleRow,
     may_pass,
 )
 from cellbench.transport.recording import WireLog

@@ -83,3 +83,8 @@ SAMPLE_COLUMNS = (
     "time_s", "source", "step", "voltage_V", "current_A", "charge_C", "force_N", "temperature_K",
     "flags", "row",
 )  # fmt: skip
+#: A sample, in the order of the columns.
+SampleRow = tuple[
+    float, str, int, float | None, float | None, float | None, float | None, float | None, int,
+    int | None,
+]  # fmt: skip

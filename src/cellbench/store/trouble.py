@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellbench.store.tables import JournalEntry
+from cellbench.store.tables import JournalEntry, SampleRow
 
 #: Wall time between two attempts: at first, and at most, each being twice the one before.
 RETRY_FIRST_S = 0.5
@@ -42,11 +42,6 @@ _PASSING = frozenset(
 )
 #: Among errors of input and output those that say that the file system is damaged.
 _DAMAGED = frozenset({sqlite3.SQLITE_IOERR_CORRUPTFS, sqlite3.SQLITE_IOERR | 32 << 8})
-
-SampleRow = tuple[
-    float, str, int, float | None, float | None, float | None, float | None, float | None, int,
-    int | None,
-]  # fmt: skip
 
 
 class FileGone(Exception):
