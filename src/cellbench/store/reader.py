@@ -147,6 +147,13 @@ class RunReader:
         )
         return cast("SampleRow", rows[0]) if rows else None
 
+    @property
+    def last_s(self) -> float:
+        """Time since the start of the run of the newest that was kept; 0 if nothing was."""
+        newest = "SELECT time_s FROM {} ORDER BY rowid DESC LIMIT 1"
+        rows = [self._rows(newest.format(table)) for table in ("sample", "journalentry")]
+        return max((time_s for row in rows for (time_s,) in row), default=0.0)
+
     def sources(self) -> list[str]:
         """Names of the instruments that samples came from."""
         return [name for (name,) in self._rows("SELECT DISTINCT source FROM sample")]

@@ -135,3 +135,21 @@ def _owner(lock: Path) -> str:
         return f"process {note['pid']} ({note['purpose']}, since {since:%a %H:%M})"
     except (OSError, ValueError, KeyError, TypeError):  # it has not been written yet
         return "another process"
+
+
+def is_held_for(purpose: str) -> bool:
+    """Whether any process of this user has an instrument for this, e.g. ``run 2026-11-21-001``."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - as above
+
+    for note in locks_directory().glob("*.json"):
+        try:
+            if json.loads(note.read_text(encoding="utf-8"))["purpose"] != purpose:
+                continue
+            # A process that was lost leaves its note behind, but not its lock.
+            with FileLock(note.with_suffix(".lock"), timeout=0):
+                pass
+        except Timeout:
+            return True
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # gone, or not written yet
+    return False
