@@ -72,15 +72,9 @@ class Bench:
 
     def lose(self, *, age_s: float = 60.0, **facts: object) -> str:
         """Enter a run whose host was last alive so long ago."""
-        facts = {
-            "protocol": "p",
-            "cell": "c",
-            "bench": "b",
-            "simulated": False,
-            "seed": None,
-        } | facts
+        usual = {"protocol": "p", "cell": "c", "bench": "b", "simulated": False, "seed": None}
         with Store(self.store) as store:
-            run = store.register(**facts)  # type: ignore[arg-type]
+            run = store.register(**usual | facts)  # type: ignore[arg-type]
             run.started = datetime.now(UTC) - timedelta(seconds=age_s + 30.0)
             store._save(run)
 
@@ -109,13 +103,8 @@ class Bench:
         return [sys.executable, "-m", "cellbench", "service", "--config", str(self.policy(policy))]
 
     def once(self, policy: str = "") -> str:
-        done = subprocess.run(
-            [*self.command(policy), "--once"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        command = [*self.command(policy), "--once"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
         return done.stdout
