@@ -6,7 +6,6 @@ driver needs a library of one system, it says so itself.
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import getpass
 import os
@@ -15,32 +14,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 #: Looked at when something is done, so that a test can stand in for the other system.
 WINDOWS = sys.platform == "win32"
 
-# --- The event loop, and clocks -------------------------------------------------------------------
+# --- Clocks ---------------------------------------------------------------------------------------
+
+#: On macOS the one named monotonic goes on during a sleep, and Python's `monotonic` does not.
+_THROUGH_SLEEP: int = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 0))
 
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop in real time, whose clock goes on while the computer sleeps.
+def passed_ns() -> int:
+    """Return the time that has passed since some moment, asleep or awake; nobody can set it.
 
-    Windows' own clock does. On Linux the usual one stands still, and a sleep would be missing from
-    the times of samples, with no gap to be seen.
+    The clock of loops in real time. On Linux and macOS the usual ones stand still while the
+    computer sleeps, and a sleep would be missing from the times of samples, with no gap to be seen.
     """
-    if WINDOWS:
-        proactor: type[asyncio.AbstractEventLoop] = getattr(asyncio, "ProactorEventLoop")  # noqa: B009
-        return proactor()
-    loop = asyncio.SelectorEventLoop()
-    boot_clock = getattr(time, "CLOCK_BOOTTIME", None)
-    if boot_clock is not None:
-        loop.time = partial(time.clock_gettime, boot_clock)  # type: ignore[method-assign]
-    return loop
+    return time.perf_counter_ns() if WINDOWS else time.clock_gettime_ns(_THROUGH_SLEEP)
 
 
 class Clocks(Protocol):
@@ -65,21 +59,13 @@ class SystemClocks:
 
     def passed_s(self) -> float:
         """See `Clocks`."""
-        return _clock(("CLOCK_BOOTTIME", "CLOCK_MONOTONIC"))
+        return passed_ns() * 1e-9
 
     def awake_s(self) -> float:
         """See `Clocks`."""
         if WINDOWS:
             return _windows_awake_s()
-        # Elsewhere than on macOS the usual clock stands still during a sleep.
-        return _clock(("CLOCK_UPTIME_RAW", "CLOCK_MONOTONIC"))
-
-
-def _clock(names: Sequence[str]) -> float:
-    """Read the first of several clocks that there is."""
-    numbers = (getattr(time, name, None) for name in names)
-    number = next((each for each in numbers if each is not None), None)
-    return time.monotonic() if WINDOWS or number is None else time.clock_gettime(number)
+        return time.monotonic()
 
 
 def _windows_awake_s() -> float:

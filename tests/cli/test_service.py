@@ -183,8 +183,9 @@ def test_runs_that_are_conducted_have_ended_or_are_simulated_are_left_alone(benc
     bench.lose(simulated=True)
     with Store(bench.store) as store:
         store.finish(store.find(ended), "completed", "every step has ended")
-    with Ownership(f"run {held}") as ownership:
+    with Ownership("a run") as ownership:
         ownership.take("potentiostat", "tcp 127.0.0.1:9")
+        ownership.tell(f"run {held}", bench.store / "runs" / f"{held}.sqlite")
         assert lost_runs(bench.store) == []
         assert "run " not in bench.once().partition("\n")[2]
     assert [lost.run for lost in lost_runs(bench.store)] == [held]

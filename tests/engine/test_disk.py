@@ -58,7 +58,7 @@ def make_space(conductor: Conductor) -> None:
     """End a full disk as soon as the run is closing its file."""
     import resource
 
-    while conductor._writer._patient_until_s is None:
+    while conductor.writer._patient_until_s is None:
         time.sleep(0.05)
     most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
@@ -123,13 +123,13 @@ def test_a_run_on_a_full_disk_can_be_ended_and_reaches_its_safe_state(run: Runne
 def test_a_full_memory_ends_the_run_and_says_how_many_rows_are_lost(run: Runner) -> None:
     async def disturb(_: SimulatedBench, bench: Bench, conductor: Conductor) -> None:
         await asyncio.sleep(1800.0)
-        conductor._writer.rows_kept = 40
+        conductor.writer.rows_kept = 40
         with full_disk():
             # A thread: simulated time stands still while the run closes its file.
             threading.Thread(target=make_space, args=(conductor,)).start()
             await until(lambda: HOLD in conductor.steering.holds)
             # More than the run itself makes while it waits.
-            while conductor._writer.rows_lost == 0:
+            while conductor.writer.rows_lost == 0:
                 conductor._recorder.slow("gauge", conductor.journal.now_s, 1.0, None, 0)
                 conductor._recorder.enter_step("again", "rest")
                 await asyncio.sleep(0.5)

@@ -141,6 +141,7 @@ MAY_ASK_FOR_THE_DATE = {
     "engine/commissioning/console.py": "printed beside what a person types",
     "engine/guard/ledger.py": "when the guard did something, for people",
     "engine/resume.py": "how long a run had no host: no clock of this process was there",
+    "engine/service.py": "how long ago a run lost its host: no clock of this process was there",
     "engine/session.py": "date that an instrument is told",
     "store/catalogue.py": "when a run began and ended, by the calendar",
     "telemetry/commands.py": "how old a command from outside is",

@@ -94,10 +94,19 @@ class Wire(Stream):
 
     async def close(self) -> None:
         """Pull the cable; the device goes on with what it is doing."""
+        self._unplug()
+        await super().close()
+
+    def sever(self) -> None:
+        """Cut the wire at once and for good, as the death of the host does."""
+        self._unplug()
+        self._given_up = True
+        self.fail(TransportClosed("cut"))
+
+    def _unplug(self) -> None:
         device, self._device = self._device, None
         if device is not None:
             device.detach(self.feed)
-        await super().close()
 
 
 @dataclass

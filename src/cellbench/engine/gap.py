@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from cellbench.engine.extremes import Extremes
 from cellbench.engine.journal import Journal
 from cellbench.instruments.techniques import ConstantCurrent, Rest, Sweep
-from cellbench.protocol.program import ChannelStep
+from cellbench.protocol.program import AnyStep, ChannelStep
 from cellbench.quantities import format_quantity
 
 #: Kinds of journal entries: a gap in the data; from when the own time of a step counts.
@@ -111,7 +111,14 @@ class StepLeft:
     to_s: float
     extremes: Extremes = field(default_factory=Extremes)
 
+    def gap(self, step: ChannelStep, current_max_A: float) -> Gap:
+        """The time from its last row to the open circuit."""
+        left_s = step.technique.duration_s - self.elapsed_s
+        return Gap.of(step, self.last_s, self.to_s, self.last_A, current_max_A, left_s)
 
-def can_go_on(step: ChannelStep) -> bool:
+
+def can_go_on(step: AnyStep) -> bool:
     """Whether a step that was cut off goes on where it was; else it begins anew."""
+    if not isinstance(step, ChannelStep):
+        return False
     return not isinstance(step.technique, Sweep) and step.when_interrupted != "restart"

@@ -156,15 +156,26 @@ class Interpreter:
         await self._screen_once(step)
         self._show(step, journal.now_s)
         left = self._left_of(step)
-        if left is None and step.path in self._history.open_paths():
+        if left is not None and not can_go_on(step):
+            self._enter_interrupted(step, left)
+            left = None
+        elif left is None and step.path in self._history.open_paths():
             runner.enter_interrupted(step)
         end = await runner.perform(step, left=left)
         if step.save_as is not None:
             walk.record(step.save_as, end.results)
 
+    def _enter_interrupted(self, step: AnyStep, left: StepLeft) -> None:
+        """Enter what is done of a step that a lost host had under way, and that begins anew."""
+        runner = self._runner
+        assert isinstance(step, ChannelStep)  # noqa: S101 (nothing else leaves anything)
+        gap = left.gap(step, runner.watch.limits.current_max_A)
+        gap.enter(runner.journal, step.path)
+        runner.enter_interrupted(step, {"charge_C": left.charge_C + gap.charge_C})
+
     def _left_of(self, step: AnyStep) -> StepLeft | None:
-        """What is done of a step that a lost host had under way, where it can go on."""
-        if not isinstance(step, ChannelStep) or not can_go_on(step):
+        """What is done of a step on the channel that a lost host had under way."""
+        if not isinstance(step, ChannelStep):
             return None
         return self._history.left_of(step.path, self.open_since_s)
 

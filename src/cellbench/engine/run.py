@@ -89,7 +89,7 @@ class Conducting:
     ) -> None:
         self.program, self.bench, self.run, self.journal = program, bench, run, journal
         self.status, self.steering = Status(), Steering()
-        self._store, self._writer = store, writer
+        self._store, self.writer = store, writer
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
             bench.channel.enter = self._enter_handover
@@ -211,11 +211,11 @@ class Conducting:
         Returns:
             The same, its reason saying what the store has not kept.
         """
-        self._writer.hurry()
+        self.writer.hurry()
         try:
             if cause is not None and is_bug(cause):
                 trace = "".join(traceback.format_exception(cause))
-                await self._writer.add_documents({"traceback": trace})
+                await self.writer.add_documents({"traceback": trace})
             for outcome in end.outcomes:
                 await self.journal.enter(
                     "safe state",
@@ -230,12 +230,12 @@ class Conducting:
                 state=end.state,
                 missing_samples=self._recorder.missing,
             )
-            await self._writer.close()
+            await self.writer.close()
         except StoreError as error:
             self._say(str(error))
             end = replace(end, reason=f"{end.reason}; {error}")
             with contextlib.suppress(StoreError):  # it has been said
-                await self._writer.close()
+                await self.writer.close()
         try:
             self._store.finish(end.run, end.state, end.reason)
         except CellbenchError as error:
@@ -292,7 +292,7 @@ class Conductor(Conducting):
             seed=seed,
         )
         if bench.ownership is not None:
-            bench.ownership.tell(f"run {run.id}")
+            bench.ownership.tell(f"run {run.id}", store.run_path(run.id))
         try:
             writer = RunWriter(
                 store.run_path(run.id),
@@ -310,7 +310,7 @@ class Conductor(Conducting):
         self._interpreter = Interpreter(program, self._runner, Forecast(planned))
 
     async def _open(self) -> None:
-        await self._writer.add_documents(self._documents)
+        await self.writer.add_documents(self._documents)
         await self.journal.enter("run started", text=self._headline())
 
     async def _walk(self) -> None:

@@ -128,7 +128,7 @@ def lost_runs(directory: Path) -> list[LostRun]:
             path = store.run_path(run.id)
             if run.state != "running" or run.simulated or not path.is_file():
                 continue
-            if is_held_for(f"run {run.id}"):
+            if is_held_for(path):
                 continue
             seen = run.started.replace(tzinfo=UTC) + timedelta(seconds=RunReader(path).last_s)
             found.append(LostRun(store.directory, run.id, seen))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +140,7 @@ class StepRunner:
             end = await self.run(step, under_way, left)
             if end.ending != INTERRUPTED:
                 break
-            self.enter_interrupted(step)
+            self.enter_interrupted(step, end.results)
             left = None
         self.steering.skip_wanted = False
         self.enter_end(step, end, (start_s, self.journal.now_s))
@@ -166,10 +166,14 @@ class StepRunner:
         """
         raise error
 
-    def enter_interrupted(self, step: AnyStep) -> None:
-        """Enter that a step was cut off and begins anew."""
+    def enter_interrupted(self, step: AnyStep, results: Mapping[str, float] | None = None) -> None:
+        """Enter that a step was cut off and begins anew, and what it measured till then."""
         self.journal.enter_soon(
-            "step ended", step=step.path, verb=step.verb, ending=INTERRUPTED, results={}
+            "step ended",
+            step=step.path,
+            verb=step.verb,
+            ending=INTERRUPTED,
+            results=dict(results or {}),
         )
 
     async def enter_start(self, step: AnyStep, **data: Any) -> None:

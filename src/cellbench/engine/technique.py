@@ -317,11 +317,10 @@ class TechniqueRows:
             open_s: When the cell was known to be at open circuit.
         """
         from_s = max(self._segment_s, self._last[0]) if self._begun else self._segment_s
-        self._unseen(from_s, open_s, self._segment_end_s - from_s)
+        left_s = self._segment_end_s - from_s
+        self._unseen(Gap.of(self._step, from_s, open_s, self._last[2], self._most_A, left_s))
 
-    def _unseen(self, from_s: float, to_s: float, left_s: float) -> None:
-        most_A = self._runner.watch.limits.current_max_A
-        gap = Gap.of(self._step, from_s, to_s, self._last[2], most_A, left_s)
+    def _unseen(self, gap: Gap) -> None:
         gap.enter(self._runner.journal, self._step.path)
         self.recording.resume(gap.charge_C, missing=True)
         self.elapsed_s += gap.passed_s
@@ -359,9 +358,13 @@ class TechniqueRows:
         self.elapsed_s = left.elapsed_s
         self.extremes.take(left.extremes)
         self._last = (left.last_s, math.nan, left.last_A)
-        self._unseen(left.last_s, left.to_s, self._step.technique.duration_s - left.elapsed_s)
+        self._unseen(left.gap(self._step, self._most_A))
         self.start_s = self._zero_s = self._now_s - self.elapsed_s
         self.go_on(0.0)
+
+    @property
+    def _most_A(self) -> float:
+        return self._runner.watch.limits.current_max_A
 
     @property
     def _now_s(self) -> float:

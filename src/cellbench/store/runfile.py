@@ -130,6 +130,7 @@ class RunWriter:
         self._retry_s = self._retry_in_s = 0.0
         self._patient_until_s: float | None = None
         self._failure: Exception | None = None
+        self._severed = False
         self._loop = asyncio.get_running_loop()
         self._engine = open_engine(path, durable=durable)
         try:
@@ -181,7 +182,6 @@ class RunWriter:
 
     async def add_entries(self, entries: Iterable[JournalEntry]) -> None:
         """Commit journal entries with everything handed over before; returns when durable."""
-        self._check()
         await self._send(Batch(entries=list(entries)))
 
     def add_entries_soon(self, entries: Iterable[JournalEntry]) -> None:
@@ -232,7 +232,16 @@ class RunWriter:
         if self.rows_lost:
             raise StoreError(f"{self.path}: {self._lost()}")
 
+    def sever(self) -> None:
+        """Lose all that is not on disk yet, as the death of the process does; for simulations."""
+        self._severed = True
+        self._queue.put(Batch(last=True))
+        self._thread.join()
+        self._engine.dispose()
+        self._failure = OSError("the process is gone")
+
     async def _send(self, batch: Batch) -> None:
+        self._check()
         await self._put(batch)
         if self._wire is not None:
             self._wire.kept()
@@ -273,6 +282,8 @@ class RunWriter:
         backlog = self._backlog
         while True:
             self._gather(backlog)
+            if self._severed:
+                return
             is_last = backlog.is_last
             self._commit(backlog)
             if is_last and self.stall is None:
@@ -284,12 +295,12 @@ class RunWriter:
             return
         # Whatever waits is committed at the latest one interval after the last commit.
         with contextlib.suppress(queue.Empty):
-            while not backlog.batches or backlog.batches[-1].done is None:
+            while not backlog.batches or not (backlog.batches[-1].done or backlog.is_last):
                 backlog.batches.append(self._queue.get(timeout=FLUSH_INTERVAL_S))
 
     def _gather_in_trouble(self, backlog: Backlog) -> None:
         """Gather until the next attempt is due; whoever waits is told that it takes longer."""
-        while True:
+        while not self._severed:
             due_s = min(self._retry_s, self._patient_until_s or self._retry_s)
             with contextlib.suppress(queue.Empty):
                 batch = self._queue.get(timeout=max(0.0, due_s - time.monotonic()))
