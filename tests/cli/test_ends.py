@@ -143,7 +143,7 @@ for line in run.stdout:
             except OSError as error:
                 print(error)
     if "disk full" in line:
-        (disk / "ballast").unlink()
+        (disk / "ballast").unlink(missing_ok=True)
 print("exit code", run.wait())
 """
 
