@@ -17,12 +17,13 @@ from tests.engine.conftest import Runner
 
 from cellbench import clock
 from cellbench.bench import Bench
-from cellbench.engine.disk import HOLD, DiskRules, StalledStore, told_of_space
+from cellbench.engine.disk import HOLD, DiskRules, DiskWatch, StalledStore, told_of_space
 from cellbench.engine.recorder import Recorder, Thinning
 from cellbench.engine.run import Conductor
 from cellbench.engine.status import Status
 from cellbench.engine.steering import Steering
-from cellbench.errors import StoreError
+from cellbench.errors import InstrumentTimeout, StoreError
+from cellbench.instruments.readings import GaugeReading
 from cellbench.store import JournalEntry
 from cellbench_sim.bench import SimulatedBench
 
@@ -70,6 +71,13 @@ async def until(what: Callable[[], bool]) -> None:
         await asyncio.sleep(10.0)
 
 
+async def until_held(conductor: Conductor) -> None:
+    """Wait for the writer to find out, which it does in real time."""
+    conductor._recorder.enter_step("something to write", "rest")
+    await asyncio.to_thread(time.sleep, 1.0)
+    await until(lambda: HOLD in conductor.steering.holds)
+
+
 def disk_entries(journal: list[JournalEntry]) -> list[str]:
     return [entry.data["state"] for entry in journal if entry.kind == "disk"]
 
@@ -81,7 +89,7 @@ def test_a_full_disk_holds_the_run_and_lets_it_go_when_there_is_space(run: Runne
     async def disturb(_: SimulatedBench, _bench: Bench, conductor: Conductor) -> None:
         await asyncio.sleep(1800.0)
         with full_disk():
-            await until(lambda: HOLD in conductor.steering.holds)
+            await until_held(conductor)
             seen.append(conductor.steering.holds[HOLD])
             seen.extend(text for _, text in conductor.status.messages)
             await asyncio.to_thread(time.sleep, 2.0)
@@ -105,7 +113,7 @@ def test_a_run_on_a_full_disk_can_be_ended_and_reaches_its_safe_state(run: Runne
     async def disturb(_: SimulatedBench, _bench: Bench, conductor: Conductor) -> None:
         await asyncio.sleep(1800.0)
         with full_disk():
-            await until(lambda: HOLD in conductor.steering.holds)
+            await until_held(conductor)
             started.append(time.monotonic())
             walk = next(task for task in asyncio.all_tasks() if task.get_name() == "walk")
             walk.cancel()
@@ -127,7 +135,7 @@ def test_a_full_memory_ends_the_run_and_says_how_many_rows_are_lost(run: Runner)
         with full_disk():
             # A thread: simulated time stands still while the run closes its file.
             threading.Thread(target=make_space, args=(conductor,)).start()
-            await until(lambda: HOLD in conductor.steering.holds)
+            await until_held(conductor)
             # More than the run itself makes while it waits.
             while conductor.writer.rows_lost == 0:
                 conductor._recorder.slow("gauge", conductor.journal.now_s, 1.0, None, 0)
@@ -253,3 +261,69 @@ def test_rows_that_wait_in_memory_become_fewer_before_they_are_too_many() -> Non
         (Thinning.EDGES, True),
         (Thinning.NONE, False),
     ]
+
+
+def test_a_warning_says_how_long_the_disk_lasts_and_the_plan_needs(tmp_path: Path) -> None:
+    entries: list[tuple[str, dict[str, object]]] = []
+    journal = SimpleNamespace(
+        now_s=0.0, enter_soon=lambda _, text, **data: entries.append((text, data))
+    )
+    status = Status(planned_end_s=32 * 3600.0)
+    space = SimpleNamespace(free_B=0.0)
+    recorder = Recorder(SimpleNamespace(), journal, status)  # type: ignore[arg-type]
+    watch = DiskWatch(
+        tmp_path / "run.sqlite",
+        journal,
+        recorder,
+        status,
+        free=lambda _: space.free_B,  # type: ignore[arg-type]
+    )
+
+    def look_until(last_s: float, first_B: float, rate_B_per_s: float) -> None:
+        began_s = journal.now_s
+        while journal.now_s < last_s:
+            space.free_B = first_B - rate_B_per_s * (journal.now_s - began_s)
+            watch.look()
+            journal.now_s += 60.0
+
+    rate = 2.1e9 / (9 * 3600.0)
+    look_until(3600.0, 2.1e9 + rate * 3540.0, rate)
+    ((text, data),) = entries  # it is said once
+    assert f"GB left on {tmp_path}, at this rate 9." in text
+    assert text.endswith("; the plan needs 31.75 h")
+    assert data["state"] == "filling"
+    look_until(3 * 3600.0, 500e9, 0.0)
+    assert [each["state"] for _, each in entries] == ["filling", "enough"]
+    space.free_B = 0.9e9  # somebody else has filled it, in no time
+    watch.look()
+    assert [each["state"] for _, each in entries] == ["filling", "enough", "filling"]
+    assert watch.rate_B_per_s is not None
+
+
+@posix_only
+def test_the_watch_of_the_limits_goes_on_while_the_disk_is_full(run: Runner) -> None:
+    reads: list[float] = []
+
+    async def disturb(_: SimulatedBench, bench: Bench, conductor: Conductor) -> None:
+        gauge = bench.gauge
+        assert gauge is not None
+        read = gauge.read
+
+        async def missed_once() -> GaugeReading:
+            if HOLD in conductor.steering.holds:
+                reads.append(conductor.journal.now_s)
+                if len(reads) == 2:
+                    raise InstrumentTimeout(gauge.name, "no answer")
+            return await read()
+
+        gauge.read = missed_once  # type: ignore[method-assign]
+        await asyncio.sleep(1800.0)
+        with full_disk():
+            await until_held(conductor)
+            await asyncio.sleep(200.0)
+
+    ran = run(CURRENT, disturb=disturb)
+    assert ran.end.exit_code == 0
+    assert len(reads) > 10
+    (missed,) = (entry for entry in ran.reader.journal if "no reading" in entry.text)
+    assert missed.time_s - 1800.0 < 60.0

@@ -145,7 +145,7 @@ class Environment:
         except InstrumentError as error:
             poll.missed += 1
             if poll.missed == 1:
-                await self._recorder.journal.enter("warning", text=f"no reading: {error}")
+                self._recorder.journal.enter_soon("warning", text=f"no reading: {error}")
             if poll.missed >= LOST_AFTER:
                 raise self._lost(poll.name, error) from error
 

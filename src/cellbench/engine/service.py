@@ -194,8 +194,11 @@ class Tending:
 
     def __init__(self, lost: LostRun, policy: Policy, say: Say) -> None:
         self._lost, self._policy = lost, policy
-        self._say = lambda text: say(f"run {lost.run}: {text}")
+        self._say_of_all = say
         self._deaths = 0
+
+    def _say(self, text: str) -> None:
+        self._say_of_all(f"run {self._lost.run}: {text}")
 
     async def tend(self) -> None:
         """Do it; returns when the run has ended, or its bench is quiet, or nothing more helps."""
