@@ -273,10 +273,10 @@ def test_a_warning_says_how_long_the_disk_lasts_and_the_plan_needs(tmp_path: Pat
     recorder = Recorder(SimpleNamespace(), journal, status)  # type: ignore[arg-type]
     watch = DiskWatch(
         tmp_path / "run.sqlite",
-        journal,
+        journal,  # type: ignore[arg-type]
         recorder,
         status,
-        free=lambda _: space.free_B,  # type: ignore[arg-type]
+        free=lambda _: space.free_B,
     )
 
     def look_until(last_s: float, first_B: float, rate_B_per_s: float) -> None:

@@ -295,8 +295,8 @@ class RunWriter:
             return
         # Whatever waits is committed at the latest one interval after the last commit.
         with contextlib.suppress(queue.Empty):
-            while not backlog.batches or not (backlog.batches[-1].done or backlog.is_last):
-                backlog.batches.append(self._queue.get(timeout=FLUSH_INTERVAL_S))
+            while not (batches := backlog.batches) or not (batches[-1].done or batches[-1].last):
+                batches.append(self._queue.get(timeout=FLUSH_INTERVAL_S))
 
     def _gather_in_trouble(self, backlog: Backlog) -> None:
         """Gather until the next attempt is due; whoever waits is told that it takes longer."""
