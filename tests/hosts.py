@@ -39,6 +39,7 @@ class Host:
     def __init__(self, session: Session, store: Store) -> None:
         self.session, self.store = session, store
         self.conducting: Conducting | None = None
+        self.conducts = asyncio.Event()
         self._wires: list[Wire] = []
         self._task: asyncio.Task[RunEnd] | None = None
         self._dead = False
@@ -84,6 +85,7 @@ class Host:
                 )
             )
             self.conducting = conducting(bench)
+            self.conducts.set()
             if isinstance(self.conducting, Resumption):
                 await self.conducting.attach()
             return await self.conducting.conduct()

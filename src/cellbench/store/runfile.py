@@ -238,7 +238,6 @@ class RunWriter:
         self._queue.put(Batch(last=True))
         self._thread.join()
         self._engine.dispose()
-        self._failure = OSError("the process is gone")
 
     async def _send(self, batch: Batch) -> None:
         self._check()
@@ -283,7 +282,7 @@ class RunWriter:
         while True:
             self._gather(backlog)
             if self._severed:
-                return
+                self._failure = OSError("the process is gone")
             is_last = backlog.is_last
             self._commit(backlog)
             if is_last and self.stall is None:
