@@ -32,8 +32,8 @@ BLOCK_ROWS, BLOCK_S = 5, 5.0
 #: After a change of the current double layers charge: so long, or a tenth of the step, is not
 #: judged; against lithium that is still to nucleate, longer.
 SETTLING_S, NUCLEATING_S = 30.0, 300.0
-#: A fall from block to block that is none of a sound cell: over the polarisation, in volts at least,
-#: over the scatter of single rows, and over the fall before it.
+#: A fall from block to block that is none of a sound cell's: over the polarisation, at least in
+#: volts, over the scatter of single rows, and over the fall before it.
 FALL, FALL_MIN_V, FALL_SCATTERS, FALL_BEFORE = 0.10, 2e-3, 4.0, 3.0
 #: The same for a cell with a cathode, whose polarisation is not known.
 FALL_CATHODE_V = 5e-3
@@ -53,8 +53,8 @@ REST_FROM_S, REST_WINDOW_S, REST_FALL_V, REST_STEADY = 1800.0, 1800.0, 0.01, 0.6
 REST_LOST = 0.5
 #: Between two warnings of one kind.
 APART_S = 3600.0
-#: Two instruments at the terminals of one resting cell differ by less than this, and this fraction;
-#: the cell is taken to rest from so long after its last current, and for so long to keep its voltage.
+#: Two instruments at the terminals of one resting cell differ by less than this, and this fraction.
+#: It rests from so long after its last current on, and for so long it keeps its voltage.
 DISAGREEMENT_V, DISAGREEMENT = 0.05, 0.01
 RESTED_S, REMEMBERED_S = 60.0, 900.0
 _C_PER_MAH = 3.6
@@ -177,7 +177,7 @@ class Detection:
             self.charged_last = charge_C * self.geometry.charge_sign > 0
 
     def step(self, step: ChannelStep, source: Callable[[], str]) -> StepWatch:
-        """Return what takes the rows of a step, measured by the instrument that ``source`` tells."""
+        """Return what takes the rows of a step; ``source`` tells the instrument of the latest."""
         return StepWatch(self, step, source, judged=not self._foreseen)
 
     def longest_s(self, current_A: float) -> float:
@@ -280,9 +280,9 @@ class StepWatch:
             self._rows = _Resting(detection, step, self, judged=judged)
         else:
             detection.moved()
+            judged = judged and detection.geometry.layout != "blocking"
             if judged and isinstance(technique, ConstantCurrent) and technique.current_A:
-                if detection.geometry.layout != "blocking":
-                    self._rows = _SteadyCurrent(detection, step, technique)
+                self._rows = _SteadyCurrent(detection, step, technique)
 
     def counted(self, charge_C: float) -> None:
         """Take note of charge of the step that was counted elsewhere."""
@@ -298,7 +298,7 @@ class StepWatch:
                 self._budget.check()
             except Trip as trip:
                 self._detection.trip(trip)
-        if self._rows is not None and voltage_V == voltage_V:  # noqa: PLR0124 (not nan)
+        if self._rows is not None and not math.isnan(voltage_V):
             self._rows.row(time_s, voltage_V, current_A)
 
 
@@ -368,7 +368,7 @@ class _SteadyCurrent:
     def row(self, time_s: float, voltage_V: float, current_A: float) -> None:
         if not self._judged:
             return
-        if not time_s - self._from_s <= math.inf or self._blocks.gap(time_s):
+        if math.isnan(self._from_s) or self._blocks.gap(time_s):
             self._from_s = time_s
             self._anew()
         if abs(current_A) < 0.5 * self._current_A:
@@ -392,7 +392,7 @@ class _SteadyCurrent:
         fall_V, before_V = last_V - voltage_V, max(0.0, earlier_V - last_V)
         least_V = FALL_CATHODE_V if self._cathode else max(FALL * abs(last_V), FALL_MIN_V)
         if fall_V > max(least_V, FALL_SCATTERS * scatter_V, FALL_BEFORE * before_V):
-            if not self._fell_s == self._fell_s:
+            if math.isnan(self._fell_s):
                 self._level_V, self._fell_s = last_V, time_s
             self._sign(
                 SOFT_SHORT,
