@@ -383,6 +383,11 @@ class CellCard(_Part):
         if self.current_max_A == 0:
             raise CardError(f"the card of {self.cell} allows no current at all")
 
+    def check_charge(self) -> None:
+        """Settle the limit of charge once. Raises like `most_charge_C`."""
+        if self.limits.charge is not None:
+            self.most_charge_C(self.limits.charge)
+
     def describe_area(self) -> str:
         """One line that names both areas, for reports."""
         current = format_quantity(self.area_m2, "area")

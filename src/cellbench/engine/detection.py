@@ -49,8 +49,9 @@ FLAT, FLAT_CHARGE = 0.1, 0.05
 #: A charged cell at rest: judged from so long after its current, window by window; a fall of so
 #: much in one that slows down by less than a third from half to half is no relaxation.
 REST_FROM_S, REST_WINDOW_S, REST_FALL_V, REST_STEADY = 1800.0, 1800.0, 0.01, 0.67
-#: What is left of the voltage at rest of a cell that is shorted.
-REST_LOST = 0.5
+#: What is left after so short a time of the voltage at rest of a cell that is shorted; a leak takes
+#: longer.
+REST_LOST, REST_LOST_S = 0.5, 600.0
 #: Between two warnings of one kind.
 APART_S = 3600.0
 #: Two instruments at the terminals of one resting cell differ by less than this, and this fraction.
@@ -490,7 +491,9 @@ class _Resting:
         charged = detection.charged_last or not detection.budget.discharged_C
         self._judged = judged and detection.has_cathode and charged
         self._blocks = _Blocks(step.technique.interval_s if isinstance(step.technique, Rest) else 1)
-        self._from_s = self._first_V = math.nan
+        self._least_V = FLAT * abs(detection.limits.voltage_max_V)
+        self._from_s = math.nan
+        self._level = math.nan, math.nan
         self._marks: list[tuple[float, float]] = []
         self._compared_s = -math.inf
 
@@ -506,13 +509,12 @@ class _Resting:
         block = self._blocks.take(time_s, voltage_V)
         if block is None or rested_s < RESTED_S:
             return
-        if math.isnan(self._first_V):
-            self._first_V = block[0]
-        elif block[0] < REST_LOST * self._first_V and self._first_V > FLAT * abs(
-            self._detection.limits.voltage_max_V
-        ):
-            text = f"short circuit: at rest {block[0]:.4g} V are left of {self._first_V:.4g} V"
-            self._detection.trip(Trip("cell", text))
+        level_s, level_V = self._level
+        if not time_s - level_s <= REST_LOST_S:
+            self._level = time_s, block[0]
+        elif block[0] < REST_LOST * level_V and level_V > self._least_V:
+            text = f"short circuit: at rest {block[0]:.4g} V are left of {level_V:.4g} V"
+            self._detection.trip(Trip("cell", f"{text} after {time_s - level_s:.0f} s"))
         if rested_s >= REST_FROM_S:
             self._decay(time_s, block[0])
 

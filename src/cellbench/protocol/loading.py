@@ -72,7 +72,7 @@ def _card(document: Document) -> CellCard:
     for name, settle in (
         (window, card.check_window),
         ("current", card.check_current),
-        ("charge", lambda: card.charge_max_C),
+        ("charge", card.check_charge),
     ):
         try:
             settle()
