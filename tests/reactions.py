@@ -22,7 +22,7 @@ from cellbench import clock
 from cellbench.bench import Bench
 from cellbench.engine.environment import LOST_AFTER_S
 from cellbench.engine.run import RunEnd, RunState
-from cellbench.engine.safe_state import CURRENT_OFF_DEADLINE_S
+from cellbench.engine.safe_state import CURRENT_OFF_DEADLINE_S, RELEASE_RAMP_S
 from cellbench.engine.session import Session, prepare
 from cellbench.instruments.capabilities import ChannelCapabilities
 from cellbench.store import Store
@@ -44,6 +44,8 @@ AT_S, LOOK_S = 300.0, 0.01
 _NEARLY = 0.99
 #: Offsets at which it happens between two readings; the worst counts.
 PHASES_S = (0.0, 0.37, 0.81, 1.53, 2.24, 3.11, 3.96, 4.68)
+#: Force on the stack at the limit.
+FORCE_N = 8e6 * math.pi / 4 * 0.01**2
 #: How long each step may last, and how often its rows come.
 STEP_S, INTERVAL_S = 1200.0, 1.0
 #: How often press, gauge and chamber are read, and how long reading all of them takes.
@@ -65,6 +67,20 @@ accepts unbounded: [source-measure unit]
     "neware": "neware",
     "biologic": "biologic",
 }
+#: Presses beside a PalmSens, and what their bench files say of them.
+PRESSES = {
+    "plc_press": "capacity: 5 kN, force min: 5 N",
+    "rmc75e": "capacity: 5 kN",
+    "instron": "capacity: 5 kN",
+}
+_PRESS_BENCH = """bench: PalmSens and {driver}
+instruments:
+  potentiostat: {{driver: palmsens, port: simulated}}
+  press: {{driver: {driver}, port: simulated, {options}}}
+  load cell: {{driver: loadstar, port: simulated, capacity: 5 kN}}
+  chamber: {{driver: eurotherm, port: simulated}}
+fixture: {{die: 10 mm, kind: servo, at most: 5 kN}}
+"""
 
 
 @dataclass(frozen=True)
@@ -77,11 +93,13 @@ class Measured:
     off_s: float
     declared_s: float
     let_go_s: float = math.nan
+    let_go_declared_s: float = math.nan
 
     @property
     def kept(self) -> bool:
-        """Whether the cell was off in the declared time."""
-        return self.off_s <= self.declared_s
+        """Whether the cell was off in the declared time, and the force on its way to none."""
+        let_go = math.isnan(self.let_go_declared_s) or self.let_go_s <= self.let_go_declared_s
+        return self.off_s <= self.declared_s and let_go
 
 
 class Probe:
@@ -188,7 +206,10 @@ KILLED = "killed computer"
 
 def bench_of(driver: str, directory: Path) -> Path | None:
     """The bench with a channel of that driver: one that ships, or a file that is written."""
-    bench = CHANNELS[driver]
+    if driver in PRESSES:
+        bench: str | None = _PRESS_BENCH.format(driver=driver, options=PRESSES[driver])
+    else:
+        bench = CHANNELS[driver]
     if bench is None or "\n" not in bench:
         return None if bench is None else Path(bench)
     path = directory / f"{driver}.yaml"
@@ -250,7 +271,18 @@ def _measured(driver: str, limit: str, at_s: float) -> Measured:
     assert channel is not None
     promised_s = declared_s(limit, channel.capabilities)
     off_s, let_go_s = (each - probe.crossed_s for each in (probe.off_s, probe.let_go_s))
-    return Measured(driver, limit, places[0], off_s, promised_s, let_go_s)
+    let_go_declared_s = _let_go_s(limit, session.declared(), promised_s)
+    return Measured(driver, limit, places[0], off_s, promised_s, let_go_s, let_go_declared_s)
+
+
+def _let_go_s(limit: str, bench: Bench, off_s: float) -> float:
+    """By when half of the force is gone; nan where the press is to hold, or cannot move."""
+    if limit not in {"stack pressure", "lost load cell"}:
+        return math.nan
+    assert bench.press is not None
+    able = bench.press.capabilities
+    full_ramp_s = RELEASE_RAMP_S * FORCE_N / able.force_max_N
+    return off_s + CURRENT_OFF_DEADLINE_S + able.reaction.total_s + full_ramp_s
 
 
 async def _on(simulator: SimulatedBench, run: Awaitable[T]) -> T:
@@ -296,10 +328,8 @@ def _killed(driver: str, at_s: float) -> Measured:
     channel = session.declared().channel
     assert channel is not None
     able = channel.capabilities
-    promised_s = STEP_S + able.reaction.of_rows(INTERVAL_S) if able.bounded_without_host else math.inf
+    promised_s = (
+        STEP_S + able.reaction.of_rows(INTERVAL_S) if able.bounded_without_host else math.inf
+    )
     off_s = math.inf if math.isnan(probe.off_s) else probe.off_s - probe.crossed_s
     return Measured(driver, KILLED, "instrument", off_s, promised_s)
-
-
-#: The press waits for the current's end, and then takes the force away.
-LETS_GO_S = CURRENT_OFF_DEADLINE_S + 30.0
