@@ -16,7 +16,7 @@ from typing import Any
 
 from cellbench import clock
 from cellbench.bench import Bench, InstrumentEntry, connected
-from cellbench.engine.resume import Resumption
+from cellbench.engine.resume import taken_up
 from cellbench.engine.run import Conducting, Conductor, RunEnd
 from cellbench.engine.session import Session, identity_of, prepare
 from cellbench.errors import InstrumentError
@@ -51,8 +51,8 @@ class Host:
     def resume(self, run: Run, **options: Any) -> asyncio.Task[RunEnd]:
         """Go on with a run."""
 
-        def resumption(bench: Bench) -> Conducting:
-            return Resumption(self.session, bench, self.store, run, **options)
+        async def resumption(bench: Bench) -> Conducting:
+            return await taken_up(self.session, bench, self.store, run, **options)
 
         return self._begin(resumption)
 
@@ -66,11 +66,11 @@ class Host:
         if self._task is not None:
             self._task.cancel()
 
-    def _begin(self, conducting: Callable[[Bench], Conducting]) -> asyncio.Task[RunEnd]:
+    def _begin(self, conducting: Callable[[Bench], Awaitable[Conducting]]) -> asyncio.Task[RunEnd]:
         self._task = asyncio.create_task(self._conduct(conducting))
         return self._task
 
-    async def _conduct(self, conducting: Callable[[Bench], Conducting]) -> RunEnd:
+    async def _conduct(self, conducting: Callable[[Bench], Awaitable[Conducting]]) -> RunEnd:
         session = self.session
         async with AsyncExitStack() as stack:
             stack.enter_context(identified(identity_of(session.seed)))
@@ -84,13 +84,11 @@ class Host:
                     beside=session.beside,
                 )
             )
-            self.conducting = conducting(bench)
+            self.conducting = await conducting(bench)
             self.conducts.set()
-            if isinstance(self.conducting, Resumption):
-                await self.conducting.attach()
             return await self.conducting.conduct()
 
-    def _conductor(self, bench: Bench) -> Conducting:
+    async def _conductor(self, bench: Bench) -> Conducting:
         documents = self.session.documents(bench)
         return Conductor(
             self.session.program, bench, self.store, documents=documents, seed=self.session.seed

@@ -84,7 +84,7 @@ async def _resume(
     from cellbench.engine.control import ControlServer
     from cellbench.engine.gate import gate_of
     from cellbench.engine.prompts import Prompts
-    from cellbench.engine.resume import Resumption, age_of
+    from cellbench.engine.resume import age_of, taken_up
     from cellbench.engine.side_thread import SideThread
     from cellbench.protocol import plan
 
@@ -97,10 +97,9 @@ async def _resume(
             side = await stack.enter_async_context(SideThread())
             bench = await stack.enter_async_context(session.bench(prompts))
             age_s = age_of(run, session.file.speed)
-            resumption = Resumption(
+            resumption = await taken_up(
                 session, bench, store, run, age_s=age_s, accepted=accept, planned=planned
             )
-            await resumption.attach()
             resumption.commands.prompts = prompts
             gate = gate_of(resumption)
             if beside is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment, stored_dataset
@@ -78,6 +79,21 @@ def age_of(run: Run, speed: float = 1.0) -> float:
     return speed * (datetime.now(UTC) - started).total_seconds()
 
 
+async def taken_up(
+    session: Session, bench: Bench, store: Store, run: Run, **options: Any
+) -> Resumption:
+    """Take a run up, arguments as of `Resumption`; nothing is changed where that fails.
+
+    Raises:
+        InstrumentError: A cycler had a list of its steps under way, and does something else now.
+    """
+    history = History(RunReader(store.run_path(run.id)))
+    opened, cycler = history.open_list, bench.channel
+    if opened is not None and isinstance(cycler, Cycler):
+        await opened.attach(cycler)
+    return Resumption(session, bench, store, run, history, **options)
+
+
 class Resumption(Conducting):
     """A run that is gone on with.
 
@@ -86,6 +102,7 @@ class Resumption(Conducting):
         bench: The instruments, connected.
         store: Where it is kept.
         run: The run.
+        history: What was done of it; a list that a cycler had under way is attached to.
         age_s: How long ago it began; its clock never runs backwards, whatever became of others.
         accepted: Whether somebody consents to a cell that changed meanwhile.
         planned: The program's plan.
@@ -97,6 +114,7 @@ class Resumption(Conducting):
         bench: Bench,
         store: Store,
         run: Run,
+        history: History,
         *,
         age_s: float,
         accepted: bool = False,
@@ -104,7 +122,7 @@ class Resumption(Conducting):
     ) -> None:
         path = store.run_path(run.id)
         self._reader = RunReader(path)
-        self._history = history = History(self._reader)
+        self._history = history
         self._ended_before, self._accepted = run.reason, accepted
         if bench.ownership is not None:
             bench.ownership.tell(f"run {run.id}", path)
@@ -146,16 +164,6 @@ class Resumption(Conducting):
         dataset = stored_dataset(self._reader, self.program.card)
         self._runner.verdicts.restore(dataset)
         await self._interpreter.walk()
-
-    async def attach(self) -> None:
-        """Where a cycler had a list of steps under way: ask it for that; changes nothing.
-
-        Raises:
-            InstrumentError: The cycler does something else, or does not have it.
-        """
-        opened, cycler = self._history.open_list, self.bench.channel
-        if opened is not None and isinstance(cycler, Cycler):
-            await opened.attach(cycler)
 
     async def _come_to_quiet(self) -> None:
         """Bring the cell to open circuit, and take note of since when it is."""
