@@ -9,6 +9,7 @@ import typer
 from cellbench import __version__
 from cellbench.cli import bench, campaign, look, prepare, sim
 from cellbench.cli.attach import attach
+from cellbench.cli.quiet import quiet, release
 from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
 from cellbench.cli.run import run
@@ -40,6 +41,8 @@ def _main(
 
 app.command()(run)
 app.command()(attach)
+app.command()(quiet)
+app.command()(release)
 app.command()(prepare.check)
 app.command()(prepare.plan)
 app.command()(prepare.schema)

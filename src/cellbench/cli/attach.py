@@ -64,13 +64,18 @@ async def _attach(
 
     from cellbench.cli.live import watching
     from cellbench.engine.attach import attached
+    from cellbench.engine.guard.keeper import guarded
 
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
     async with AsyncExitStack() as stack:
+        guard = await stack.enter_async_context(guarded(session))
         with stopping.cancels_this_task():
-            bench = await stack.enter_async_context(session.bench(None))
+            bench = await stack.enter_async_context(
+                session.bench(None, take_over=f"attach {found.run.id}")
+            )
             attachment = await stack.enter_async_context(
                 attached(found, bench, store, session.file.speed)
             )
+            guard.watch_over(attachment)
             with watching(attachment, banner(session, attachment), console):
                 return await attachment.conduct()

@@ -116,6 +116,7 @@ async def _conduct(
 
     from cellbench.cli.live import watching
     from cellbench.cli.operator import ConsoleOperator
+    from cellbench.engine.guard.keeper import guarded
     from cellbench.engine.run import Conductor
     from cellbench.errors import StoreError
     from cellbench.store.runfile import keep_rest_of_wire
@@ -127,6 +128,7 @@ async def _conduct(
     wire = WireLog() if record else None
     async with AsyncExitStack() as stack:
         # Instruments are let go of outside: a late Ctrl-C must not cut that short.
+        guard = await stack.enter_async_context(guarded(session))
         with stopping.cancels_this_task():
             bench = await stack.enter_async_context(session.bench(operator, wire))
             conductor = Conductor(
@@ -138,6 +140,7 @@ async def _conduct(
                 planned=planned,
                 wire=wire,
             )
+            guard.watch_over(conductor)
             with watching(conductor, banner(session, conductor), console) as live:
                 if operator is not None:
                     operator.live = live

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cellbench.analysis.stored import environment
-from cellbench.bench import Bench, parse_bench
+from cellbench.bench import Bench, BenchFile, parse_bench
 from cellbench.engine.journal import Journal
 from cellbench.engine.run import Conducting
 from cellbench.engine.session import Session, read_bench, with_folders
@@ -25,9 +25,9 @@ from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.roles import Cycler, Running
 from cellbench.protocol.lists import step_list
 from cellbench.protocol.program import ChannelStep
-from cellbench.protocol.source import document_of, load
+from cellbench.protocol.source import Document, document_of, load
 from cellbench.quantities import format_quantity
-from cellbench.store import RunWriter, Store, data_directory
+from cellbench.store import RunReader, RunWriter, Store, data_directory
 
 
 def session_of(found: Unfinished, bench: Path | None) -> Session:
@@ -40,21 +40,35 @@ def session_of(found: Unfinished, bench: Path | None) -> Session:
     Raises:
         InputError: It cannot be reached any more.
     """
-    documents = found.reader.documents
-    directory = environment(found.reader).get("bench_directory")
-    beside = Path(directory) if directory else data_directory()
-    if bench is not None:
-        file, document = read_bench(bench)
-        beside = bench.parent
-    else:
-        document = document_of(documents["bench"], f"the bench of run {found.run.id}")
-        file = with_folders(parse_bench(load(document)), beside)
+    file, document, beside = bench_of(found.reader, found.run.id, bench)
     if file.is_simulated:
         raise InputError(
             f"run {found.run.id} was on a simulated bench in its own process, which went with it; "
             "only a bench that outlives its host can be attached to (cellbench sim serve)"
         )
-    return Session(found.program, documents["cell"], file, document.text, None, None, beside)
+    cell = found.reader.documents["cell"]
+    return Session(found.program, cell, file, document.text, None, None, beside)
+
+
+def bench_of(
+    reader: RunReader, run_id: str, bench: Path | None = None
+) -> tuple[BenchFile, Document, Path]:
+    """Return the bench file that a run was on, as it was then, and its directory.
+
+    Args:
+        reader: The run's file.
+        run_id: The run.
+        bench: The bench file, where that is not as it was.
+
+    Raises:
+        InputError: It is no bench file.
+    """
+    if bench is not None:
+        return *read_bench(bench), bench.parent
+    directory = environment(reader).get("bench_directory")
+    beside = Path(directory) if directory else data_directory()
+    document = document_of(reader.documents["bench"], f"the bench of run {run_id}")
+    return with_folders(parse_bench(load(document)), beside), document, beside
 
 
 @asynccontextmanager
@@ -121,7 +135,8 @@ class Attachment(Conducting):
             self._runner, found.steps, found.test, announce=self._announce, ended=self._noted
         )
         listed.take_up(found.place)
-        await listed.follow(self._running)
+        with listed.continuing():
+            await listed.follow(self._running)
         if not found.is_end:
             raise Undone(self._undone())
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from cellbench.bench import Bench
 from cellbench.clock import sleep_until
+from cellbench.engine.heart import Heart
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
 from cellbench.engine.recorder import Recorder
@@ -77,6 +78,9 @@ class Environment:
         watch: The limits that hold at all times.
         recorder: Where readings go.
         every_s: How often they are taken.
+
+    Attributes:
+        heart: Who hears of each look.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Environment:
         recorder: Recorder,
         every_s: float,
     ) -> None:
+        self.heart = Heart()
         self._bench = bench
         self._area_m2 = stack_area_m2
         self._watch = watch
@@ -118,12 +123,16 @@ class Environment:
         if not polls:
             return
         due_s = asyncio.get_running_loop().time()
-        while True:
-            for poll in polls:
-                await self._look(poll)
-            # Absolute deadlines, so that sampling does not drift; slots missed are left out.
-            due_s = max(due_s + self._interval_s, asyncio.get_running_loop().time())
-            await sleep_until(due_s)
+        try:
+            while True:
+                for poll in polls:
+                    await self._look(poll)
+                    self.heart.passed()
+                # Absolute deadlines, so that sampling does not drift; slots missed are left out.
+                due_s = max(due_s + self._interval_s, asyncio.get_running_loop().time())
+                await sleep_until(due_s)
+        finally:
+            self.heart.watch_ended()
 
     def _polls(self) -> list[_Poll]:
         """The press first: a look at it also tells it that the host lives."""

@@ -11,12 +11,14 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cellbench.analysis.stored import geometry
 from cellbench.bench import Bench
 from cellbench.engine.causes import Judgement, RunState, is_bug, judge, root_cause
 from cellbench.engine.environment import Environment
+from cellbench.engine.heart import Heart
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
@@ -102,6 +104,15 @@ class Conducting:
             passes=Passes(),
         )
 
+    @property
+    def run_path(self) -> Path:
+        """The run's file."""
+        return self._writer.path
+
+    def heard_by(self, heart: Heart) -> None:
+        """Let somebody hear that this host lives, and what goes on without it."""
+        self._environment.heart = self._runner.heart = heart
+
     async def _open(self) -> None:
         """Enter how it begins."""
         raise NotImplementedError
@@ -159,6 +170,8 @@ class Conducting:
         self, cause: BaseException | None, tasks: Sequence[asyncio.Task[None]]
     ) -> RunEnd:
         judgement = judge(cause)
+        # Whatever was to go on without us: a run that ends takes its bench with it.
+        self._runner.heart.declare({})
         if cause is not None:
             kind = "trip" if isinstance(cause, Trip) else "failure"
             self.journal.enter_soon(kind, step=self.status.step_path, text=judgement.reason)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -111,8 +112,19 @@ class StepListRun:
             limits=asdict(limits),
             **foreseen,
         )
-        async with channel.run_list(steps, limits.electrical, self._test) as running:
-            await self.follow(running)
+        with self.continuing():
+            async with channel.run_list(steps, limits.electrical, self._test) as running:
+                await self.follow(running)
+
+    @contextmanager
+    def continuing(self) -> Iterator[None]:
+        """While the context lasts, the list goes on without its host, if the device bounds it."""
+        heart, channel = self._runner.heart, self._runner.bench.channel
+        assert channel is not None  # noqa: S101 (only such a bench runs lists)
+        at_most_s = sum(step.technique.duration_s for step in self._steps)
+        bounded = channel.capabilities.bounded_without_host
+        with heart.continuing(channel.name, at_most_s) if bounded else nullcontext():
+            yield
 
     def take_up(self, place: Place) -> None:
         """Go on where the run's file ends."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from cellbench.analysis.dataset import Setting, Spectrum, StepData
 from cellbench.analysis.kramers_kronig import residual_percent
 from cellbench.bench import Bench
 from cellbench.engine.environment import ATTENTIVE_INTERVAL_S, Environment
+from cellbench.engine.heart import Heart
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
 from cellbench.engine.passes import Passes
@@ -60,6 +61,7 @@ class StepRunner:
     status: Status
     alarm: Callable[[Trip], None]
     passes: Passes
+    heart: Heart = field(default_factory=Heart)
 
     async def run(self, step: AnyStep, under_way: SpectrumUnderWay | None = None) -> StepEnd:
         """Carry out a step to its end.
