@@ -12,6 +12,9 @@ from contextlib import contextmanager
 class Heart:
     """What the engine tells of itself; a guard's keeper passes it on."""
 
+    def begun(self) -> None:
+        """Take note that the run has begun; nothing is energised yet."""
+
     def passed(self) -> None:
         """Take note that the watch has looked at an instrument, and checked what it read."""
 

@@ -131,6 +131,7 @@ class Conducting:
         cause: BaseException | None = None
         try:
             await self._open()
+            self._runner.heart.begun()
             tasks = [
                 asyncio.create_task(self._walk(), name="walk"),
                 asyncio.create_task(self._environment.watch(), name="watch"),

@@ -13,18 +13,18 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock  # noqa: F401 (when it is needed it is in a hurry)
 import psutil
 
 from cellbench import clock
 from cellbench.bench import BenchFile, parse_bench
 from cellbench.engine.guard.guarding import Reaction, guard
 from cellbench.engine.guard.handover import asked
-from cellbench.engine.guard.ledger import Kind, Ledger
+from cellbench.engine.guard.ledger import Kind, Ledger, errors_path, forget_empty
 from cellbench.engine.guard.messages import Message, Watch, from_line
 from cellbench.engine.guard.processes import ProcessId, end, outlive_terminal
 from cellbench.engine.reach import ReachableBench, Site
 from cellbench.engine.session import places, with_folders
-from cellbench.errors import CellbenchError
 from cellbench.protocol.source import document_of, load
 
 _STANDARD_INPUT = 0
@@ -73,19 +73,21 @@ class PipeMessages:
 class _Asked:
     """Who asks for the bench: a process by a file, or somebody by a polite kill."""
 
-    def __init__(self, file: BenchFile, beside: Path | None) -> None:
-        self._file, self._beside = file, beside
+    def __init__(self) -> None:
         self._where: list[str] = []
-        self.killed = False
+        self._is_killed = False
+        outlive_terminal(self._kill)
+
+    def _kill(self) -> None:
+        self._is_killed = True
+
+    def where(self, file: BenchFile, beside: Path | None) -> None:
+        """Find out where the instruments are for which somebody may ask."""
+        self._where = list(places(file, beside).values())
 
     def __call__(self) -> str | None:
-        if self.killed:
-            return "whoever sent a signal to end"
-        if not self._where:
-            try:
-                self._where = list(places(self._file, self._beside).values())
-            except CellbenchError:
-                return None  # a host without an address for now: nobody else has it either
+        if self._is_killed:
+            return "whoever sent it a signal to end"
         return asked(self._where)
 
 
@@ -99,9 +101,8 @@ def _lines_of(pipe: int) -> Iterator[bytes]:
 
 def main() -> None:
     """Guard one engine."""
+    is_asked = _Asked()
     lines = _lines_of(_STANDARD_INPUT)
-    killed: list[bool] = []
-    outlive_terminal(lambda: killed.append(True))
     first = next(lines, None)
     if first is None:
         return
@@ -118,33 +119,32 @@ def main() -> None:
     )
     try:
         scaled = watch.speed != 1.0
-        pace = {"virtual": scaled, "speed": watch.speed if scaled else None}
-        clock.run(_guard(watch, lines, ledger, killed), **pace)  # type: ignore[arg-type]
+        clock.run(
+            _guard(watch, lines, ledger, is_asked),
+            virtual=scaled,
+            speed=watch.speed if scaled else None,
+        )
     except Exception:
         ledger.enter(Kind.ENDED, f"the guard failed: {traceback.format_exc()}")
         raise
+    forget_empty(errors_path(Path(watch.ledger)))
 
 
-async def _guard(watch: Watch, lines: Iterator[bytes], ledger: Ledger, killed: list[bool]) -> None:
+async def _guard(watch: Watch, lines: Iterator[bytes], ledger: Ledger, is_asked: _Asked) -> None:
+    engine = EngineProcess(watch)
     beside = Path(watch.beside) if watch.beside else None
-    document = document_of(watch.bench, f"the bench of run {watch.run}")
-    file = parse_bench(load(document))
+    file = parse_bench(load(document_of(watch.bench, f"the bench of run {watch.run}")))
     if beside is not None:
         file = with_folders(file, beside)
-    engine = EngineProcess(watch)
-    is_asked = _Asked(file, beside)
-
-    def asks() -> str | None:
-        is_asked.killed = bool(killed)
-        return is_asked()
-
+    bench = ReachableBench(Site(file, f"guard of run {watch.run}", beside, yields=True))
+    is_asked.where(file, beside)
     await guard(
         PipeMessages(lines),
         engine,
-        lambda: ReachableBench(Site(file, f"guard of run {watch.run}", beside, yields=True)),
+        bench,
         ledger,
         Reaction(watch.silence_s, watch.electrical),
-        asks,
+        is_asked,
     )
 
 

@@ -28,8 +28,6 @@ from cellbench.instruments.roles import Chamber, Channel, Gauge
 from cellbench.instruments.techniques import ElectricalLimits, Rest
 from cellbench.quantities import format_quantity
 
-#: Silence of the engine that counts as its loss: its loop is heard every second.
-SILENCE_S = 10.0
 _TICK_S = 0.5
 #: Between two attempts at an instrument: at first, and at most.
 _PAUSE_S, _PAUSE_MAX_S = 1.0, 30.0
@@ -60,7 +58,7 @@ class Reaction:
             at.
     """
 
-    silence_s: float | None = SILENCE_S
+    silence_s: float | None = 10.0
     limits: ElectricalLimits | None = None
 
 
@@ -71,7 +69,7 @@ def nobody() -> None:
 async def guard(
     messages: Messages,
     engine: Engine,
-    bench: Callable[[], ReachableBench],
+    bench: ReachableBench,
     ledger: Ledger,
     reaction: Reaction,
     asked: Callable[[], str | None] = nobody,
@@ -81,7 +79,7 @@ async def guard(
     Args:
         messages: What the engine says.
         engine: The engine, to be ended first: two never talk to one instrument.
-        bench: Opens the bench; called when the engine is lost.
+        bench: The bench, none of it reached: nothing is opened while the engine lives.
         ledger: Where it is entered.
         reaction: When.
         asked: Tells who asks for the bench, which is then given up.
@@ -91,15 +89,14 @@ async def guard(
     if why is None:
         ledger.enter(Kind.OVER, "the engine has left the bench in its own order")
         return
-    opened = bench()
     ledger.enter(
         Kind.NOTICED,
         why,
         step=listening.step.path,
-        channels=[each.name for each in opened.channels()],
+        channels=[each.name for each in bench.channels()],
     )
     ledger.enter(Kind.ENGINE, await engine.end())
-    quieting = _Quieting(opened, ledger, listening.bounds(), reaction.limits)
+    quieting = _Quieting(bench, ledger, listening.bounds(), reaction.limits)
     ledger.enter(Kind.ENDED, await quieting.run(asked))
 
 

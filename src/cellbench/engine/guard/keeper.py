@@ -15,18 +15,22 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellbench.engine.guard.guarding import SILENCE_S
-from cellbench.engine.guard.ledger import ledger_path
+from cellbench.engine.guard.ledger import errors_path, forget_empty, ledger_path
 from cellbench.engine.guard.messages import Beat, Message, Over, Step, Watch, to_line
 from cellbench.engine.guard.processes import ProcessId, never_wait, start_apart
 from cellbench.engine.heart import Heart
+from cellbench.errors import InputError
+from cellbench.quantities import parse
 
 if TYPE_CHECKING:
     from cellbench.engine.run import Conducting
     from cellbench.engine.session import Session
+    from cellbench.store import JournalEntry
 
 #: How often the engine is heard, whatever its watch does.
 BEAT_S = 1.0
+#: A shorter silence is none: the computer may be busy.
+SILENCE_MIN_S = 3.0
 #: A watch that has looked at nothing for so long hangs, even if the loop turns: no beat then. An
 #: instrument that does not answer is given up well before.
 WATCH_HANGS_S = 60.0
@@ -55,12 +59,19 @@ class Keeper(Heart):
 
     Args:
         session: Whose bench is guarded.
-        silence_s: See `Reaction`.
+
+    Raises:
+        InputError: Its bench file declares a silence that cannot be told from a busy moment.
     """
 
-    def __init__(self, session: Session, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._silence_s = silence_s
+        self._silence_s = parse(session.file.guard.silence, "time")
+        if self._silence_s < SILENCE_MIN_S:
+            raise InputError(
+                f"{session.file.bench}: guard: silence: {session.file.guard.silence} is too short: "
+                f"the engine is heard every {BEAT_S:g} s; write {SILENCE_MIN_S:g} s or more"
+            )
         self._conducting: Conducting | None = None
         self._first = b""
         self._errors = Path()
@@ -71,16 +82,15 @@ class Keeper(Heart):
         self._beating: asyncio.Task[None] | None = None
 
     def watch_over(self, conducting: Conducting) -> None:
-        """Start the guard of a run, before anything is energised."""
+        """Have a run guarded from its beginning on."""
         if self._session.simulator is not None:
             return
         self._conducting = conducting
-        run_file = conducting.run_path
-        self._errors = run_file.with_suffix(".guard.err")
-        self._first = to_line(self._watch(conducting, ledger_path(run_file)))
+        ledger = ledger_path(conducting.run_path)
+        self._errors = errors_path(ledger)
+        self._first = to_line(self._watch(conducting, ledger))
         conducting.heard_by(self)
-        self._start()
-        self._beating = asyncio.create_task(self._beat_on(), name="heartbeat")
+        conducting.journal.listeners.append(self._entered)
 
     def _watch(self, conducting: Conducting, ledger: Path) -> Watch:
         session, me = self._session, ProcessId.mine()
@@ -101,6 +111,11 @@ class Keeper(Heart):
 
     # --- What the engine tells ------------------------------------------------------------------
 
+    def begun(self) -> None:
+        """See `Heart`."""
+        self._start()
+        self._beating = asyncio.create_task(self._beat_on(), name="heartbeat")
+
     def passed(self) -> None:
         """See `Heart`."""
         self._passed_s = _now_s()
@@ -112,15 +127,20 @@ class Keeper(Heart):
 
     def declare(self, continues: Mapping[str, float]) -> None:
         """See `Heart`."""
-        self._step, self._declared_s = Step(self._path(), continues), _now_s()
-        self._tell(self._step)
+        self._say_step(Step(self._step.path, continues))
+
+    def _entered(self, entry: JournalEntry) -> None:
+        """Called with each entry of the journal, before the disk has it."""
+        if entry.kind == "step started":
+            self._say_step(Step(entry.step, self._step_now().continues))
+
+    def _say_step(self, step: Step) -> None:
+        self._step, self._declared_s = step, _now_s()
+        self._tell(step)
 
     async def _beat_on(self) -> None:
         while True:
             self._replace_if_gone()
-            if self._path() != self._step.path and not self._step.continues:
-                self._step = Step(self._path())
-                self._tell(self._step)
             if self._passed_s is None or _now_s() - self._passed_s < WATCH_HANGS_S:
                 self._tell(Beat())
             await asyncio.sleep(BEAT_S)
@@ -145,9 +165,7 @@ class Keeper(Heart):
             process.kill()
             process.wait()
         _close(process)
-        with suppress(OSError):
-            if not self._errors.stat().st_size:
-                self._errors.unlink()
+        forget_empty(self._errors)
 
     # --- The guard's process --------------------------------------------------------------------
 
@@ -218,9 +236,6 @@ class Keeper(Heart):
         """Enter it in the journal, which shows it too; not awaited: the disk may be full."""
         if self._conducting is not None:
             self._conducting.journal.enter_soon("guard", text=text)
-
-    def _path(self) -> str:
-        return "" if self._conducting is None else self._conducting.status.step_path
 
 
 def _pipe(process: subprocess.Popen[bytes]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -37,6 +38,18 @@ class Kind(StrEnum):
 def ledger_path(run_file: Path) -> Path:
     """Where the ledger of a run's guard is: beside the run's file."""
     return run_file.with_suffix(".guard.jsonl")
+
+
+def errors_path(ledger: Path) -> Path:
+    """Where a guard that fails itself tells why."""
+    return ledger.with_suffix(".err")
+
+
+def forget_empty(errors: Path) -> None:
+    """Remove the file of a guard's own errors where it had none."""
+    with suppress(OSError):
+        if not errors.stat().st_size:
+            errors.unlink()
 
 
 class Ledger:

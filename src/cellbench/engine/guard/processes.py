@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import psutil
 
 #: A process that was told to end is looked for so often, and so long.
-_LOOK_S = 0.05
+_LOOK_S = 0.01
 _GONE_S = 10.0
 #: Two looks at when one process started differ by less: by a clock that was set between them.
 _SAME_START_S = 5.0
