@@ -314,8 +314,17 @@ async def unseen(work: Awaitable[T], *, patient: bool = False) -> T:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, VirtualLoop):
         return await work
-    with loop.hold(patient=patient):
-        return await work
+    # Let go of when the work is done, and not by whoever waits for it, who may be a simulated host
+    # that is killed meanwhile.
+    future = asyncio.ensure_future(work)
+    hold = contextlib.ExitStack()
+    hold.enter_context(loop.hold(patient=patient))
+
+    def let_go(_: asyncio.Future[T]) -> None:
+        hold.close()
+
+    future.add_done_callback(let_go)
+    return await future
 
 
 def run(main: Coroutine[Any, Any, T], *, virtual: bool = False, speed: float | None = None) -> T:

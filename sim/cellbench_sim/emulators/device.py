@@ -93,10 +93,20 @@ class Wire(Stream):
 
     async def close(self) -> None:
         """Pull the cable; the device goes on with what it is doing."""
+        self._detach()
+        await super().close()
+
+    def sever(self) -> None:
+        """Cut the wire for good, at this instant: nothing passes any more, nor is it mended."""
+        self._detach()
+        self.tap = None
+        self._given_up = True
+        self.fail(TransportClosed("severed"))
+
+    def _detach(self) -> None:
         device, self._device = self._device, None
         if device is not None:
             device.detach(self.feed)
-        await super().close()
 
 
 @dataclass

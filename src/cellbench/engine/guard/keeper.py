@@ -1,23 +1,19 @@
 """The engine's end of its guard: starts it, tells it that the engine lives, replaces it.
 
-Everything is sent from the engine's own loop, and never waited for: a loop that hangs is silent,
-and a guard that does not listen hangs nobody.
+Everything is sent from the engine's own loop, and never waited for: a loop that hangs is silent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from cellbench.engine.guard.ledger import errors_path, forget_empty, ledger_path
-from cellbench.engine.guard.messages import Beat, Message, Over, Step, Watch, to_line
-from cellbench.engine.guard.processes import ProcessId, never_wait, start_apart
+from cellbench.engine.guard.ledger import ledger_path
+from cellbench.engine.guard.messages import Beat, Message, Over, Step, Watch
+from cellbench.engine.guard.piped import GuardGone, PipedGuard
+from cellbench.engine.guard.processes import ProcessId
 from cellbench.engine.heart import Heart
 from cellbench.errors import InputError
 from cellbench.quantities import parse
@@ -36,18 +32,38 @@ SILENCE_MIN_S = 3.0
 WATCH_HANGS_S = 60.0
 #: A guard that ended within this time of its start is not replaced at once, but after so long.
 _SHORT_LIFE_S = 10.0
-#: How long a guard may take to end when there is nothing left to guard.
-_END_S = 10.0
-_LOOK_S = 0.02
+
+
+class Guarding(Protocol):
+    """A guard, as its engine sees it; see `cellbench.engine.guard.piped.PipedGuard`.
+
+    Attributes:
+        name: For people.
+    """
+
+    name: str
+
+    def send(self, message: Message) -> None:
+        """Tell it something, without waiting; raises GuardGone."""
+
+    def check(self) -> None:
+        """See that it is there; raises GuardGone."""
+
+    async def end(self) -> None:
+        """Wait until it has ended, having been told that all is over."""
+
+
+StartGuard: TypeAlias = Callable[[Watch], Guarding]
 
 
 @asynccontextmanager
 async def guarded(session: Session) -> AsyncIterator[Keeper]:
     """Keep a guard for a run, from `Keeper.watch_over` until the bench has been left.
 
-    Enter it before the bench's own context: it is to end after that.
+    Enter it before the bench's own context: it is to end after that. The simulated bench, which
+    goes with this process, has none.
     """
-    keeper = Keeper(session)
+    keeper = Keeper(session, PipedGuard if session.simulator is None else None)
     try:
         yield keeper
     finally:
@@ -55,17 +71,18 @@ async def guarded(session: Session) -> AsyncIterator[Keeper]:
 
 
 class Keeper(Heart):
-    """Keeps a guard for one run; for the simulated bench, which goes with this process, none.
+    """Keeps a guard for one run.
 
     Args:
         session: Whose bench is guarded.
+        start: Starts a guard; None: the run has none.
 
     Raises:
         InputError: Its bench file declares a silence that cannot be told from a busy moment.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, start: StartGuard | None) -> None:
+        self._session, self._start_guard = session, start
         self._silence_s = parse(session.file.guard.silence, "time")
         if self._silence_s < SILENCE_MIN_S:
             raise InputError(
@@ -73,41 +90,20 @@ class Keeper(Heart):
                 f"the engine is heard every {BEAT_S:g} s; write {SILENCE_MIN_S:g} s or more"
             )
         self._conducting: Conducting | None = None
-        self._first = b""
-        self._errors = Path()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Guarding | None = None
         self._started_s = self._retry_s = 0.0
+        self._said = ""
         self._step, self._declared_s = Step(""), 0.0
         self._passed_s: float | None = None
         self._beating: asyncio.Task[None] | None = None
 
     def watch_over(self, conducting: Conducting) -> None:
         """Have a run guarded from its beginning on."""
-        if self._session.simulator is not None:
+        if self._start_guard is None:
             return
         self._conducting = conducting
-        ledger = ledger_path(conducting.run_path)
-        self._errors = errors_path(ledger)
-        self._first = to_line(self._watch(conducting, ledger))
         conducting.heard_by(self)
         conducting.journal.listeners.append(self._entered)
-
-    def _watch(self, conducting: Conducting, ledger: Path) -> Watch:
-        session, me = self._session, ProcessId.mine()
-        limits = conducting.program.limits.electrical
-        scaled = session.file.speed != 1.0
-        return Watch(
-            run=conducting.run.id,
-            pid=me.pid,
-            process_started=me.started,
-            ledger=str(ledger.absolute()),
-            bench=session.bench_text,
-            beside=None if session.beside is None else str(session.beside.absolute()),
-            limits=limits.model_dump(),
-            # Scaled time stands still while a person is asked: silence says nothing then.
-            silence_s=None if scaled else self._silence_s,
-            speed=session.file.speed,
-        )
 
     # --- What the engine tells ------------------------------------------------------------------
 
@@ -129,6 +125,18 @@ class Keeper(Heart):
         """See `Heart`."""
         self._say_step(Step(self._step.path, continues))
 
+    async def over(self) -> None:
+        """Tell the guard that the bench was left in order, and see it end."""
+        if self._beating is not None:
+            self._beating.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._beating
+        self._tell(Over())
+        self._conducting = None
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            await guard.end()
+
     def _entered(self, entry: JournalEntry) -> None:
         """Called with each entry of the journal, before the disk has it."""
         if entry.kind == "step started":
@@ -138,115 +146,81 @@ class Keeper(Heart):
         self._step, self._declared_s = step, _now_s()
         self._tell(step)
 
-    async def _beat_on(self) -> None:
-        while True:
-            self._replace_if_gone()
-            if self._passed_s is None or _now_s() - self._passed_s < WATCH_HANGS_S:
-                self._tell(Beat())
-            await asyncio.sleep(BEAT_S)
-
-    async def over(self) -> None:
-        """Tell the guard that the bench was left in order, and see it end."""
-        if self._beating is not None:
-            self._beating.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._beating
-        self._conducting = None
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(OSError):
-            os.write(_pipe(process), to_line(Over()))
-        try:
-            async with asyncio.timeout(_END_S):
-                while process.poll() is None:
-                    await asyncio.sleep(_LOOK_S)
-        except TimeoutError:
-            process.kill()
-            process.wait()
-        _close(process)
-        forget_empty(self._errors)
-
-    # --- The guard's process --------------------------------------------------------------------
-
-    def _start(self) -> None:
-        self._started_s = _now_s()
-        try:
-            command = [sys.executable, "-m", "cellbench.engine.guard"]
-            process = start_apart(command, self._errors)
-        except OSError as error:
-            if not self._retry_s:  # said once, tried on and on
-                self._say(f"no guard could be started ({error.strerror or error})")
-            self._retry_s = _now_s() + _SHORT_LIFE_S
-            return
-        pipe = _pipe(process)
-        try:
-            os.write(pipe, self._first)
-            never_wait(pipe)
-            os.write(pipe, to_line(self._step_now()))
-        except OSError:
-            pass  # it has ended already, which is seen with the next beat
-        self._process = process
-        self._say(
-            f"guarded by process {process.pid}: it brings the bench to quiet should this process "
-            "be lost"
-        )
-
-    def _replace_if_gone(self) -> None:
-        process = self._process
-        if process is not None:
-            if process.poll() is None:
-                return
-            self._gone(process, "has ended")
-        if _now_s() >= self._retry_s:
-            self._start()
-
-    def _tell(self, message: Message) -> None:
-        process = self._process
-        if process is None:
-            return
-        try:
-            os.write(_pipe(process), to_line(message))
-        except BlockingIOError:
-            # Were its end of the pipe closed alone, it would take this process for lost.
-            process.kill()
-            self._gone(process, "does not listen any more, and was ended")
-        except OSError:
-            self._gone(process, "has ended")
-
-    def _gone(self, process: subprocess.Popen[bytes], how: str) -> None:
-        self._process = None
-        process.kill()
-        process.wait()
-        _close(process)
-        code = process.returncode
-        self._say(
-            f"the guard, process {process.pid}, {how} (exit code {code}): a new one is started"
-        )
-        short = _now_s() - self._started_s < _SHORT_LIFE_S
-        self._retry_s = _now_s() + (_SHORT_LIFE_S if short else 0.0)
-
     def _step_now(self) -> Step:
         """The step under way, with the bounds of what continues as they are by now."""
         passed_s = _now_s() - self._declared_s
         left_s = {name: at_most_s - passed_s for name, at_most_s in self._step.continues.items()}
         return Step(self._step.path, left_s)
 
+    async def _beat_on(self) -> None:
+        while True:
+            self._see_that_it_is_there()
+            if self._passed_s is None or _now_s() - self._passed_s < WATCH_HANGS_S:
+                self._tell(Beat())
+            await asyncio.sleep(BEAT_S)
+
+    # --- The guard ------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        conducting, start = self._conducting, self._start_guard
+        assert conducting is not None  # noqa: S101 (it has begun)
+        assert start is not None  # noqa: S101 (else it is not heard)
+        self._started_s = _now_s()
+        try:
+            guard = self._guard = start(self._watch(conducting))
+            guard.send(self._step_now())
+        except GuardGone as error:
+            self._lost(f"the guard {error}")
+        else:
+            self._say(
+                f"guarded by {guard.name}: it brings the bench to quiet should this process be lost"
+            )
+
+    def _watch(self, conducting: Conducting) -> Watch:
+        session, me = self._session, ProcessId.mine()
+        paced = session.file.speed != 1.0
+        return Watch(
+            run=conducting.run.id,
+            pid=me.pid,
+            process_started=me.started,
+            ledger=str(ledger_path(conducting.run_path).absolute()),
+            bench=session.bench_text,
+            beside=None if session.beside is None else str(session.beside.absolute()),
+            limits=conducting.program.limits.electrical.model_dump(),
+            # Paced time stands still while a person is asked: silence says nothing then.
+            silence_s=None if paced else self._silence_s,
+            speed=session.file.speed,
+        )
+
+    def _see_that_it_is_there(self) -> None:
+        if self._guard is None:
+            if _now_s() >= self._retry_s:
+                self._start()
+            return
+        try:
+            self._guard.check()
+        except GuardGone as error:
+            self._lost(f"the guard, {self._guard.name}, {error}")
+
+    def _tell(self, message: Message) -> None:
+        if self._guard is None:
+            return
+        try:
+            self._guard.send(message)
+        except GuardGone as error:
+            self._lost(f"the guard, {self._guard.name}, {error}")
+
+    def _lost(self, how: str) -> None:
+        self._guard = None
+        self._say(f"{how}: a new one is started")
+        short = _now_s() - self._started_s < _SHORT_LIFE_S
+        self._retry_s = _now_s() + (_SHORT_LIFE_S if short else 0.0)
+
     def _say(self, text: str) -> None:
-        """Enter it in the journal, which shows it too; not awaited: the disk may be full."""
-        if self._conducting is not None:
+        """Enter it in the journal, once; not awaited: a full disk is no reason to be silent."""
+        if self._conducting is not None and text != self._said:
+            self._said = text
             self._conducting.journal.enter_soon("guard", text=text)
-
-
-def _pipe(process: subprocess.Popen[bytes]) -> int:
-    assert process.stdin is not None  # noqa: S101 (it was asked for)
-    return process.stdin.fileno()
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None  # noqa: S101 (it was asked for)
-    with suppress(OSError):
-        process.stdin.close()
 
 
 def _now_s() -> float:
