@@ -123,11 +123,13 @@ def play(
             task = host.run(engine())
             while not ledgers:
                 await asyncio.sleep(0.1)
-            await story(Scene(simulator, host, guard, task, ledgers[0]))
-            await host.bury()
-            if guard.task is not None:
-                guard.task.cancel()
-                await asyncio.gather(guard.task, return_exceptions=True)
+            try:
+                await story(Scene(simulator, host, guard, task, ledgers[0]))
+            finally:
+                await host.bury()
+                if guard.task is not None:
+                    guard.task.cancel()
+                    await asyncio.gather(guard.task, return_exceptions=True)
 
     with Store(directory / "store") as store:
         clock.run(main(store), virtual=True)
@@ -157,7 +159,7 @@ def test_a_killed_engine_leaves_the_cell_at_open_circuit_and_the_press_fed(tmp_p
     assert all(outcome.confirmed for outcome in done.outcomes.values())
     assert done.open_circuit is not None
     assert done.quiet is not None
-    assert (done.open_circuit - done.noticed).total_seconds() < 1.0
+    assert (done.open_circuit - done.noticed).total_seconds() < 2.0
     assert (done.quiet - done.noticed).total_seconds() < 5.0
     assert abs(done.readings["potentiostat"]["voltage_V"]) < 0.01
     assert done.readings["load cell"]["force_N"] == pytest.approx(393, rel=0.05)
@@ -199,7 +201,7 @@ def test_one_that_does_not_answer_is_retried_and_keeps_nobody_waiting(tmp_path: 
         assert done is not None
         others = INSTRUMENTS - {"potentiostat"}
         assert all(done.outcomes[name].confirmed for name in others)
-        assert not done.outcomes["potentiostat"].confirmed
+        assert "potentiostat" not in done.outcomes
         assert done.open_circuit is done.quiet is None
         assert scene.current_A != 0
         await asyncio.sleep(600)
@@ -247,10 +249,7 @@ def test_a_list_that_the_cycler_bounds_is_left_alone_until_it_is_over(tmp_path: 
 def test_a_kill_at_any_moment_is_answered_and_nothing_of_the_dead_acts(
     tmp_path: Path, seed: int
 ) -> None:
-    heard = 0
-
     async def story(scene: Scene) -> None:
-        nonlocal heard
         await asyncio.sleep(np.random.default_rng(seed).uniform(0.0, 150.0))
         dead = [wire.feed for wire in scene.host._wires]
         scene.host.kill()

@@ -47,6 +47,7 @@ class SimulatedGuard:
         self.task: asyncio.Task[None] | None = None
         self._file, self._simulator, self._end_engine = file, simulator, end_engine
         self._told: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._is_hung_up = False
         self._context = copy_context()
 
     def start(self, watch: Watch) -> SimulatedGuard:
@@ -68,6 +69,8 @@ class SimulatedGuard:
     def send(self, message: Message) -> None:
         """Tell it something; raises GuardGone."""
         self.check()
+        if self._is_hung_up:
+            raise GuardGone("hears nobody any more")
         self._told.put_nowait(message)
 
     def check(self) -> None:
@@ -77,11 +80,12 @@ class SimulatedGuard:
 
     async def end(self) -> None:
         """Wait until it has ended."""
-        if self.task is not None:
+        if self.task is not None and not self._is_hung_up:
             await self.task
 
     def hang_up(self) -> None:
         """Close the engine's end of the pipe, as an operating system does when it is killed."""
+        self._is_hung_up = True
         self._told.put_nowait(None)
 
     # --- As it sees the engine ------------------------------------------------------------------
