@@ -176,7 +176,7 @@ def _make_task(
     """Make a task as asyncio does; those of a host can be killed with it."""
     host = _HOST.get() if context is None else context.get(_HOST)
     if host is None or not isinstance(work, Coroutine):
-        return asyncio.Task(work, loop=loop, context=context, **options)  # type: ignore[arg-type]
+        return asyncio.Task(work, loop=loop, context=context, **options)
     task = asyncio.Task(_Mortal(host, work), loop=loop, context=context, **options)
     host.adopt(task)
     return task

@@ -222,7 +222,13 @@ def test_an_engine_that_hangs_is_ended(
         guard = guard_of(run)
         os.kill(run.pid, signal.SIGSTOP)
         stopped_s = time.time()
-        done = see_it_quiet(bench, store_directory, stopped_s)
+        see_it_quiet(bench, store_directory, stopped_s)
+        wait_for(
+            lambda: (done := act(store_directory)) is not None and "potentiostat" in done.readings,
+            "nobody looks at the cell",
+        )
+        done = act(store_directory)
+        assert done is not None
         assert done.why.startswith("no sign of life for 3")
         assert done.engine == f"process {run.pid} was ended"
         assert done.step == "current"

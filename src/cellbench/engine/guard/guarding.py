@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,7 +44,7 @@ _FEED_MAX_S = 5.0
 class Engine(Protocol):
     """The process that is watched."""
 
-    async def end(self) -> str:
+    def end(self) -> Awaitable[str]:
         """End it for good, if it is still there; returns what became of it."""
 
 
