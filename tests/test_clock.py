@@ -1,8 +1,9 @@
-"""The virtual clock: every pitfall of jumping time, handled."""
+"""Virtual time, with every pitfall of jumping; real time, which moves when its loop wakes."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -202,3 +203,116 @@ def test_a_person_may_take_longer_than_a_thread(monkeypatch: pytest.MonkeyPatch)
         return await unseen(answer, patient=True)
 
     assert clock.run(main(), virtual=True) == "yes"
+
+
+# --- Real time ------------------------------------------------------------------------------------
+
+
+def test_real_time_stands_still_until_the_loop_wakes() -> None:
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        times = [loop.time()]
+        time.sleep(0.05)  # noqa: ASYNC251 (a long computation)
+        await asyncio.sleep(0)
+        times.append(loop.time())
+        await asyncio.sleep(0.01)
+        times.append(loop.time())
+        return times
+
+    first, same, later = clock.run(main())
+    assert first == same
+    assert later >= first + 0.05
+
+
+def test_a_real_loop_tells_how_late_it_serves_timers() -> None:
+    late: list[float] = []
+
+    async def main() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, clock.RealLoop)
+        loop.on_late = late.append
+        due_s = loop.time() + 0.02
+        loop.call_soon(time.sleep, 0.1)
+        await clock.sleep_until(due_s)
+        return due_s, loop.time()
+
+    due_s, served_s = clock.run(main())
+    assert late[-1] == pytest.approx(served_s - due_s)
+    assert late[-1] > 0.05
+
+
+def test_what_came_in_during_a_stall_comes_before_the_deadline_for_it() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            deadline_s = loop.time() + 0.05
+            answer = asyncio.ensure_future(loop.sock_recv(ours, 1))
+            await asyncio.sleep(0)
+            theirs.send(b"1")
+            time.sleep(0.2)  # noqa: ASYNC251 (a stall)
+            async with asyncio.timeout_at(deadline_s):
+                assert await answer == b"1"
+            assert loop.time() < deadline_s
+            await asyncio.sleep(0)
+            return loop.time()
+
+    clock.run(main())
+
+
+def test_a_deadline_that_was_set_after_a_long_computation_has_its_time() -> None:
+    async def main() -> bytes:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            time.sleep(0.3)  # noqa: ASYNC251 (a long computation)
+            thread = threading.Timer(0.1, theirs.send, (b"1",))
+            thread.start()
+            try:
+                async with asyncio.timeout(0.2):
+                    return await loop.sock_recv(ours, 1)
+            finally:
+                thread.join()
+
+    assert clock.run(main()) == b"1"
+
+
+def test_real_time_moves_for_who_spins() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + 0.05
+        while loop.time() < until_s:
+            await asyncio.sleep(0)
+
+    clock.run(main())
+
+
+def test_timers_and_arrivals_do_not_starve_one_another() -> None:
+    """One task always has a timer that is due, another always something that has come in."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        enough, counts = asyncio.Event(), {"timers": 0, "arrivals": 0}
+
+        def count(what: str) -> None:
+            counts[what] += 1
+            if min(counts.values()) > 20:
+                enough.set()
+
+        async def timers() -> None:
+            while not enough.is_set():
+                await asyncio.sleep(2e-6)
+                count("timers")
+
+        def come_in() -> None:
+            count("arrivals")
+            if not enough.is_set():
+                loop.call_soon_threadsafe(come_in)
+
+        come_in()
+        async with asyncio.timeout(60):
+            await timers()
+
+    clock.run(main())

@@ -34,13 +34,12 @@ from pydantic import Field
 
 from cellbench.errors import InstrumentError, InstrumentTimeout
 from cellbench.instruments.capabilities import ChannelCapabilities, ImpedanceBand, ReactionTime
-from cellbench.instruments.readings import EndingKind, Identity, Outcome
+from cellbench.instruments.readings import Identity, Outcome
 from cellbench.instruments.roles import Running
 from cellbench.instruments.techniques import ElectricalLimits, Technique
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
-from cellbench_drivers.biologic_data import PhaseUnit, is_spectrum, spectrum_rows, time_rows
-from cellbench_drivers.biologic_library import (
+from cellbench_drivers.biologic_abi import (
     BOARD_SP300,
     BOARD_SP300_P,
     BOARD_VMP3,
@@ -52,13 +51,14 @@ from cellbench_drivers.biologic_library import (
     CurrentValues,
     DeviceInfo,
     Library,
-    LibraryError,
     Packing,
-    Session,
-    load,
 )
+from cellbench_drivers.biologic_data import PhaseUnit, is_spectrum, spectrum_rows, time_rows
+from cellbench_drivers.biologic_library import LibraryError, Session, load
+from cellbench_drivers.biologic_program import BOOSTER, RANGES_A, Program, Settings
 from cellbench_drivers.biologic_run import Batch, BiologicRun
-from cellbench_drivers.biologic_techniques import BOOSTER, RANGES_A, Program, Settings, program_for
+from cellbench_drivers.biologic_techniques import program_for
+from cellbench_drivers.channels import opening_cell
 from cellbench_drivers.common import Current, Frequency, Options, parse_options, to_the_end, wire
 from cellbench_drivers.reach import check_technique
 
@@ -220,13 +220,10 @@ class Biologic:
     async def _leave(self, run: BiologicRun) -> None:
         """See that the cell is open after a technique, however it ended."""
         self._run = None
-        if run.ending is not None and run.ending.kind is not EndingKind.ABORTED:
+        if run.ended_by_itself:
             return  # the channel has said that it stopped
-        try:
+        with opening_cell(self.name):
             await self._stop()
-        except InstrumentError as error:
-            reason = str(error).removeprefix(f"{self.name}: ")
-            raise InstrumentError(self.name, f"the cell may still be on: {reason}") from error
         run.end()
 
     async def _at_rest(self) -> CurrentValues:

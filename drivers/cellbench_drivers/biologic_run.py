@@ -7,17 +7,17 @@ device was told to watch.
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cellbench.clock import sleep_until
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
+from cellbench_drivers.biologic_abi import PAUSED, RUNNING, STOPPED, CurrentValues
 from cellbench_drivers.biologic_data import SpectrumRow, TimeRow
-from cellbench_drivers.biologic_library import PAUSED, RUNNING, STOPPED, CurrentValues
-from cellbench_drivers.biologic_techniques import RATE_ROWS, Program, Watch
+from cellbench_drivers.biologic_program import RATE_ROWS, Program, Watch
+from cellbench_drivers.channels import TechniqueRun
 
 #: Rows are looked for once in an interval, within these bounds.
 LOOK_MIN_S, LOOK_MAX_S = 0.1, 5.0
@@ -37,7 +37,6 @@ _BEYOND, _BEYOND_S = 1.02, 60.0
 _STUCK_LOOKS = 20
 #: The rate of a sweep is not wrong by more than this, unless its unit is.
 _RATE_WRONG = 20.0
-_ABORTED = Ending(EndingKind.ABORTED, "ended by the host", on_device=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Batch:
     values: CurrentValues
 
 
-class BiologicRun:
+class BiologicRun(TechniqueRun):
     """Blocks of as many rows as there are; ``ending`` is there once they are exhausted.
 
     Args:
@@ -86,14 +85,12 @@ class BiologicRun:
         fetch: Callable[[], Awaitable[Batch]],
         stop: Callable[[], Awaitable[object]],
     ) -> None:
-        self.ending: Ending | None = None
+        super().__init__()
         self.open_circuit_V = open_circuit_V
-        self.started_s = math.nan
         self._name = name
         self._program = program
         self._fetch = fetch
         self._stop = stop
-        self._now = asyncio.get_running_loop().time
         self._zero_s = self._look_s = self._heard_s = self._now()
         self._main_s = program.starts_s(program.main)
         self._ran = False
@@ -104,25 +101,10 @@ class BiologicRun:
         self._crossed: tuple[Watch, float] | None = None
         self._decided: Ending | None = None
 
-    def __aiter__(self) -> AsyncIterator[Block]:
-        """Iterate over the blocks."""
-        return self
-
-    async def __anext__(self) -> Block:
-        """Wait for the next rows."""
-        while self.ending is None:
-            if (block := await self._advance()) is not None:
-                return block
-        raise StopAsyncIteration
-
     def begin(self) -> None:
         """Take note that the channel was started."""
         self._zero_s = self._heard_s = self._now()
         self._look_s = self._zero_s + self._look_every_s
-
-    def end(self) -> None:
-        """Take note that the host has ended it."""
-        self.ending = self.ending or _ABORTED
 
     @property
     def _look_every_s(self) -> float:

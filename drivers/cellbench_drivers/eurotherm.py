@@ -23,6 +23,7 @@ from cellbench.instruments.readings import ChamberState, Flag, Identity, Outcome
 from cellbench.transport import SerialSettings
 from cellbench.transport.modbus import ModbusError, ModbusMaster
 from cellbench.transport.stream import Stream
+from cellbench_drivers.chambers import ZERO_CELSIUS_K, check_set_point, still_holds
 from cellbench_drivers.common import (
     Duration,
     Options,
@@ -47,7 +48,6 @@ _ALARMS = {
 #: The summary of alarms is a second request on a slow line. It is left out while the temperature
 #: moves as a chamber's can (a broken sensor's does not), but never for longer than this.
 _SUMMARY_EVERY_S, _JUMP_K = 30.0, 2.0
-_ZERO_CELSIUS_K = 273.15
 _MINUTE_S = 60.0
 
 
@@ -107,7 +107,7 @@ class Eurotherm:
         if self._options.rate is not None:
             await self._keep(_RATE_LIMIT, round(self._options.rate * _MINUTE_S * self._scale))
         state = await self.read()
-        remarks.append(f"found at {state.temperature_K - _ZERO_CELSIUS_K:.1f} degC")
+        remarks.append(f"found at {state.temperature_K - ZERO_CELSIUS_K:.1f} degC")
         return Identity("Eurotherm", "", "", tuple(remarks))
 
     async def set_temperature(self, temperature_K: float) -> None:
@@ -116,12 +116,9 @@ class Eurotherm:
         Raises:
             InstrumentError: It is out of range, or the controller does not take it.
         """
-        lowest_K, highest_K = self._options.temperature_min, self._options.temperature_max
-        if not lowest_K <= temperature_K <= highest_K:
-            message = f"{temperature_K:g} K is outside {lowest_K:g} K to {highest_K:g} K"
-            raise InstrumentError(self.name, message)
+        check_set_point(self.name, self.capabilities, temperature_K)
         await self._require_automatic()
-        await self._keep(_SET_POINT, round((temperature_K - _ZERO_CELSIUS_K) * self._scale))
+        await self._keep(_SET_POINT, round((temperature_K - ZERO_CELSIUS_K) * self._scale))
 
     async def read(self) -> ChamberState:
         """Look at it: temperature, set point, alarms."""
@@ -147,13 +144,7 @@ class Eurotherm:
 
     async def quiet(self) -> Outcome:
         """Hold: the controller keeps its set point by itself; read that back."""
-        try:
-            state = await self.read()
-        except InstrumentError as error:
-            return Outcome(self.name, f"temperature unknown: {error}", confirmed=False)
-        celsius = state.set_point_K - _ZERO_CELSIUS_K
-        alarm = f", {state.alarm}" if state.alarm else ""
-        return Outcome(self.name, f"holds {celsius:.1f} degC{alarm}", confirmed=not alarm)
+        return await still_holds(self.name, self.read)
 
     async def close(self) -> None:
         """Give up the connection."""
@@ -192,7 +183,7 @@ class Eurotherm:
             return (await self._registers.read_registers(register, 1))[0]
 
     def _kelvin(self, value: int) -> float:
-        return value / self._scale + _ZERO_CELSIUS_K
+        return value / self._scale + ZERO_CELSIUS_K
 
 
 def _alarms(summary: int) -> str:

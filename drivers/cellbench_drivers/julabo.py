@@ -29,6 +29,7 @@ from cellbench.instruments.capabilities import ChamberCapabilities
 from cellbench.instruments.readings import ChamberState, Flag, Identity, Outcome
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
+from cellbench_drivers.chambers import ZERO_CELSIUS_K, check_set_point
 from cellbench_drivers.common import (
     Duration,
     Options,
@@ -71,7 +72,6 @@ _REFUSALS = {
 _SOURCES = {"bath": "IN_PV_00", "external": "IN_PV_02"}
 #: Half of the coarsest last digit, and a bit.
 _SAME_K = 0.06
-_ZERO_CELSIUS_K = 273.15
 _MINUTE_S = 60.0
 
 
@@ -163,17 +163,14 @@ class Julabo:
         Raises:
             InstrumentError: It is out of range, or the circulator refuses it or has a fault.
         """
-        lowest_K, highest_K = self._options.temperature_min, self._options.temperature_max
-        if not lowest_K <= temperature_K <= highest_K:
-            message = f"{temperature_K:g} K is outside {lowest_K:g} K to {highest_K:g} K"
-            raise InstrumentError(self.name, message)
+        check_set_point(self.name, self.capabilities, temperature_K)
         async with self._lines.lock:
             status = await self._standing()
             if status.stops_it:
                 raise InstrumentError(self.name, f"takes no set point: {status.fault}")
             if not status.fault:
                 self._require_remote(status)
-            await self._order(temperature_K - _ZERO_CELSIUS_K)
+            await self._order(temperature_K - ZERO_CELSIUS_K)
             if await self._ask("IN_MODE_05") != "1":
                 await self._start()
             self._started = True
@@ -189,8 +186,8 @@ class Julabo:
                 await self._feed(set_point_C)
         return ChamberState(
             time_s=asyncio.get_running_loop().time(),
-            temperature_K=temperature_C + _ZERO_CELSIUS_K,
-            set_point_K=set_point_C + _ZERO_CELSIUS_K,
+            temperature_K=temperature_C + ZERO_CELSIUS_K,
+            set_point_K=set_point_C + ZERO_CELSIUS_K,
             alarm=self._alarm(status),
             flags=int(Flag.SATURATED) if status.code == _SENSOR_FAULT else 0,
         )
@@ -201,7 +198,7 @@ class Julabo:
             state = await self.read()
         except InstrumentError as error:
             return Outcome(self.name, f"temperature unknown: {error}", confirmed=False)
-        celsius = state.set_point_K - _ZERO_CELSIUS_K
+        celsius = state.set_point_K - ZERO_CELSIUS_K
         doing = f"holds {celsius:.1f} degC" if self._running else "is stopped"
         alarm = f", {state.alarm}" if state.alarm else ""
         return Outcome(self.name, doing + alarm, confirmed=not alarm)

@@ -31,6 +31,7 @@ from cellbench.instruments.techniques import ElectricalLimits, Technique
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
 from cellbench_drivers import keithley_2400, keithley_2450
+from cellbench_drivers.channels import opening_cell
 from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options, to_the_end
 from cellbench_drivers.keithley_program import Program, Reach, program_for
 from cellbench_drivers.keithley_run import KeithleyRun, SteppedRun, TriggerModelRun
@@ -241,10 +242,8 @@ class Keithley:
     async def _leave(self, run: KeithleyRun, program: Program) -> None:
         """See that the output is off after a technique, however it ended."""
         try:
-            await self._switch_off(gently=run.ending is not None)
-        except InstrumentError as error:
-            reason = str(error).removeprefix(f"{self.name}: ")
-            raise InstrumentError(self.name, f"the cell may still be on: {reason}") from error
+            with opening_cell(self.name):
+                await self._switch_off(gently=run.ending is not None)
         finally:
             run.end()
             self._run = None

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
 from statistics import median
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
+from cellbench_drivers.channels import TechniqueRun
 from cellbench_drivers.keithley_2400 import COMPLIANCE, OVERFLOW, level_command
 from cellbench_drivers.keithley_2450 import ACTIVE, BUFFER, STATES
 from cellbench_drivers.keithley_program import Program, Quantity, Watch
@@ -39,12 +40,11 @@ _SILENCE_S = 0.5
 _SILENT_INTERVALS, _SILENT_S = 3.0, 10.0
 #: The trigger model has this long to act upon a crossing before the host does.
 _OBEYS_S = 2.0
-_ABORTED = Ending(EndingKind.ABORTED, "ended by the host", on_device=False)
 
 SwitchOff = Callable[[], Awaitable[None]]
 
 
-class KeithleyRun(ABC):
+class KeithleyRun(TechniqueRun):
     """Blocks of one technique; ``ending`` is there once they are exhausted.
 
     Attributes:
@@ -54,38 +54,16 @@ class KeithleyRun(ABC):
     """
 
     def __init__(self, name: str, scpi: Scpi, program: Program, switch_off: SwitchOff) -> None:
-        self.ending: Ending | None = None
-        self.open_circuit_V = math.nan
-        self.started_s = math.nan
+        super().__init__()
         self._name = name
         self._scpi = scpi
         self._program = program
         self._switch_off = switch_off
-        self._now = asyncio.get_running_loop().time
         self._rows = 0
 
     @abstractmethod
     async def start(self) -> None:
         """Switch the output on."""
-
-    def __aiter__(self) -> AsyncIterator[Block]:
-        """Iterate over the blocks."""
-        return self
-
-    async def __anext__(self) -> Block:
-        """Wait for the next readings."""
-        while self.ending is None:
-            if (block := await self._advance()) is not None:
-                return block
-        raise StopAsyncIteration
-
-    def end(self) -> None:
-        """Take note that the host has ended it."""
-        self.ending = self.ending or _ABORTED
-
-    @abstractmethod
-    async def _advance(self) -> Block | None:
-        """Wait for what comes next: readings, an end, or nothing yet."""
 
     async def _end_by_host(self, ending: Ending) -> None:
         """Switch off now: what was crossed is not the device's to end."""

@@ -30,6 +30,7 @@ from cellbench.transport import SerialSettings
 from cellbench.transport.reconnect import stay_connected
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Area, Duration, Options, Pressure, parse_options, wire
+from cellbench_drivers.gauges import still_reads
 
 _WAKE, _SERIAL, _READ_FLOAT = 48, 69, 73
 _REFUSED = 0x80
@@ -140,11 +141,7 @@ class Keller:
 
     async def quiet(self) -> Outcome:
         """Nothing to do: a gauge drives nothing; says whether it still answers."""
-        try:
-            reading = await self.read()
-        except InstrumentError as error:
-            return Outcome(self.name, f"does not read: {error}", confirmed=False)
-        return Outcome(self.name, f"reads {reading.force_N:.1f} N", confirmed=True)
+        return await still_reads(self.name, self.read)
 
     async def close(self) -> None:
         """Give up the connection."""

@@ -40,6 +40,7 @@ from cellbench.transport.modbus import Framing, ModbusMaster, WordOrder
 from cellbench.transport.reconnect import stay_connected
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Duration, Force, Options, parse_options, wire
+from cellbench_drivers.gauges import still_reads
 
 Type = Literal["float32", "int32", "uint32", "int16", "uint16"]
 ForceUnit = Literal["N", "kN", "g", "kg", "t", "lb"]
@@ -224,11 +225,7 @@ class LoadCellTransmitter:
 
     async def quiet(self) -> Outcome:
         """Nothing to do: a gauge drives nothing; says whether it still answers."""
-        try:
-            reading = await self.read()
-        except InstrumentError as error:
-            return Outcome(self.name, f"does not read: {error}", confirmed=False)
-        return Outcome(self.name, f"reads {reading.force_N:.1f} N", confirmed=True)
+        return await still_reads(self.name, self.read)
 
     async def close(self) -> None:
         """Give up the connection."""

@@ -24,6 +24,7 @@ from cellbench.transport import SerialSettings
 from cellbench.transport.reconnect import stay_connected
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Duration, Force, Options, parse_options, wire
+from cellbench_drivers.gauges import still_reads
 
 _NEWTONS = {"lb": 4.4482216152605, "kg": 9.80665, "n": 1.0}
 _SILENCE_S = 0.1
@@ -99,11 +100,7 @@ class Loadstar:
 
     async def quiet(self) -> Outcome:
         """Nothing to do: a gauge drives nothing; says whether it still answers."""
-        try:
-            reading = await self.read()
-        except InstrumentError as error:
-            return Outcome(self.name, f"does not read: {error}", confirmed=False)
-        return Outcome(self.name, f"reads {reading.force_N:.1f} N", confirmed=True)
+        return await still_reads(self.name, self.read)
 
     async def close(self) -> None:
         """Give up the connection."""

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import ChannelCapabilities, ReactionTime
-from cellbench.instruments.readings import EndingKind, Identity, Outcome
+from cellbench.instruments.readings import Identity, Outcome
 from cellbench.instruments.roles import Running
 from cellbench.instruments.techniques import (
     ConstantCurrent,
@@ -35,6 +35,7 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
+from cellbench_drivers.channels import opening_cell
 from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options, to_the_end
 from cellbench_drivers.maccor_net import (
     AVAILABLE,
@@ -228,15 +229,9 @@ class Maccor:
 
     async def _leave(self, run: MaccorRun, output: Output | None) -> None:
         """See that the channel is at rest after a technique, however it ended."""
-        ended = run.ending is not None and run.ending.kind is not EndingKind.ABORTED
-        if output is None or ended:
-            run.end()
-            return
-        try:
-            await self._stop()
-        except InstrumentError as error:
-            reason = str(error).removeprefix(f"{self.name}: ")
-            raise InstrumentError(self.name, f"the cell may still be on: {reason}") from error
+        if output is not None and not run.ended_by_itself:
+            with opening_cell(self.name):
+                await self._stop()
         run.end()
 
     async def _stop(self) -> str:

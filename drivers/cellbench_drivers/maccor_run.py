@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 from cellbench.clock import sleep_until
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
-from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, CutOff, Rest
-from cellbench.quantities import format_quantity
+from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest
+from cellbench_drivers.channels import TechniqueRun, crossing
 from cellbench_drivers.maccor_net import (
     ACTIVE,
     STATES,
@@ -49,12 +49,11 @@ _SAFETY = {
     254: "lost current control",
     255: "buffer full",
 }
-_ABORTED = Ending(EndingKind.ABORTED, "ended by the host", on_device=False)
 
 Direct = ConstantCurrent | ConstantVoltage
 
 
-class MaccorRun:
+class MaccorRun(TechniqueRun):
     """Blocks of one row; ``ending`` is there once they are exhausted.
 
     The watchdog of direct mode is fed while rows are asked for: when nobody asks any more, the
@@ -84,16 +83,13 @@ class MaccorRun:
         beat_s: float,
         stop: Callable[[], Awaitable[str]],
     ) -> None:
-        self.ending: Ending | None = None
-        self.open_circuit_V = math.nan
-        self.started_s = math.nan
+        super().__init__()
         self._net = net
         self._channel = channel
         self._technique = technique
         self._output = output
         self._beat_s = beat_s
         self._stop = stop
-        self._now = asyncio.get_running_loop().time
         self._sent_s = self._asked_s = self._now()
         self._next_beat_s = math.inf
         self._refused = 0
@@ -101,14 +97,8 @@ class MaccorRun:
         self._tester_s = math.nan
         self._ticked_s = math.nan
 
-    def __aiter__(self) -> AsyncIterator[Block]:
-        """Iterate over the blocks."""
-        return self
-
-    async def __anext__(self) -> Block:
+    async def _advance(self) -> Block:
         """Wait for the next row."""
-        if self.ending is not None:
-            raise StopAsyncIteration
         reading = await self._first() if self._rows == 0 else await self._following()
         time_s = self._now()
         flags = self._staleness(reading.test_time_s, time_s)
@@ -129,10 +119,6 @@ class MaccorRun:
     def begin(self) -> None:
         """Take note that direct mode was started."""
         self._next_beat_s = self._now() + self._beat_s
-
-    def end(self) -> None:
-        """Take note that the host has ended it."""
-        self.ending = self.ending or _ABORTED
 
     async def _first(self) -> Reading:
         """Wait until the channel is active; where it stays at rest, that is at once."""
@@ -216,7 +202,7 @@ class MaccorRun:
                 value = abs(self._current_A(reading))
             crossed = value >= cut_off.value if cut_off.above else value <= cut_off.value
             if crossed and elapsed_s >= cut_off.after_s:
-                return Ending(EndingKind.CUT_OFF, _crossed(cut_off), on_device=False)
+                return Ending(EndingKind.CUT_OFF, crossing(cut_off), on_device=False)
         if elapsed_s >= self._technique.duration_s - _TICK_S:
             return Ending(EndingKind.COMPLETED, on_device=False)
         return None
@@ -239,8 +225,3 @@ def _passes(code: object) -> bool:
     """Whether a refusal of 6,8 passes by itself: sent too fast, or direct mode not ready yet."""
     text = str(code).lower()
     return text in {"3", "5"} or _TOO_FAST in text or _NOT_READY in text
-
-
-def _crossed(cut_off: CutOff) -> str:
-    side = "at or above" if cut_off.above else "at or below"
-    return f"{cut_off.quantity} {side} {format_quantity(cut_off.value, cut_off.quantity)}"

@@ -25,6 +25,7 @@ from cellbench.instruments.readings import Flag, GaugeReading, Identity, Outcome
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import Duration, Force, Options, parse_options
+from cellbench_drivers.gauges import still_reads
 from cellbench_drivers.lines import Lines
 
 Ending = Literal["CR", "LF", "CR LF"]
@@ -119,11 +120,7 @@ class Mark10:
 
     async def quiet(self) -> Outcome:
         """Nothing to do: a gauge drives nothing; says whether it still answers."""
-        try:
-            reading = await self.read()
-        except InstrumentError as error:
-            return Outcome(self.name, f"does not read: {error}", confirmed=False)
-        return Outcome(self.name, f"reads {reading.force_N:.1f} N", confirmed=True)
+        return await still_reads(self.name, self.read)
 
     async def close(self) -> None:
         """Give up the connection."""

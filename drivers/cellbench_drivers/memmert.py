@@ -30,6 +30,7 @@ from cellbench.instruments.readings import ChamberState, Identity, Outcome
 from cellbench.transport import SerialSettings
 from cellbench.transport.reconnect import reconnect
 from cellbench.transport.stream import Stream
+from cellbench_drivers.chambers import ZERO_CELSIUS_K, check_set_point, still_holds
 from cellbench_drivers.common import (
     Duration,
     Options,
@@ -46,7 +47,6 @@ _OK = 200
 _CHUNK_BYTES = 4096
 #: Half of the coarsest last digit, and a bit.
 _SAME_K = 0.06
-_ZERO_CELSIUS_K = 273.15
 _MINUTE_S = 60.0
 
 
@@ -109,12 +109,8 @@ class Memmert:
         Raises:
             InstrumentError: It is out of range, or the chamber does not take it.
         """
-        if not self._lowest_K <= temperature_K <= self._highest_K:
-            message = (
-                f"{temperature_K:g} K is outside {self._lowest_K:g} K to {self._highest_K:g} K"
-            )
-            raise InstrumentError(self.name, message)
-        celsius = temperature_K - _ZERO_CELSIUS_K
+        check_set_point(self.name, self.capabilities, temperature_K)
+        celsius = temperature_K - ZERO_CELSIUS_K
         await self._get(f"TempSet={celsius:.1f}")
         if await self._operation_with(celsius) != _MANUAL:
             await self._get(f"CurOp={_MANUAL}")
@@ -129,20 +125,14 @@ class Memmert:
         temperature_C = self._celsius(told, "Temp1Read")
         return ChamberState(
             time_s=asyncio.get_running_loop().time(),
-            temperature_K=temperature_C + _ZERO_CELSIUS_K,
-            set_point_K=self._celsius(told, "TempSet") + _ZERO_CELSIUS_K,
+            temperature_K=temperature_C + ZERO_CELSIUS_K,
+            set_point_K=self._celsius(told, "TempSet") + ZERO_CELSIUS_K,
             alarm=", ".join(self._alarms(told, temperature_C)),
         )
 
     async def quiet(self) -> Outcome:
         """Hold: the chamber keeps its set point by itself; read that back."""
-        try:
-            state = await self.read()
-        except InstrumentError as error:
-            return Outcome(self.name, f"temperature unknown: {error}", confirmed=False)
-        celsius = state.set_point_K - _ZERO_CELSIUS_K
-        alarm = f", {state.alarm}" if state.alarm else ""
-        return Outcome(self.name, f"holds {celsius:.1f} degC{alarm}", confirmed=not alarm)
+        return await still_holds(self.name, self.read)
 
     async def close(self) -> None:
         """Give up the connection."""
@@ -180,8 +170,8 @@ class Memmert:
         lowest_C, highest_C = _number(told.get("min")), _number(told.get("max"))
         if not lowest_C < highest_C:
             return False
-        self._lowest_K = max(self._lowest_K, lowest_C + _ZERO_CELSIUS_K)
-        self._highest_K = min(self._highest_K, highest_C + _ZERO_CELSIUS_K)
+        self._lowest_K = max(self._lowest_K, lowest_C + ZERO_CELSIUS_K)
+        self._highest_K = min(self._highest_K, highest_C + ZERO_CELSIUS_K)
         return True
 
     def _capabilities(self, model: str) -> ChamberCapabilities:

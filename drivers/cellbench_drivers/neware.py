@@ -29,7 +29,7 @@ from pydantic import Field
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import ChannelCapabilities, ReactionTime
-from cellbench.instruments.readings import EndingKind, Identity, Outcome
+from cellbench.instruments.readings import Identity, Outcome
 from cellbench.instruments.roles import Running
 from cellbench.instruments.techniques import (
     ConstantCurrent,
@@ -41,6 +41,7 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
+from cellbench_drivers.channels import crossing, opening_cell
 from cellbench_drivers.common import (
     Charge,
     Current,
@@ -51,7 +52,7 @@ from cellbench_drivers.common import (
     to_the_end,
 )
 from cellbench_drivers.neware_bts import IDLE, Address, Bts, Live
-from cellbench_drivers.neware_run import REFRESH_S, NewareRun, describe
+from cellbench_drivers.neware_run import REFRESH_S, NewareRun
 from cellbench_drivers.neware_steps import Program, is_expressible, program_of, step_file
 from cellbench_drivers.reach import check_technique
 
@@ -216,13 +217,10 @@ class Neware:
 
     async def _leave(self, run: NewareRun) -> None:
         """See that the channel is at open circuit after a test, however it ended."""
-        if run.ending is not None and run.ending.kind is not EndingKind.ABORTED:
+        if run.ended_by_itself:
             return
-        try:
+        with opening_cell(self.name):
             await self._stop()
-        except InstrumentError as error:
-            reason = str(error).removeprefix(f"{self.name}: ")
-            raise InstrumentError(self.name, f"the cell may still be on: {reason}") from error
         run.end()
 
     async def _stop(self) -> str:
@@ -270,7 +268,7 @@ class Neware:
         if as_list and program.host_cut_offs:
             raise InstrumentError(
                 self.name,
-                f'cannot by itself end a step on "{describe(program.host_cut_offs[0])}": a step '
+                f'cannot by itself end a step on "{crossing(program.host_cut_offs[0])}": a step '
                 "file ends a current on the voltage that it moves towards, and a voltage on a "
                 "current that has fallen, both at once",
             )

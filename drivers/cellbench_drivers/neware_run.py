@@ -8,15 +8,14 @@ every 5 s tells whether it still works; the rows that are then there are downloa
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 from cellbench.clock import sleep_until
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.techniques import ConstantVoltage, CutOff, ElectricalLimits
-from cellbench.quantities import format_quantity
+from cellbench_drivers.channels import TechniqueRun, crossing
 from cellbench_drivers.neware_bts import IDLE, Address, Bts, FinishedStep, Live, Row
 from cellbench_drivers.neware_steps import Program, Step, device_cut_offs
 
@@ -28,7 +27,6 @@ _BEGIN_S = 60.0
 _LAST_ROWS_S = 120.0
 #: Times within steps are told to 0.1 s.
 _RESOLUTION_S = 0.15
-_ABORTED = Ending(EndingKind.ABORTED, "ended by the host", on_device=False)
 
 
 class Progress:
@@ -78,7 +76,7 @@ class Progress:
             ) from error
 
 
-class NewareRun:
+class NewareRun(TechniqueRun):
     """Blocks of one test, up to 1000 rows each; ``ending`` is there once they are exhausted.
 
     Args:
@@ -107,9 +105,7 @@ class NewareRun:
         as_list: bool,
         stop: Callable[[], Awaitable[str]],
     ) -> None:
-        self.ending: Ending | None = None
-        self.open_circuit_V = math.nan
-        self.started_s = math.nan
+        super().__init__()
         self._bts = bts
         self._at = at
         self._program = program
@@ -117,7 +113,6 @@ class NewareRun:
         self._limits = limits
         self._as_list = as_list
         self._stop = stop
-        self._now = asyncio.get_running_loop().time
         self._progress = Progress(program.numbers)
         self._test: int | None = None
         self._test_before = 0
@@ -133,25 +128,18 @@ class NewareRun:
         self._last: tuple[float, float, float] | None = None
         self._crossed: Ending | None = None
 
-    def __aiter__(self) -> AsyncIterator[Block]:
-        """Iterate over the blocks."""
-        return self
-
-    async def __anext__(self) -> Block:
-        """Wait for the next rows."""
-        while self.ending is None:
-            if self._crossed is not None:
-                await self._stop()
-                self.ending = self._crossed
-            elif self._next <= self._there:
-                block = await self._fetch()
-                if block is not None:
-                    return block
-            elif self._idle is not None and await self._complete():
-                self.ending = self._ended(self._idle.status)
-            else:
-                await self._look()
-        raise StopAsyncIteration
+    async def _advance(self) -> Block | None:
+        """Do what comes next: stop what has crossed, fetch rows that are there, or look again."""
+        if self._crossed is not None:
+            await self._stop()
+            self.ending = self._crossed
+        elif self._next <= self._there:
+            return await self._fetch()
+        elif self._idle is not None and await self._complete():
+            self.ending = self._ended(self._idle.status)
+        else:
+            await self._look()
+        return None
 
     def begin(self, live: Live, test_before: int) -> None:
         """Take note that the channel has taken the program.
@@ -194,10 +182,6 @@ class NewareRun:
         if self._there > (steps[-1].last_row if steps else 0):
             length_ms += max(row.step_ms for row in await self._bts.rows(self._at, self._there))
         return length_ms / 1e3
-
-    def end(self) -> None:
-        """Take note that the host has ended it."""
-        self.ending = self.ending or _ABORTED
 
     async def _look(self) -> None:
         """See what the channel is doing, and which rows are there."""
@@ -318,7 +302,7 @@ class NewareRun:
         elapsed_s = row.step_ms / 1e3
         for cut_off in self._program.host_cut_offs:
             if elapsed_s >= cut_off.after_s and _is_crossed(cut_off, row.voltage_V, row.current_A):
-                return Ending(EndingKind.CUT_OFF, describe(cut_off), on_device=False)
+                return Ending(EndingKind.CUT_OFF, crossing(cut_off), on_device=False)
         return None
 
     def _block(
@@ -364,12 +348,12 @@ class NewareRun:
         cut_offs = device_cut_offs(technique)
         crossed = [c for c in cut_offs if _is_crossed(c, voltage_V, current_A)]
         if crossed:
-            return Ending(EndingKind.CUT_OFF, describe(crossed[0]))
+            return Ending(EndingKind.CUT_OFF, crossing(crossed[0]))
         if elapsed_s >= technique.duration_s - _RESOLUTION_S:
             return Ending(EndingKind.COMPLETED)
         if cut_offs:
             # Nothing else in the file ends it early.
-            return Ending(EndingKind.CUT_OFF, describe(_nearest(technique, cut_offs)))
+            return Ending(EndingKind.CUT_OFF, crossing(_nearest(technique, cut_offs)))
         return Ending(
             EndingKind.ABORTED, f"it finished after {elapsed_s:g} s of {technique.duration_s:g} s"
         )
@@ -380,12 +364,6 @@ class NewareRun:
         limits = self._limits
         voltages = f"{limits.voltage_min_V:g} V to {limits.voltage_max_V:g} V"
         return f": limits are {voltages}, {limits.current_max_A:g} A"
-
-
-def describe(cut_off: CutOff) -> str:
-    """Say that a cut-off was crossed."""
-    side = "at or above" if cut_off.above else "at or below"
-    return f"{cut_off.quantity} {side} {format_quantity(cut_off.value, cut_off.quantity)}"
 
 
 def _nearest(technique: Step, cut_offs: tuple[CutOff, ...]) -> CutOff:

@@ -20,11 +20,12 @@ from pydantic import Field
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.capabilities import ChannelCapabilities
-from cellbench.instruments.readings import EndingKind, Identity, Outcome
+from cellbench.instruments.readings import Identity, Outcome
 from cellbench.instruments.roles import Running
 from cellbench.instruments.techniques import ElectricalLimits, Technique
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
+from cellbench_drivers.channels import opening_cell
 from cellbench_drivers.common import Duration, Frequency, Options, parse_options, to_the_end
 from cellbench_drivers.palmsens_link import Link
 from cellbench_drivers.palmsens_models import MODEL_OF_ID, MODELS, Model, ModelName, capabilities
@@ -124,17 +125,11 @@ class PalmSens:
 
     async def _leave(self, run: ScriptRun) -> None:
         """See that the cell is off after a technique, however it ended."""
-        if run.ending is None or run.ending.kind is EndingKind.ABORTED:
-            await self._confirm_open(run)
+        if not run.ended_by_itself:
+            with opening_cell(self.name):
+                async with self._lock:
+                    await self._open(run)
         self._run = None
-
-    async def _confirm_open(self, run: ScriptRun) -> None:
-        try:
-            async with self._lock:
-                await self._open(run)
-        except InstrumentError as error:
-            reason = str(error).removeprefix(f"{self.name}: ")
-            raise InstrumentError(self.name, f"the cell may still be on: {reason}") from error
 
     async def _interrupt(self) -> None:
         if self._run is not None and self._lock.locked():

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
-from cellbench.instruments.techniques import CutOff, ElectricalLimits, Rest, Technique
-from cellbench.quantities import format_quantity
+from cellbench.instruments.techniques import ElectricalLimits, Rest, Technique
+from cellbench_drivers.channels import ENDED_BY_HOST, TechniqueRun, crossing
 from cellbench_drivers.methodscript import VOLTAGE, decode_package
 from cellbench_drivers.palmsens_link import Link
 from cellbench_drivers.palmsens_scripts import Script
@@ -22,10 +21,9 @@ _GAP_INTERVALS = 1.5
 _WHOLE = 0.98
 #: How a potentiostatic spectrum announces itself.
 _SPECTRUM = "000D"
-_ABORTED = Ending(EndingKind.ABORTED, "ended by the host", on_device=False)
 
 
-class ScriptRun:
+class ScriptRun(TechniqueRun):
     """Blocks of one technique, a row each; ``ending`` is there once they are exhausted.
 
     Attributes:
@@ -42,32 +40,25 @@ class ScriptRun:
         technique: Technique,
         limits: ElectricalLimits,
     ) -> None:
-        self.ending: Ending | None = None
-        self.open_circuit_V = math.nan
+        super().__init__()
         self._link = link
         self._lock = lock
         self._script = script
         self._technique = technique
         self._limits = limits
         self._at_rest = isinstance(technique, Rest)
-        self._now = asyncio.get_running_loop().time
         self._pending: Ending | None = None
         self._in_loop = False
         self._loop = script
         self._rows = 0
         self._garbled = 0
         self._flags_next = 0
-        self.started_s = math.nan
         self._zero_s = math.nan
         self._loop_began_s = 0.0
         self._last_s = 0.0
 
-    def __aiter__(self) -> AsyncIterator[Block]:
-        """Iterate over the blocks."""
-        return self
-
-    async def __anext__(self) -> Block:
-        """Wait for the next row."""
+    async def _advance(self) -> Block | None:
+        """Wait for the next row, or the end."""
         async with self._lock:
             while self.ending is None:
                 line = await self._link.line(self._loop.timeout_s(self._rows))
@@ -75,15 +66,11 @@ class ScriptRun:
                     await self._note(line)
                 elif (block := self._row(line)) is not None:
                     return block
-        raise StopAsyncIteration
+        return None
 
     def patience_s(self) -> float:
         """How long the sample under way may still take."""
         return self._loop.timeout_s(self._rows)
-
-    def end(self) -> None:
-        """Take note that the host has ended it."""
-        self.ending = self.ending or _ABORTED
 
     def _row(self, line: str) -> Block | None:
         try:
@@ -126,7 +113,7 @@ class ScriptRun:
         elif line.startswith("T"):
             self._pending = self._pending or self._told(line[1:])
         elif line.startswith("Z"):
-            self._pending = self._pending or _ABORTED
+            self._pending = self._pending or ENDED_BY_HOST
         elif not line:
             self.ending = self._pending or self._finished()
         elif line.startswith("!"):
@@ -146,7 +133,7 @@ class ScriptRun:
         verb, _, what = text.partition(" ")
         cut_offs = () if self._technique.technique == "impedance" else self._technique.cut_offs
         if verb == "CUT" and what.isdecimal() and int(what) < len(cut_offs):
-            return Ending(EndingKind.CUT_OFF, _crossed(cut_offs[int(what)]))
+            return Ending(EndingKind.CUT_OFF, crossing(cut_offs[int(what)]))
         if verb == "TRIP":
             return Ending(EndingKind.TRIPPED, f"{what}, limits are {self._limits_text()}")
         return None
@@ -168,8 +155,3 @@ class ScriptRun:
         if whole and self._in_loop:
             return Ending(EndingKind.COMPLETED)
         return Ending(EndingKind.ABORTED, f"the instrument ended after {progress}, saying nothing")
-
-
-def _crossed(cut_off: CutOff) -> str:
-    side = "at or above" if cut_off.above else "at or below"
-    return f"{cut_off.quantity} {side} {format_quantity(cut_off.value, cut_off.quantity)}"

@@ -22,11 +22,11 @@ class TwoSources(RuntimeError):
     """Two instruments drive one cell."""
 
 
-class BothSides(Protocol):
-    """What instruments use of the world."""
+class Cell(Protocol):
+    """What a potentiostat sees of a cell; positive current oxidises the working electrode."""
 
     def advance_to(self, time_s: float) -> None:
-        """Let it live until ``time_s``."""
+        """Let the cell live until ``time_s``."""
 
     def open_circuit(self) -> None:
         """Leave the terminals open."""
@@ -41,7 +41,11 @@ class BothSides(Protocol):
         """Return voltage in V and current in A."""
 
     def impedance(self, frequency_Hz: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Return the impedance in ohm at each frequency."""
+        """Return the impedance in ohm at each frequency, at the present state."""
+
+
+class BothSides(Cell, Protocol):
+    """What instruments use of the world."""
 
     @property
     def cell_temperature_K(self) -> float:

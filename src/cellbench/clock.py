@@ -5,14 +5,18 @@ test in real time on hardware and in seconds on the simulated bench. The virtual
 selector event loop whose selector, asked to wait, moves the clock instead.
 
 Virtual time is kept in whole nanoseconds from 0. It stands still while a *hold* is taken (work in a
-thread that the loop cannot see, a person who is being asked); it never runs backwards.
+thread that the loop cannot see, a person who is being asked); it never runs backwards. So does real
+time, on its own loop, while the callbacks of one turn run: what a program does then hangs on when
+its loop woke and what for, which a recording can keep, and not on how long its code took.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import selectors
+import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -39,6 +43,17 @@ HOLD_LIMIT_S = 300.0
 #: While held, the real selector is asked this often whether the hold has ended.
 _HOLD_POLL_S = 0.05
 _NS = 1_000_000_000
+#: asyncio treats timers within one clock resolution as due; below a microsecond a float of some
+#: thousand hours cannot tell two instants apart, and a sleep never becomes due.
+_RESOLUTION_S = 1e-6
+#: Turns in real time after which the clock moves all the same: a task that spins until a deadline
+#: must see it come.
+_TURNS_PER_WAKE = 1000
+#: What a platform's selector can be told to wait.
+_LONGEST_WAIT_S = 24 * 3600.0
+#: After a turn in real time that took so long, timers are given as long again, up to a bound.
+_LONG_TURN_S = 0.02
+_GRACE_S = 1.0
 
 
 class VirtualTimeError(CellbenchError):
@@ -206,9 +221,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # Asked thirty times for each simulated sample: without a frame of Python's.
         self.time = partial(attrgetter("now_s"), self._time)  # type: ignore[method-assign]
         self.get_debug = partial(attrgetter("_debug"), self)  # type: ignore[method-assign]
-        # asyncio treats timers within one clock resolution as due; below a microsecond a float
-        # of some thousand hours cannot tell two instants apart, and a sleep never becomes due.
-        self._clock_resolution = 1e-6
+        self._clock_resolution = _RESOLUTION_S
         self._timers = count()
 
     def call_at(  # type: ignore[override]
@@ -306,6 +319,148 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             await super().shutdown_default_executor(*args, **kwargs)
 
 
+if sys.platform == "win32":
+    _PlatformLoop = asyncio.ProactorEventLoop
+else:
+    _PlatformLoop = asyncio.SelectorEventLoop
+
+
+class RealLoop(_PlatformLoop):
+    """The platform's event loop in real time, which moves when the loop wakes and not in between.
+
+    It wakes for one thing that has come in (from outside, from another thread), or for timers that
+    are due, never for both at once. All that follows from one wake happens at its time.
+
+    Args:
+        speed: Seconds of the loop in one real second.
+
+    Attributes:
+        on_late: Told, when the loop wakes for timers, how late the first of them is served, s.
+    """
+
+    # What asyncio's loops keep, as in `VirtualLoop`; the selector of Windows is its proactor.
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _selector: Any
+
+    def __init__(self, speed: float = 1.0) -> None:
+        self.on_late: Callable[[float], None] | None = None
+        self._speed = speed
+        self._origin_ns = time.perf_counter_ns()
+        self._now_s = 0.0
+        self._turns = 0
+        self._came_last = self._waited = self._thread_last = False
+        self._last_fd = -1
+        self._held_until_s = 0.0
+        self._from_threads: deque[asyncio.Handle] = deque()
+        super().__init__()
+        self._clock_resolution = _RESOLUTION_S
+        self._select: Callable[[float | None], list[Any]] = self._selector.select
+        self._selector.select = self._wake
+
+    def time(self) -> float:
+        """When the loop last woke, s since it was made."""
+        return self._now_s
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """Have another thread's callback wake the loop; as asyncio's own, but not amid a turn."""
+        self._check_closed()  # type: ignore[attr-defined]
+        handle = asyncio.Handle(callback, args, self, context)
+        self._from_threads.append(handle)
+        self._write_to_self()  # type: ignore[attr-defined]
+        return handle
+
+    def _wake(self, timeout_s: float | None) -> list[Any]:
+        """Stand in for the selector's wait: nothing while callbacks follow from one another."""
+        self._turns += 1
+        if timeout_s is not None and timeout_s <= 0 and self._turns < _TURNS_PER_WAKE:
+            return []
+        due_s = self._scheduled[0].when() if self._scheduled else None
+        serve_s = math.inf if due_s is None else self._served_from(due_s)
+        # What has come in goes first, so that an answer counts that came while the host stalled;
+        # but not twice running: timers must not starve.
+        if self._real_s() < serve_s or not self._came_last:
+            wait_s = min(_LONGEST_WAIT_S, max(0.0, serve_s - self._real_s()) / self._speed)
+            came = self._arrival(wait_s if timeout_s is None or timeout_s > 0 else 0.0)
+            if came is not None:
+                self._wake_for_arrival(due_s)
+                return came
+        self._waited = True
+        if due_s is not None and self._real_s() >= serve_s:
+            self._wake_for_timers(due_s)
+        elif self._turns >= _TURNS_PER_WAKE:
+            self._move_to(self._real_s())
+        return []
+
+    def _served_from(self, due_s: float) -> float:
+        """When a timer may be served that was perhaps set late in a turn that took long.
+
+        Else a deadline for an answer could pass before the request was sent.
+        """
+        real_s = self._real_s()
+        ran_s = 0.0 if self._waited else real_s - self._now_s
+        if due_s - self._now_s < 4 * _RESOLUTION_S:
+            return due_s  # there is no time left for anything before it
+        if ran_s >= _LONG_TURN_S and due_s <= self._now_s + 2 * ran_s and not self._held_until_s:
+            self._held_until_s = real_s + min(ran_s, _GRACE_S)
+        return max(due_s, self._held_until_s)
+
+    def _arrival(self, wait_s: float) -> list[Any] | None:
+        """Wait for one thing that comes in, None if nothing does.
+
+        It is something from outside, returned as the selector's, or what another thread wants.
+        """
+        if self._from_threads and not self._thread_last:
+            return self._let_thread_in()
+        came = self._select(0.0 if self._from_threads else wait_s)
+        if came:
+            self._thread_last = False
+            return self._one_of(came)
+        return self._let_thread_in() if self._from_threads else None
+
+    def _let_thread_in(self) -> list[Any]:
+        self._thread_last = True
+        self._ready.append(self._from_threads.popleft())
+        return []
+
+    def _one_of(self, came: list[Any]) -> list[Any]:
+        """The next file after the last that had its turn; a selector shows the others again."""
+        if sys.platform == "win32":
+            return came  # the proactor has already let them in
+        chosen = min(came, key=lambda each: (each[0].fd <= self._last_fd, each[0].fd))
+        self._last_fd = chosen[0].fd
+        return [chosen]
+
+    def _wake_for_arrival(self, due_s: float | None) -> None:
+        self._came_last = True
+        real_s = self._real_s()
+        if due_s is not None and real_s > due_s - 2 * _RESOLUTION_S:
+            # That timer is served later, on its own. No two wakes are at one time, so that their
+            # order is that of their times: each takes half of what is left.
+            real_s = (self._now_s + due_s) / 2
+        self._move_to(real_s)
+
+    def _wake_for_timers(self, due_s: float) -> None:
+        self._came_last = False
+        self._held_until_s = 0.0
+        self._move_to(self._real_s())
+        if self.on_late is not None:
+            self.on_late(self._now_s - due_s)
+
+    def _move_to(self, time_s: float) -> None:
+        self._now_s = max(self._now_s, round(time_s * _NS) / _NS)
+        self._turns = 0
+        self._waited = False
+
+    def _real_s(self) -> float:
+        return (time.perf_counter_ns() - self._origin_ns) / _NS * self._speed
+
+
 async def unseen(work: Awaitable[T], *, patient: bool = False) -> T:
     """Await something that the loop cannot see coming (a thread, a person); time stands still.
 
@@ -314,23 +469,15 @@ async def unseen(work: Awaitable[T], *, patient: bool = False) -> T:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, VirtualLoop):
         return await work
-    # Let go of when the work is done, and not by whoever waits for it, who may be a simulated host
-    # that is killed meanwhile.
-    future = asyncio.ensure_future(work)
-    hold = contextlib.ExitStack()
-    hold.enter_context(loop.hold(patient=patient))
-
-    def let_go(_: asyncio.Future[T]) -> None:
-        hold.close()
-
-    future.add_done_callback(let_go)
-    return await future
+    with loop.hold(patient=patient):
+        return await work
 
 
 def run(main: Coroutine[Any, Any, T], *, virtual: bool = False, speed: float | None = None) -> T:
-    """Run a coroutine to its end, in real time or (``virtual``) on a `VirtualLoop`."""
-    factory = (lambda: VirtualLoop(speed)) if virtual else None
-    with asyncio.Runner(loop_factory=factory) as runner:
+    """Run a coroutine to its end, on a `RealLoop` or (``virtual``) on a `VirtualLoop`."""
+    with asyncio.Runner(
+        loop_factory=lambda: VirtualLoop(speed) if virtual else RealLoop()
+    ) as runner:
         return runner.run(main)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cellbench.transport.memory import MemoryStream
-from cellbench_drivers.biologic_library import (
+from cellbench_drivers.biologic_abi import (
     FIRMWARE_OF_LIBRARY,
     NEWER_SIGNATURES,
     RUNNING,

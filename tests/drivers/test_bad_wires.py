@@ -424,6 +424,7 @@ USUAL = settings(
 )
 
 
+@pytest.mark.long  # what was found once is tried on every Python, below
 @pytest.mark.parametrize(("name", "each"), SETS)
 @USUAL
 @given(due=troubles())

@@ -37,9 +37,7 @@ from cellbench.instruments.techniques import (
 from cellbench.transport import Stream, ownership, pipe
 from cellbench_drivers import biologic
 from cellbench_drivers.biologic import Biologic
-from cellbench_drivers.biologic_data import spectrum_rows, time_rows
-from cellbench_drivers.biologic_library import (
-    ERRORS,
+from cellbench_drivers.biologic_abi import (
     NEWER_SIGNATURES,
     PAUSED,
     RUNNING,
@@ -52,13 +50,13 @@ from cellbench_drivers.biologic_library import (
     DeviceInfo,
     EccParam,
     EccParams,
-    LibraryError,
-    Rows,
     declare,
-    load,
     signatures,
 )
-from cellbench_drivers.biologic_techniques import Loaded, Program, Settings, program_for
+from cellbench_drivers.biologic_data import spectrum_rows, time_rows
+from cellbench_drivers.biologic_library import ERRORS, LibraryError, Rows, load
+from cellbench_drivers.biologic_program import Loaded, Program, Settings
+from cellbench_drivers.biologic_techniques import program_for
 
 OPTIONS = {"host": "192.109.209.128", "channel": 2}
 LIMITS = ElectricalLimits(voltage_min_V=2.0, voltage_max_V=4.6, current_max_A=5e-3)

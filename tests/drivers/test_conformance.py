@@ -206,6 +206,7 @@ def test_every_driver_is_checked(driver: str) -> None:
         emulator_class(driver)
 
 
+@pytest.mark.long  # on the other Pythons every driver works over its transport, below
 @pytest.mark.parametrize(("driver", "each", "check"), cases())
 def test_conformance(driver: str, each: str, check: Check, tmp_path: Path) -> None:
     # What an instrument does not claim to do cannot be checked, and is nothing left out.

@@ -98,7 +98,7 @@ def test_a_lost_potentiostat_is_honestly_unknown_and_the_others_are_made_safe(ru
 def test_a_press_that_disagrees_with_the_gauge_is_not_trusted(run: Runner) -> None:
     async def drift(simulator: Any, _bench: Any, _conductor: Any) -> None:
         await asyncio.sleep(300)
-        simulator.load_cell._offset_N = -250.0
+        simulator.load_cell.cell.zero_N = -250.0
 
     ran = run(PRESSED, disturb=drift)
     assert ran.end.state is RunState.STOPPED

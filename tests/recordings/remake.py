@@ -13,16 +13,15 @@ import argparse
 import asyncio
 import contextlib
 import json
-import selectors
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cellbench.clock import RealLoop
 from cellbench.engine.evaluation import evaluate
 from cellbench.engine.recorded import recording_of, write_recording
 from cellbench.engine.session import prepare
@@ -81,33 +80,12 @@ def record(wanted: Wanted, speed: float, path: Path) -> None:
         bench_path = Path(directory) / "bench.yaml"
         bench_path.write_text(json.dumps(bench, indent=2))
         session = prepare(wanted.protocol, bench=bench_path, sets=wanted.sets)
-        with asyncio.Runner(loop_factory=lambda: QuickLoop(speed)) as runner:
+        with asyncio.Runner(loop_factory=lambda: RealLoop(speed)) as runner:
             end = runner.run(conducted(session, store, record=True))
         if end.exit_code:
             raise SystemExit(f"{wanted.protocol} ended: {end.reason}")
         evaluation = evaluate(store, end.run, session.card)
         write_recording(recording_of(end.run, evaluation.reader, evaluation.results), path)
-
-
-class QuickSelector(selectors.DefaultSelector):
-    """A selector that waits a part of what it is told."""
-
-    speed = 1.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return super().select(timeout if timeout is None else timeout / self.speed)
-
-
-class QuickLoop(asyncio.SelectorEventLoop):
-    """A plain event loop whose seconds are shorter: live like real time, with all its jitter."""
-
-    def __init__(self, speed: float) -> None:
-        selector = QuickSelector()
-        selector.speed = self._speed = speed
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return time.perf_counter() * self._speed
 
 
 @contextlib.contextmanager

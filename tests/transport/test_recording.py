@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -138,23 +140,51 @@ def test_a_write_that_fails_is_kept_as_sent_and_then_failed() -> None:
     assert kinds == [Kind.OPENED, Kind.SENT, Kind.FAILED]
 
 
-def test_in_real_time_stalls_and_waits_for_the_disk_are_kept() -> None:
-    async def main() -> tuple[str, list[bytes]]:
-        log = WireLog()
-        await asyncio.sleep(0.15)
-        turn = asyncio.get_running_loop().time() + 0.35
-        while asyncio.get_running_loop().time() < turn:
-            pass
-        await asyncio.sleep(0.15)
-        log.kept()
-        log.ended()
-        return log.header, [log.take()]
+async def stalled_for_a_while() -> tuple[dict[str, Any], list[WireEvent]]:
+    log = WireLog()
+    await asyncio.sleep(0.15)
+    time.sleep(0.35)  # noqa: ASYNC251 (it is to stall)
+    await asyncio.sleep(0.15)
+    log.kept()
+    log.ended()
+    return json.loads(log.header), list(events_of(unpacked([log.take()])))
 
-    header, pieces = run(main())
-    assert json.loads(header)["time"] == "real"
-    kinds = [kind for _, kind, _ in read(pieces)]
+
+def test_in_real_time_wakes_and_waits_for_the_disk_are_kept() -> None:
+    header, events = run(stalled_for_a_while())
+    assert header["time"] == "real"
+    assert header["origin_s"] >= 0.0
+    assert [event.kind for event in events[-2:]] == [Kind.KEPT, Kind.ENDED]
+    first, second = (event for event in events if event.kind is Kind.WOKE)
+    assert first.time_s >= 0.15
+    assert float(second.data) >= 0.2  # it was due while the loop was stalled
+
+
+def test_of_a_loop_that_does_not_tell_its_wakes_stalls_are_kept() -> None:
+    header, events = asyncio.run(stalled_for_a_while())
+    assert "origin_s" not in header
+    kinds = [event.kind for event in events]
     assert Kind.STALLED in kinds
-    assert kinds[-2:] == [Kind.KEPT, Kind.ENDED]
+    assert Kind.WOKE not in kinds
+
+
+def test_a_write_that_takes_a_while_is_kept_with_its_end() -> None:
+    class Slow(Stream):
+        async def _send(self, data: bytes) -> None:
+            await asyncio.sleep(len(data) - 1.0)
+
+    async def main() -> list[bytes]:
+        log, stream = WireLog(), Slow()
+        log.listen("meter", stream)
+        await stream.write(b"a")
+        await stream.write(b"abc")
+        return [log.take()]
+
+    assert read(run(main(), virtual=True))[1:] == [
+        (0.0, Kind.SENT, b"a"),
+        (0.0, Kind.SENT, b"abc"),
+        (2.0, Kind.WRITTEN, b""),
+    ]
 
 
 EVENTS = st.lists(

@@ -339,6 +339,35 @@ def test_a_silent_recording_is_silent_again() -> None:
     assert replayed(events, host)[0] is None
 
 
+def test_timers_are_served_with_the_wakes_that_a_log_tells_of() -> None:
+    events = log((1.0, Kind.SENT, b"a\n"), (1.01, Kind.RECEIVED, b"1\n"), (2.1, Kind.SENT, b"b\n"))
+    events[2:2] = [WireEvent(1.005, 0, Kind.WOKE, b"0.105000000")]
+    events.insert(-1, WireEvent(6.5, 0, Kind.WOKE, b"2.000000000"))
+
+    async def main() -> None:
+        replay = Replay(RecordedWire.of(events), by_meaning=False, bound_s=1.0)
+        await replay.open("meter")
+        assert replay.served_at(0.89) == 0.89  # whatever it did next
+        assert [replay.served_at(due_s) for due_s in (0.9, 1.0, 1.005)] == [1.005] * 3
+        assert replay.served_at(5.0) == 6.5
+        assert replay.served_at(6.5) == 6.5
+
+    run(main(), virtual=True)
+
+
+def test_who_wrote_goes_on_when_the_recorded_host_could() -> None:
+    events = log((1.0, Kind.SENT, b"a\n"), (1.4, Kind.WRITTEN, b""), (1.5, Kind.RECEIVED, b"1\n"))
+
+    async def host(stream: Stream, replay: Replay) -> None:
+        await at(1.0)
+        await stream.write(b"a\n")
+        assert replay.now_s == pytest.approx(1.4)
+        assert await stream.read_until(b"\n", 0.2) == b"1\n"
+
+    for by_meaning in (False, True):
+        assert replayed(events, host, by_meaning=by_meaning)[0] is None
+
+
 def test_timers_of_a_real_host_are_served_as_late_as_it_served_them() -> None:
     events = log((1.0, Kind.SENT, b"a\n"), (1.01, Kind.RECEIVED, b"1\n"), (2.1, Kind.SENT, b"b\n"))
     events.insert(-1, WireEvent(6.5, 0, Kind.STALLED, b"2.0"))

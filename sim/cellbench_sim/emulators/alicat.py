@@ -19,7 +19,6 @@ the numbers in the answers to ``ALS`` and ``ASR`` behind the values.
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
@@ -27,6 +26,7 @@ from typing import Any, ClassVar, Self
 from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.lines import LineEmulator
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 _ATMOSPHERE_PA = 101_325.0
@@ -78,7 +78,7 @@ class AlicatEmulator(LineEmulator):
         super().__init__(name, timebase)
         self._world = world
         self._press = world.press
-        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        self._rng = random_stream(seed, name)
         self._letter, self._unit_name = unit.upper(), engineering_unit.upper()
         self._unit_Pa, self._unit_number = _UNITS[self._unit_name]
         self._full_scale_Pa = full_scale_Pa

@@ -13,13 +13,13 @@ import random
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellbench_sim.emulators.profiles import Profile, Range
 from cellbench_sim.emulators.refusal import Refusal
+from cellbench_sim.leads import Cell
 
 GALVANOSTAT = 6
 OK, OVERLOAD, UNDERLOAD = 0, 2, 4
@@ -29,28 +29,6 @@ _HEADROOM, _COARSE = 1.25, 0.01
 _GAIN_ERROR, _POINT_SCATTER = 5e-4, 7e-4
 #: Lag of the impedance channel at the end of its band, in rad; averaging over a point's periods.
 _PHASE_LAG, _EIS_AVERAGING = math.radians(0.3), 0.1
-
-
-class Cell(Protocol):
-    """What a potentiostat sees of the world; positive current oxidises the working electrode."""
-
-    def advance_to(self, time_s: float) -> None:
-        """Let the cell live until ``time_s``."""
-
-    def open_circuit(self) -> None:
-        """Leave the terminals open."""
-
-    def apply_current(self, current_A: float) -> None:
-        """Drive a current through the terminals."""
-
-    def apply_voltage(self, voltage_V: float) -> None:
-        """Hold a voltage at the terminals."""
-
-    def terminals(self) -> tuple[float, float]:
-        """Return voltage in V and current in A."""
-
-    def impedance(self, frequency_Hz: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Return the impedance in ohm at each frequency, at the present state."""
 
 
 class Reading(NamedTuple):

@@ -25,6 +25,7 @@ from cellbench_sim.emulators.biologic_channel import BiologicChannel
 from cellbench_sim.emulators.biologic_library import BiologicLibrary
 from cellbench_sim.emulators.biologic_models import MODELS, Firmware, Slot
 from cellbench_sim.emulators.device import Emulator, Timebase, Wire
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 __all__ = ["MODELS", "BiologicEmulator", "BiologicLibrary", "Firmware", "LibraryStream"]
@@ -106,7 +107,7 @@ class BiologicEmulator(Emulator):
         self.strict = strict
         self.rate_unit_V_per_s = _SCAN_RATE_UNITS[scan_rate_unit]
         self._world = world
-        rng = random.Random(f"{seed}/{name}")  # noqa: S311 (noise)
+        rng = random_stream(seed, name)
         numbers = range(min(_PLUGGED, self.model.slots)) if plugged is None else plugged
         self.slots = {
             number: Slot(self._channel(random.Random(rng.getrandbits(64)), memory_bytes), firmware)  # noqa: S311 (noise)

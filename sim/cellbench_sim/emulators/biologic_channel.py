@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 
 from cellbench_sim.emulators.analog import GALVANOSTAT, OVERLOAD, FrontEnd, Reading
 from cellbench_sim.emulators.biologic_abi import BUFFER_WORDS
+from cellbench_sim.emulators.biologic_parameters import Family
 from cellbench_sim.emulators.biologic_techniques import (
     E_RANGES_V,
     I_RANGE_AUTO,
     I_RANGES_A,
     KEEP,
     Exit,
-    Family,
     Limits,
     Recording,
     Spectrum,
@@ -35,8 +35,8 @@ from cellbench_sim.emulators.biologic_techniques import (
     Voltammetry,
 )
 from cellbench_sim.emulators.cycler import Pace
+from cellbench_sim.emulators.device import CallAt
 
-CallAt = Callable[[float, Callable[[], None]], asyncio.Handle]
 #: What a technique says: when to resume it, and at last what follows it.
 Course = Generator[float, None, Exit]
 

@@ -45,18 +45,15 @@ from cellbench_sim.emulators.biologic_abi import (
 )
 from cellbench_sim.emulators.biologic_channel import BiologicChannel, overloaded, single
 from cellbench_sim.emulators.biologic_models import Firmware, Model, Slot
-from cellbench_sim.emulators.biologic_techniques import (
-    E_RANGES_V,
+from cellbench_sim.emulators.biologic_parameters import (
     Family,
     Kind,
     Parameters,
-    Steps,
-    Technique,
-    build,
     decode,
     default_timebase_s,
     technique_of,
 )
+from cellbench_sim.emulators.biologic_techniques import E_RANGES_V, Steps, Technique, build
 
 _SLOTS = 16
 _VERSION = b"6.08"

@@ -7,7 +7,8 @@ from enum import IntEnum
 
 from cellbench_sim.emulators.analog import GALVANOSTAT
 from cellbench_sim.emulators.biologic_channel import POTENTIOSTAT, BiologicChannel
-from cellbench_sim.emulators.biologic_techniques import E_RANGES_V, I_RANGES_A, Family, Limits
+from cellbench_sim.emulators.biologic_parameters import Family
+from cellbench_sim.emulators.biologic_techniques import E_RANGES_V, I_RANGES_A, Limits
 from cellbench_sim.emulators.profiles import Profile, Range
 
 _VOLTAGE_MAX_V = 10.0

@@ -1,21 +1,18 @@
-"""Techniques of BioLogic's OEM library: which parameters they take, and what they mean.
+"""Techniques of BioLogic's OEM library: what their parameters mean, and what a channel can do.
 
-Labels, types, ranges, time bases, identifiers and the bits of a test are those of the manual of the
-vendor's development package (section 7), where the firmware checks little: "wrong parameters can
-generate faulty operations". Here whatever it forbids or does not know is misuse.
+Identifiers and the bits of a test are those of the manual of the vendor's development package
+(section 7). Whatever it forbids or does not know is misuse.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
-import struct
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 
-from cellbench_sim.emulators.biologic_abi import EccParam, EccParams, ErrorCode, Misuse
+from cellbench_sim.emulators.biologic_abi import ErrorCode, Misuse
+from cellbench_sim.emulators.biologic_parameters import VERTICES, Family, Parameters, misuse
 
 #: Full scales (A) by the code of an I range; 11 is a booster, which is not emulated.
 I_RANGES_A = {code: 10.0 ** (code - 10) for code in range(11)}
@@ -23,29 +20,13 @@ I_RANGE_AUTO, KEEP = 12, -1
 #: Full scales (V) by the code of an E range.
 E_RANGES_V = {0: 2.5, 1: 5.0, 2: 10.0}
 E_RANGE_AUTO = 3
-#: A period lasts at most this many time bases.
-_MOST_TICKS = 2**31
 _SLACK = 1 + 1e-6
-
-
-class Family(IntEnum):
-    """Series of instruments, by the type of their channel boards."""
-
-    VMP3 = 1
-    SP300 = 2
-
-    @property
-    def suffix(self) -> str:
-        """How the names of technique files end."""
-        return ".ecc" if self is Family.VMP3 else "4.ecc"
-
-
-class Kind(IntEnum):
-    """Types of a parameter."""
-
-    INTEGER = 0
-    BOOLEAN = 1
-    SINGLE = 2
+IDENTIFIERS = {
+    "ocv": 100, "ca": 101, "cp": 102, "cv": 103, "peis": 104, "geis": 107, "cplimit": 155,
+    "calimit": 157,
+}  # fmt: skip
+#: Techniques that control a current, and so need one range for it.
+GALVANOSTATIC = frozenset({"cp", "cplimit", "geis"})
 
 
 class Exit(IntEnum):
@@ -74,122 +55,6 @@ class Limits:
     voltage_max_V: float
     frequency_min_Hz: float = 10e-6
     spectra: bool = True
-
-
-@dataclass(frozen=True)
-class Label:
-    """One parameter of a technique.
-
-    Attributes:
-        per: ``step``, or how many there are of it.
-    """
-
-    kind: Kind
-    per: str | int = 1
-    lowest: float = -math.inf
-    highest: float = math.inf
-    required: bool = True
-
-
-def _single(lowest: float = -math.inf, highest: float = math.inf) -> Label:
-    return Label(Kind.SINGLE, lowest=lowest, highest=highest)
-
-
-def _integer(lowest: int, highest: float = math.inf) -> Label:
-    return Label(Kind.INTEGER, lowest=lowest, highest=highest)
-
-
-def _optional(kind: Kind, per: str | int = 1) -> Label:
-    return Label(kind, per, required=False)
-
-
-_PER_STEP_BOOLEAN = Label(Kind.BOOLEAN, "step")
-_PER_STEP_SINGLE = Label(Kind.SINGLE, "step")
-_HARDWARE = {
-    "I_Range": _optional(Kind.INTEGER),
-    "E_Range": _optional(Kind.INTEGER),
-    "Bandwidth": _optional(Kind.INTEGER),
-    "tb": Label(Kind.SINGLE, lowest=1e-6, required=False),
-}
-
-
-def _stepped(quantity: str, recorded: str, last_step: int) -> dict[str, Label]:
-    return {
-        quantity: _PER_STEP_SINGLE,
-        "vs_initial": _PER_STEP_BOOLEAN,
-        "Duration_step": Label(Kind.SINGLE, "step", lowest=0.0),
-        "Step_number": _integer(0, last_step),
-        "Record_every_dT": _single(0.0),
-        recorded: _single(0.0),
-        "N_Cycles": _integer(0),
-    }
-
-
-def _tests() -> dict[str, Label]:
-    labels = {"Exit_Cond": Label(Kind.INTEGER, "step", 0, 2, required=False)}
-    for number in (1, 2, 3):
-        labels[f"Test{number}_Config"] = _optional(Kind.INTEGER, "step")
-        labels[f"Test{number}_Value"] = _optional(Kind.SINGLE, "step")
-    return labels
-
-
-def _spectrum(quantity: str, recorded: str) -> dict[str, Label]:
-    return {
-        "vs_initial": Label(Kind.BOOLEAN),
-        "vs_final": _optional(Kind.BOOLEAN),
-        f"Initial_{quantity}_step": _single(),
-        f"Final_{quantity}_step": _optional(Kind.SINGLE),
-        "Duration_step": _single(0.0),
-        "Step_number": Label(Kind.INTEGER, lowest=0, highest=0, required=False),
-        "Record_every_dT": _single(0.0),
-        recorded: _single(0.0),
-        "Initial_frequency": _single(),
-        "Final_frequency": _single(),
-        "sweep": Label(Kind.BOOLEAN),
-        f"Amplitude_{quantity}": _single(0.0),
-        "Frequency_number": _integer(1),
-        "Average_N_times": _integer(1),
-        "Correction": Label(Kind.BOOLEAN),
-        "Wait_for_steady": _single(0.0),
-    }
-
-
-_VERTICES = 5
-_LABELS: dict[str, dict[str, Label]] = {
-    "ocv": {
-        "Rest_time_T": _single(0.0),
-        "Record_every_dE": _single(0.0),
-        "Record_every_dT": _single(0.0),
-    },
-    "cp": _stepped("Current_step", "Record_every_dE", 98),
-    "ca": _stepped("Voltage_step", "Record_every_dI", 98),
-    "cplimit": _stepped("Current_step", "Record_every_dE", 19) | _tests(),
-    "calimit": _stepped("Voltage_step", "Record_every_dI", 19) | _tests(),
-    "cv": {
-        "vs_initial": Label(Kind.BOOLEAN, _VERTICES),
-        "Voltage_step": Label(Kind.SINGLE, _VERTICES),
-        "Scan_Rate": Label(Kind.SINGLE, _VERTICES, lowest=0.0),
-        "Scan_number": _integer(2, 2),
-        "Record_every_dE": _single(0.0),
-        "Average_over_dE": Label(Kind.BOOLEAN),
-        "N_Cycles": _integer(0),
-        "Begin_measuring_I": _single(0.0, 1.0),
-        "End_measuring_I": _single(0.0, 1.0),
-    },
-    "peis": _spectrum("Voltage", "Record_every_dI"),
-    "geis": _spectrum("Current", "Record_every_dE"),
-}
-IDENTIFIERS = {
-    "ocv": 100, "ca": 101, "cp": 102, "cv": 103, "peis": 104, "geis": 107, "cplimit": 155,
-    "calimit": 157,
-}  # fmt: skip
-#: Time bases in s, of the VMP3 and of the SP-300 family (that of cplimit as calimit's).
-_TIME_BASES_S = {
-    "ocv": (20e-6, 20e-6), "cp": (21e-6, 21e-6), "ca": (24e-6, 21e-6), "cplimit": (50e-6, 34e-6),
-    "calimit": (50e-6, 34e-6), "cv": (40e-6, 45e-6), "peis": (24e-6, 24e-6), "geis": (24e-6, 24e-6),
-}  # fmt: skip
-#: Techniques that control a current, and so need one range for it.
-GALVANOSTATIC = frozenset({"cp", "cplimit", "geis"})
 
 
 @dataclass(frozen=True)
@@ -299,148 +164,6 @@ class Spectrum(Technique):
     waiting_periods: float
 
 
-# ---------------------------------------------------------------------- reading parameters
-
-
-def _misuse(text: str) -> Misuse:
-    return Misuse(ErrorCode.INVALIDPARAMETERS, text)
-
-
-def technique_of(file: bytes, family: Family) -> str:
-    """Return the technique that a file's name stands for.
-
-    Raises:
-        Misuse: There is no such file, or it belongs to the other family.
-    """
-    name = file.decode("ascii", "replace").replace("\\", "/").rsplit("/", 1)[-1]
-    for known in _LABELS:
-        if name == known + family.suffix:
-            return known
-        if name in {known + other.suffix for other in Family}:
-            text = f'"{name}" is not for this family, whose file is "{known}{family.suffix}"'
-            raise Misuse(ErrorCode.INCOMPATIBLEECC, text)
-    raise Misuse(ErrorCode.ECCFILENOTEXISTS, f'there is no technique file "{name}"')
-
-
-class Parameters:
-    """The parameters of one technique, checked against what it takes.
-
-    Args:
-        technique: Its name.
-        values: By label and index.
-    """
-
-    def __init__(
-        self, technique: str, values: Mapping[tuple[str, int], float], *, timebase_s: float
-    ) -> None:
-        self.technique = technique
-        self.values = dict(values)
-        self.timebase_s = values.get(("tb", 0), timebase_s)
-        self.steps = int(values.get(("Step_number", 0), 0)) + 1
-        self._check()
-
-    def one(self, label: str) -> float:
-        """Return a parameter that there is only one of."""
-        return self.values[label, 0]
-
-    def flag(self, label: str, index: int = 0) -> bool:
-        """Return whether a parameter is true."""
-        return bool(self.values[label, index])
-
-    def whole(self, label: str, default: int, index: int = 0) -> int:
-        """Return an integer, or what it is where it was not given."""
-        return int(self.values.get((label, index), default))
-
-    def all_of(self, label: str, count: int) -> tuple[float, ...]:
-        """Return a parameter of each index."""
-        return tuple(self.values[label, index] for index in range(count))
-
-    def _check(self) -> None:
-        labels = _LABELS[self.technique] | _HARDWARE
-        for (name, index), value in self.values.items():
-            label = labels[name]
-            if not label.lowest <= value <= label.highest:
-                self._object(
-                    f"{name}[{index}] is {value:g}, not {label.lowest:g} to {label.highest:g}"
-                )
-            if not 0 <= index < self._count(label):
-                self._object(f"{name} has an index {index}; there are {self._count(label)}")
-        for name, label in labels.items():
-            for index in range(self._count(label) if label.required else 0):
-                if (name, index) not in self.values:
-                    self._object(f"{name}[{index}] is missing")
-        self._check_durations()
-
-    def _check_durations(self) -> None:
-        longest_s = self.timebase_s * _MOST_TICKS
-        for (name, index), value in self.values.items():
-            if name in {"Duration_step", "Rest_time_T"} and value > longest_s * _SLACK:
-                self._object(
-                    f"{name}[{index}] is {value:g} s, beyond the {longest_s:g} s (2^31 time bases) "
-                    "that one period can last"
-                )
-
-    def _count(self, label: Label) -> int:
-        return self.steps if label.per == "step" else int(label.per)
-
-    def _object(self, text: str) -> None:
-        raise _misuse(f"{self.technique}: {text}")
-
-
-def default_timebase_s(technique: str, family: Family) -> float:
-    """Return the time base that a technique has where nothing else is asked for."""
-    return _TIME_BASES_S[technique][family - 1]
-
-
-def decode(params: EccParams, technique: str) -> dict[tuple[str, int], float]:
-    """Return the values of a caller's array of parameters, by label and index.
-
-    Raises:
-        Misuse: A label that the technique does not have, another type than it has, a value that
-            is none of that type, or something given twice.
-    """
-    known = _LABELS[technique] | _HARDWARE
-    values: dict[tuple[str, int], float] = {}
-    for entry in _entries(params):
-        name = bytes(entry.ParamStr).decode("ascii", "replace")
-        if name not in known:
-            raise _misuse(f'{technique} has no parameter "{name}"')
-        key = name, int(entry.ParamIndex)
-        if key in values:
-            raise _misuse(f"{technique}: {name}[{key[1]}] is given twice")
-        if entry.ParamType != known[name].kind:
-            raise _misuse(
-                f"{technique}: {name} is {known[name].kind.name.lower()}, and given with type "
-                f"{entry.ParamType}"
-            )
-        values[key] = _value(name, known[name].kind, entry.ParamVal)
-    return values
-
-
-def _entries(params: EccParams) -> Iterator[EccParam]:
-    if params.len < 1 or not params.pParams:
-        raise _misuse(f"{params.len} parameters, and a pointer that is {bool(params.pParams)}")
-    address = ctypes.cast(params.pParams, ctypes.c_void_p).value
-    # Walked with our own structure: the caller's was compared with it when it was filled.
-    yield from (EccParam * params.len).from_address(address or 0)
-
-
-def _value(name: str, kind: Kind, bits: int) -> float:
-    if kind is Kind.INTEGER:
-        return bits
-    if kind is Kind.BOOLEAN:
-        if bits not in {0, 1}:
-            raise _misuse(f"{name} is a boolean, not {bits}")
-        return bits
-    value = float(struct.unpack("<f", struct.pack("<i", bits))[0])
-    if not math.isfinite(value):
-        raise _misuse(f"{name} is {value}")
-    return value
-
-
-# ---------------------------------------------------------------------- building techniques
-
-
 def build(parameters: Parameters, limits: Limits, *, rate_unit_V_per_s: float) -> Technique:
     """Return a technique of checked parameters.
 
@@ -470,14 +193,14 @@ def _hardware(parameters: Parameters, limits: Limits) -> Hardware:
     e_range = parameters.whole("E_Range", E_RANGE_AUTO)
     bandwidth = parameters.whole("Bandwidth", 1)
     if name in GALVANOSTATIC and i_range == I_RANGE_AUTO:
-        raise _misuse(f"{name}: I_Range is missing or auto, and a current is controlled")
+        raise misuse(f"{name}: I_Range is missing or auto, and a current is controlled")
     known = limits.smallest_range <= i_range <= limits.largest_range or i_range == I_RANGE_AUTO
     if not known and not (keeps and i_range == KEEP):
-        raise _misuse(f"{name}: this channel has no I_Range {i_range}")
+        raise misuse(f"{name}: this channel has no I_Range {i_range}")
     if e_range not in {*E_RANGES_V, E_RANGE_AUTO}:
-        raise _misuse(f"{name}: there is no E_Range {e_range}")
+        raise misuse(f"{name}: there is no E_Range {e_range}")
     if not 1 <= bandwidth <= limits.bandwidths and not (keeps and bandwidth == KEEP):
-        raise _misuse(f"{name}: this channel has no Bandwidth {bandwidth}")
+        raise misuse(f"{name}: this channel has no Bandwidth {bandwidth}")
     return Hardware(i_range, e_range, parameters.timebase_s)
 
 
@@ -499,7 +222,7 @@ def _steps(parameters: Parameters, hardware: Hardware) -> Steps:
         for index in range(parameters.steps)
     )
     if parameters.one("N_Cycles") > 0 and not any(step.duration_s for step in steps):
-        raise _misuse(f"{name}: steps of no duration are repeated")
+        raise misuse(f"{name}: steps of no duration are repeated")
     recording = _recording(parameters, "Record_every_dE" if current else "Record_every_dI")
     return Steps(name, hardware, parameters, steps, recording, int(parameters.one("N_Cycles")))
 
@@ -516,13 +239,13 @@ def _tests_of(parameters: Parameters, step: int) -> tuple[Comparison, ...]:
         if not config & 1:
             continue
         if len(tests) != number - 1:
-            raise _misuse(f"{name}: Test{number} of step {step} is active, and one before is not")
+            raise misuse(f"{name}: Test{number} of step {step} is active, and one before is not")
         if config & 0b11000 or config >> 5 not in {0, 3}:
-            raise _misuse(f"{name}: Test{number}_Config {config} compares neither E nor I")
+            raise misuse(f"{name}: Test{number}_Config {config} compares neither E nor I")
         if (f"Test{number}_Value", step) not in parameters.values:
-            raise _misuse(f"{name}: Test{number}_Value[{step}] is missing")
+            raise misuse(f"{name}: Test{number}_Value[{step}] is missing")
         if ("Exit_Cond", step) not in parameters.values:
-            raise _misuse(f"{name}: Exit_Cond[{step}] is missing")
+            raise misuse(f"{name}: Exit_Cond[{step}] is missing")
         value = parameters.values[f"Test{number}_Value", step]
         tests.append(Comparison(config >> 5 == 3, bool(config & 4), bool(config & 2), value))
     return tuple(tests)
@@ -531,21 +254,21 @@ def _tests_of(parameters: Parameters, step: int) -> tuple[Comparison, ...]:
 def _voltammetry(
     parameters: Parameters, hardware: Hardware, rate_unit_V_per_s: float
 ) -> Voltammetry:
-    rates = parameters.all_of("Scan_Rate", _VERTICES)
-    vertices = parameters.all_of("Voltage_step", _VERTICES)
+    rates = parameters.all_of("Scan_Rate", VERTICES)
+    vertices = parameters.all_of("Voltage_step", VERTICES)
     window = parameters.one("Begin_measuring_I"), parameters.one("End_measuring_I")
     if 0.0 in rates[1:]:
-        raise _misuse(f"cv: a scan rate of 0 leads nowhere: {rates}")
+        raise misuse(f"cv: a scan rate of 0 leads nowhere: {rates}")
     if window[0] >= window[1]:
-        raise _misuse(f"cv: the current is measured from {window[0]:g} to {window[1]:g} of a step")
+        raise misuse(f"cv: the current is measured from {window[0]:g} to {window[1]:g} of a step")
     if parameters.one("Record_every_dE") <= 0:
-        raise _misuse("cv: Record_every_dE of 0 would record nothing")
+        raise misuse("cv: Record_every_dE of 0 would record nothing")
     return Voltammetry(
         "cv",
         hardware,
         parameters,
         vertices,
-        tuple(parameters.flag("vs_initial", index) for index in range(_VERTICES)),
+        tuple(parameters.flag("vs_initial", index) for index in range(VERTICES)),
         tuple(rate * rate_unit_V_per_s for rate in rates),
         parameters.one("Record_every_dE"),
         parameters.flag("Average_over_dE"),
@@ -562,15 +285,15 @@ def _spectrum_of(parameters: Parameters, hardware: Hardware, limits: Limits) -> 
         raise Misuse(ErrorCode.INVALIDCONF, f"{name}: this board measures no impedance")
     for frequency_Hz in (first, last):
         if not limits.frequency_min_Hz / _SLACK <= frequency_Hz <= limits.frequency_max_Hz * _SLACK:
-            raise _misuse(f"{name}: this channel does not reach {frequency_Hz:g} Hz")
+            raise misuse(f"{name}: this channel does not reach {frequency_Hz:g} Hz")
     for begin, end in (
         (f"Initial_{quantity}_step", f"Final_{quantity}_step"), ("vs_initial", "vs_final")
     ):  # fmt: skip
         if parameters.values.get((end, 0), parameters.one(begin)) != parameters.one(begin):
-            raise _misuse(f"{name}: {end} is another than {begin}")
+            raise misuse(f"{name}: {end} is another than {begin}")
     amplitude = parameters.one(f"Amplitude_{quantity}")
     if amplitude <= 0:
-        raise _misuse(f"{name}: an amplitude of {amplitude:g}")
+        raise misuse(f"{name}: an amplitude of {amplitude:g}")
     bias = Step(
         parameters.one(f"Initial_{quantity}_step"),
         parameters.flag("vs_initial"),
@@ -621,7 +344,7 @@ def _check_levels(technique: Technique, limits: Limits) -> None:
         largest, unit = E_RANGES_V.get(hardware.e_range, limits.voltage_max_V), "V"
     for level in levels:
         if level is not None and abs(level) > largest * _SLACK:
-            raise _misuse(
+            raise misuse(
                 f"{technique.name}: {level:g} {unit} is beyond the range {largest:g} {unit}"
             )
 
@@ -629,7 +352,7 @@ def _check_levels(technique: Technique, limits: Limits) -> None:
 def _check_amplitude(technique: Spectrum) -> None:
     range_A = I_RANGES_A.get(technique.hardware.i_range, math.inf)
     if technique.controls_current and technique.amplitude > 0.5 * range_A * _SLACK:
-        raise _misuse(
+        raise misuse(
             f"{technique.name}: an amplitude of {technique.amplitude:g} A is more than half of the "
             f"range {range_A:g} A"
         )

@@ -17,7 +17,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from cellbench_sim.emulators.analog import Cell
+from cellbench_sim.leads import Cell
 
 #: The sampling interval of the converters: also the shortest time between two looks.
 SAMPLE_S = 0.1
@@ -220,6 +220,39 @@ class OutputStage:
 
 def _quantised(value: float, step: float) -> float:
     return round(value / step) * step
+
+
+@dataclass
+class Throughput:
+    """Adds up charge and energy, as magnitudes, along straight lines from sample to sample.
+
+    Attributes:
+        charge_Ah: What has flowed.
+        energy_Wh: The energy of it.
+    """
+
+    charge_Ah: float = 0.0
+    energy_Wh: float = 0.0
+    _last: tuple[float, float, float] | None = field(default=None, init=False)
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether there is a sample from which the next line goes."""
+        return self._last is not None
+
+    def pause(self) -> None:
+        """Begin anew at the next sample: what flows until then does not count."""
+        self._last = None
+
+    def add(self, now_s: float, voltage_V: float, current_A: float) -> None:
+        """Take a sample in."""
+        magnitude_A, magnitude_W = abs(current_A), abs(voltage_V * current_A)
+        if self._last is not None:
+            before_s, before_A, before_W = self._last
+            hours = (now_s - before_s) / 3600
+            self.charge_Ah += 0.5 * (before_A + magnitude_A) * hours
+            self.energy_Wh += 0.5 * (before_W + magnitude_W) * hours
+        self._last = (now_s, magnitude_A, magnitude_W)
 
 
 @dataclass

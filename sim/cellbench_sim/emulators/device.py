@@ -19,6 +19,7 @@ from cellbench.errors import TransportClosed
 from cellbench.transport.stream import Stream
 
 Sink = Callable[[bytes], None]
+CallAt = Callable[[float, Callable[[], None]], asyncio.Handle]
 
 
 class Timebase:
@@ -93,17 +94,16 @@ class Wire(Stream):
 
     async def close(self) -> None:
         """Pull the cable; the device goes on with what it is doing."""
-        self._detach()
+        self._unplug()
         await super().close()
 
     def sever(self) -> None:
-        """Cut the wire for good, at this instant: nothing passes any more, nor is it mended."""
-        self._detach()
-        self.tap = None
+        """Cut the wire at once and for good, as the death of the host does."""
+        self._unplug()
         self._given_up = True
-        self.fail(TransportClosed("severed"))
+        self.fail(TransportClosed("cut"))
 
-    def _detach(self) -> None:
+    def _unplug(self) -> None:
         device, self._device = self._device, None
         if device is not None:
             device.detach(self.feed)

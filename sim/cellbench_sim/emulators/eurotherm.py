@@ -8,7 +8,6 @@ point, 35 set point rate limit per minute, 75 summary status, 111 and 112 set po
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -23,6 +22,7 @@ from cellbench_sim.emulators.modbus import (
     ModbusRefusal,
     ModbusServer,
 )
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 _ZERO_CELSIUS_K = 273.15
@@ -77,7 +77,7 @@ class EurothermEmulator(Emulator):
         self._in_degrees = decimals == 0
         self._world = world
         self._chamber = world.chamber
-        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        self._rng = random_stream(seed, name)
         self._server: ModbusServer | BisynchServer = (
             ModbusServer(self, address, FramerRTU)
             if protocol == "modbus"

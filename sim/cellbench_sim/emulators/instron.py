@@ -16,7 +16,6 @@ no dual ramps, trapezia or rates.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal, Self
@@ -25,6 +24,7 @@ from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.lines import LineEmulator
 from cellbench_sim.emulators.load_cell import LoadCell
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 REFUSAL = "Not in the correct control mode to execute that command!"
@@ -91,7 +91,7 @@ class InstronEmulator(LineEmulator):
         self._world = world
         self._press = world.press
         self._capacity_N = world.press.max_force_N
-        self._cell = LoadCell(world, random.Random(f"{seed}/{name}"), self._capacity_N, noise=1e-4)  # noqa: S311
+        self._cell = LoadCell(world, random_stream(seed, name), self._capacity_N, noise=1e-4)
         self._sign = compression
         self._channels = {
             _POSITION: _Channel(_POSITION_SCALE_M),
@@ -158,9 +158,6 @@ class InstronEmulator(LineEmulator):
             self._say(self._queries[number](values))
         except (KeyError, IndexError):
             return
-
-    def _say(self, text: str) -> None:
-        self._send(f"{text}\r\n".encode("ascii"))
 
     def _command(self, number: int, values: list[float]) -> None:
         if number == 904:

@@ -13,14 +13,15 @@ for 30 s, and says so until one comes. The words behind the numbers are as recal
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Timebase
+from cellbench_sim.emulators.host_watch import HostWatch
 from cellbench_sim.emulators.lines import LineEmulator
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 _AFTER_COMMAND_S, _AFTER_QUERY_S = 0.25, 0.01
@@ -93,16 +94,22 @@ class JulaboEmulator(LineEmulator):
         super().__init__(name, timebase)
         self._world = world
         self._chamber = world.chamber
-        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        self._rng = random_stream(seed, name)
         self._version, self._watchdog_code = MODELS[model]
         self.remote = remote
-        self._watchdog, self._watching, self._timed_out = watchdog, False, False
+        self._timed_out = False
+        self._host = HostWatch(
+            timebase.now,
+            self._call_at,
+            is_on=lambda: watchdog and self._running and self.remote,
+            timeout_s=lambda: _WATCHDOG_S,
+            missed=self._miss_host,
+        )
         self._range_C = range_C
         start_K = world.chamber.set_point_K
         self._running = start_K is not None
         self._setpoint_C = 25.0 if start_K is None else start_K - _ZERO_CELSIUS_K
         self._high_C, self._low_C = range_C[1], range_C[0]
-        self._fed_s = 0.0
         self._deaf_until_s = -1.0
         self._complaint: int | None = None
         self._alarm: int | None = None
@@ -175,9 +182,6 @@ class JulaboEmulator(LineEmulator):
         else:
             self._complaint = _INVALID
 
-    def _say(self, text: str) -> None:
-        self._send(f"{text}\r\n".encode("ascii"))
-
     def _order(self, request: str, argument: str) -> None:
         """Carry out a command; whatever is wrong with it, only STATUS will say so."""
         if not self.remote:
@@ -220,8 +224,9 @@ class JulaboEmulator(LineEmulator):
             self._complaint = _OUTSIDE_LIMITS
         else:
             self._setpoint_C = round(value_C, 2)
-            self._fed_s, self._timed_out = self._timebase.now(), False
+            self._timed_out = False
             self._control()
+            self._host.hear()
 
     def _set_high(self, value_C: float) -> None:
         self._high_C = self._limit(value_C, self._high_C)
@@ -243,28 +248,18 @@ class JulaboEmulator(LineEmulator):
             self._complaint = _NOT_NOW
         else:
             self._running = bool(value)
-            self._fed_s = self._timebase.now()
             self._control()
+            self._host.hear()
 
     def _control(self) -> None:
         """Let the chamber follow; a command only where something changes."""
         wanted_K = self._setpoint_C + _ZERO_CELSIUS_K if self._running else None
         if wanted_K != self._chamber.set_point_K:
             self._chamber.set_point_K = wanted_K
-        if self._watchdog and self._running and not self._watching:
-            self._watch_host()
 
-    def _watch_host(self) -> None:
-        """Look again when the host's time would be over, as long as it commands what runs."""
-        self._watching = self._running and self.remote
-        if not self._watching:
-            return
-        due_s = self._fed_s + _WATCHDOG_S
-        if due_s > self._timebase.now():
-            self._call_at(due_s, self._watch_host)
-            return
+    def _miss_host(self) -> None:
         self._advance()
-        self._watching, self._timed_out, self._running = False, True, False
+        self._timed_out, self._running = True, False
         self._control()
 
     # ------------------------------------------------------------------ sensors

@@ -12,18 +12,18 @@ the cell, as the real one does.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Protocol, Self
 
 from cellbench.errors import InputError
-from cellbench_sim.emulators.analog import Cell
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.keithley_2400 import Dialect2400
 from cellbench_sim.emulators.keithley_2450 import Dialect2450
 from cellbench_sim.emulators.scpi import Event
 from cellbench_sim.emulators.scpi_device import ScpiEmulator
 from cellbench_sim.emulators.source_measure import MODELS, SourceMeasureUnit
+from cellbench_sim.leads import Cell
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 _QUEUE, _QUEUE_2400 = 1000, 10
@@ -88,7 +88,7 @@ class KeithleyEmulator(ScpiEmulator):
         self.smu = SourceMeasureUnit(
             cell,
             MODELS[model],
-            random.Random(f"{seed}/{name}"),  # noqa: S311 (a simulation's noise)
+            random_stream(seed, name),
             self.now,
             self._drive_changed,
         )

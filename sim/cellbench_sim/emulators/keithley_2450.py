@@ -32,7 +32,8 @@ from cellbench_sim.emulators.keithley_buffers import (
     elements_of,
     shown,
 )
-from cellbench_sim.emulators.keithley_trigger import BLOCKS_MAX, Block, Blocks, Timer, TriggerModel
+from cellbench_sim.emulators.keithley_trigger import TriggerModel
+from cellbench_sim.emulators.keithley_trigger_commands import TriggerCommands
 from cellbench_sim.emulators.scpi import Call, Event, Handler, ScpiError, Steps
 from cellbench_sim.emulators.scpi_device import Settings
 from cellbench_sim.emulators.source_measure import (
@@ -54,13 +55,10 @@ _BUFFER_FULL = (4915, "Attempting to store past capacity of reading buffer")
 _INTERLOCK_OPEN = (5074, "Output voltage limited by interlock")
 _WARNED_ABOVE_V = 21.0
 _PROTECTION_V = ("2", "5", "10", "20", "40", "60", "80", "100", "120", "140", "160", "180")
-_SHORTEST_DELAY_S, _LONGEST_DELAY_S, _LONGEST_DURATION_S = 167e-9, 10e3, 100e3
+_LONGEST_DELAY_S = 10e3
 _COUNT_MAX = 1_000_000
 #: Levels that one command adds to a list, and that a list holds.
 _LIST_LINE, _LIST_MAX = 100, 2500
-_SEVERITIES = {"INFO": "INFOrmation", "WARN": "WARNing", "ERR": "ERRor"}
-_EVENTS = ("COMMand", "DISPlay", "NONE", "SLIMit")
-_NUMBERED_EVENTS = {"TIMer": 4, "NOTify": 8}
 _FUNCTIONS = "(VOLTage|CURRent|RESistance)[:DC]"
 
 
@@ -78,7 +76,6 @@ class Dialect2450:
     def __init__(self, device: KeithleyEmulator) -> None:
         self._device, self._smu = device, device.smu
         self.trigger = TriggerModel(self)
-        self._blocks = Blocks(self.trigger)
         self._set_defaults()
         self._add_commands()
 
@@ -210,20 +207,21 @@ class Dialect2450:
     # ------------------------------------------------------------------ commands
 
     def _add_commands(self) -> None:
+        settings = Settings(self._device.commands, self._check_idle, lambda: None)
         self._add_source_commands()
         self._add_sense_commands()
         self._add_output_commands()
         self._add_buffer_commands()
         self._add_list_commands()
         self._add_sweep_lists()
-        self._add_trigger_commands()
-        self._add_block_commands()
+        TriggerCommands(self).add(settings, digitizes=self._device.model == "2461")
         self._add_system_commands()
 
-    def _add(self, pattern: str, handler: Handler, least: int = 0, most: int | None = None) -> None:
+    def add(self, pattern: str, handler: Handler, least: int = 0, most: int | None = None) -> None:
+        """Add a command or a query, with so many parameters."""
         self._device.commands.add(pattern, handler, least, most)
 
-    def _add_change(
+    def add_change(
         self, pattern: str, handler: Handler, least: int = 0, most: int | None = None
     ) -> None:
         """Add what is refused while the trigger model runs."""
@@ -232,7 +230,7 @@ class Dialect2450:
             self._check_idle()
             return handler(call)
 
-        self._add(pattern, checked, least, most)
+        self.add(pattern, checked, least, most)
 
     def _check_idle(self) -> None:
         if self.trigger.running:
@@ -244,27 +242,25 @@ class Dialect2450:
         settings = Settings(self._device.commands, self._check_idle, self._smu.apply)
         either = "SOURce[1]:(VOLTage|CURRent)"
         level = f"{either}[:LEVel][:IMMediate][:AMPLitude]"
-        self._add_change("SOURce[1]:FUNCtion[:MODE]", self._choose_source, 1)
-        self._add("SOURce[1]:FUNCtion[:MODE]?", lambda _: self._smu.function)
-        self._add_change(level, self._set_level, 1)
-        self._add(f"{level}?", lambda call: f"{self._source(call).level:+.6E}")
-        self._add_change(f"{either}:RANGe", self._set_source_range, 1)
-        self._add(f"{either}:RANGe?", self._source_range)
+        self.add_change("SOURce[1]:FUNCtion[:MODE]", self._choose_source, 1)
+        self.add("SOURce[1]:FUNCtion[:MODE]?", lambda _: self._smu.function)
+        self.add_change(level, self._set_level, 1)
+        self.add(f"{level}?", lambda call: f"{self._source(call).level:+.6E}")
+        self.add_change(f"{either}:RANGe", self._set_source_range, 1)
+        self.add(f"{either}:RANGe?", self._source_range)
         settings.flag(f"{either}:RANGe:AUTO", self._source, "auto_range")
-        self._add_change(f"{either}:DELay", self._set_delay, 1)
-        self._add(f"{either}:DELay?", lambda call: f"{self._source(call).delay_s:+.6E}")
+        self.add_change(f"{either}:DELay", self._set_delay, 1)
+        self.add(f"{either}:DELay?", lambda call: f"{self._source(call).delay_s:+.6E}")
         settings.flag(f"{either}:DELay:AUTO", self._source, "auto_delay")
         settings.flag(f"{either}:READ:BACK", self._source, "read_back")
-        self._add_change("SOURce[1]:(VOLTage):ILIMit[:LEVel]", self._set_limit, 1)
-        self._add_change("SOURce[1]:(CURRent):VLIMit[:LEVel]", self._set_limit, 1)
+        self.add_change("SOURce[1]:(VOLTage):ILIMit[:LEVel]", self._set_limit, 1)
+        self.add_change("SOURce[1]:(CURRent):VLIMit[:LEVel]", self._set_limit, 1)
         for limit in ("(VOLTage):ILIMit", "(CURRent):VLIMit"):
-            self._add(
-                f"SOURce[1]:{limit}[:LEVel]?", lambda call: f"{self._source(call).limit:+.6E}"
-            )
-            self._add(f"SOURce[1]:{limit}[:LEVel]:TRIPped?", self._is_limited)
-        self._add_change("SOURce[1]:VOLTage:PROTection[:LEVel]", self._protect, 1)
-        self._add("SOURce[1]:VOLTage:PROTection[:LEVel]?", lambda _: self._protection())
-        self._add(
+            self.add(f"SOURce[1]:{limit}[:LEVel]?", lambda call: f"{self._source(call).limit:+.6E}")
+            self.add(f"SOURce[1]:{limit}[:LEVel]:TRIPped?", self._is_limited)
+        self.add_change("SOURce[1]:VOLTage:PROTection[:LEVel]", self._protect, 1)
+        self.add("SOURce[1]:VOLTage:PROTection[:LEVel]?", lambda _: self._protection())
+        self.add(
             "SOURce[1]:VOLTage:PROTection[:LEVel]:TRIPped?",
             lambda _: str(int(self._smu.protecting)),
         )
@@ -337,10 +333,10 @@ class Dialect2450:
     def _add_sense_commands(self) -> None:
         settings = Settings(self._device.commands, self._check_idle, lambda: None)
         sense = f"SENSe[1]:{_FUNCTIONS}"
-        self._add_change("SENSe[1]:FUNCtion[:ON]", self._choose_measurement, 1)
-        self._add("SENSe[1]:FUNCtion[:ON]?", lambda _: self._measured())
-        self._add_change(f"{sense}:RANGe[:UPPer]", self._set_measure_range, 1)
-        self._add(f"{sense}:RANGe[:UPPer]?", lambda call: f"{self._sense(call).range:+.6E}")
+        self.add_change("SENSe[1]:FUNCtion[:ON]", self._choose_measurement, 1)
+        self.add("SENSe[1]:FUNCtion[:ON]?", lambda _: self._measured())
+        self.add_change(f"{sense}:RANGe[:UPPer]", self._set_measure_range, 1)
+        self.add(f"{sense}:RANGe[:UPPer]?", lambda call: f"{self._sense(call).range:+.6E}")
         settings.flag(f"{sense}:RANGe:AUTO", self._sense, "auto_range")
         settings.number(f"{sense}:NPLCycles", self._sense, "nplc", (0.01, 10.0, 1.0))
         settings.flag(f"{sense}:RSENse", self._sense, "remote")
@@ -351,10 +347,10 @@ class Dialect2450:
             f"{sense}:AVERage:TCONtrol", self._sense, "average_control", "REPeat", "MOVing"
         )
         settings.integer("SENSe[1]:COUNt", lambda _: self, "count", (1, 300_000, 1))
-        self._add_change("SENSe[1]:AZERo:ONCE", lambda _: self._zero_once())
-        self._add_change("READ?", self._read, 0, 16)
-        self._add_change(f"MEASure[:{_FUNCTIONS}]?", self._measure_function, 0, 16)
-        self._add("FETCh?", self._fetch, 0, 16)
+        self.add_change("SENSe[1]:AZERo:ONCE", lambda _: self._zero_once())
+        self.add_change("READ?", self._read, 0, 16)
+        self.add_change(f"MEASure[:{_FUNCTIONS}]?", self._measure_function, 0, 16)
+        self.add("FETCh?", self._fetch, 0, 16)
 
     def _sense(self, call: Call) -> Sense:
         return self._smu.senses[call.captured[0]]
@@ -413,13 +409,13 @@ class Dialect2450:
     # ------------------------------------------------------------------ output
 
     def _add_output_commands(self) -> None:
-        self._add_change("OUTPut[1][:STATe]", lambda call: self.switch_output(call.boolean(0)), 1)
-        self._add("OUTPut[1][:STATe]?", lambda _: str(int(self._smu.output)))
-        self._add_change("OUTPut[1][:(VOLTage|CURRent)]:SMODe", self._choose_off_state, 1)
-        self._add("OUTPut[1][:(VOLTage|CURRent)]:SMODe?", self._off_state)
-        self._add("OUTPut[1]:INTerlock:TRIPped?", lambda _: str(int(self._smu.interlock)))
-        self._add_change("ROUTe:TERMinals", self._choose_terminals, 1)
-        self._add("ROUTe:TERMinals?", lambda _: self.terminals)
+        self.add_change("OUTPut[1][:STATe]", lambda call: self.switch_output(call.boolean(0)), 1)
+        self.add("OUTPut[1][:STATe]?", lambda _: str(int(self._smu.output)))
+        self.add_change("OUTPut[1][:(VOLTage|CURRent)]:SMODe", self._choose_off_state, 1)
+        self.add("OUTPut[1][:(VOLTage|CURRent)]:SMODe?", self._off_state)
+        self.add("OUTPut[1]:INTerlock:TRIPped?", lambda _: str(int(self._smu.interlock)))
+        self.add_change("ROUTe:TERMinals", self._choose_terminals, 1)
+        self.add("ROUTe:TERMinals?", lambda _: self.terminals)
 
     def _choose_off_state(self, call: Call) -> None:
         state = call.choice(0, "NORMal", "ZERO", "HIMPedance", "GUARd")
@@ -437,24 +433,24 @@ class Dialect2450:
 
     def _add_buffer_commands(self) -> None:
         settings = Settings(self._device.commands, self._check_idle, lambda: None)
-        self._add_change("TRACe:MAKE", self._make_buffer, 2, 3)
-        self._add_change("TRACe:DELete", self._delete_buffer, 1)
-        self._add("TRACe:CLEar", lambda call: self._named(call, 0).clear(), 0, 1)
-        self._add("TRACe:ACTual?", lambda call: str(len(self._named(call, 0))), 0, 1)
-        self._add("TRACe:ACTual:STARt?", lambda call: str(self._named(call, 0).start), 0, 1)
-        self._add("TRACe:ACTual:END?", lambda call: str(self._named(call, 0).end), 0, 1)
-        self._add("TRACe:DATA?", self._data, 2, 17)
-        self._add_change("TRACe:POINts", self._resize, 1, 2)
-        self._add("TRACe:POINts?", lambda call: str(self._named(call, 0).capacity), 0, 1)
-        self._add_change("TRACe:FILL:MODE", self._set_fill_mode, 1, 2)
-        self._add(
+        self.add_change("TRACe:MAKE", self._make_buffer, 2, 3)
+        self.add_change("TRACe:DELete", self._delete_buffer, 1)
+        self.add("TRACe:CLEar", lambda call: self._named(call, 0).clear(), 0, 1)
+        self.add("TRACe:ACTual?", lambda call: str(len(self._named(call, 0))), 0, 1)
+        self.add("TRACe:ACTual:STARt?", lambda call: str(self._named(call, 0).start), 0, 1)
+        self.add("TRACe:ACTual:END?", lambda call: str(self._named(call, 0).end), 0, 1)
+        self.add("TRACe:DATA?", self._data, 2, 17)
+        self.add_change("TRACe:POINts", self._resize, 1, 2)
+        self.add("TRACe:POINts?", lambda call: str(self._named(call, 0).capacity), 0, 1)
+        self.add_change("TRACe:FILL:MODE", self._set_fill_mode, 1, 2)
+        self.add(
             "TRACe:FILL:MODE?",
             lambda call: "CONT" if self._named(call, 0).continuous else "ONCE",
             0,
             1,
         )
-        self._add_change("TRACe:TRIGger", self._trigger_buffer, 0, 1)
-        self._add(
+        self.add_change("TRACe:TRIGger", self._trigger_buffer, 0, 1)
+        self.add(
             "TRACe:STATistics:(AVERage|MAXimum|MINimum|STDDev)?",
             lambda call: f"{self._named(call, 0).statistic(call.captured[0]):.6E}",
             0,
@@ -473,6 +469,12 @@ class Dialect2450:
 
     def _name(self, call: Call, index: int) -> str:
         return call.text(index) if len(call) > index else _DEFAULT_BUFFER
+
+    def kept_name(self, call: Call, index: int) -> str:
+        """Return the name of a buffer, which exists."""
+        name = self._name(call, index)
+        self._buffer(name)
+        return name
 
     def _make_buffer(self, call: Call) -> None:
         name = call.text(0)
@@ -514,11 +516,11 @@ class Dialect2450:
 
     def _add_list_commands(self) -> None:
         lists = "(SOURce|SENSe)[1]:CONFiguration:LIST"
-        self._add_change(f"{lists}:CREate", self._create_list, 1)
-        self._add_change(f"{lists}:DELete", self._delete_list, 1, 2)
-        self._add_change(f"{lists}:STORe", self._store, 1, 2)
-        self._add_change(f"{lists}:RECall", self._recall_now, 1, 2)
-        self._add(
+        self.add_change(f"{lists}:CREate", self._create_list, 1)
+        self.add_change(f"{lists}:DELete", self._delete_list, 1, 2)
+        self.add_change(f"{lists}:STORe", self._store, 1, 2)
+        self.add_change(f"{lists}:RECall", self._recall_now, 1, 2)
+        self.add(
             f"{lists}:SIZE?",
             lambda call: str(self.list_length(call.captured[0], call.text(0))),
             1,
@@ -527,8 +529,8 @@ class Dialect2450:
     def _add_sweep_lists(self) -> None:
         """Lists of levels, each kept as a configuration list that is named after its function."""
         values = "SOURce[1]:LIST:(VOLTage|CURRent)"
-        self._add_change(values, lambda call: self._keep_levels(call, anew=True), 1, _LIST_LINE)
-        self._add_change(f"{values}:APPend", self._keep_levels, 1, _LIST_LINE)
+        self.add_change(values, lambda call: self._keep_levels(call, anew=True), 1, _LIST_LINE)
+        self.add_change(f"{values}:APPend", self._keep_levels, 1, _LIST_LINE)
 
     def _keep_levels(self, call: Call, *, anew: bool = False) -> None:
         function = call.captured[0]
@@ -548,6 +550,13 @@ class Dialect2450:
         if name not in self._lists[side]:
             raise ScpiError(-224)
         return self._lists[side][name]
+
+    def list_side(self, name: str) -> str:
+        """Return whether a configuration list is of the source or of the measurement."""
+        for side, lists in self._lists.items():
+            if name in lists:
+                return side
+        raise ScpiError(-224)
 
     def _create_list(self, call: Call) -> None:
         lists = self._lists[call.captured[0]]
@@ -577,192 +586,6 @@ class Dialect2450:
         index = call.integer(1, 1, _COUNT_MAX) if len(call) > 1 else 1
         self.recall(call.captured[0], call.text(0), index)
 
-    # ------------------------------------------------------------------ trigger model
-
-    def _add_trigger_commands(self) -> None:
-        settings = Settings(self._device.commands, self._check_idle, lambda: None)
-        self._add("INITiate[:IMMediate]", lambda _: self.trigger.start())
-        self._add("ABORt", lambda _: self.trigger.abort())
-        self._add("*TRG", lambda _: self.trigger.post("COMM"))
-        self._add("TRIGger:STATe?", lambda _: self.trigger.state())
-        self._add_change("TRIGger:LOAD", self._load, 1, 4)
-        timer = "TRIGger:TIMer#"
-        settings.number(
-            f"{timer}:DELay", self._timer, "delay_s", (8e-6, _LONGEST_DURATION_S, 10e-6)
-        )
-        settings.integer(f"{timer}:COUNt", self._timer, "count", (0, 1_048_575, 1))
-        settings.flag(f"{timer}:STARt:GENerate", self._timer, "at_once")
-        self._add(f"{timer}:STARt:STIMulus", self._set_stimulus, 1)
-        self._add(f"{timer}:STARt:STIMulus?", lambda call: self._timer(call).stimulus)
-        self._add(f"{timer}:STATe", self._switch_timer, 1)
-        self._add(f"{timer}:STATe?", lambda call: str(int(self._timer(call).on)))
-        self._add(f"{timer}:CLEar", self._clear_timer)
-
-    def _timer_name(self, call: Call) -> str:
-        return f"TIM{call.captured[0] or 1}"
-
-    def _timer(self, call: Call) -> Timer:
-        name = self._timer_name(call)
-        if name not in self.trigger.events.timers:
-            raise ScpiError(-113)
-        return self.trigger.events.timers[name]
-
-    def _clear_timer(self, call: Call) -> None:
-        self._timer(call)
-        self.trigger.events.forget(self._timer_name(call))
-
-    def _set_stimulus(self, call: Call) -> None:
-        self._timer(call).stimulus = self._event(call, 0)
-
-    def _switch_timer(self, call: Call) -> None:
-        timer = self._timer(call)
-        timer.on = call.boolean(0)
-        timer.started_s = math.inf
-        if timer.on and timer.stimulus == "NONE":
-            self.trigger.events.start(self._timer_name(call))
-            self.trigger.look()
-
-    def _event(self, call: Call, index: int) -> str:
-        text = call.raw(index).upper()
-        word = text.rstrip("0123456789")
-        for name, largest in _NUMBERED_EVENTS.items():
-            if text != word and word in {name.upper(), name[:3].upper()}:
-                number = int(text[len(word) :])
-                if not 1 <= number <= largest:
-                    raise ScpiError(-222)
-                return f"{name[:3].upper()}{number}"
-        return call.choice(index, *_EVENTS)
-
-    def _load(self, call: Call) -> None:
-        kind = call.text(0).replace(" ", "").upper()
-        if kind == "EMPTY":
-            self.trigger.clear()
-        elif kind == "SIMPLELOOP":
-            count = call.integer(1, 1, _COUNT_MAX)
-            self._load_loop(call, lambda: self._blocks.counter(count, 3))
-        elif kind == "DURATIONLOOP":
-            duration_s = call.number(1, _SHORTEST_DELAY_S, _LONGEST_DURATION_S)
-            self._load_loop(call, lambda: self._blocks.for_duration(duration_s, 3))
-        else:
-            raise ScpiError(-224)
-
-    def _load_loop(self, call: Call, end: Callable[[], Block]) -> None:
-        delay_s = call.number(2, 0.0, _LONGEST_DELAY_S) if len(call) > 2 else 0.0
-        buffer = self._name(call, 3)
-        self._buffer(buffer)
-        make = self._blocks
-        self.trigger.clear()
-        blocks = (
-            make.clear_buffer(buffer), make.switch_output(True), make.delay(delay_s),
-            make.measure(buffer, 1), end(), make.switch_output(False),
-        )  # fmt: skip
-        for number, block in enumerate(blocks, 1):
-            self.trigger.define(number, block)
-
-    def _add_block_commands(self) -> None:
-        make = self._blocks
-        self._add("TRIGger:BLOCk:LIST?", lambda _: self.trigger.listing())
-        self._block("BUFFer:CLEar", lambda call: make.clear_buffer(self._kept(call, 1)), 0, 1)
-        self._block("SOURce:STATe", lambda call: make.switch_output(call.boolean(1)), 1)
-        self._block("MEASure", lambda call: self._measure_block(call, "MEASURE"), 0, 2)
-        self._block("MDIGitize", lambda call: self._measure_block(call, "MEASURE_DIGITIZE"), 0, 2)
-        if self._device.model == "2461":
-            self._block("DIGitize", lambda call: self._measure_block(call, "DIGITIZE"), 0, 2)
-        self._block(
-            "DELay:CONStant", lambda call: make.delay(call.number(1, 0.0, _LONGEST_DELAY_S)), 1
-        )
-        self._block("WAIT", self._wait_block, 1, 2)
-        self._block("NOTify", lambda call: make.notify(call.integer(1, 1, 8)), 1)
-        self._block("NOP", lambda _: make.nothing())
-        self._block("LOG:EVENt", self._log_block, 2)
-        self._block("CONFig:RECall", self._recall_block, 1, 2)
-        self._block("CONFig:NEXT", self._next_block, 1)
-        self._block("BRANch:ALWays", lambda call: make.always(_target(call, 1)), 1)
-        self._block(
-            "BRANch:COUNter",
-            lambda call: make.counter(call.integer(1, 1, 2**32), _target(call, 2)),
-            2,
-        )
-        self._block("BRANch:COUNter:RESet", lambda call: make.reset_counter(_target(call, 1)), 1)
-        self._add("TRIGger:BLOCk:BRANch:COUNter:COUNt?", self._passes, 1)
-        self._block(
-            "BRANch:EVENt", lambda call: make.on_event(self._event(call, 1), _target(call, 2)), 2
-        )
-        self._block("BRANch:ONCE", lambda call: make.once(_target(call, 1), excluded=False), 1)
-        self._block(
-            "BRANch:ONCE:EXCLuded", lambda call: make.once(_target(call, 1), excluded=True), 1
-        )
-        self._block("BRANch:LIMit:CONStant", self._limit_block, 4, 5)
-        self._block("BRANch:DELTa", self._delta_block, 2, 3)
-
-    def _block(
-        self, pattern: str, make: Callable[[Call], Block], least: int = 0, most: int | None = None
-    ) -> None:
-        """Add a command that defines a block; the counts leave out the block's number."""
-
-        def define(call: Call) -> None:
-            number = call.integer(0, 1, BLOCKS_MAX)
-            self.trigger.define(number, make(call))
-
-        self._add_change(
-            f"TRIGger:BLOCk:{pattern}", define, least + 1, (least if most is None else most) + 1
-        )
-
-    def _kept(self, call: Call, index: int) -> str:
-        name = self._name(call, index)
-        self._buffer(name)
-        return name
-
-    def _measure_block(self, call: Call, kind: str) -> Block:
-        count = call.integer(2, 1, _COUNT_MAX) if len(call) > 2 else 1
-        return self._blocks.measure(self._kept(call, 1), count, kind)
-
-    def _wait_block(self, call: Call) -> Block:
-        clear = call.choice(2, "ENTer", "NEVer") == "ENT" if len(call) > 2 else False
-        return self._blocks.wait(self._event(call, 1), clear)
-
-    def _log_block(self, call: Call) -> Block:
-        text = call.raw(1).upper()
-        if text in {"ABOR", "ABORT"}:
-            return self._blocks.log("ABOR", 1, call.text(2))
-        word = text.rstrip("1234")
-        for short, long in _SEVERITIES.items():
-            if word in {short, long.upper()} and len(text) == len(word) + 1:
-                return self._blocks.log(short, int(text[-1]), call.text(2))
-        raise ScpiError(-224)
-
-    def _list_side(self, name: str) -> str:
-        for side, lists in self._lists.items():
-            if name in lists:
-                return side
-        raise ScpiError(-224)
-
-    def _recall_block(self, call: Call) -> Block:
-        name = call.text(1)
-        index = call.integer(2, 1, _COUNT_MAX) if len(call) > 2 else 1
-        return self._blocks.recall(self._list_side(name), name, index)
-
-    def _next_block(self, call: Call) -> Block:
-        return self._blocks.recall(self._list_side(call.text(1)), call.text(1), None)
-
-    def _passes(self, call: Call) -> str:
-        block = self.trigger.blocks.get(call.integer(0, 1, BLOCKS_MAX))
-        if block is None:
-            raise ScpiError(-222)
-        return str(block.passes)
-
-    def _limit_block(self, call: Call) -> Block:
-        kind = call.choice(1, "ABOVe", "BELow", "INside", "OUTside")
-        low, high = (call.number(index, -1e12, 1e12) for index in (2, 3))
-        return self._blocks.limit(
-            call.integer(0, 1, BLOCKS_MAX), kind, low, high, _target(call, 4), _measured(call, 5)
-        )
-
-    def _delta_block(self, call: Call) -> Block:
-        difference = call.number(1, -1e12, 1e12)
-        number = call.integer(0, 1, BLOCKS_MAX)
-        return self._blocks.delta(number, difference, _target(call, 2), _measured(call, 3))
-
     # ------------------------------------------------------------------ system
 
     def _add_system_commands(self) -> None:
@@ -775,18 +598,18 @@ class Dialect2450:
             return sum(chosen) & 7 if chosen and 7 not in chosen else 7
 
         events = self._device.events
-        self._add("*LANG?", lambda _: "SCPI")
-        self._add(
+        self.add("*LANG?", lambda _: "SCPI")
+        self.add(
             "SYSTem:EVENtlog:NEXT?",
             lambda call: self.format_event(events.next(wanted(call))),
             0,
             3,
         )
-        self._add("SYSTem:EVENtlog:COUNt?", lambda call: str(events.count(wanted(call))), 0, 3)
-        self._add("SYSTem:EVENtlog:POST", self._post, 1, 2)
-        self._add("SYSTem:LFRequency?", lambda _: f"{self._smu.line_Hz:g}")
-        self._add("SYSTem:BEEPer[:IMMediate]", self._beep, 2)
-        self._add("STATus:PRESet", lambda _: None)
+        self.add("SYSTem:EVENtlog:COUNt?", lambda call: str(events.count(wanted(call))), 0, 3)
+        self.add("SYSTem:EVENtlog:POST", self._post, 1, 2)
+        self.add("SYSTem:LFRequency?", lambda _: f"{self._smu.line_Hz:g}")
+        self.add("SYSTem:BEEPer[:IMMediate]", self._beep, 2)
+        self.add("STATus:PRESet", lambda _: None)
         settings.choice(
             "SYSTem:ACCess", lambda _: self, "access",
             "FULL", "EXCLusive", "PROTected", "LOCKout",
@@ -801,11 +624,3 @@ class Dialect2450:
         kinds = {"ERR": 1, "WARN": 2, "INF": 4}
         word = call.choice(1, "ERRor", "WARNing", "INFormational") if len(call) > 1 else "INF"
         self.log(1003, f"User: {call.text(0)}", kinds[word])
-
-
-def _target(call: Call, index: int) -> int:
-    return call.integer(index, 1, BLOCKS_MAX)
-
-
-def _measured(call: Call, index: int) -> int:
-    return call.integer(index, 0, BLOCKS_MAX) if len(call) > index else 0

@@ -16,7 +16,6 @@ reaches any device. As recalled, never verified: the exceptions 1 (function), 2 
 from __future__ import annotations
 
 import math
-import random
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -25,6 +24,7 @@ from pymodbus.framer import FramerRTU
 
 from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 _ANY_ADDRESS = 250
@@ -86,7 +86,7 @@ class KellerEmulator(Emulator):
     ) -> None:
         super().__init__(name, timebase)
         self._world = world
-        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        self._rng = random_stream(seed, name)
         self._address, self._echo = address, echo
         self._range_bar, self._noise_bar = range_bar, noise * range_bar
         self._zero_bar = self._rng.gauss(0.0, _ZERO * range_bar) if noise else 0.0

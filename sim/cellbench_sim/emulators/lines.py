@@ -7,17 +7,17 @@ from typing import ClassVar
 
 from cellbench_sim.emulators.device import Emulator, Timebase
 
-_LONGEST = 65536
-
 
 class LineEmulator(Emulator):
     """Hands complete lines to `_line`; what never ends is thrown away, as a full buffer is.
 
     Attributes:
         ends: The bytes that end a request, each by itself; empty lines are passed on.
+        longest: Without an end, so many bytes are kept.
     """
 
     ends: ClassVar[bytes] = b"\n"
+    longest: ClassVar[int] = 65536
 
     def __init__(self, name: str, timebase: Timebase) -> None:
         super().__init__(name, timebase)
@@ -26,6 +26,10 @@ class LineEmulator(Emulator):
     @abstractmethod
     def _line(self, text: str) -> None:
         """Act on one request, without its ending."""
+
+    def _say(self, text: str) -> None:
+        """Answer with a line that CR LF ends."""
+        self._send(f"{text}\r\n".encode("ascii"))
 
     def _on_attach(self) -> None:
         self._received.clear()
@@ -38,5 +42,5 @@ class LineEmulator(Emulator):
                 self._line(text)
             else:
                 self._received.append(byte)
-        if len(self._received) > _LONGEST:
+        if len(self._received) > self.longest:
             self._received.clear()

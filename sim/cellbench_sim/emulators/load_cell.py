@@ -19,6 +19,10 @@ class LoadCell:
         noise: Standard deviation of one reading.
         zero: Standard deviation of the zero over all cells of this kind.
         drift_per_K: How far the zero moves with the air's temperature.
+
+    Attributes:
+        capacity_N: Its full scale.
+        zero_N: What it reads unloaded, at the temperature at which it was adjusted.
     """
 
     def __init__(
@@ -35,12 +39,12 @@ class LoadCell:
         self._rng = rng
         self.capacity_N = capacity_N
         self._noise_N = noise * capacity_N
-        self._zero_N = rng.gauss(0.0, zero * capacity_N)
+        self.zero_N = rng.gauss(0.0, zero * capacity_N)
         self._drift_N_per_K = drift_per_K * capacity_N
 
     def reading_N(self) -> float:
         """Return the force as it is read now; the world stands at the present time."""
         warm_K = self._world.air_temperature_K - _REFERENCE_K
-        force_N = self._world.force_N() + self._zero_N + self._drift_N_per_K * warm_K
+        force_N = self._world.force_N() + self.zero_N + self._drift_N_per_K * warm_K
         force_N += self._rng.gauss(0.0, self._noise_N)
         return min(max(force_N, -self.capacity_N), self.capacity_N)

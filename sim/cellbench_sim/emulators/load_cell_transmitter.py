@@ -36,6 +36,7 @@ from cellbench_sim.emulators.modbus import (
     ModbusServer,
     RegisterBank,
 )
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 Framing = Literal["rtu", "tcp"]
@@ -266,7 +267,7 @@ class LoadCellTransmitterEmulator(Emulator):
         super().__init__(name, timebase)
         self._world = world
         self._address, self._framing = address, framing
-        rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        rng = random_stream(seed, name)
         self.transducer = Transducer(world, rng, capacity_N or world.press.max_force_N)
         if profile == "tlb4":
             self.registers: Tlb4 | Zsg = Tlb4(self.transducer, division, _UNITS_N[engineering_unit])

@@ -7,24 +7,24 @@ makes the present force the zero. Anything else answers ``E``.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from cellbench_sim.emulators.bench_options import BenchOptions
-from cellbench_sim.emulators.device import Emulator, Timebase
+from cellbench_sim.emulators.device import Timebase
+from cellbench_sim.emulators.lines import LineEmulator
+from cellbench_sim.emulators.load_cell import LoadCell
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 _NEWTONS = {"N": 1.0, "LB": 4.4482216, "Kg": 9.80665}
 #: Fractions of the full scale (assumed): noise, spread of the zero, its drift per kelvin.
 _NOISE, _ZERO, _DRIFT_PER_K = 2e-4, 1e-3, 2e-5
-_REFERENCE_K = 298.15
 _COUNTS = 1 << 23
 _TARE_S = 0.8
-_REQUEST_MAX = 64
 
 
-class LoadstarEmulator(Emulator):
+class LoadstarEmulator(LineEmulator):
     """The load cell in the line of force.
 
     Args:
@@ -35,7 +35,13 @@ class LoadstarEmulator(Emulator):
         capacity_N: Full scale, at which the reading saturates.
         unit: ``N``, ``LB`` or ``Kg``: the native unit of all values.
         rate_Hz: Values per second of continuous output.
+
+    Attributes:
+        cell: The load cell behind the digitiser.
     """
+
+    ends: ClassVar[bytes] = b"\r"
+    longest: ClassVar[int] = 64
 
     def __init__(
         self,
@@ -50,13 +56,13 @@ class LoadstarEmulator(Emulator):
     ) -> None:
         super().__init__(name, timebase)
         self._world = world
-        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
-        self._capacity_N = capacity_N
+        rng = random_stream(seed, name)
+        self.cell = LoadCell(
+            world, rng, capacity_N, noise=_NOISE, zero=_ZERO, drift_per_K=_DRIFT_PER_K
+        )
         self._unit = unit
         self._interval_s = 1.0 / rate_Hz
-        self._offset_N = self._rng.gauss(0.0, _ZERO * capacity_N)
         self._tare_N = 0.0
-        self._received = bytearray()
         self._stream_number = 0
         self._streaming = False
         self._requests: dict[str, Callable[[], str]] = {
@@ -77,20 +83,11 @@ class LoadstarEmulator(Emulator):
         return cls(name, timebase, world, seed=seed, capacity_N=capacity_N)
 
     def _on_attach(self) -> None:
-        self._received.clear()
+        super()._on_attach()
         self._streaming = False
 
-    def _receive(self, data: bytes) -> None:
-        self._received += data
-        while (end := self._received.find(b"\r")) >= 0:
-            request = self._received[:end].decode("latin-1").strip()
-            del self._received[: end + 1]
-            self._answer(request)
-        if len(self._received) > _REQUEST_MAX:
-            self._received.clear()
-
-    def _answer(self, request: str) -> None:
-        self._streaming = False
+    def _line(self, text: str) -> None:
+        request, self._streaming = text.strip(), False
         if not request:
             self._say("A")
         elif request == "wc":
@@ -125,11 +122,4 @@ class LoadstarEmulator(Emulator):
 
     def _reading_N(self) -> float:
         self._world.advance_to(self._timebase.now())
-        warm_K = self._world.air_temperature_K - _REFERENCE_K
-        force_N = self._world.force_N() + self._offset_N
-        force_N += _DRIFT_PER_K * warm_K * self._capacity_N
-        force_N += self._rng.gauss(0.0, _NOISE * self._capacity_N)
-        return min(max(force_N, -self._capacity_N), self._capacity_N)
-
-    def _say(self, text: str) -> None:
-        self._send(f"{text}\r\n".encode("ascii"))
+        return self.cell.reading_N()

@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, Self
 
 from cellbench.errors import InputError
 from cellbench.quantities import parse
-from cellbench_sim.emulators.analog import Cell
 from cellbench_sim.emulators.cycler import EmptyHolder, OutputStage, Ratings
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.maccor_binary import MaccorBinaryPort
-from cellbench_sim.emulators.maccor_channel import (
-    MaccorChannel,
+from cellbench_sim.emulators.maccor_channel import MaccorChannel
+from cellbench_sim.emulators.maccor_json import MacNetError, Params, end_of_object, illegal
+from cellbench_sim.emulators.maccor_steps import (
     Mode,
     Output,
     Procedure,
@@ -37,7 +36,8 @@ from cellbench_sim.emulators.maccor_channel import (
     SetOutput,
     Stat,
 )
-from cellbench_sim.emulators.maccor_json import MacNetError, Params, end_of_object, illegal
+from cellbench_sim.leads import Cell
+from cellbench_sim.randomness import random_stream
 
 #: Ranges of the 4000 series' smallest boards; the largest is range 4.
 RATINGS = Ratings(current_ranges_A=(150e-6, 5e-3, 150e-3, 5.0))
@@ -126,7 +126,7 @@ class MaccorEmulator(Emulator):
         self._signed = signed_current
         self._procedures = procedures
         self._ratings = ratings
-        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        self._rng = random_stream(seed, name)
         self._received = bytearray()
         self._test_names: set[str] = set()
         self._selected: list[int] = []
@@ -134,7 +134,7 @@ class MaccorEmulator(Emulator):
         self._listed = 0
         self.channels: list[MaccorChannel] = []
         for index in range(max(_CHANNELS, channel)):
-            rng = random.Random(f"{seed}/{name}/{index}")  # noqa: S311 (a simulation's noise)
+            rng = random_stream(seed, f"{name}/{index}")
             cell: Cell = world if index == self._cell_channel else EmptyHolder()
             stage = OutputStage(cell, ratings, rng)
             self.channels.append(

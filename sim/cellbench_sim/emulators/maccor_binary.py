@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from cellbench_sim.emulators.device import Emulator, Timebase
-from cellbench_sim.emulators.maccor_channel import MaccorChannel, Mode, Output
+from cellbench_sim.emulators.maccor_channel import MaccorChannel
+from cellbench_sim.emulators.maccor_steps import Mode, Output
 
 
 class MaccorBinaryPort(Emulator):

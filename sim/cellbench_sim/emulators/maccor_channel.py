@@ -9,219 +9,30 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any, Self
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from cellbench_sim.emulators.cycler import SAMPLE_S, Demand, OutputStage, Pace, Ratings
-
-CallAt = Callable[[float, Callable[[], None]], asyncio.Handle]
+from cellbench_sim.emulators.cycler import SAMPLE_S, OutputStage, Pace, Throughput
+from cellbench_sim.emulators.device import CallAt
+from cellbench_sim.emulators.host_watch import HostWatch
+from cellbench_sim.emulators.maccor_steps import (
+    LIMITS,
+    RF1,
+    RF2,
+    Mode,
+    Output,
+    Procedure,
+    Record,
+    Recording,
+    Safety,
+    SetOutput,
+    Stat,
+)
 
 #: Time from a start to the first output (assumed), and the least time between two outputs.
 _STARTING_S, _BETWEEN_OUTPUTS_S = 0.5, 0.1
 _LONGEST_S = 2.0
-
-
-class Stat(IntEnum):
-    """States of a channel, those that this one takes."""
-
-    AVAILABLE = 0
-    SELECTED = 1
-    ACTIVE = 2
-    SUSPENDED = 3
-    COMPLETED = 4
-    PROBLEM = 5
-    STARTING = 12
-
-
-class RF1(IntEnum):
-    """What a channel does."""
-
-    AVAILABLE = 0
-    CHARGE = 1
-    DISCHARGE = 2
-    REST = 4
-    PROBLEM = 29
-    SUSPENDED = 30
-    COMPLETE = 31
-
-
-class RF2(IntEnum):
-    """Why the last record was made."""
-
-    START_OF_STEP = 0
-    TIME = 1
-    CURRENT_CHANGE = 4
-    VOLTAGE_CHANGE = 5
-    NONE = 128
-    END_TIME = 129
-    END_CURRENT = 132
-    END_VOLTAGE = 133
-    END_CAPACITY = 136
-    SUSPENDED = 192
-    NORMAL_END = 193
-    CURRENT_SAFETY = 252
-    VOLTAGE_SAFETY = 253
-    POWER_SAFETY = 254
-
-
-class Mode(IntEnum):
-    """Charge, discharge, rest: the letters of ``ChMode``."""
-
-    CHARGE = ord("C")
-    DISCHARGE = ord("D")
-    REST = ord("R")
-
-
-#: The quantities that limit an output, and the largest power that one can set.
-LIMITS = frozenset({"current_A", "voltage_V", "power_W", "resistance_ohm"})
-_LARGEST_W = 50.0
-
 _DOES = {Mode.CHARGE: RF1.CHARGE, Mode.DISCHARGE: RF1.DISCHARGE, Mode.REST: RF1.REST}
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a channel is to put out; limits act together, inf (0 for a resistance) for none.
-
-    Attributes:
-        current_range: 1 to 4, an index into the ratings' ranges.
-    """
-
-    mode: Mode
-    current_A: float = math.inf
-    voltage_V: float = math.inf
-    power_W: float = math.inf
-    resistance_ohm: float = 0.0
-    current_range: int = 4
-
-    @classmethod
-    def read(
-        cls, mode: Mode, values: Sequence[float], current_range: int, ratings: Ratings
-    ) -> tuple[Self, frozenset[str]]:
-        """Return an output, and which of its four quantities are active.
-
-        Args:
-            mode: Charge, discharge or rest.
-            values: Current, voltage, power and resistance; one out of its range (0 for a
-                resistance) is left out.
-            current_range: 1 to 4.
-            ratings: What the channel can do.
-        """
-        current_A, voltage_V, power_W, resistance_ohm = values
-        range_A = ratings.current_ranges_A[current_range - 1]
-        limits: dict[str, Any] = {}
-        if 0 <= current_A <= range_A * (1 + 1e-6):
-            limits["current_A"] = current_A
-        if ratings.covers_voltage(voltage_V):
-            limits["voltage_V"] = voltage_V
-        if 0 <= power_W <= _LARGEST_W:
-            limits["power_W"] = power_W
-        if resistance_ohm > 0:
-            limits["resistance_ohm"] = resistance_ohm
-        return cls(mode, current_range=current_range, **limits), frozenset(limits)
-
-    def without(self, *names: str) -> Output:
-        """Return the output without the limits of these names."""
-        nothing: dict[str, Any] = dict.fromkeys(names, math.inf)
-        if "resistance_ohm" in nothing:
-            nothing["resistance_ohm"] = 0.0
-        return dataclasses.replace(self, **nothing)
-
-    def demand(self, ratings: Ratings) -> Demand | None:
-        """Return what the stage must do within its ratings; None for a rest."""
-        if self.mode is Mode.REST:
-            return None
-        current_A = min(self.current_A, ratings.current_ranges_A[self.current_range - 1])
-        charges = self.mode is Mode.CHARGE
-        far_V = ratings.voltage_max_V if charges else ratings.voltage_min_V
-        voltage_V = self.voltage_V if math.isfinite(self.voltage_V) else far_V
-        limit = Demand.charge if charges else Demand.discharge
-        return dataclasses.replace(
-            limit(current_A, voltage_V), power_W=self.power_W, resistance_ohm=self.resistance_ohm
-        )
-
-
-@dataclass(frozen=True)
-class ProcedureStep:
-    """One step of a procedure: an output, and what ends it; whatever comes first."""
-
-    output: Output
-    duration_s: float = math.inf
-    voltage_V: float | None = None
-    current_A: float = -math.inf
-    capacity_Ah: float = math.inf
-
-    def end(self, time_s: float, voltage_V: float, current_A: float, charge_Ah: float) -> RF2:
-        """Return why the step has ended, `RF2.NONE` where it has not."""
-        if time_s >= self.duration_s - SAMPLE_S / 2:
-            return RF2.END_TIME
-        if charge_Ah >= self.capacity_Ah:
-            return RF2.END_CAPACITY
-        if abs(current_A) <= self.current_A:
-            return RF2.END_CURRENT
-        if self.voltage_V is None:
-            return RF2.NONE
-        beyond_V = voltage_V - self.voltage_V
-        charges = self.output.mode is Mode.CHARGE
-        return RF2.END_VOLTAGE if (beyond_V >= 0 if charges else beyond_V <= 0) else RF2.NONE
-
-
-Procedure = Sequence[ProcedureStep]
-
-
-@dataclass(frozen=True)
-class Safety:
-    """Limits that stop a channel; currents and powers as magnitudes."""
-
-    voltage_max_V: float
-    voltage_min_V: float
-    charge_A: float
-    discharge_A: float
-    charge_W: float
-    discharge_W: float
-
-    def broken(self, voltage_V: float, current_A: float) -> RF2:
-        """Return what a reading violates, `RF2.NONE` for nothing."""
-        power_W = abs(voltage_V * current_A)
-        if not self.voltage_min_V <= voltage_V <= self.voltage_max_V:
-            return RF2.VOLTAGE_SAFETY
-        if not -self.discharge_A <= current_A <= self.charge_A:
-            return RF2.CURRENT_SAFETY
-        if power_W > (self.charge_W if current_A >= 0 else self.discharge_W):
-            return RF2.POWER_SAFETY
-        return RF2.NONE
-
-
-@dataclass(frozen=True)
-class Recording:
-    """When direct mode keeps a record: each interval, each change; inf for never."""
-
-    interval_s: float = math.inf
-    voltage_V: float = math.inf
-    current_A: float = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record of a test."""
-
-    reason: RF2
-    step: int
-    test_time_s: float
-    voltage_V: float
-    current_A: float
-
-
-class SetOutput(IntEnum):
-    """Results of setting a direct output."""
-
-    OK = 0
-    NOT_ACTIVE = 2
-    TOO_FAST = 3
-    NO_DIRECT_MODE = 4
-    NOT_READY = 5
 
 
 @dataclass
@@ -231,7 +42,7 @@ class _Progress:
     Attributes:
         step: Number of the step, from 1; 0 without a test.
         offset_s: How long the test has stood suspended, taken off its times.
-        accounted: Time, current and power up to which charge and energy are added up.
+        throughput: What has flowed in the present half-cycle.
     """
 
     test_start_s: float = 0.0
@@ -239,9 +50,7 @@ class _Progress:
     offset_s: float = 0.0
     halted_at_s: float | None = None
     step: int = 0
-    charge_Ah: float = 0.0
-    energy_Wh: float = 0.0
-    accounted: tuple[float, float, float] | None = None
+    throughput: Throughput = field(default_factory=Throughput)
     next_record_s: float = 0.0
     reference: tuple[float, float] = (0.0, 0.0)
 
@@ -290,13 +99,18 @@ class MaccorChannel:
             largest_A, largest_A, largest_W, largest_W,
         )  # fmt: skip
         self._now, self._call_at = now, call_at
-        self._watchdog_s = watchdog_s
+        self._host = HostWatch(
+            now,
+            call_at,
+            is_on=lambda: watchdog_s > 0 and self.stat is Stat.ACTIVE and not self._procedure,
+            timeout_s=lambda: watchdog_s,
+            missed=self.suspend,
+        )
         self._procedure: Procedure = ()
         self._output = Output(Mode.REST)
         self._recording = Recording()
         self._timer: asyncio.Handle | None = None
-        self._watch: asyncio.Handle | None = None
-        self._heard_s = self._asked_s = -math.inf
+        self._asked_s = -math.inf
         self._pace = Pace(_LONGEST_S)
         self._truth = (0.0, 0.0)
         self._at = _Progress()
@@ -321,12 +135,12 @@ class MaccorChannel:
     @property
     def charge_Ah(self) -> float:
         """What has flowed in the present half-cycle, as a magnitude."""
-        return self._at.charge_Ah
+        return self._at.throughput.charge_Ah
 
     @property
     def energy_Wh(self) -> float:
         """Energy of the present half-cycle, as a magnitude."""
-        return self._at.energy_Wh
+        return self._at.throughput.energy_Wh
 
     @property
     def test_time_s(self) -> float:
@@ -349,7 +163,6 @@ class MaccorChannel:
         """Begin direct mode; the output follows when the channel has started."""
         self.active, self._recording, self._procedure = active, recording, ()
         self._output = output
-        self._heard()
         self._start()
 
     def start_procedure(self, procedure: Procedure) -> None:
@@ -371,7 +184,7 @@ class MaccorChannel:
             return SetOutput.NOT_READY
         if too_fast:
             return SetOutput.TOO_FAST
-        self._heard()
+        self._host.hear()
         if output != self._output:
             self._observe()
             if output.mode is not self._output.mode:
@@ -401,13 +214,13 @@ class MaccorChannel:
         self._at.offset_s += self._now() - self._at.halted_at_s
         self._at.halted_at_s = None
         self.stat = Stat.ACTIVE
-        self._heard()
+        self._host.hear()
         self._drive()
         return True
 
     def reset(self) -> None:
         """Abort whatever runs, and free the channel."""
-        self._cancel()
+        self._cancel_timer()
         self.stage.advance_to(self._now())
         self.stage.open()
         self.stat, self.rf1, self.rf2 = Stat.AVAILABLE, RF1.AVAILABLE, RF2.NONE
@@ -426,7 +239,7 @@ class MaccorChannel:
 
     def _begin(self) -> None:
         self.stat = Stat.ACTIVE
-        self._heard()
+        self._host.hear()
         self._at.step = 1
         self._at.next_record_s = self._recording.interval_s
         self._drive()
@@ -437,7 +250,8 @@ class MaccorChannel:
         self._at.step += 1
         self._at.step_start_s = self._clock_s()
         if mode is not Mode.REST:
-            self._at.charge_Ah = self._at.energy_Wh = 0.0
+            throughput = self._at.throughput
+            throughput.charge_Ah = throughput.energy_Wh = 0.0
 
     def _drive(self) -> None:
         self._cancel_timer()
@@ -450,7 +264,7 @@ class MaccorChannel:
             self.stage.ratings = dataclasses.replace(self.ratings, current_ranges_A=(scale_A,))
             self.stage.drive(demand)
         self.rf1 = _DOES[self._output.mode]
-        self._at.accounted = None
+        self._at.throughput.pause()
         self._pace.restart()
         self._observe()
         self._set_timer()
@@ -466,7 +280,7 @@ class MaccorChannel:
             self._record(reason, reading)
         if self._procedure:
             step = self._procedure[self._at.step - 1]
-            end = step.end(self.step_time_s, *reading, self._at.charge_Ah)
+            end = step.end(self.step_time_s, *reading, self._at.throughput.charge_Ah)
             if end is not RF2.NONE:
                 self._record(end, reading)
                 self._after_step()
@@ -485,7 +299,7 @@ class MaccorChannel:
     def _halt(self, stat: Stat, rf1: RF1, reason: RF2) -> None:
         """Open the output and stop the test's clocks."""
         reading = self._observe()
-        self._cancel()
+        self._cancel_timer()
         self.stage.open()
         self._at.halted_at_s = self._now()
         self.stat, self.rf1 = stat, rf1
@@ -498,13 +312,7 @@ class MaccorChannel:
         now_s = self._now()
         self.stage.advance_to(now_s)
         self._truth, reading = self.stage.sample()
-        voltage_V, current_A = self._truth
-        if self._at.accounted is not None:
-            before_s, before_A, before_W = self._at.accounted
-            hours = (now_s - before_s) / 3600
-            self._at.charge_Ah += 0.5 * (before_A + abs(current_A)) * hours
-            self._at.energy_Wh += 0.5 * (before_W + abs(voltage_V * current_A)) * hours
-        self._at.accounted = (now_s, abs(current_A), abs(voltage_V * current_A))
+        self._at.throughput.add(now_s, *self._truth)
         return reading
 
     def _due_record(self, reading: tuple[float, float]) -> RF2:
@@ -543,33 +351,11 @@ class MaccorChannel:
             currents_A += [step.current_A, -step.current_A]
             wait_s = min(wait_s, step.duration_s - self.step_time_s)
             if self._truth[1] != 0:
-                left_Ah = step.capacity_Ah - at.charge_Ah
+                left_Ah = step.capacity_Ah - at.throughput.charge_Ah
                 wait_s = min(wait_s, left_Ah / abs(self._truth[1]) * 3600)
         near_s = self._pace.interval_s(self._now(), self._truth, voltages_V, currents_A)
         wait_s = max(SAMPLE_S, min(wait_s, near_s))
         self._timer = self._call_at(self._now() + wait_s, self._look)
-
-    def _heard(self) -> None:
-        """Take note of an output, and let the watchdog wait for the next one."""
-        self._heard_s = self._now()
-        if self._watchdog_s > 0 and self._watch is None:
-            self._watch = self._call_at(self._heard_s + self._watchdog_s, self._bark)
-
-    def _bark(self) -> None:
-        self._watch = None
-        if self._procedure or self.stat not in {Stat.ACTIVE, Stat.STARTING}:
-            return
-        due_s = self._heard_s + self._watchdog_s
-        if self._now() < due_s - 1e-6:
-            self._watch = self._call_at(due_s, self._bark)
-        else:
-            self.suspend()
-
-    def _cancel(self) -> None:
-        self._cancel_timer()
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

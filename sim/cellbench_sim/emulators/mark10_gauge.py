@@ -16,6 +16,7 @@ from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.lines import LineEmulator
 from cellbench_sim.emulators.load_cell import LoadCell
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 _ILLEGAL = "*10"
@@ -87,7 +88,7 @@ class Mark10GaugeEmulator(LineEmulator):
     ) -> None:
         super().__init__(name, timebase)
         self._world = world
-        rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        rng = random_stream(seed, name)
         self._gauge = Gauge(world, rng, capacity_N or world.press.max_force_N, compression)
 
     @classmethod
@@ -107,4 +108,4 @@ class Mark10GaugeEmulator(LineEmulator):
 
     def _line(self, text: str) -> None:
         self._world.advance_to(self._timebase.now())
-        self._send(f"{self._gauge.answer(text.strip().upper())}\r\n".encode("ascii"))
+        self._say(self._gauge.answer(text.strip().upper()))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
@@ -25,6 +24,7 @@ from typing import Any, Literal, Self
 from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.mark10_gauge import Gauge
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 _WITH_NUMBER, _NUMBER = frozenset("efgh"), re.compile(r" ?([+-]?\d{1,5}(?:\.\d{0,4})?)")
@@ -64,7 +64,7 @@ class Mark10StandEmulator(Emulator):
         super().__init__(name, timebase)
         self._world = world
         self._press = world.press
-        rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        rng = random_stream(seed, name)
         self._capacity_N = capacity_N or world.press.max_force_N
         self._gauge = Gauge(world, rng, self._capacity_N, compression)
         self._gap_m, self._stiffness_N_per_m = gap_m, stiffness_N_per_m

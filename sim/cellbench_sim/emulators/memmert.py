@@ -13,7 +13,6 @@ the set point acts in the mode ``Manual``; what is not taken reads as it was.
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
@@ -22,6 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 import h11
 
 from cellbench_sim.emulators.device import Emulator, Timebase
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 Remote = Literal["off", "r", "rw"]
@@ -63,7 +63,7 @@ class MemmertEmulator(Emulator):
         super().__init__(name, timebase)
         self._world = world
         self._chamber = world.chamber
-        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        self._rng = random_stream(seed, name)
         self.remote: Remote = remote
         self.door_open = False
         self._range_C, self._strict = range_C, strict_json

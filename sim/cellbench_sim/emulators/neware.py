@@ -15,7 +15,6 @@ follow the pattern of those that are shown. Unreadable requests are met with sil
 
 from __future__ import annotations
 
-import random
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from typing import Any, Self
 from xml.sax.saxutils import escape
 
 from cellbench.errors import InputError
-from cellbench_sim.emulators.analog import Cell
 from cellbench_sim.emulators.cycler import EmptyHolder, OutputStage, Ratings
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.neware_channel import Layer, Live, NewareChannel, Row, Test
@@ -39,6 +37,8 @@ from cellbench_sim.emulators.neware_xml import (
     text_of,
     xml_element,
 )
+from cellbench_sim.leads import Cell
+from cellbench_sim.randomness import random_stream
 
 Files = Callable[[str], bytes | None]
 
@@ -145,7 +145,7 @@ class NewareEmulator(Emulator):
         for subdevice in range(1, max(_SUBDEVICES, channel.subdevice) + 1):
             for number in range(1, max(_CHANNELS, channel.channel) + 1):
                 key = ChannelKey(channel.device, subdevice, number)
-                rng = random.Random(f"{seed}/{name}/{key}")  # noqa: S311 (a simulation's noise)
+                rng = random_stream(seed, f"{name}/{key}")
                 stage = OutputStage(world if key == channel else EmptyHolder(), ratings, rng)
                 self.channels[key] = NewareChannel(stage, timebase.now, self._call_at)
         self._commands: dict[str, Callable[[ET.Element], list[str]]] = {

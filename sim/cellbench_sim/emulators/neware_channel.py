@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from cellbench_sim.emulators.cycler import SAMPLE_S, OutputStage, Pace
+from cellbench_sim.emulators.cycler import SAMPLE_S, OutputStage, Pace, Throughput
+from cellbench_sim.emulators.device import CallAt
 from cellbench_sim.emulators.neware_steps import Protection, Recording, Step, StepFile, StepType
-
-CallAt = Callable[[float, Callable[[], None]], asyncio.Handle]
 
 #: Tests can be started in these states only.
 STARTABLE = frozenset({"finish", "stop", "protect"})
@@ -100,7 +99,7 @@ class _Progress:
     """How far a step has come; times in ticks of its clock unless they are the bench's.
 
     Attributes:
-        accounted: Bench time, current and power up to which charge and energy are added up.
+        throughput: What has flowed in the step, in bench time.
         reference_V: Voltage of the row that the last change of it made, likewise the current.
         outside_since: Since when a protection is violated.
     """
@@ -108,9 +107,7 @@ class _Progress:
     step: Step | None = None
     origin_s: float = 0.0
     halted_at_s: float | None = None
-    capacity_Ah: float = 0.0
-    energy_Wh: float = 0.0
-    accounted: tuple[float, float, float] | None = None
+    throughput: Throughput = field(default_factory=Throughput)
     first_row: int = 0
     next_row_at: int = 0
     recorded_at: int = -1
@@ -168,8 +165,8 @@ class NewareChannel:
             self._at.step,
             voltage_V,
             current_A,
-            self._at.capacity_Ah,
-            self._at.energy_Wh,
+            self._at.throughput.charge_Ah,
+            self._at.throughput.energy_Wh,
             self._time_before_s + step_time_s if self._at.step else 0.0,
             step_time_s,
         )
@@ -226,7 +223,7 @@ class NewareChannel:
             return False
         if file.steps[self._at.step.number - 1].type is not self._at.step.type:
             return False
-        if self._at.accounted is not None:
+        if self._at.throughput.is_counting:
             self._observe()
         self._file, self._at.step = file, file.steps[self._at.step.number - 1]
         if self.status == "working":
@@ -285,7 +282,7 @@ class NewareChannel:
             self.stage.open()
         else:
             self.stage.drive(self._at.step.demand)
-        self._at.accounted = None
+        self._at.throughput.pause()
         self._at.outside_since = None
         self._pace.longest_s = _LONGEST_S if self._at.step.demand else _LONGEST_AT_REST_S
         self._pace.restart()
@@ -294,7 +291,7 @@ class NewareChannel:
     def _halt(self, status: str) -> None:
         """Open the output in the middle of a step, and keep where it was."""
         self._cancel()
-        if self.status == "working" and self._at.accounted is not None:
+        if self.status == "working" and self._at.throughput.is_counting:
             self._record(self._observe())
         self.stage.advance_to(self._now())
         self.stage.open()
@@ -348,13 +345,7 @@ class NewareChannel:
         now_s = self._now()
         self.stage.advance_to(now_s)
         self._truth, reading = self.stage.sample()
-        voltage_V, current_A = self._truth
-        if self._at.accounted is not None:
-            before_s, before_A, before_W = self._at.accounted
-            hours = (now_s - before_s) / 3600
-            self._at.capacity_Ah += 0.5 * (before_A + abs(current_A)) * hours
-            self._at.energy_Wh += 0.5 * (before_W + abs(voltage_V * current_A)) * hours
-        self._at.accounted = (now_s, abs(current_A), abs(voltage_V * current_A))
+        self._at.throughput.add(now_s, *self._truth)
         self._reading = reading
         return reading
 
@@ -394,14 +385,14 @@ class NewareChannel:
                 ticks * SAMPLE_S,
                 self._now(),
                 *reading,
-                self._at.capacity_Ah,
-                self._at.energy_Wh,
+                self._at.throughput.charge_Ah,
+                self._at.throughput.energy_Wh,
             )
         )
         self._at.first_row = self._at.first_row or len(rows)
 
     def _must_protect(self, step: Step, reading: tuple[float, float]) -> bool:
-        values = (*reading, self._at.capacity_Ah)
+        values = (*reading, self._at.throughput.charge_Ah)
         broken = [limits for limits in self._protections(step) if limits.is_hit(*values)]
         if not broken:
             self._at.outside_since = None
@@ -419,7 +410,9 @@ class NewareChannel:
         voltage_V, current_A = reading
         if self._ticks() >= step.duration_s / SAMPLE_S - 0.5:
             return True
-        if self._at.capacity_Ah >= step.capacity_Ah or abs(current_A) <= step.stop_current_A:
+        if self._at.throughput.charge_Ah >= step.capacity_Ah:
+            return True
+        if abs(current_A) <= step.stop_current_A:
             return True
         if step.stop_voltage_V is None:
             return False
@@ -441,7 +434,7 @@ class NewareChannel:
                 step.capacity_Ah,
                 *(limits.capacity_max_Ah for limits in self._protections(step)),
             )
-            left_s = (min(capacities_Ah) - self._at.capacity_Ah) / current_A * 3600
+            left_s = (min(capacities_Ah) - self._at.throughput.charge_Ah) / current_A * 3600
             until = min(until, ticks + left_s / SAMPLE_S)
         if self._at.outside_since is not None:
             until = ticks + 1

@@ -8,15 +8,16 @@ to an empty line; while it runs, only a handful of commands are taken.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Generator, Mapping
 from typing import Any, Self
 
-from cellbench_sim.emulators.analog import Cell, FrontEnd
+from cellbench_sim.emulators.analog import FrontEnd
 from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.mscript import Program, ScriptError, compile_script
 from cellbench_sim.emulators.profiles import COMMUNICATION_COMMANDS, PROFILES, Profile
+from cellbench_sim.leads import Cell
+from cellbench_sim.randomness import random_stream
 
 #: After an error the instrument ignores what it is sent for this long.
 _DEAF_S = 0.08
@@ -62,7 +63,7 @@ class PalmSensEmulator(Emulator):
     ) -> None:
         super().__init__(name, timebase)
         self.profile: Profile = PROFILES[profile]
-        self.front = FrontEnd(cell, self.profile, random.Random(f"{seed}/{name}"))  # noqa: S311
+        self.front = FrontEnd(cell, self.profile, random_stream(seed, name))
         self._cell = cell
         self._rate = 1.0 + clock_drift
         self._replies = _replies(self.profile)

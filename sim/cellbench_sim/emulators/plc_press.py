@@ -17,7 +17,6 @@ when the host stays away.
 from __future__ import annotations
 
 import math
-import random
 import struct
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag
@@ -28,12 +27,14 @@ from pymodbus.framer import FramerSocket
 
 from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
+from cellbench_sim.emulators.host_watch import HostWatch
 from cellbench_sim.emulators.modbus import (
     ILLEGAL_ADDRESS,
     ILLEGAL_VALUE,
     ModbusRefusal,
     ModbusServer,
 )
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 #: How long a lost host is waited for at constant force, and in what time full force is taken away.
@@ -131,7 +132,7 @@ class PlcPressEmulator(Emulator):
         super().__init__(name, timebase)
         self._world = world
         self._press = world.press
-        self._rng = random.Random(f"{seed}/{name}")  # noqa: S311 (a simulation's noise)
+        self._rng = random_stream(seed, name)
         self._server = ModbusServer(self, unit, FramerSocket)
         self._capacity_N = world.press.max_force_N
         self._own = _own_addresses(registers or {}, word_order)
@@ -140,8 +141,14 @@ class PlcPressEmulator(Emulator):
         self._put(_MAX_FORCE, self._capacity_N / 1e3)
         self._put(_TIMEOUT, 10.0)
         self._enabled = self._e_stop = self._oil_low = False
-        self._host_lost = self._refused = self._watching = False
-        self._heard_s = 0.0
+        self._host_lost = self._refused = False
+        self._host = HostWatch(
+            timebase.now,
+            self._call_at,
+            is_on=lambda: self._enabled,
+            timeout_s=lambda: self._get(_TIMEOUT),
+            missed=self._lose_host,
+        )
 
     @classmethod
     def from_bench(
@@ -335,21 +342,10 @@ class PlcPressEmulator(Emulator):
     # ------------------------------------------------------------------ the heartbeat
 
     def _heard(self) -> None:
-        self._heard_s = self._timebase.now()
         self._host_lost = False
-        if not self._watching and self._enabled:
-            self._watch_host()
+        self._host.hear()
 
-    def _watch_host(self) -> None:
-        """Look again when the timeout would be over, as long as the drive is enabled."""
-        self._watching = self._enabled
-        if not self._enabled:
-            return
-        due_s = self._heard_s + self._get(_TIMEOUT)
-        if due_s > self._timebase.now():
-            self._call_at(due_s, self._watch_host)
-            return
-        self._watching = False
+    def _lose_host(self) -> None:
         self._host_lost = True
         self._advance()
         self._press.hold()

@@ -20,7 +20,6 @@ their cause is gone; each of them halts the axis with a closed valve (auto-stop)
 from __future__ import annotations
 
 import math
-import random
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum, IntFlag
@@ -30,6 +29,7 @@ from pymodbus.framer import FramerSocket
 
 from cellbench_sim.emulators.bench_options import BenchOptions
 from cellbench_sim.emulators.device import Emulator, Timebase
+from cellbench_sim.emulators.host_watch import HostWatch
 from cellbench_sim.emulators.load_cell import LoadCell
 from cellbench_sim.emulators.modbus import (
     ALL_FUNCTIONS,
@@ -37,6 +37,7 @@ from cellbench_sim.emulators.modbus import (
     ModbusRefusal,
     ModbusServer,
 )
+from cellbench_sim.randomness import random_stream
 from cellbench_sim.world import World
 
 RampArgument = Literal["rate", "time"]
@@ -141,7 +142,7 @@ class Rmc75eEmulator(Emulator):
         self._world = world
         self._press = world.press
         self._capacity_N = world.press.max_force_N
-        self._transducer = LoadCell(world, random.Random(f"{seed}/{name}"), self._capacity_N)  # noqa: S311
+        self._transducer = LoadCell(world, random_stream(seed, name), self._capacity_N)
         self._server = ModbusServer(self, unit, FramerSocket, functions=ALL_FUNCTIONS)
         self._unit_N = force_unit_N
         self._variable_file, self._heartbeat = heartbeat[0], 256 * heartbeat[0] + heartbeat[1]
@@ -154,9 +155,14 @@ class Rmc75eEmulator(Emulator):
         self._loop: Literal["closed", "open", "direct"] = "direct"
         self._rate_N_per_s = 0.0
         self._e_stop = self._transducer_broken = False
-        self._guards_host = guards_host
-        self._watching = self._host_lost = False
-        self._heard_s = 0.0
+        self._host_lost = False
+        self._host = HostWatch(
+            timebase.now,
+            self._call_at,
+            is_on=lambda: self._force_control and self._run and guards_host,
+            timeout_s=self._timeout_s,
+            missed=self._lose_host,
+        )
         self._commands = self._command_table(
             {18: "rate", 42: "time"} if ramp_commands is None else ramp_commands, hold_command
         )
@@ -394,9 +400,7 @@ class Rmc75eEmulator(Emulator):
 
     def _enter_force_control(self) -> None:
         self._loop, self._force_control, self._halted = "closed", True, False
-        if not self._watching:
-            self._heard_s = self._timebase.now()
-            self._watch_host()
+        self._host.begin()
 
     def _halt(self, loop: Literal["closed", "open", "direct"]) -> None:
         self._halted = True
@@ -471,26 +475,16 @@ class Rmc75eEmulator(Emulator):
 
     def _hear(self) -> None:
         """Take note that the host lives: it has written its heartbeat."""
-        self._heard_s = self._timebase.now()
         self._host_lost = False
-        if self._force_control and not self._watching:
-            self._watch_host()
+        self._host.hear()
 
     def _timeout_s(self) -> float:
         """The timeout variable; what is no time at all counts as a tenth of a second."""
         timeout_s = _value(self._variables[self._heartbeat + 1])
         return timeout_s if timeout_s >= 0.1 else 0.1
 
-    def _watch_host(self) -> None:
-        """Look again when the timeout would be over, as long as the axis is in force control."""
-        self._watching = self._force_control and self._run and self._guards_host
-        if not self._watching:
-            return
-        due_s = self._heard_s + self._timeout_s()
-        if due_s > self._timebase.now():
-            self._call_at(due_s, self._watch_host)
-            return
-        self._watching, self._host_lost = False, True
+    def _lose_host(self) -> None:
+        self._host_lost = True
         self._advance()
         self._notice_faults()
         if self._force_control:

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cellbench_sim.emulators.analog import Cell
+from cellbench_sim.leads import Cell
 
 OVERFLOW = 9.9e37
 VOLTAGE, CURRENT, RESISTANCE = "VOLT", "CURR", "RES"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cellbench_sim.physics.commanded import Commanded
-from cellbench_sim.physics.randomness import random_stream
+from cellbench_sim.randomness import random_stream
 
 _LOOP_PER_S = 1.0 / 60.0
 _LOOP_DAMPING = 0.75

@@ -7,10 +7,10 @@ random thing has its own generator, and generators are drawn from at grid nodes 
 import math
 import random
 
-from cellbench_sim.physics.randomness import random_stream
 from cellbench_sim.physics.state import Stateful
 from cellbench_sim.physics.thermal import arrhenius
 from cellbench_sim.presets.schema import CreepShort, Dendrites, Shorts
+from cellbench_sim.randomness import random_stream
 
 _LEVEL_LASTS_S = 20.0
 _SHALLOWEST_SAG = 0.08

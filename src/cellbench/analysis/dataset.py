@@ -19,6 +19,9 @@ ComplexArray: TypeAlias = NDArray[np.complex128]
 Setting: TypeAlias = float | str | bool | None
 Result: TypeAlias = dict[str, Any]  # what an analysis returns: JSON values, units in the names
 
+#: How a step ended that was cut off and begun anew: it is no step of the test.
+INTERRUPTED = "interrupted"
+
 
 def _empty() -> FloatArray:
     return np.empty(0)

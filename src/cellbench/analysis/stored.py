@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cellbench.analysis.dataset import (
+    INTERRUPTED,
     Dataset,
     FloatArray,
     Geometry,
@@ -133,7 +134,9 @@ def _steps(reader: RunReader) -> tuple[StepData, ...]:
             started[entry.step] = entry
         elif entry.kind == "step ended" and entry.step in started:
             end_s = entry.data.get("ended_s", entry.time_s)
-            steps.append(_step(started.pop(entry.step), end_s, entry.data["ending"]))
+            step = _step(started.pop(entry.step), end_s, entry.data["ending"])
+            if step.ending != INTERRUPTED:
+                steps.append(step)
     end_s = reader.journal[-1].time_s if reader.journal else np.nan
     steps += [_step(entry, end_s, "not ended") for entry in started.values()]
     return tuple(sorted(steps, key=lambda step: step.start_s))

@@ -8,10 +8,10 @@ import typer
 
 from cellbench import __version__
 from cellbench.cli import bench, campaign, look, prepare, sim
-from cellbench.cli.attach import attach
 from cellbench.cli.quiet import quiet, release
 from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
+from cellbench.cli.resume import resume
 from cellbench.cli.run import run
 
 app = typer.Typer(
@@ -40,7 +40,7 @@ def _main(
 
 
 app.command()(run)
-app.command()(attach)
+app.command()(resume)
 app.command()(quiet)
 app.command()(release)
 app.command()(prepare.check)

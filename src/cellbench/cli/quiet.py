@@ -102,7 +102,7 @@ def _bench(run: str, bench: Path | None, store: Path | None) -> tuple[BenchFile,
     if bench is not None:
         file, beside = read_bench(bench)[0], bench_directory(bench)
     else:
-        from cellbench.engine.attach import bench_of
+        from cellbench.engine.resume import bench_of
         from cellbench.store import RunReader, Store
 
         with Store(store, make=False) as opened:

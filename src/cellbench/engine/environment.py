@@ -10,7 +10,7 @@ import asyncio
 import statistics
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cellbench.bench import Bench
@@ -248,6 +248,32 @@ class Environment:
         finally:
             self._interval_s = self._every_s
         return {} if pressure_Pa is None else {"stack_pressure_Pa": pressure_Pa}
+
+    async def restore(self, order: PressStep | TemperatureStep) -> None:
+        """See that a standing order of a run that is gone on with is in force.
+
+        Raises:
+            StepFailed: The pressure or the temperature did not settle in time.
+        """
+        if isinstance(order, TemperatureStep):
+            await self.temperature(order)
+        elif order.kind != "release" and not order.then_release:
+            await self._press_again(order)
+
+    async def _press_again(self, order: PressStep) -> None:
+        press = self._bench.press
+        assert press is not None  # noqa: S101 (it was pressed with)
+        self._pressing = True
+        wanted_N, force_N = order.force_N, (await press.read()).force_N
+        allowed_N = DISAGREEMENT_OF_FULL_SCALE * press.capabilities.force_max_N
+        if wanted_N is None or abs(force_N - wanted_N) <= (
+            allowed_N + DISAGREEMENT_FRACTION * wanted_N
+        ):
+            self._watch.pressed = True
+            return
+        text = f"{press.name}: {force_N:.0f} N instead of {wanted_N:.0f} N, approached again"
+        await self._recorder.journal.enter("action", text=text, force_N=force_N)
+        await self.press(replace(order, hold_s=0.0))
 
     async def _release(self, press: Press, rate_N_per_s: float) -> None:
         self._watch.pressed = False

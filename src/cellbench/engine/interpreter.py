@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from cellbench.engine.extremes import Extremes
+from cellbench.engine.gap import StepLeft, can_go_on
+from cellbench.engine.history import LOOP_ENDED, PASS_ENDED, History, OpenList
 from cellbench.engine.look_ahead import LookAhead
 from cellbench.engine.screening import screen
 from cellbench.engine.status import Forecast
+from cellbench.engine.steering import EndAfter
 from cellbench.engine.step_list import StepListRun
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.technique import StepEnd
+from cellbench.engine.trips import Undone
 from cellbench.protocol.check import adapt, problems_of
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.errors import Problem, ProtocolError
 from cellbench.protocol.lists import can_be_listed, ends_a_list
-from cellbench.protocol.program import AnyStep, ChannelStep, CheckStep, EisStep, PassEnded, Program
+from cellbench.protocol.program import (
+    AnyStep,
+    ChannelStep,
+    CheckStep,
+    EisStep,
+    PassEnded,
+    PressStep,
+    Program,
+    Step,
+    TemperatureStep,
+)
 from cellbench.protocol.walk import Walk
 from cellbench.transport.identity import new_id
 
@@ -26,13 +42,27 @@ class Interpreter:
         program: What to walk.
         runner: What carries out a single step.
         forecast: Which step of the plan this is, and when the plan ends.
+        history: What was done of the program already.
+
+    Attributes:
+        open_since_s: Of a run that is gone on with: since when its cell is at open circuit.
     """
 
-    def __init__(self, program: Program, runner: StepRunner, forecast: Forecast) -> None:
+    def __init__(
+        self,
+        program: Program,
+        runner: StepRunner,
+        forecast: Forecast,
+        history: History | None = None,
+    ) -> None:
         self._program = program
         self._runner = runner
         self._forecast = forecast
-        self._screened = False
+        self._history = History() if history is None else history
+        self._restored = history is None
+        self._screened = history is not None
+        self._orders: dict[type[Step], PressStep | TemperatureStep] = {}
+        self.open_since_s = math.nan
 
     async def walk(self) -> None:
         """Walk the program to its end.
@@ -46,39 +76,108 @@ class Interpreter:
         for item in items:
             if isinstance(item, PassEnded):
                 await self._pass_ended(item, walk)
+            elif self._is_done(item):
+                self._skip_done(item, walk)
             elif isinstance(item, ChannelStep) and can_be_listed(item, self._runner.bench.channel):
                 await self._list(item, items, walk)
             else:
                 await self._step(item, walk)
+            self._end_if_wanted(item)
+
+    def _end_if_wanted(self, item: AnyStep | PassEnded) -> None:
+        """End the run here, where somebody asked for that."""
+        wanted = self._runner.steering.end_after
+        if wanted is EndAfter.STEP or (wanted is EndAfter.CYCLE and isinstance(item, PassEnded)):
+            raise Undone(f"ended by the operator after {item.path}")
 
     async def _pass_ended(self, item: PassEnded, walk: Walk) -> None:
-        runner, journal = self._runner, self._runner.journal
-        passes = runner.passes
+        runner, journal, passes = self._runner, self._runner.journal, self._runner.passes
+        decided = self._history.loop_ended(item.path)
+        if decided is not None:
+            passes.ended(item.path, last=item.last or decided)
+            if decided and not item.last:
+                walk.leave()
+            return
         view = passes.view(item.path, journal.now_s, runner.status, runner.verdicts.holds)
         met = first_met(item.until, view)
         passes.ended(item.path, last=item.last or met is not None)
         if met is not None:
-            text = f"loop ended: {describe(met)}"
-            await journal.enter("loop ended", step=item.path, text=text)
+            await journal.enter(LOOP_ENDED, step=item.path, text=f"loop ended: {describe(met)}")
             if not item.last:
                 walk.leave()
         elif item.unmet:
             text = "loop ended after its last pass, without its condition"
-            await journal.enter("loop ended", step=item.path, text=text)
+            await journal.enter(LOOP_ENDED, step=item.path, text=text)
+        elif item.until:
+            journal.enter_soon(PASS_ENDED, step=item.path)
+
+    # --- What was done before -------------------------------------------------------------------
+
+    def _is_done(self, step: AnyStep) -> bool:
+        """Whether a step has ended already, and no list is open that begins with it."""
+        opened = self._history.open_list
+        if opened is not None and opened.first == step.path:
+            return False
+        return self._history.end_of(step.path) is not None
+
+    def _skip_done(self, step: AnyStep, walk: Walk) -> None:
+        """Take what a step has left from the journal."""
+        entry = self._history.end_of(step.path)
+        assert entry is not None  # noqa: S101 (asked before)
+        if isinstance(step, ChannelStep):
+            passes, results = self._runner.passes, entry.data["results"]
+            passes.begin(step.path, self._history.start_s(step.path))
+            extremes = Extremes.restored(entry.data.get("extremes"))
+            passes.end(step.path, extremes, results.get("charge_C", 0.0))
+        if isinstance(step, PressStep | TemperatureStep):
+            self._orders[type(step)] = step
+        if step.save_as is not None:
+            walk.record(step.save_as, entry.data["results"])
+
+    async def _restore_orders(self, step: AnyStep) -> None:
+        """Before the first step that is not done: see that the standing orders are in force."""
+        if self._restored:
+            return
+        self._restored = True
+        for kind, order in self._orders.items():
+            if not isinstance(step, kind):
+                await self._runner.environment.restore(order)
 
     async def _step(self, asked: AnyStep, walk: Walk) -> None:
         runner, journal = self._runner, self._runner.journal
         step, deviations = adapt(asked, runner.bench)
         for text in deviations:
-            await journal.enter("deviation", step=asked.path, text=text)
+            if not self._history.deviated(asked.path, text):
+                await journal.enter("deviation", step=asked.path, text=text)
         if step is None:
             return
         self._refuse_problems(step)
+        await self._restore_orders(step)
         await self._screen_once(step)
         self._show(step, journal.now_s)
-        end = await runner.perform(step)
+        left = self._left_of(step)
+        if left is not None and not can_go_on(step):
+            self._enter_interrupted(step, left)
+            left = None
+        elif left is None and step.path in self._history.open_paths():
+            runner.enter_interrupted(step)
+        end = await runner.perform(step, left=left)
         if step.save_as is not None:
             walk.record(step.save_as, end.results)
+
+    def _enter_interrupted(self, step: AnyStep, left: StepLeft) -> None:
+        """Enter what is done of a step that a lost host had under way, and that begins anew."""
+        runner = self._runner
+        assert isinstance(step, ChannelStep)  # noqa: S101 (nothing else leaves anything)
+        gap = left.gap(step, runner.watch.limits.current_max_A)
+        gap.enter(runner.journal, step.path)
+        runner.enter_interrupted(step, {"charge_C": left.charge_C + gap.charge_C})
+
+    def _left_of(self, step: AnyStep) -> StepLeft | None:
+        """What is done of a step on the channel that a lost host had under way."""
+        if not isinstance(step, ChannelStep):
+            return None
+        return self._history.left_of(step.path, self.open_since_s)
 
     # --- Lists ----------------------------------------------------------------------------------
 
@@ -102,36 +201,74 @@ class Interpreter:
 
         stretch = items.stretch(first, fits)
         for path, text in left_out:
-            await runner.journal.enter("deviation", step=path, text=text)
+            if not self._history.deviated(path, text):
+                await runner.journal.enter("deviation", step=path, text=text)
+        await self._restore_orders(first)
         await self._screen_once(first)
         await self._hand_over(stretch, items, walk)
 
     async def _hand_over(
         self, stretch: Sequence[ChannelStep | PassEnded], items: LookAhead, walk: Walk
     ) -> None:
+        """Have the cycler run steps by itself; what is cut off of them goes on as is fitting."""
         steps = [item for item in stretch if isinstance(item, ChannelStep)]
         passes = _passes_after(stretch)
+        number, planned = self._forecast.number(steps[-1].path)
+        foreseen = {
+            "is_end": not ends_a_list(stretch[-1]) and items.seen() is None and not items.failed,
+            "steps_left": None if number is None or planned is None else planned - number,
+            "conditions_every_s": self._program.conditions_every_s,
+        }
+        done, left = 0, self._left_of(steps[0])
 
         async def ended(position: int, end: StepEnd) -> None:
-            save_as = steps[position].save_as
-            if save_as is not None:
-                walk.record(save_as, end.results)
-            for item in passes[position]:
+            if steps[done + position].save_as is not None:
+                walk.record(str(steps[done + position].save_as), end.results)
+            for item in passes[done + position]:
                 await self._pass_ended(item, walk)
 
-        listed = StepListRun(
-            self._runner,
-            steps,
-            f"cellbench-{new_id().hex[:12]}",
-            announce=self._show,
-            ended=ended,
-        )
-        number, planned = self._forecast.number(steps[-1].path)
-        await listed.hand_over(
-            is_end=not ends_a_list(stretch[-1]) and items.seen() is None and not items.failed,
-            steps_left=None if number is None or planned is None else planned - number,
-            conditions_every_s=self._program.conditions_every_s,
-        )
+        while done < len(steps):
+            position = 0
+            if left is None:
+                opened = self._take_open_list(steps[done])
+                test = f"cellbench-{new_id().hex[:12]}" if opened is None else opened.test
+                listed = StepListRun(
+                    self._runner, steps[done:], test, announce=self._show, ended=ended
+                )
+                if opened is None:
+                    await self._runner.held(steps[done])
+                    await listed.hand_over(**foreseen)
+                else:
+                    await self._skip_done_of(steps, passes, walk)
+                    listed.take_up(opened.place)
+                    await listed.follow(opened.attached(), unwatched=True)
+                position, left = listed.left()
+            if left is not None:
+                # What it has begun is finished singly: a list begins with whole steps.
+                await ended(position, await self._runner.perform(steps[done + position], left=left))
+                left, position = None, position + 1
+            done += position
+
+    def _take_open_list(self, step: AnyStep) -> OpenList | None:
+        """Return the list that a lost host had under way, if it begins with a step; once."""
+        opened = self._history.open_list
+        if opened is None or opened.first != step.path:
+            return None
+        self._history.open_list = None
+        return opened
+
+    async def _skip_done_of(
+        self,
+        steps: Sequence[ChannelStep],
+        passes: Sequence[Sequence[PassEnded]],
+        walk: Walk,
+    ) -> None:
+        """Take from the journal what was seen to end of a list that is open."""
+        for step, ended_with in zip(steps, passes, strict=True):
+            if self._history.end_of(step.path) is not None:
+                self._skip_done(step, walk)
+                for item in ended_with:
+                    await self._pass_ended(item, walk)
 
     def _problems(self, step: AnyStep) -> list[Problem]:
         """Values that were computed from results could not be checked before the run."""

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cellbench.engine.extremes import Extremes
 from cellbench.engine.status import STATUS_NAMES, Status
-from cellbench.engine.technique import Extremes
 from cellbench.protocol.conditions import VerdictName, Watched
 
 _PASS = re.compile(r"\[\d+\](?=/|$)")

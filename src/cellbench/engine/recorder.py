@@ -91,6 +91,7 @@ class ChannelRecording:
         self._last: SampleRow | None = None
         self._kept: SampleRow | None = None
         self._kept_pressure: float | None = None
+        self._after_gap = 0
         self.charge_C = 0.0
         self.rows = 0
 
@@ -98,11 +99,17 @@ class ChannelRecording:
         """Take note of when the technique took hold: its charge counts from there."""
         self._begun_s = time_s
 
-    def resume(self, charge_C: float) -> None:
-        """Go on after an interruption, in which this charge has passed."""
+    def resume(self, charge_C: float, *, missing: bool = False) -> None:
+        """Go on after an interruption, in which this charge has passed.
+
+        Args:
+            charge_C: Measured, or taken to have passed.
+            missing: Whether rows are missing since the last one, which the next one then tells.
+        """
         self.finish()
         self.charge_C += charge_C
         self._last = self._start_s = self._begun_s = None
+        self._after_gap = Flag.MISSING if missing else 0
 
     def restore(self, row: SampleRow, start_s: float) -> None:
         """Go on after a row that is kept already, of a technique that took hold at ``start_s``."""
@@ -126,6 +133,8 @@ class ChannelRecording:
         last = self._last
         if last is None:
             self._start_s = time_s
+            flags |= self._after_gap
+            self._after_gap = 0
             if self._begun_s is not None and not math.isnan(current_A):
                 self.charge_C += current_A * max(0.0, time_s - self._begun_s)
         else:

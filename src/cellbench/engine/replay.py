@@ -205,6 +205,7 @@ class _Repeating:
     async def repeat(
         self, wire: RecordedWire, bound_s: float, started: float, by_meaning: bool
     ) -> Replayed:
+        await clock.sleep_until(self._recording.facts.get("origin_s", 0.0))
         self._replay = Replay(wire, by_meaning=by_meaning, bound_s=bound_s)
         self._replay.over.add_done_callback(self._note_step)
         loop = asyncio.get_running_loop()

@@ -11,7 +11,6 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cellbench.analysis.stored import geometry
@@ -26,6 +25,7 @@ from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import make_safe, to_the_end
 from cellbench.engine.status import Forecast, Status
+from cellbench.engine.steering import Steering
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.trips import Trip
 from cellbench.engine.verdicts import Verdicts
@@ -81,8 +81,8 @@ class Conducting:
         first_step: int = 1,
     ) -> None:
         self.program, self.bench, self.run, self.journal = program, bench, run, journal
-        self.status = Status()
-        self._store, self._writer = store, writer
+        self.status, self.steering = Status(), Steering()
+        self._store, self.writer = store, writer
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
             bench.channel.enter = self._enter_handover
@@ -102,12 +102,8 @@ class Conducting:
             status=self.status,
             alarm=self._raise_alarm,
             passes=Passes(),
+            steering=self.steering,
         )
-
-    @property
-    def run_path(self) -> Path:
-        """The run's file."""
-        return self._writer.path
 
     def heard_by(self, heart: Heart) -> None:
         """Let somebody hear that this host lives, and what goes on without it."""
@@ -194,11 +190,12 @@ class Conducting:
         try:
             if cause is not None and is_bug(cause):
                 trace = "".join(traceback.format_exception(cause))
-                await self._writer.add_documents({"traceback": trace})
+                await self.writer.add_documents({"traceback": trace})
             for outcome in end.outcomes:
                 await self.journal.enter(
                     "safe state",
                     text=f"{outcome.instrument}: {outcome.state}",
+                    instrument=outcome.instrument,
                     target=judgement.target,
                     confirmed=outcome.confirmed,
                 )
@@ -208,7 +205,7 @@ class Conducting:
                 state=end.state,
                 missing_samples=self._recorder.missing,
             )
-            await self._writer.close()
+            await self.writer.close()
         except StoreError as error:
             self._say(str(error))
         try:
@@ -284,7 +281,7 @@ class Conductor(Conducting):
         self._interpreter = Interpreter(program, self._runner, Forecast(planned))
 
     async def _open(self) -> None:
-        await self._writer.add_documents(self._documents)
+        await self.writer.add_documents(self._documents)
         await self.journal.enter("run started", text=self._headline())
 
     async def _walk(self) -> None:

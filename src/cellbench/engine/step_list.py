@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from cellbench.engine.gap import StepLeft
 from cellbench.engine.technique import CAPPED, StepEnd, TechniqueRows, told
 from cellbench.engine.trips import StepFailed
+from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind
 from cellbench.instruments.roles import Cycler, Running
 from cellbench.instruments.techniques import CutOff
@@ -93,6 +95,8 @@ class StepListRun:
     async def hand_over(self, **foreseen: Any) -> None:
         """Hand the list to the cycler and follow it to its end; arguments are entered with it.
 
+        A hold or a failure of the cycler cuts it off, and `left` says what remains.
+
         Raises:
             Trip: A limit was crossed.
             StepFailed: The list did not run to its end as it should.
@@ -112,19 +116,56 @@ class StepListRun:
             limits=asdict(limits),
             **foreseen,
         )
-        with self.continuing():
-            async with channel.run_list(steps, limits.electrical, self._test) as running:
-                await self.follow(running)
+        await self.follow(channel.run_list(steps, limits.electrical, self._test))
 
-    @contextmanager
-    def continuing(self) -> Iterator[None]:
+    async def follow(
+        self, begun: AbstractAsyncContextManager[Running], *, unwatched: bool = False
+    ) -> None:
+        """Follow a list to its end, or until it is cut off; raises like `hand_over`.
+
+        Args:
+            begun: What began it on the cycler, or attached to it.
+            unwatched: Whether nobody has watched it: what ended it early has cut it off.
+        """
+        runner = self._runner
+        cut_off = False
+        try:
+            with self._continuing():
+                async with runner.steering.interruptible() as interruption, begun as running:
+                    await self._rows_of_list(running)
+                    cut_off = unwatched and _was_aborted(running.ending)
+                    if not cut_off:
+                        await self._to_its_end(running.ending)
+            cut_off = cut_off or interruption.happened
+        except InstrumentError as error:
+            await runner.overcome(error)
+            cut_off = True
+        if cut_off:
+            self.over()
+
+    def _continuing(self) -> AbstractContextManager[None]:
         """While the context lasts, the list goes on without its host, if the device bounds it."""
         heart, channel = self._runner.heart, self._runner.bench.channel
         assert channel is not None  # noqa: S101 (only such a bench runs lists)
+        if not channel.capabilities.bounded_without_host:
+            return nullcontext()
         at_most_s = sum(step.technique.duration_s for step in self._steps)
-        bounded = channel.capabilities.bounded_without_host
-        with heart.continuing(channel.name, at_most_s) if bounded else nullcontext():
-            yield
+        return heart.continuing(channel.name, at_most_s)
+
+    def over(self) -> None:
+        """Enter that the cycler runs no more of the list."""
+        self._runner.journal.enter_soon(
+            OVER, step=self._steps[0].path, test=self._test, rows=self._number
+        )
+
+    def left(self) -> tuple[int, StepLeft | None]:
+        """Of a list that was cut off: position of the step to go on with, and what is done of it.
+
+        After the end of the list the position is that behind the last step.
+        """
+        if self._rows is None:
+            return self._position + 1, None
+        return self._position, self._rows.left(self._runner.journal.now_s)
 
     def take_up(self, place: Place) -> None:
         """Go on where the run's file ends."""
@@ -144,8 +185,7 @@ class StepListRun:
             self._rows.restore(last, place.began_s)
         self._announce(self._steps[place.position], place.began_s)
 
-    async def follow(self, running: Running) -> None:
-        """Follow what runs on the cycler to the end of the list; raises like `hand_over`."""
+    async def _rows_of_list(self, running: Running) -> None:
         writer = self._runner.recorder.writer
         async for block in running:
             await self._tie(running)
@@ -153,12 +193,12 @@ class StepListRun:
                 await self._take(position, part)
             if writer.backlogged:
                 await writer.flush()
-        told(running.ending)
+
+    async def _to_its_end(self, ending: Ending | None) -> None:
+        told(ending)
         await self._end_step()
         await self._pass_over(len(self._steps))
-        self._runner.journal.enter_soon(
-            OVER, step=self._steps[0].path, test=self._test, rows=self._number
-        )
+        self.over()
 
     async def _tie(self, running: Running) -> None:
         """Tie the instrument's times to the run's, once: by when the list began."""
@@ -215,7 +255,7 @@ class StepListRun:
         step = self._steps[self._position]
         self._boundary_s = max(rows.last_s, self._began_s)
         results = rows.results()
-        end = StepEnd(await self._how(step, results), results)
+        end = StepEnd(await self._how(step, results), results, rows.extremes)
         self._runner.passes.end(step.path, rows.extremes, results["charge_C"])
         await self._enter_end(step, end)
 
@@ -250,6 +290,10 @@ class StepListRun:
         count = len(self._steps)
         which = first if count == 1 else f"{count} steps, {first} to {last}"
         return f"{name} runs by itself: {which}, at most {format_quantity(longest_s, 'time')}"
+
+
+def _was_aborted(ending: Ending | None) -> bool:
+    return ending is not None and ending.kind is EndingKind.ABORTED
 
 
 def how_it_ended(step: ChannelStep, results: dict[str, float]) -> Ending:

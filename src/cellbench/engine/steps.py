@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
-from cellbench.analysis.dataset import Setting, Spectrum, StepData
+from cellbench.analysis.dataset import INTERRUPTED, Setting, Spectrum, StepData
 from cellbench.analysis.kramers_kronig import residual_percent
 from cellbench.bench import Bench
 from cellbench.engine.environment import ATTENTIVE_INTERVAL_S, Environment
+from cellbench.engine.gap import StepLeft
 from cellbench.engine.heart import Heart
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
@@ -22,10 +23,12 @@ from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder, blob
 from cellbench.engine.sanity import check_sanity
 from cellbench.engine.status import Status
-from cellbench.engine.technique import CAPPED, SpectrumUnderWay, StepEnd, Technique, told
+from cellbench.engine.steering import Steering
+from cellbench.engine.technique import CAPPED, SKIPPED, SpectrumUnderWay, StepEnd, Technique, told
 from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.verdicts import Verdicts
 from cellbench.engine.view import StepView
+from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block
 from cellbench.instruments.techniques import Impedance
 from cellbench.instruments.wired import take
@@ -61,14 +64,21 @@ class StepRunner:
     status: Status
     alarm: Callable[[Trip], None]
     passes: Passes
+    steering: Steering
     heart: Heart = field(default_factory=Heart)
 
-    async def run(self, step: AnyStep, under_way: SpectrumUnderWay | None = None) -> StepEnd:
-        """Carry out a step to its end.
+    async def run(
+        self,
+        step: AnyStep,
+        under_way: SpectrumUnderWay | None = None,
+        left: StepLeft | None = None,
+    ) -> StepEnd:
+        """Carry out a step to its end, or until it has to begin anew (ending `INTERRUPTED`).
 
         Args:
             step: The step.
             under_way: The step itself, where the instrument has begun it within another.
+            left: What a lost host has left of it.
 
         Raises:
             Trip: A limit was crossed.
@@ -77,7 +87,7 @@ class StepRunner:
         """
         match step:
             case ChannelStep():
-                return await self._technique(step)
+                return await self._technique(step, left)
             case EisStep():
                 return await self._spectrum(step, under_way)
             case PressStep():
@@ -110,16 +120,63 @@ class StepRunner:
 
     # --- Techniques -----------------------------------------------------------------------------
 
-    async def perform(self, step: AnyStep, under_way: SpectrumUnderWay | None = None) -> StepEnd:
-        """Carry out a step and enter its start and end; arguments and errors as of `run`."""
-        if isinstance(step, ChannelStep | EisStep) and under_way is None:
-            # Before the step begins: the time that it takes is none of the step's.
-            await take(self.bench.channel, step.technique)
-        start_s = self.journal.now_s
-        await self.enter_start(step)
-        end = await self.run(step, under_way)
+    async def perform(
+        self,
+        step: AnyStep,
+        under_way: SpectrumUnderWay | None = None,
+        left: StepLeft | None = None,
+    ) -> StepEnd:
+        """Carry out a step and enter its start and end; arguments and errors as of `run`.
+
+        What cannot go on where it was cut off begins anew, once nothing holds the run any more.
+        """
+        while True:
+            if under_way is None:
+                await self.held(step)
+                if isinstance(step, ChannelStep | EisStep):
+                    # Before the step begins: the time that it takes is none of the step's.
+                    await take(self.bench.channel, step.technique)
+            start_s = self.journal.now_s
+            if left is None:
+                await self.enter_start(step)
+            end = await self.run(step, under_way, left)
+            if end.ending != INTERRUPTED:
+                break
+            self.enter_interrupted(step, end.results)
+            left = None
+        self.steering.skip_wanted = False
         self.enter_end(step, end, (start_s, self.journal.now_s))
         return end
+
+    async def held(self, step: AnyStep) -> float:
+        """Wait, with the cell at open circuit, while anything holds the run; return how long."""
+        held_s = self.journal.now_s
+        while holds := self.steering.holds:
+            why = "; ".join(holds.values())
+            self.journal.enter_soon("held", step=step.path, text=f"held: {why}", holds=holds)
+            await self.steering.wait()
+            away_s = self.journal.now_s - held_s
+            text = f"goes on after {format_quantity(away_s, 'time')}"
+            await self.journal.enter("went on", step=step.path, text=text, held_s=away_s)
+        return self.journal.now_s - held_s
+
+    async def overcome(self, error: InstrumentError) -> None:
+        """Do what can be done about an instrument that failed within a step.
+
+        Raises:
+            InstrumentError: Nothing can.
+        """
+        raise error
+
+    def enter_interrupted(self, step: AnyStep, results: Mapping[str, float] | None = None) -> None:
+        """Enter that a step was cut off and begins anew, and what it measured till then."""
+        self.journal.enter_soon(
+            "step ended",
+            step=step.path,
+            verb=step.verb,
+            ending=INTERRUPTED,
+            results=dict(results or {}),
+        )
 
     async def enter_start(self, step: AnyStep, **data: Any) -> None:
         """Enter the start of a step: from now on samples are of it."""
@@ -146,6 +203,7 @@ class StepRunner:
             verb=step.verb,
             ending=end.ending,
             results=dict(end.results),
+            extremes=None if end.extremes is None else end.extremes.stored(),
             **data,
         )
         self.verdicts.step_ended(
@@ -153,11 +211,14 @@ class StepRunner:
             self.status.value("temperature_K"),
         )
 
-    async def _technique(self, step: ChannelStep) -> StepEnd:
+    async def _technique(self, step: ChannelStep, left: StepLeft | None) -> StepEnd:
         technique = Technique(self, step, self._interrupting)
+        if left is not None:
+            technique.take_up(left)
         self.passes.begin(step.path, self.journal.now_s)
         end = await technique.run()
-        self.passes.end(step.path, technique.extremes, end.results["charge_C"])
+        if end.ending != INTERRUPTED:
+            self.passes.end(step.path, end.extremes, end.results["charge_C"])
         return end
 
     async def _interrupting(self, step: AnyStep, under_way: SpectrumUnderWay | None) -> StepEnd:
@@ -174,7 +235,14 @@ class StepRunner:
         points = _SpectrumPoints(self, step.technique)
         open_circuit_V = math.nan
         if under_way is None:
-            open_circuit_V = await self._measure_spectrum(step, points)
+            try:
+                async with self.steering.interruptible() as interruption:
+                    open_circuit_V = await self._measure_spectrum(step, points)
+            except InstrumentError as error:
+                await self.overcome(error)
+                return StepEnd(INTERRUPTED)
+            if interruption.happened:
+                return StepEnd(SKIPPED if self.steering.skip_wanted else INTERRUPTED)
         else:
             async for block in under_way.blocks(len(step.technique.frequencies_Hz)):
                 points.take(block, open_circuit_V)
@@ -248,12 +316,16 @@ class StepRunner:
         view = StepView(step.until, self.status, self.verdicts.holds)
         start_s = self.journal.now_s
         met: Condition | None = None
-        while (elapsed_s := self.journal.now_s - start_s) < step.timeout_s - 1e-6:
-            view.update(elapsed_s)
-            met = first_met(step.until, view)
-            if met is not None:
-                return StepEnd(describe(met))
-            await asyncio.sleep(min(ATTENTIVE_INTERVAL_S, step.timeout_s - elapsed_s))
+        # A hold leaves it alone: the cell is at open circuit all the same.
+        async with self.steering.interruptible(holds=False) as interruption:
+            while (elapsed_s := self.journal.now_s - start_s) < step.timeout_s - 1e-6:
+                view.update(elapsed_s)
+                met = first_met(step.until, view)
+                if met is not None:
+                    return StepEnd(describe(met))
+                await asyncio.sleep(min(ATTENTIVE_INTERVAL_S, step.timeout_s - elapsed_s))
+        if interruption.happened:
+            return StepEnd(SKIPPED)
         if not step.capped:
             return StepEnd("completed")
         await self.journal.enter("warning", step=step.path, text=f"{step.what}: {CAPPED}")
@@ -264,7 +336,10 @@ class StepRunner:
         if operator is None:
             raise StepFailed("there is nobody to ask: run it from a terminal")
         await self.journal.enter("prompt", step=step.path, text=step.prompt)
-        answer = await operator.ask(step.prompt, step.choices)
+        async with self.steering.interruptible(holds=False) as interruption:
+            answer = await operator.ask(step.prompt, step.choices)
+        if interruption.happened:
+            return StepEnd(SKIPPED)
         await self.journal.enter("answer", step=step.path, text=answer)
         return StepEnd(f"answered: {answer}")
 

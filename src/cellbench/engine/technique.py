@@ -8,13 +8,17 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from cellbench.analysis.dataset import INTERRUPTED
+from cellbench.engine.extremes import Extremes
+from cellbench.engine.gap import BEGAN, Gap, StepLeft, can_go_on
 from cellbench.engine.recorder import ChannelRecording
 from cellbench.engine.screening import open_circuit_V
 from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.view import StepView
+from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
-from cellbench.instruments.techniques import ConstantVoltage, Sweep
+from cellbench.instruments.techniques import ConstantVoltage, Rest, Sweep
 from cellbench.instruments.wired import handover_s, serving, take
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.program import AnyStep, ChannelStep, EisStep
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from cellbench.engine.steps import StepRunner
 
 CAPPED = "its cap was reached before its condition"
+SKIPPED = "skipped by the operator"
 #: After an interruption a current first relaxes: slopes and changes are not judged for so long,
 #: or for a quarter of the time between two interruptions.
 SETTLING_S = 300.0
@@ -35,27 +40,11 @@ _SLIVER = 0.1
 
 @dataclass(frozen=True)
 class StepEnd:
-    """How a step ended, and what later expressions may use of it."""
+    """How a step ended, what later expressions may use of it, and loops around it."""
 
     ending: str
     results: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class Extremes:
-    """The largest and smallest of what a step measured."""
-
-    voltage_min_V: float = math.inf
-    voltage_max_V: float = -math.inf
-    current_min_A: float = math.inf
-    current_max_A: float = 0.0
-
-    def take(self, other: Extremes) -> None:
-        """Widen by those of another."""
-        self.voltage_min_V = min(self.voltage_min_V, other.voltage_min_V)
-        self.voltage_max_V = max(self.voltage_max_V, other.voltage_max_V)
-        self.current_min_A = min(self.current_min_A, other.current_min_A)
-        self.current_max_A = max(self.current_max_A, other.current_max_A)
+    extremes: Extremes | None = None
 
 
 class SpectrumUnderWay:
@@ -92,10 +81,17 @@ class Technique:
         self._runner = runner
         self._step = step
         self._perform = perform
+        self._step_id = runner.recorder.step_id
         self._rows = TechniqueRows(runner, step)
         self._spectra = _spectra_within(step, runner.bench.channel)
+        self._spectrum: AnyStep | None = None
         self._interruptions = 0
         self._ending: Ending | None = None
+
+    def take_up(self, left: StepLeft) -> None:
+        """Go on with a step that a lost host had under way."""
+        self._interruptions = left.interruptions
+        self._rows.take_up(left)
 
     async def run(self) -> StepEnd:
         """Run it to its end; raises like `StepRunner.run`."""
@@ -107,12 +103,32 @@ class Technique:
             await take(self._runner.bench.channel, step.technique)
             duration_s, last = self._next_segment()
             if duration_s > _SLIVER * step.technique.interval_s:
-                await self._segment(duration_s)
+                if await self._segment(duration_s):
+                    if (end := await self._cut_off()) is not None:
+                        return end
+                    continue
+            elif self._ending is None:
+                self._ending = Ending(EndingKind.COMPLETED)  # its time was over when it was lost
             if last or rows.met or not _ran_its_time(self._ending):
                 break
             await self._interrupt()
         rows.recording.finish()
-        return StepEnd(await self._told(), rows.results())
+        return StepEnd(await self._told(), rows.results(), rows.extremes)
+
+    async def _cut_off(self) -> StepEnd | None:
+        """After a segment that was cut off: the step's end, or None where it goes on."""
+        runner, step, rows = self._runner, self._step, self._rows
+        rows.cut_off(runner.journal.now_s)
+        if self._spectrum is not None:
+            runner.enter_interrupted(self._spectrum)
+            self._spectrum = None
+            runner.recorder.step_id = self._step_id
+        if runner.steering.skip_wanted:
+            return StepEnd(SKIPPED, rows.results(), rows.extremes)
+        if not can_go_on(step):
+            return StepEnd(INTERRUPTED, rows.results())
+        rows.go_on(await runner.held(step))
+        return None
 
     async def _at_rest(self, step: ChannelStep) -> ChannelStep:
         """Return a sweep that starts where the cell rests."""
@@ -128,8 +144,18 @@ class Technique:
         await runner.journal.enter("remark", step=step.path, text=text, start_V=start_V)
         return replace(step, technique=sweep.model_copy(update={"start_V": start_V}))
 
-    async def _segment(self, duration_s: float) -> None:
-        """Run the technique up to the next interruption, or to its end."""
+    async def _segment(self, duration_s: float) -> bool:
+        """Run the technique up to the next interruption, or to its end; whether it was cut off."""
+        runner = self._runner
+        try:
+            async with runner.steering.interruptible() as interruption:
+                await self._run_segment(duration_s)
+        except InstrumentError as error:
+            await runner.overcome(error)
+            return True
+        return interruption.happened
+
+    async def _run_segment(self, duration_s: float) -> None:
         runner, rows, technique = self._runner, self._rows, self._step.technique
         channel = runner.bench.channel
         assert channel is not None  # noqa: S101 (checked before the run)
@@ -138,6 +164,7 @@ class Technique:
         elif not isinstance(technique, Sweep):
             technique = technique.model_copy(update={"duration_s": duration_s})
         rows.recording.source = serving(channel, technique).name
+        rows.segment_begins(technique.duration_s)
         async with (
             channel.run(technique, runner.watch.limits.electrical) as running,
             aclosing(self._own_blocks(running)) as blocks,
@@ -164,7 +191,7 @@ class Technique:
         """Return the time to the next interruption or the end, and whether it is the end."""
         every, duration_s = self._step.every, self._step.technique.duration_s
         if every is None or self._spectra is not None:
-            return duration_s, True
+            return duration_s - self._rows.elapsed_s, True
         elapsed_s = self._elapsed_s()
         sliver_s = _SLIVER * self._step.technique.interval_s
         due_s = (math.floor((elapsed_s + sliver_s) / every.period_s) + 1) * every.period_s
@@ -195,7 +222,9 @@ class Technique:
             begun_s = self._runner.journal.now_s if under_way is None else rows.last_s
             begun_s -= handover_s(channel)  # the cell rests while it changes hands
             numbered = replace(each, path=each.path.format(self._interruptions))
+            self._spectrum = None if under_way is None else numbered
             end = await self._perform(numbered, under_way)
+            self._spectrum = None
             charge_C += end.results.get("charge_C", 0.0)
             if _is_biased(each):
                 unseen_s += self._runner.journal.now_s - handover_s(channel) - begun_s
@@ -216,11 +245,6 @@ class Technique:
             return CAPPED
         return told(self._ending)
 
-    @property
-    def extremes(self) -> Extremes:
-        """The largest and smallest of what it measured."""
-        return self._rows.extremes
-
 
 class TechniqueRows:
     """Every raw row of one step: limits, charge, conditions, recording, live values."""
@@ -234,6 +258,7 @@ class TechniqueRows:
             step.technique.interval_s,
             step.record,
         )
+        self._step_id = runner.recorder.step_id
         self.met = ""
         self.stopped = False
         self.elapsed_s = 0.0
@@ -246,6 +271,7 @@ class TechniqueRows:
         self._charge_max_C = math.inf if step.charge_max_C is None else step.charge_max_C
         self._zero_s = self.start_s
         self._begun = False
+        self._segment_s, self._segment_end_s = self.start_s, math.inf
         self._after = 0
         self._last: tuple[float, float, float] = (0.0, math.nan, math.nan)
 
@@ -276,6 +302,79 @@ class TechniqueRows:
         self.elapsed_s = row[0] - start_s
         self._last = (row[0], _number(row[3]), _number(row[4]))
 
+    # --- Cut off, and going on ------------------------------------------------------------------
+
+    def segment_begins(self, duration_s: float) -> None:
+        """Take note that the technique is about to take hold of the cell, for so long at most."""
+        self._segment_s, self._segment_end_s = self._now_s, self._now_s + duration_s
+        if self.elapsed_s and not self._clock_runs:
+            self._zero_s = self._segment_s - self.elapsed_s
+
+    def cut_off(self, open_s: float) -> None:
+        """Take account of what passed unseen since the last row.
+
+        Args:
+            open_s: When the cell was known to be at open circuit.
+        """
+        from_s = max(self._segment_s, self._last[0]) if self._begun else self._segment_s
+        left_s = self._segment_end_s - from_s
+        self._unseen(Gap.of(self._step, from_s, open_s, self._last[2], self._most_A, left_s))
+
+    def _unseen(self, gap: Gap) -> None:
+        gap.enter(self._runner.journal, self._step.path)
+        self.recording.resume(gap.charge_C, missing=True)
+        self.elapsed_s += gap.passed_s
+        self._begun = False
+
+    def go_on(self, away_s: float) -> None:
+        """Go on after so long a time at open circuit."""
+        every = self._step.every
+        settling_s = SETTLING_S if every is None else min(SETTLING_S, every.period_s / 4)
+        if isinstance(self._step.technique, Rest):
+            self.elapsed_s += away_s  # it rested all the same
+        elif self._clock_runs:
+            self.start_s += away_s
+            self._zero_s += away_s
+        self._view.blind_until(self.elapsed_s + settling_s)
+
+    def left(self, to_s: float) -> StepLeft:
+        """What is done of it, when it is cut off and the cell at open circuit since then."""
+        self.recording.finish()
+        last_s, _, last_A = self._last if self._begun else (self.start_s, math.nan, math.nan)
+        return StepLeft(
+            step_id=self._step_id,
+            elapsed_s=self.elapsed_s,
+            charge_C=self.recording.charge_C,
+            last_s=last_s,
+            last_A=last_A,
+            interruptions=0,
+            to_s=to_s,
+            extremes=self.extremes,
+        )
+
+    def take_up(self, left: StepLeft) -> None:
+        """Go on with a step that was cut off."""
+        self.recording.charge_C = left.charge_C
+        self.elapsed_s = left.elapsed_s
+        self.extremes.take(left.extremes)
+        self._last = (left.last_s, math.nan, left.last_A)
+        self._unseen(left.gap(self._step, self._most_A))
+        self.start_s = self._zero_s = self._now_s - self.elapsed_s
+        self.go_on(0.0)
+
+    @property
+    def _most_A(self) -> float:
+        return self._runner.watch.limits.current_max_A
+
+    @property
+    def _now_s(self) -> float:
+        return self._runner.journal.now_s
+
+    @property
+    def _clock_runs(self) -> bool:
+        every = self._step.every
+        return every is not None and every.clock_runs
+
     def take(self, block: Block, started_s: float) -> bool:
         """Take a block; whether the host ends the step now.
 
@@ -288,6 +387,9 @@ class TechniqueRows:
         currents = block.columns.get("current_A")
         if not self._begun:
             self.begin(since_start(started_s))
+            # From when its own time counts: a host that comes after this one needs to know.
+            zero_s = round(self._zero_s, 9)
+            self._runner.journal.enter_soon(BEGAN, step=self._step.path, zero_s=zero_s)
         numbers = block.columns.get("row")
         for index, loop_time_s in enumerate(block.time_s):
             current_A = 0.0 if currents is None else currents[index]
@@ -303,7 +405,7 @@ class TechniqueRows:
         self._begun = True
         if not math.isnan(time_s):
             self.recording.begin(time_s)
-            if self._step.every is None or not self._step.every.clock_runs:
+            if not self._clock_runs:
                 self._zero_s = time_s - self.elapsed_s
 
     def _row(

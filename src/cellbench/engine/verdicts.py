@@ -82,6 +82,21 @@ class Verdicts:
         self._found: dict[VerdictName, bool] = {}
         self._before: dict[VerdictName, bool] = {"short": False, "irregular": False}
 
+    def restore(self, dataset: Dataset) -> None:
+        """Take in what was kept of a run that is gone on with."""
+        self._spectra.extend(dataset.spectra if self._asked else dataset.spectra[-1:])
+        if not self._asked:
+            return
+        samples = dataset.samples
+        measured = ~np.isnan(samples.voltage_V)
+        for column, values in zip(
+            self._columns, (samples.time_s, samples.voltage_V, samples.current_A), strict=True
+        ):
+            column.extend(values[measured].tolist())
+        for step in dataset.steps:
+            if step.ending != "not ended":
+                self.step_ended(step, samples.temperature.typical(step.start_s, step.end_s))
+
     def row(self, time_s: float, voltage_V: float, current_A: float) -> None:
         """Keep one row of the channel, where a verdict may be asked for."""
         if self._asked:

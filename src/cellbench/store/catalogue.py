@@ -85,6 +85,11 @@ class Store:
         run.state, run.reason, run.ended = state, reason, datetime.now(UTC)
         self._save(run)
 
+    def reopen(self, run: Run) -> None:
+        """Enter that a run goes on."""
+        run.state, run.reason, run.ended = "running", "", None
+        self._save(run)
+
     def runs(self, limit: int | None = None) -> Sequence[Run]:
         """Return the runs, newest first."""
         with Session(self._engine) as session:
@@ -123,7 +128,7 @@ class Store:
     def _save(self, run: Run) -> Run:
         try:
             with Session(self._engine, expire_on_commit=False) as session:
-                merged = session.merge(run) if run.ended else run
+                merged = session.merge(run)
                 session.add(merged)
                 session.commit()
                 return merged

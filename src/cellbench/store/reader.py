@@ -116,6 +116,18 @@ class RunReader:
             pieces = iter(lambda: rows.fetchmany(_ROWS_AT_ONCE), [])
             return np.concatenate([np.array(piece, dtype=np.float64).T for piece in pieces], axis=1)
 
+    def rows_of_step(self, step: int, sources: Sequence[str]) -> list[SampleRow]:
+        """The rows of one step that came from some instruments, in order of arrival."""
+        marks = ", ".join("?" * len(sources))
+        return cast(
+            "list[SampleRow]",
+            self._rows(
+                f"SELECT {', '.join(SAMPLE_COLUMNS)} FROM sample "  # noqa: S608 (constant names)
+                f"WHERE step = ? AND source IN ({marks}) ORDER BY rowid",
+                (step, *sources),
+            ),
+        )
+
     def last_row(self, first_step: int) -> SampleRow | None:
         """The row of the highest number in a step list, None where none of its rows was kept.
 

@@ -111,6 +111,7 @@ class RunWriter:
         # Appending wakes nobody: a thread woken for each row would cost more than the row.
         self._samples: deque[SampleRow] = deque()
         self._failure: Exception | None = None
+        self._severed = False
         self._loop = asyncio.get_running_loop()
         self._engine = open_engine(path, durable=durable)
         try:
@@ -158,7 +159,6 @@ class RunWriter:
 
     async def add_entries(self, entries: Iterable[JournalEntry]) -> None:
         """Commit journal entries with everything handed over before; returns when durable."""
-        self._check()
         await self._send(_Batch(entries=list(entries), done=self._loop.create_future()))
 
     def add_entries_soon(self, entries: Iterable[JournalEntry]) -> None:
@@ -192,8 +192,17 @@ class RunWriter:
             self._engine.dispose()
         self._check()
 
+    def sever(self) -> None:
+        """Lose all that is not on disk yet, as the death of the process does; for simulations."""
+        self._severed = True
+        self._queue.put(_Batch(last=True))
+        self._thread.join()
+        self._engine.dispose()
+        self._failure = OSError("the process is gone")
+
     async def _send(self, batch: _Batch) -> None:
         assert batch.done is not None  # noqa: S101 (only called with one)
+        self._check()
         self._queue.put(batch)
         await unseen(batch.done)
         if self._wire is not None:
@@ -213,8 +222,10 @@ class RunWriter:
         while True:
             # Whatever waits is committed at the latest one interval after the last commit.
             with contextlib.suppress(queue.Empty):
-                while not gathered or gathered[-1].done is None:
+                while not gathered or not (gathered[-1].done or gathered[-1].last):
                     gathered.append(self._queue.get(timeout=FLUSH_INTERVAL_S))
+            if self._severed:
+                return
             self._commit(gathered)
             if gathered and gathered[-1].last:
                 return

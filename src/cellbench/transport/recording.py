@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from cellbench.clock import VirtualLoop
+from cellbench.clock import RealLoop, VirtualLoop
 from cellbench.errors import StoreError, TransportClosed
 from cellbench.transport.stream import ClosedForGood, Stream
 
 WIRE_VERSION = 1
-#: In real time the loop's own lateness is looked at so often, and kept from so much on.
+#: The lateness of a loop that does not tell it is looked at so often, and kept from so much on.
 _LOOK_EVERY_S = 0.1
 _STALL_S = 0.05
 _EVENT = struct.Struct("<BHqI")
@@ -49,6 +49,8 @@ class Kind(IntEnum):
     STALLED = 9  #: the loop turns again after it was busy (for how long, s, as text)
     REOPENING = 10  #: the host makes it anew (nothing)
     REOPENED = 11  #: it did so (nothing), or not (``now`` or ``ever``, a line feed, and why)
+    WRITTEN = 12  #: what was sent last has gone out, which took a while (nothing)
+    WOKE = 13  #: the loop serves timers (how late the first one, s, as text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,11 @@ class WireEvent:
 
 
 class WireLog:
-    """What goes over the wire, from the first connection on; its times count from now."""
+    """What goes over the wire, from the first connection on; its times count from now.
+
+    On a `RealLoop` it keeps when timers were served too: with what came in, all that a replay needs
+    to be as fast and as slow as the host was.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -77,7 +83,10 @@ class WireLog:
             "time": "virtual" if self._jumps else "real",
         }
         self._look: asyncio.TimerHandle | None = None
-        if not self._jumps:
+        if isinstance(self._loop, RealLoop):
+            self._facts["origin_s"] = self._origin_s  # that sums of times are the same floats
+            self._loop.on_late = self._woke
+        elif not self._jumps:
             self._look_again()
 
     @property
@@ -117,7 +126,17 @@ class WireLog:
         """Take note that the host has let go of the bench."""
         if self._look is not None:
             self._look.cancel()
+        if isinstance(self._loop, RealLoop):
+            self._loop.on_late = None
         self.enter(0, Kind.ENDED, b"")
+
+    @property
+    def now_s(self) -> float:
+        """The loop's time."""
+        return self._loop.time()
+
+    def _woke(self, late_s: float) -> None:
+        self.enter(0, Kind.WOKE, f"{late_s:.9f}".encode())
 
     def _look_again(self) -> None:
         due_s = self._loop.time() + _LOOK_EVERY_S
@@ -158,10 +177,17 @@ class ConnectionLog:
     def __init__(self, log: WireLog, number: int) -> None:
         self._log = log
         self._number = number
+        self._sent_s = 0.0
 
     def sent(self, data: bytes) -> None:
         """Keep bytes that go out."""
+        self._sent_s = self._log.now_s
         self._log.enter(self._number, Kind.SENT, bytes(data))
+
+    def written(self) -> None:
+        """Keep that they have gone out, if whoever sent them had to wait for that."""
+        if self._log.now_s != self._sent_s:
+            self._log.enter(self._number, Kind.WRITTEN, b"")
 
     def received(self, data: bytes) -> None:
         """Keep bytes that came in."""

@@ -3,8 +3,8 @@
 What was recorded comes in at its recorded loop time, never before the request that it followed has
 been sent. A request that is sent a little early waits for its recorded time, as whoever waited for
 the disk does, and timers are served as late as the recorded host served them: the replay of a run
-in real time, with all its jitter, is locked to the recording at every frame. More than the stated
-bound early or late is a divergence.
+in real time, with all its jitter and its stalls, does everything when the host did it. More than
+the stated bound early or late is a divergence.
 
 *Strict*: each connection carries the recorded bytes in the recorded order. *By meaning*: each
 request says what a recorded one says; requests may change places within the bound, and routine
@@ -29,7 +29,7 @@ from cellbench.transport.stream import ClosedForGood, Stream
 
 #: Two times that a virtual clock told may differ by the rounding of floats.
 _ROUNDING_S = 1e-6
-#: A host in real time serves its timers late by so much at most, but for long computations.
+#: How late a host served its timers, but for stalls, where its log does not say so.
 LATE_S = 0.25
 #: A look at the instrument that is so much ahead of its recorded time is another one.
 _LOOK_AHEAD_S = 1.0
@@ -74,6 +74,7 @@ class Exchange:
     data: bytes
     came: list[WireEvent] = field(default_factory=list)
     message: Message | None = None
+    written_s: float | None = None  #: since when whoever sent it could go on, if not at once
     routine: bool = False
     used: bool = False
 
@@ -98,7 +99,8 @@ class RecordedWire:
         ended: Whether the log is whole; that of a process that was killed is not.
         last_s: The time of its last event.
         kept_s: When the disk acknowledged what the host waited for.
-        stalls_s: From when until when the host's loop did not turn.
+        stalls_s: From when until when a timer of the host that was due had to wait.
+        tells_wakes: Whether these are all, however short.
     """
 
     connections: list[RecordedConnection] = field(default_factory=list)
@@ -107,6 +109,7 @@ class RecordedWire:
     last_s: float = 0.0
     kept_s: list[float] = field(default_factory=list)
     stalls_s: list[tuple[float, float]] = field(default_factory=list)
+    tells_wakes: bool = False
 
     @classmethod
     def of(cls, events: Iterable[WireEvent]) -> RecordedWire:
@@ -128,7 +131,8 @@ class RecordedWire:
                     wire.ended = True
                 case Kind.KEPT:
                     wire.kept_s.append(event.time_s)
-                case Kind.STALLED:
+                case Kind.STALLED | Kind.WOKE:
+                    wire.tells_wakes |= event.kind is Kind.WOKE
                     wire.stalls_s.append((event.time_s - float(event.data), event.time_s))
                 case Kind.SENT:
                     exchange = Exchange(event.time_s, event.data)
@@ -140,6 +144,8 @@ class RecordedWire:
                     connection = numbers[event.connection]
                     last = connection.exchanges[-1] if connection.exchanges else connection
                     last.came.append(event)
+                case Kind.WRITTEN:
+                    numbers[event.connection].exchanges[-1].written_s = event.time_s
                 case Kind.CLOSED:
                     pass  # the host's own doing
         return wire
@@ -210,13 +216,16 @@ class Replay:
     def served_at(self, due_s: float) -> float:
         """When the recorded host, in real time, served a timer of the loop that was due then.
 
-        After a stall, if it was due within one. Else what it did next tells: it was late by up to
-        `LATE_S`, unless something came in before.
+        After a stall, if it was due within one. Else, where the log does not tell of every wake of
+        the loop, what it did next does: it was late by up to `LATE_S`, unless something came in
+        before.
         """
         stalls = self.wire.stalls_s
-        stall = bisect_right(stalls, (due_s - self.origin_s, math.inf)) - 1
+        stall = bisect_right(stalls, (due_s - self.origin_s + _ROUNDING_S, math.inf)) - 1
         if stall >= 0 and due_s - self.origin_s < stalls[stall][1]:
             return self.origin_s + stalls[stall][1]
+        if self.wire.tells_wakes:
+            return due_s
         at = bisect_left(self._sent_s, due_s - self.origin_s)
         if at == len(self._sent_s):
             return due_s
@@ -511,6 +520,8 @@ class ReplayingStream(Stream):
             self._remember(exchange)
         self._due.extend(came)
         self._pump()
+        if exchange.written_s is not None:
+            await self._replay.reach(exchange.written_s)
 
     def _pump(self) -> None:
         """Let everything come in that is due, and wait for the next."""

@@ -19,6 +19,9 @@ class Tap(Protocol):
     def sent(self, data: bytes) -> None:
         """Take note of bytes that are about to go out."""
 
+    def written(self) -> None:
+        """Take note that they have gone out."""
+
     def received(self, data: bytes) -> None:
         """Take note of bytes that came in."""
 
@@ -77,6 +80,8 @@ class Stream(ABC):
         except TransportClosed as error:
             self.fail(error)
             raise
+        if self.tap is not None:
+            self.tap.written()
 
     async def read_until(self, terminator: bytes, timeout_s: float) -> bytes:
         """Return the bytes up to and including ``terminator``.

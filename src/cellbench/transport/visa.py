@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _POLL_MS = 10
+_WRITE_MS = 5000
 _CHUNK_BYTES = 4096
 _ANYTHING = (b"", _CHUNK_BYTES)
 _ADAPTER = re.compile(r"PRLGX-(?:TCPIP|ASRL)(\d*)::.+::INTFC", re.IGNORECASE)
@@ -194,7 +195,10 @@ class _Session:
     def _follow_orders(self) -> None:
         while (order := self.orders.get()) is not None:
             if isinstance(order, bytes):
+                # pyvisa-py gives up a write when its thread was kept waiting for so long.
+                self._resource.timeout = _WRITE_MS
                 self._resource.write_raw(order)
+                self._resource.timeout = _POLL_MS
             else:
                 self._read_for(order)
 

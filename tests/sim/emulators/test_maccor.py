@@ -17,7 +17,7 @@ from cellbench.clock import run
 from cellbench.errors import InputError
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.emulators.maccor import MaccorEmulator
-from cellbench_sim.emulators.maccor_channel import RF2, Mode, Output, ProcedureStep
+from cellbench_sim.emulators.maccor_steps import RF2, Mode, Output, ProcedureStep
 from cellbench_sim.presets import load_preset
 from cellbench_sim.serve import serve
 from cellbench_sim.world import World

@@ -183,7 +183,7 @@ class Keeper(Heart):
             run=conducting.run.id,
             pid=me.pid,
             process_started=me.started,
-            ledger=str(ledger_path(conducting.run_path).absolute()),
+            ledger=str(ledger_path(conducting.writer.path).absolute()),
             bench=session.bench_text,
             beside=None if session.beside is None else str(session.beside.absolute()),
             limits=conducting.program.limits.electrical.model_dump(),

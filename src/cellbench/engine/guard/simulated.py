@@ -1,7 +1,6 @@
 """A guard on the simulated bench: the same coroutine, as a second host on the same loop.
 
-Its engine is another host there, which can be killed without its clean-up: see
-`cellbench_sim.host.Host`.
+Its engine is another host there, which can be killed; whoever kills it hangs up the guard's line.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ class SimulatedGuard:
     Attributes:
         name: For people.
         asker: Who asks for the bench, None while nobody does.
+        deaf: Whether nothing that the engine says arrives, as if its loop hung.
         task: The guard at work, once it is started.
     """
 
@@ -44,6 +44,7 @@ class SimulatedGuard:
     ) -> None:
         self.name = "a second host"
         self.asker: str | None = None
+        self.deaf = False
         self.task: asyncio.Task[None] | None = None
         self._file, self._simulator, self._end_engine = file, simulator, end_engine
         self._told: asyncio.Queue[Message | None] = asyncio.Queue()
@@ -51,7 +52,9 @@ class SimulatedGuard:
         self._context = copy_context()
 
     def start(self, watch: Watch) -> SimulatedGuard:
-        """Begin to listen; what a `Keeper` starts."""
+        """Begin to listen; what a `Keeper` starts. Raises GuardGone for a host that is dead."""
+        if self._is_hung_up:
+            raise GuardGone("listens to nobody any more")
         work = guard(
             self,
             _Engine(self._end_engine),
@@ -69,13 +72,12 @@ class SimulatedGuard:
     def send(self, message: Message) -> None:
         """Tell it something; raises GuardGone."""
         self.check()
-        if self._is_hung_up:
-            raise GuardGone("hears nobody any more")
-        self._told.put_nowait(message)
+        if not self.deaf:
+            self._told.put_nowait(message)
 
     def check(self) -> None:
         """See that it is there; raises GuardGone."""
-        if self.task is None or self.task.done():
+        if self._is_hung_up or self.task is None or self.task.done():
             raise GuardGone("has ended")
 
     async def end(self) -> None:

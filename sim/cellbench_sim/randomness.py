@@ -5,4 +5,4 @@ import random
 
 def random_stream(seed: int, name: str) -> random.Random:
     """Return the generator of one random thing of a run."""
-    return random.Random(f"{seed}/{name}")  # noqa: S311 - a repeatable simulation, no secret
+    return random.Random(f"{seed}/{name}")  # noqa: S311 (a repeatable simulation, no secret)

@@ -1,4 +1,4 @@
-"""A run that is killed while a cycler goes on, and attached to again.
+"""A run that is killed while a cycler goes on, attached to again and gone on with.
 
 The bench is another process, ten times as fast as life; the run is a process that is really killed.
 """
@@ -146,9 +146,9 @@ def is_over(bench: dict[str, Any]) -> bool:
     return reply.findtext("list/status") == "finish"
 
 
-def attach(*arguments: str) -> int:
+def resume(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        app(["attach", *arguments])
+        app(["resume", *arguments])
     assert isinstance(ended.value.code, int)
     return ended.value.code
 
@@ -178,7 +178,7 @@ def test_nothing_is_missed_of_what_the_cycler_did_alone(
         wait_for(lambda: is_over(served))
     else:
         time.sleep(3)
-    assert attach("last") == 0
+    assert resume("last") == 0
     assert len(stored(file)) > before
     (taken_up,) = [data for _, data in entries(file, "attached")]
     assert taken_up["after_row"] == before
@@ -186,18 +186,16 @@ def test_nothing_is_missed_of_what_the_cycler_did_alone(
     assert [data["state"] for _, data in entries(file, "run ended")] == ["completed"]
 
 
-def test_what_the_protocol_has_after_the_list_is_said_to_be_undone(
-    served: dict[str, Any], tmp_path: Path, store_directory: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    further = f"{CYCLING}  - hold: {{at: 3.0 V vs Li+/Li, for: 1 h, at most: 1 mAh}}\n"
+def test_the_program_goes_on_after_the_list(
+    served: dict[str, Any], tmp_path: Path, store_directory: Path
+) -> None:
+    further = f"{CYCLING}  - rest: {{for: 10 s, when interrupted: quiet}}\n"
     file = run_until(tmp_path, store_directory, further, "cycle[2]/charge")
-    assert attach("last") == 1
-    check_complete(file, served)
-    (end,) = [data for _, data in entries(file, "run ended")]
-    assert end["state"] == "interrupted"
-    said = capsys.readouterr().out
-    assert "not done is what follows cycle[4]/rest_2 (of the plan, 1 steps at most)" in said
+    assert resume("last") == 0
+    ended = [step for step, _ in entries(file, "step ended")]
+    assert len(ended) == len(set(ended)) == STEPS + 1
+    assert ended[-1] == "rest"
+    assert [data["state"] for _, data in entries(file, "run ended")] == ["completed"]
 
 
 def test_a_cycler_that_does_something_else_is_left_alone(
@@ -211,27 +209,40 @@ def test_a_cycler_that_does_something_else_is_left_alone(
     start = f'<start ip="127.0.0.1" {CHANNEL} barcode="another">{step_file}</start>'
     ask(served, f'<cmd>start</cmd><list count="1">{start}</list>')
     time.sleep(1)
-    assert attach("last") == 3
+    assert resume("last") == 3
     assert 'has the test "another", not "cellbench-' in capsys.readouterr().err
     assert not is_over(served)
     assert not entries(file, "attached")
 
 
-def test_a_run_that_has_ended_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_has_completed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         app(["run", "pellet_conductivity", "--json"])
     capsys.readouterr()
-    assert attach("last") == 2
-    assert "has ended (completed): there is nothing to attach to" in capsys.readouterr().err
+    assert resume("last") == 2
+    assert "has completed: there is nothing to go on with" in capsys.readouterr().err
 
 
-def test_a_run_without_a_list_under_way_is_refused(
-    served: dict[str, Any],
-    tmp_path: Path,
-    store_directory: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_a_list_that_was_stopped_meanwhile_is_finished(
+    served: dict[str, Any], tmp_path: Path, store_directory: Path
 ) -> None:
-    single = f"{CYCLING.partition('  - repeat')[0]}  - rest: {{for: 1 h, when interrupted: quiet}}"
-    run_until(tmp_path, store_directory, single, "rest")
-    assert attach("last") == 2
-    assert "was lost at rest, which no cycler was running by itself" in capsys.readouterr().err
+    file = run_until(tmp_path, store_directory, CYCLING, "cycle[2]/discharge")
+    ask(served, f'<cmd>stop</cmd><list count="1"><stop ip="127.0.0.1" {CHANNEL}>true</stop></list>')
+    assert resume("last") == 0
+    ended = [step for step, _ in entries(file, "step ended")]
+    assert len(ended) == len(set(ended)) == STEPS
+    assert len(entries(file, "step list")) == 2
+    (gap,) = [data for _, data in entries(file, "gap")]
+    assert gap["charge_min_C"] <= gap["charge_C"] <= gap["charge_max_C"]
+
+
+def test_a_rest_goes_on_for_the_time_that_remains(
+    served: dict[str, Any], tmp_path: Path, store_directory: Path
+) -> None:
+    head = CYCLING.partition("  - repeat")[0]
+    single = f"{head}  - rest: {{for: 100 s, when interrupted: quiet}}\n"
+    file = run_until(tmp_path, store_directory, single, "rest")
+    assert resume("last") == 0
+    (end,) = [data for _, data in entries(file, "step ended")]
+    assert end["results"]["duration_s"] == pytest.approx(100, abs=2)
+    assert len(entries(file, "step started")) == 1

@@ -1,0 +1,124 @@
+"""What a step leaves behind that is cut off: a gap in the data, and the charge that passed in it.
+
+A step is cut off by a hold, by an instrument that failed, or with its host. From the last row that
+was kept until the cell was known to be at open circuit, its current may have gone on. The charge of
+that time is entered as an interval, bounded by what the instrument was told to do, and the step
+goes on as if all of it had passed: no charge is put into a cell twice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from cellbench.engine.extremes import Extremes
+from cellbench.engine.journal import Journal
+from cellbench.instruments.techniques import ConstantCurrent, Rest, Sweep
+from cellbench.protocol.program import AnyStep, ChannelStep
+from cellbench.quantities import format_quantity
+
+#: Kinds of journal entries: a gap in the data; from when the own time of a step counts.
+GAP, BEGAN = "gap", "began"
+#: Shorter gaps without any charge are none.
+_NOTHING_S = 1e-3
+_C_PER_MAH = 3.6
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A time in which nobody saw the cell.
+
+    Attributes:
+        from_s, to_s: Since the start of the run; at its end the cell was at open circuit.
+        passed_s: Time of it that counts as time of the step.
+        charge_C: Charge that is taken to have passed.
+        charge_min_C, charge_max_C: What can have passed.
+    """
+
+    from_s: float
+    to_s: float
+    passed_s: float
+    charge_C: float
+    charge_min_C: float
+    charge_max_C: float
+
+    @classmethod
+    def of(
+        cls, step: ChannelStep, from_s: float, to_s: float, last_A: float, current_max_A: float,
+        left_s: float,
+    ) -> Gap:  # fmt: skip
+        """Bound what passed in a gap of a step.
+
+        Args:
+            step: The step.
+            from_s: When it was last seen.
+            to_s: From when on the cell was at open circuit.
+            last_A: The current that was seen last, nan for none.
+            current_max_A: The limit that the instrument watches.
+            left_s: How long the instrument would have gone on by itself.
+        """
+        technique = step.technique
+        if isinstance(technique, Rest):
+            return cls(from_s, to_s, to_s - from_s, 0.0, 0.0, 0.0)
+        passed_s = max(0.0, min(to_s - from_s, left_s))
+        if isinstance(technique, ConstantCurrent):
+            charge_C = technique.current_A * passed_s
+            return cls(from_s, to_s, passed_s, charge_C, min(0.0, charge_C), max(0.0, charge_C))
+        charge_C = 0.0 if math.isnan(last_A) else last_A * passed_s
+        most_C = current_max_A * passed_s
+        return cls(from_s, to_s, passed_s, charge_C, -most_C, most_C)
+
+    def enter(self, journal: Journal, path: str) -> None:
+        """Enter it in the journal."""
+        if self.passed_s < _NOTHING_S:
+            return
+        text = f"not seen for {format_quantity(self.to_s - self.from_s, 'time')}"
+        if self.charge_min_C != self.charge_max_C:
+            low, high = self.charge_min_C / _C_PER_MAH, self.charge_max_C / _C_PER_MAH
+            text += f", in which {low:.3g} to {high:.3g} mAh have passed"
+            text += f"; {self.charge_C / _C_PER_MAH:.3g} mAh are counted"
+        journal.enter_soon(
+            GAP,
+            step=path,
+            text=text,
+            from_s=self.from_s,
+            to_s=self.to_s,
+            charge_C=self.charge_C,
+            charge_min_C=self.charge_min_C,
+            charge_max_C=self.charge_max_C,
+        )
+
+
+@dataclass(frozen=True)
+class StepLeft:
+    """A step that was under way when its host was lost, by what the run's file holds.
+
+    Attributes:
+        step_id: Its number in the file.
+        elapsed_s, charge_C: Of its own time and charge, up to the last row that was kept.
+        last_s, last_A: That row's time and current; the step's start and nan where there is none.
+        interruptions: How often it was interrupted for other steps.
+        extremes: Of the rows that were kept.
+        to_s: From when on the cell is known to have been at open circuit.
+    """
+
+    step_id: int
+    elapsed_s: float
+    charge_C: float
+    last_s: float
+    last_A: float
+    interruptions: int
+    to_s: float
+    extremes: Extremes = field(default_factory=Extremes)
+
+    def gap(self, step: ChannelStep, current_max_A: float) -> Gap:
+        """The time from its last row to the open circuit."""
+        left_s = step.technique.duration_s - self.elapsed_s
+        return Gap.of(step, self.last_s, self.to_s, self.last_A, current_max_A, left_s)
+
+
+def can_go_on(step: AnyStep) -> bool:
+    """Whether a step that was cut off goes on where it was; else it begins anew."""
+    if not isinstance(step, ChannelStep):
+        return False
+    return not isinstance(step.technique, Sweep) and step.when_interrupted != "restart"

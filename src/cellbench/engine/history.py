@@ -1,0 +1,221 @@
+"""What a run's file says was done, handed out as the walk of its program comes by.
+
+The journal is folded, and no decision is taken twice: a step that has ended is not carried out
+again, a loop that was left is left. What was under way when the host was lost is told apart, with
+what is done of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from cellbench.analysis.dataset import INTERRUPTED
+from cellbench.analysis.stored import channel_names, environment
+from cellbench.engine.extremes import Extremes
+from cellbench.engine.gap import BEGAN, StepLeft
+from cellbench.engine.step_list import BEGUN, HANDED, OVER, Place
+from cellbench.instruments.roles import Cycler, Running
+from cellbench.instruments.techniques import StepList
+from cellbench.store import JournalEntry, RunReader, SampleRow
+
+#: Kinds of journal entries: a pass of a loop after which the loop went on, or ended.
+PASS_ENDED, LOOP_ENDED = "pass ended", "loop ended"
+
+
+@dataclass
+class OpenList:
+    """A list of steps that a cycler had under way.
+
+    Attributes:
+        first: Path of its first step.
+        test: What the cycler knows it by.
+        steps: The list itself.
+        place: Where it was.
+        running: What goes on on the cycler, once that is attached to.
+    """
+
+    first: str
+    test: str
+    steps: StepList
+    place: Place
+    running: Running | None = None
+    _attached: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def attach(self, cycler: Cycler) -> None:
+        """Ask the cycler for it.
+
+        Raises:
+            InstrumentError: The cycler does something else, or does not have it.
+        """
+        begun = cycler.attach(self.steps, self.test, self.place.after_row)
+        self.running = await self._attached.enter_async_context(begun)
+
+    @asynccontextmanager
+    async def attached(self) -> AsyncIterator[Running]:
+        """What goes on; leaving the context early ends it."""
+        assert self.running is not None  # noqa: S101 (attached to before)
+        async with self._attached:
+            yield self.running
+
+
+class History:
+    """The past of one run.
+
+    Args:
+        reader: The run's file, None for a run that has no past.
+
+    Attributes:
+        next_entry: Number of the next journal entry.
+        next_step: Number of the next step in the file.
+        open_list: The list that a cycler had under way, None for none.
+    """
+
+    def __init__(self, reader: RunReader | None = None) -> None:
+        journal: Sequence[JournalEntry] = () if reader is None else reader.journal
+        self.next_entry = journal[-1].seq + 1 if journal else 0
+        self.next_step = 1 if reader is None else max(reader.steps, default=0) + 1
+        self._started: dict[str, JournalEntry] = {}
+        self._ended: dict[str, JournalEntry] = {}
+        self._open: dict[str, JournalEntry] = {}
+        self._passes = {each.step: each.kind == LOOP_ENDED for each in journal
+                        if each.kind in {PASS_ENDED, LOOP_ENDED}}  # fmt: skip
+        self._deviations = {(each.step, each.text) for each in journal if each.kind == "deviation"}
+        self._began = {each.step: each for each in journal if each.kind == BEGAN}
+        for entry in journal:
+            self._fold(entry)
+        self._journal, self._reader = journal, reader
+        self.open_list = None if reader is None else _open_list(reader)
+
+    def _fold(self, entry: JournalEntry) -> None:
+        if entry.kind == "step started":
+            self._started.setdefault(entry.step, entry)
+            self._open[entry.step] = entry
+        elif entry.kind == "step ended":
+            self._open.pop(entry.step, None)
+            if entry.data["ending"] != INTERRUPTED:
+                self._ended[entry.step] = entry
+
+    # --- What was done --------------------------------------------------------------------------
+
+    def end_of(self, path: str) -> JournalEntry | None:
+        """How a step ended, None if it has not."""
+        return self._ended.get(path)
+
+    def start_s(self, path: str) -> float:
+        """When a step that has begun began first."""
+        entry = self._started[path]
+        return float(entry.data.get("began_s", entry.time_s))
+
+    def loop_ended(self, path: str) -> bool | None:
+        """Whether the loop ended after a pass; None where that was not decided."""
+        return self._passes.get(path)
+
+    def deviated(self, path: str, text: str) -> bool:
+        """Whether a deviation was entered."""
+        return (path, text) in self._deviations
+
+    @property
+    def last_s(self) -> float:
+        """Time of the last entry, 0 for none."""
+        return self._journal[-1].time_s if self._journal else 0.0
+
+    # --- What was under way ---------------------------------------------------------------------
+
+    def open_paths(self) -> Sequence[str]:
+        """Steps that have begun and not ended; a step that interrupts another comes after it."""
+        return list(self._open)
+
+    def interrupting(self) -> Iterator[JournalEntry]:
+        """Starts of the steps under way that interrupt others."""
+        for path, entry in self._open.items():
+            if any(path.startswith(f"{other}/") for other in self._open):
+                yield entry
+
+    def open_circuit_s(self, channels: Sequence[str]) -> float | None:
+        """When the cell came to open circuit with the end of the run, as far as that was read back.
+
+        Args:
+            channels: The instruments that can energise it.
+        """
+        confirmed = {
+            each.data["instrument"]: each.time_s
+            for each in self._journal
+            if each.kind == "safe state" and each.data["confirmed"] and "instrument" in each.data
+        }
+        times = [confirmed.get(name, math.inf) for name in channels]
+        return max(times) if times and math.isfinite(max(times)) else None
+
+    def left_of(self, path: str, to_s: float) -> StepLeft | None:
+        """What is done of a step on the channel that was under way, None if it was not.
+
+        Args:
+            path: The step.
+            to_s: Since when the cell is known to be at open circuit.
+        """
+        if path not in self._open or self._reader is None:
+            return None
+        reader = self._reader
+        step_id = max(number for number, (each, _) in reader.steps.items() if each == path)
+        rows = reader.rows_of_step(step_id, channel_names(environment(reader)))
+        started_s = self.start_s(path)
+        last = rows[-1] if rows else None
+        began = self._began.get(path)
+        zero_s = started_s if began is None else float(began.data["zero_s"])
+        return StepLeft(
+            step_id=step_id,
+            elapsed_s=0.0 if last is None else max(0.0, last[0] - zero_s),
+            charge_C=0.0 if last is None else last[5] or 0.0,
+            last_s=started_s if last is None else last[0],
+            last_A=math.nan if last is None or last[4] is None else last[4],
+            interruptions=self._interruptions(path),
+            to_s=to_s,
+            extremes=_extremes(rows),
+        )
+
+    def _interruptions(self, path: str) -> int:
+        prefix = f"{path}/every["
+        numbers = [int(each.removeprefix(prefix).partition("]")[0])
+                   for each in self._started if each.startswith(prefix)]  # fmt: skip
+        return max(numbers, default=0)
+
+
+def _extremes(rows: Sequence[SampleRow]) -> Extremes:
+    found = Extremes()
+    for row in rows:
+        voltage_V, current_A = row[3], row[4]
+        if voltage_V is not None and current_A is not None:
+            found.take(Extremes(voltage_V, voltage_V, abs(current_A), abs(current_A)))
+    return found
+
+
+def _open_list(reader: RunReader) -> OpenList | None:
+    journal = reader.journal
+    handed = [entry for entry in journal if entry.kind in {HANDED, OVER}]
+    if not handed or handed[-1].kind == OVER:
+        return None
+    entry = handed[-1]
+    since = [each for each in journal if each.seq > entry.seq]
+    steps = StepList.model_validate(entry.data["steps"])
+    return OpenList(entry.step, entry.data["test"], steps, _place(reader, since))
+
+
+def _place(reader: RunReader, since: Sequence[JournalEntry]) -> Place:
+    """Where a list is, by the entries since it was handed over."""
+    started = [entry for entry in since if entry.kind == "step started"]
+    begun = [entry.data["began_s"] for entry in since if entry.kind == BEGUN]
+    list_began_s = float(begun[-1]) if begun else math.nan
+    if not started:
+        return Place(-1, True, 0, list_began_s, list_began_s, None)
+    numbers = {path: number for number, (path, _) in reader.steps.items()}
+    last = started[-1]
+    return Place(
+        position=last.data["position"],
+        ended=any(entry.kind == "step ended" and entry.step == last.step for entry in since),
+        step_id=numbers[last.step],
+        began_s=last.data["began_s"],
+        list_began_s=list_began_s,
+        last=reader.last_row(numbers[started[0].step]),
+    )

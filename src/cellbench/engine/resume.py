@@ -1,0 +1,245 @@
+"""Going on with a run after its host was lost, or after it ended early.
+
+The program is walked again from its start: what the journal holds is taken from there, what was
+under way goes on by the rule of its kind, and the rest is carried out. Before anything is
+energised, every instrument is asked what it is doing, a cycler that went on by itself is attached
+to, and a cell that changed meanwhile needs somebody's consent.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cellbench.analysis.dataset import INTERRUPTED
+from cellbench.analysis.stored import channel_names, environment, stored_dataset
+from cellbench.bench import Bench, BenchFile, parse_bench
+from cellbench.engine.causes import RunState
+from cellbench.engine.history import History
+from cellbench.engine.interpreter import Interpreter
+from cellbench.engine.journal import Journal
+from cellbench.engine.recorded import recording_of
+from cellbench.engine.replay import program_of
+from cellbench.engine.run import Conducting
+from cellbench.engine.safe_state import QUIET_DEADLINE_S, attempt
+from cellbench.engine.screening import PATH, expected_open_circuit_V, open_circuit_V
+from cellbench.engine.session import Session, read_bench, with_folders
+from cellbench.engine.status import Forecast
+from cellbench.engine.trips import Undone
+from cellbench.errors import InputError, InstrumentError
+from cellbench.instruments.roles import Cycler
+from cellbench.protocol.plan import Plan
+from cellbench.protocol.source import Document, document_of, load
+from cellbench.quantities import format_quantity
+from cellbench.store import Run, RunReader, RunWriter, Store, data_directory
+
+#: An open circuit this far outside of what the run has seen is another cell's.
+UNEXPECTED_V = 0.05
+#: A stack pressure that differs by more than this fraction, and this much, has changed.
+CHANGED_FRACTION = 0.1
+CHANGED_PA = 0.3e6
+
+
+def session_of(store: Store, run: Run, bench: Path | None = None) -> Session:
+    """Return the program and the bench of a run.
+
+    Args:
+        store: Where the run is kept.
+        run: The run.
+        bench: Its bench file, where that is not as it was at the run's start.
+
+    Raises:
+        InputError: It has completed, or its bench cannot be reached any more.
+    """
+    if run.state == RunState.COMPLETED:
+        raise InputError(f"run {run.id} has completed: there is nothing to go on with")
+    reader = RunReader(store.run_path(run.id))
+    file, document, beside = bench_of(reader, run.id, bench)
+    if run.simulated:
+        raise InputError(
+            f"run {run.id} was on a simulated bench in its own process, which went with it; only a "
+            "bench that outlives its host can be gone on with (cellbench sim serve)"
+        )
+    program = program_of(recording_of(run, reader, needs_wire=False))
+    cell = reader.documents["cell"]
+    return Session(program, cell, file, document.text, None, None, beside)
+
+
+def bench_of(
+    reader: RunReader, run_id: str, bench: Path | None = None
+) -> tuple[BenchFile, Document, Path]:
+    """Return the bench file that a run was on, as it was then, and its directory.
+
+    Args:
+        reader: The run's file.
+        run_id: The run.
+        bench: The bench file, where that is not as it was.
+
+    Raises:
+        InputError: It is no bench file.
+    """
+    if bench is not None:
+        return *read_bench(bench), bench.parent
+    directory = environment(reader).get("bench_directory")
+    beside = Path(directory) if directory else data_directory()
+    document = document_of(reader.documents["bench"], f"the bench of run {run_id}")
+    return with_folders(parse_bench(load(document)), beside), document, beside
+
+
+def age_of(run: Run, speed: float = 1.0) -> float:
+    """Return how long ago a run began, by the computer's clock, in the time of its bench."""
+    started = run.started.replace(tzinfo=UTC)
+    return speed * (datetime.now(UTC) - started).total_seconds()
+
+
+class Resumption(Conducting):
+    """A run that is gone on with.
+
+    Args:
+        session: Its program and bench.
+        bench: The instruments, connected.
+        store: Where it is kept.
+        run: The run.
+        age_s: How long ago it began; its clock never runs backwards, whatever became of others.
+        accepted: Whether somebody consents to a cell that changed meanwhile.
+        planned: The program's plan.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        bench: Bench,
+        store: Store,
+        run: Run,
+        *,
+        age_s: float,
+        accepted: bool = False,
+        planned: Plan | None = None,
+    ) -> None:
+        path = store.run_path(run.id)
+        self._reader = RunReader(path)
+        self._history = history = History(self._reader)
+        self._ended_before, self._accepted = run.reason, accepted
+        if bench.ownership is not None:
+            bench.ownership.tell(f"run {run.id}")
+        self._away_s = max(0.0, age_s - history.last_s)
+        store.reopen(run)
+        writer = RunWriter(path, durable=not bench.simulated, again=True)
+        journal = Journal(
+            writer,
+            run.started.replace(tzinfo=UTC),
+            first=history.next_entry,
+            age_s=history.last_s + self._away_s,
+        )
+        super().__init__(
+            session.program, bench, store, run, writer, journal, first_step=history.next_step
+        )
+        self._interpreter = Interpreter(session.program, self._runner, Forecast(planned), history)
+
+    async def _open(self) -> None:
+        away = format_quantity(self._away_s, "time")
+        why = f" (it ended: {self._ended_before})" if self._ended_before else ""
+        text = f"resumed after {away}{why}"
+        await self.journal.enter("resumed", text=text, away_s=self._away_s)
+        opened = self._history.open_list
+        if opened is not None:
+            row = opened.place.after_row
+            text = f"attached again: what follows row {row} is fetched"
+            await self.journal.enter("attached", text=text, test=opened.test, after_row=row)
+        for entry in self._history.interrupting():
+            verb = entry.data["verb"]
+            self.journal.enter_soon(
+                "step ended", step=entry.step, verb=verb, ending=INTERRUPTED, results={}
+            )
+
+    async def _walk(self) -> None:
+        opened = self._history.open_list
+        if opened is None:
+            await self._come_to_quiet()
+            await self._require_the_cell()
+        dataset = stored_dataset(self._reader, self.program.card)
+        self._runner.verdicts.restore(dataset)
+        await self._interpreter.walk()
+
+    async def attach(self) -> None:
+        """Where a cycler had a list of steps under way: ask it for that; changes nothing.
+
+        Raises:
+            InstrumentError: The cycler does something else, or does not have it.
+        """
+        opened, cycler = self._history.open_list, self.bench.channel
+        if opened is not None and isinstance(cycler, Cycler):
+            await opened.attach(cycler)
+
+    async def _come_to_quiet(self) -> None:
+        """Bring the cell to open circuit, and take note of since when it is."""
+        for channel in self.bench.channels():
+            outcome = await attempt(channel, "quiet", channel.quiet, QUIET_DEADLINE_S)
+            if not outcome.confirmed:
+                raise InstrumentError(channel.name, outcome.state)
+            text = f"{channel.name}: {outcome.state}"
+            await self.journal.enter("outcome", text=text, instrument=channel.name, confirmed=True)
+        known_s = self._history.open_circuit_s([each.name for each in self.bench.channels()])
+        self._interpreter.open_since_s = self.journal.now_s if known_s is None else known_s
+
+    # --- Is it still the cell that was left? ----------------------------------------------------
+
+    async def _require_the_cell(self) -> None:
+        """Compare open circuit and pressure with what the run has seen.
+
+        Raises:
+            Undone: Something changed, and nobody has consented to that.
+        """
+        changes = [each for each in (await self._voltage(), await self._pressure()) if each]
+        if not changes:
+            return
+        if self._accepted:
+            await self.journal.enter("remark", text=f"accepted: {'; '.join(changes)}")
+            return
+        raise Undone(
+            f"{'; '.join(changes)}. Look at the cell, then: cellbench resume {self.run.id} --accept"
+        )
+
+    async def _voltage(self) -> str:
+        expected = self._expected_V()
+        if self.bench.channel is None or expected is None:
+            return ""
+        runner = self._runner
+        runner.recorder.enter_step(PATH, "rest")
+        limits = self.program.limits.electrical
+        voltage_V = await open_circuit_V(self.bench, limits, runner.recorder, self.journal)
+        text = f"open circuit: {voltage_V * 1e3:.4g} mV"
+        await self.journal.enter("screening", step=PATH, text=text, voltage_V=voltage_V)
+        low_V, high_V = expected
+        if low_V <= voltage_V <= high_V:
+            return ""
+        return f"the cell rests at {voltage_V:.4g} V, not between {low_V:.4g} and {high_V:.4g} V"
+
+    def _expected_V(self) -> tuple[float, float] | None:
+        by_card = expected_open_circuit_V(self.program.card)
+        if by_card is None or self.program.card.kind == "symmetric":
+            return by_card
+        seen = self._reader.samples(*channel_names(environment(self._reader)))["voltage_V"]
+        if not len(seen):
+            return by_card
+        return float(seen.min()) - UNEXPECTED_V, float(seen.max()) + UNEXPECTED_V
+
+    async def _pressure(self) -> str:
+        before_Pa = self._pressure_before()
+        source = self.bench.gauge or self.bench.press
+        if before_Pa is None or source is None:
+            return ""
+        pressure_Pa = (await source.read()).force_N / self.program.card.stack_area_m2
+        if abs(pressure_Pa - before_Pa) <= max(CHANGED_PA, CHANGED_FRACTION * abs(before_Pa)):
+            return ""
+        return (
+            f"the stack pressure is {pressure_Pa / 1e6:.3g} MPa, it was {before_Pa / 1e6:.3g} MPa"
+        )
+
+    def _pressure_before(self) -> float | None:
+        roles = environment(self._reader)["roles"]
+        source = roles.get("gauge") or roles.get("press")
+        if source is None:
+            return None
+        forces_N = self._reader.samples(source)["force_N"]
+        return float(forces_N[-1]) / self.program.card.stack_area_m2 if len(forces_N) else None

@@ -1,0 +1,121 @@
+"""Runs whose hosts die: what was done is not done again, and nothing is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.hosts import Ended, Fate, Host, run_with_kills
+
+from cellbench.engine.run import RunState
+from cellbench.store import runfile
+
+PROTOCOL = """
+cellbench: 1
+name: Killed
+cell: LYC_PMMA
+steps:
+  - press: {to: 5 MPa, ramp: 0.5 MPa/s, settle: {within: 0.1 MPa, for: 10 s}}
+  - rest: 1 min
+  - eis: {from: 1 MHz, to: 100 Hz, points: 4 per decade, amplitude: 10 mV}
+  - repeat: 2
+    name: cycle
+    steps:
+      - current: {at: 0.1 mA/cm2, for: 5 min, record: {every: 1 s}}
+      - current: {at: -0.1 mA/cm2, for: 5 min, record: {every: 1 s}}
+  - rest: 1 min
+  - press: release
+"""
+
+
+@pytest.fixture(autouse=True)
+def flush_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on disk when a host dies does not hang on how fast the disk was."""
+    monkeypatch.setattr(runfile, "FLUSH_INTERVAL_S", 3600.0)
+
+
+def kill_at(*times_s: float) -> Fate:
+    """Let hosts die so long after they began."""
+
+    async def fate(_: Host, kills: int) -> None:
+        await asyncio.sleep(times_s[kills] if kills < len(times_s) else 1e9)
+
+    return fate
+
+
+def endings(ended: Ended) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for entry in ended.reader.journal:
+        if entry.kind == "step ended":
+            found.setdefault(entry.step, []).append(entry.data["ending"])
+    return found
+
+
+STEPS = [
+    "press", "rest", "eis", "cycle[1]/current", "cycle[1]/current_2", "cycle[2]/current",
+    "cycle[2]/current_2", "rest_2", "press_2",
+]  # fmt: skip
+
+
+def run(
+    tmp_path: Path, fate: Fate, protocol: str = PROTOCOL, *, away_s: float = 60.0, **named: Any
+) -> Ended:
+    """Run a protocol through the deaths of its hosts."""
+    tmp_path.mkdir(exist_ok=True)
+    path = tmp_path / "protocol.yaml"
+    path.write_text(protocol, encoding="utf-8")
+    return run_with_kills(path, tmp_path / "store", fate, away_s=away_s, **named)
+
+
+def check(ended: Ended, steps: Sequence[str]) -> None:
+    """Every planned step has ended once, and the charge that passed is accounted for."""
+    assert ended.end.state is RunState.COMPLETED, ended.end.reason
+    done = endings(ended)
+    assert [path for path in done if "every[" not in path] == list(steps)
+    for path, found in done.items():
+        assert "interrupted" not in found[-1:], path
+        assert found[:-1] == ["interrupted"] * (len(found) - 1), path
+    low_C, high_C = charge_bounds_C(ended)
+    passed_C = ended.simulator.world.cell.passed_C
+    slack_C = 1e-3 * high_C + 2e-3
+    assert low_C - slack_C <= passed_C <= high_C + slack_C
+
+
+def charge_bounds_C(ended: Ended) -> tuple[float, float]:
+    """What the journal says has passed: counted, with its gaps between their bounds."""
+    journal = ended.reader.journal
+    low = high = sum(each.data["results"].get("charge_C", 0.0)
+                     for each in journal if each.kind == "step ended")  # fmt: skip
+    for gap in (each.data for each in journal if each.kind == "gap"):
+        low += gap["charge_min_C"] - gap["charge_C"]
+        high += gap["charge_max_C"] - gap["charge_C"]
+    return low, high
+
+
+@pytest.mark.parametrize("moment_s", [3.0, 15.0, 50.0, 84.5, 90.0, 300.0, 500.0, 1300.0, 1350.0])
+def test_a_host_that_dies_once_costs_nothing_but_a_gap(tmp_path: Path, moment_s: float) -> None:
+    ended = run(tmp_path, kill_at(moment_s))
+    assert ended.kills == 1
+    check(ended, STEPS)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hosts_that_die_again_and_again_come_to_the_end(tmp_path: Path, seed: int) -> None:
+    moments = random.Random(seed)  # noqa: S311 (no secret)
+    ended = run(tmp_path, kill_at(*(moments.uniform(1, 400) for _ in range(12))))
+    assert ended.kills > 3
+    check(ended, STEPS)
+
+
+def test_the_time_of_a_current_is_not_given_twice(tmp_path: Path) -> None:
+    undisturbed, killed = run(tmp_path, kill_at()), run(tmp_path / "b", kill_at(300.0))
+    for ended in (undisturbed, killed):
+        (end,) = [each.data["results"] for each in ended.reader.journal
+                  if each.kind == "step ended" and each.step == "cycle[1]/current"]  # fmt: skip
+        assert end["duration_s"] == pytest.approx(300, abs=1)
+        assert end["charge_C"] == pytest.approx(0.1e-3 * math.pi / 4 * 300, rel=0.01)
