@@ -220,6 +220,7 @@ def test_an_engine_that_hangs_is_ended(
     with running(bench, tmp_path) as run:
         wait_for(lambda: bench.current_A != 0, "no current")
         guard = guard_of(run)
+        guard.terminate()  # as a shutdown does; its run is yet to be lost
         os.kill(run.pid, signal.SIGSTOP)
         stopped_s = time.time()
         see_it_quiet(bench, store_directory, stopped_s)

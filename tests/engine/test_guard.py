@@ -252,6 +252,7 @@ def test_a_list_that_the_cycler_bounds_is_left_alone_until_it_is_over(tmp_path: 
         45 * 60 - 600 + 60, abs=60
     )
     assert done.outcomes["cycler"].confirmed
+    assert "cycler" not in done.readings  # what it did is still the newest that it holds
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -71,21 +71,26 @@ class PipeMessages:
 
 
 class _Asked:
-    """Who asks for the bench: a process by a file, or somebody by a polite kill."""
+    """Who asks for the bench: a process by a file, or somebody by a polite kill.
+
+    A polite kill counts only once the guard has begun to act: what shuts a computer or a service
+    down sends one to everybody, and the engine may yet be lost on its way out.
+    """
 
     def __init__(self) -> None:
         self._where: list[str] = []
-        self._is_killed = False
+        self._acts = self._is_killed = False
         outlive_terminal(self._kill)
 
     def _kill(self) -> None:
-        self._is_killed = True
+        self._is_killed = self._acts
 
     def where(self, file: BenchFile, beside: Path | None) -> None:
         """Find out where the instruments are for which somebody may ask."""
         self._where = list(places(file, beside).values())
 
     def __call__(self) -> str | None:
+        self._acts = True
         if self._is_killed:
             return "whoever sent it a signal to end"
         return asked(self._where)

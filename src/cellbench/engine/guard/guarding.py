@@ -23,8 +23,9 @@ from cellbench.engine.safe_state import (
     UNLOADED_FRACTION,
     attempt,
 )
+from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Outcome, PressState
-from cellbench.instruments.roles import Chamber, Channel, Gauge
+from cellbench.instruments.roles import Chamber, Channel, Cycler, Gauge
 from cellbench.instruments.techniques import ElectricalLimits, Rest
 from cellbench.quantities import format_quantity
 
@@ -204,6 +205,7 @@ class _Quieting:
                     # A look that failed may have left the cell in another state.
                     await self._quieten(instrument)
                     return
+                await asyncio.sleep(_PAUSE_S)
             else:
                 return
 
@@ -278,6 +280,8 @@ class _Quieting:
         instrument = await reached.reach()
         async with asyncio.timeout(_LOOK_DEADLINE_S):
             match instrument:
+                case Cycler():
+                    pass  # a rest would be its newest test, in the place of the one to go on with
                 case Channel() if self._limits is not None and self._bench.switch is None:
                     voltage_V = await _voltage(instrument, self._limits)
                     self._read(reached, voltage_V=voltage_V)
@@ -323,12 +327,18 @@ class _Quieting:
 
 
 async def _voltage(channel: Channel, limits: ElectricalLimits) -> float:
-    """The voltage of the open cell, looked at for a moment; nan if the instrument tells none."""
+    """The voltage of the open cell, looked at for a moment.
+
+    Raises:
+        InstrumentError: The instrument told none.
+    """
     voltage_V = math.nan
     async with channel.run(Rest(duration_s=_LOOK_AT_CELL_S), limits) as running:
         async for block in running:
             voltages: Sequence[float] = block.columns["voltage_V"]
             voltage_V = voltages[-1]
+    if math.isnan(voltage_V):
+        raise InstrumentError(channel.name, "told no voltage of the open cell")
     return voltage_V
 
 

@@ -71,7 +71,7 @@ class Ledger:
         line = {"utc": self._utc().isoformat(), "kind": kind, "text": text} | data
         self._waiting.append(json.dumps(line, ensure_ascii=False) + "\n")
         try:
-            with self._path.open("a", encoding="utf-8") as file:
+            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write("".join(self._waiting))
                 file.flush()
                 os.fsync(file.fileno())

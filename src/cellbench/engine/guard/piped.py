@@ -57,14 +57,17 @@ class PipedGuard:
         Raises:
             GuardGone: It will not hear it; its process is ended by now.
         """
+        line = to_line(message)
         try:
-            os.write(self._pipe.fileno(), to_line(message))
-        except BlockingIOError as error:
-            self.kill()
-            raise GuardGone("does not listen any more, and was ended") from error
+            is_taken = os.write(self._pipe.fileno(), line) == len(line)
+        except BlockingIOError:
+            is_taken = False
         except OSError as error:
             self.kill()
             raise GuardGone(f"has ended (exit code {self._process.returncode})") from error
+        if not is_taken:  # the pipe is full
+            self.kill()
+            raise GuardGone("does not listen any more, and was ended")
 
     def check(self) -> None:
         """See that it is there; raises like `send`."""

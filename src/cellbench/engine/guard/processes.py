@@ -61,9 +61,9 @@ class ProcessId:
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < _SAME_START_S
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             return None
+        return process if same and _lives(process) else None
 
     async def end(self) -> str:
         """End it at once, whatever state it is in; returns what became of it."""
@@ -100,6 +100,8 @@ def _lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:
+        return True  # it is there, and somebody else's
 
 
 # --- Starting a process apart ---------------------------------------------------------------------
