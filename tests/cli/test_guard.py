@@ -214,6 +214,31 @@ def test_a_press_is_fed_until_a_technician_takes_the_bench(
         assert not list((store_directory.parent / "locks").glob("*.ask*"))
 
 
+def test_resume_takes_the_bench_over_from_the_guard(
+    bench: SeenBench, tmp_path: Path, store_directory: Path
+) -> None:
+    with running(bench, tmp_path) as run:
+        wait_for(lambda: bench.current_A != 0, "no current")
+        guard = guard_of(run)
+        run.kill()
+        see_it_quiet(bench, store_directory, time.time())
+    with subprocess.Popen(
+        command("resume", "last"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as resumed:
+        wait_for(lambda: bench.current_A != 0 or resumed.poll() is not None, "no current again")
+        guard.wait(PATIENCE_S)
+        done = act(store_directory)
+        assert done is not None
+        assert re.search(rf"given to process {resumed.pid} \(resume \S+\)", done.ending)
+        assert bench.force_N == pytest.approx(FORCE_N, rel=0.05)
+        assert guard_of(resumed).pid != guard.pid
+        resumed.send_signal(signal.SIGINT)
+        out, _ = resumed.communicate(timeout=PATIENCE_S)
+        assert resumed.returncode == 130, out
+    (ledger,) = (store_directory / "runs").glob("*.guard.jsonl")
+    assert len(read_ledger(ledger).acts) == 1
+
+
 def test_an_engine_that_hangs_is_ended(
     bench: SeenBench, tmp_path: Path, store_directory: Path
 ) -> None:

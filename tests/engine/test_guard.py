@@ -271,6 +271,79 @@ def test_a_kill_at_any_moment_is_answered(tmp_path: Path, seed: int) -> None:
         assert done.quiet is not None
 
 
+WIRED = """
+cellbench: 1
+name: Wired
+cell: NMC811_LYC_PMMA_Li
+steps:
+  - current: {at: C/10, for: 1 h}
+"""
+
+
+def test_contacts_are_opened_when_the_current_is_off(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        await asyncio.sleep(FLOWS_S)
+        assert scene.current_A != 0
+        scene.host.kill()
+        await scene.current_stops(within_s=10.0)
+        await scene.guard_ends()
+        assert not any(leads.connected for leads in scene.bench.leads.values())
+
+    done = play(tmp_path, story, WIRED, bench="two_on_a_switch").last
+    assert done is not None
+    assert done.ending == "nothing is left to be done"
+    *channels, switch = done.outcomes
+    assert set(done.channels) <= set(channels)
+    assert "open" in done.outcomes[switch].state
+    assert all(outcome.confirmed for outcome in done.outcomes.values())
+
+
+def test_leads_that_a_person_moves_stay_where_they_are(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        await asyncio.sleep(600.0)
+        assert scene.current_A != 0
+        scene.host.kill()
+        await scene.current_stops(within_s=10.0)
+        await scene.guard_ends()
+
+    done = play(tmp_path, story, WIRED, bench="two_by_hand").last
+    assert done is not None
+    assert done.open_circuit is not None
+    assert len(done.channels) == 2
+    assert not {*done.channels} & {*done.readings}  # nobody knows which of them has the cell
+
+
+BY_HAND = """
+bench: a press that a person works
+instruments:
+  potentiostat: {driver: palmsens, port: simulated}
+  press: {driver: manual_press, port: none, capacity: 5 kN}
+GAUGE
+fixture: {die: 10 mm, kind: servo, at most: 5 kN}
+"""
+GAUGE = "  load cell: {driver: loadstar, port: simulated, capacity: 5 kN}"
+
+
+@pytest.mark.parametrize("gauge", ["", GAUGE])
+def test_a_press_by_hand_is_only_looked_at(tmp_path: Path, gauge: str) -> None:
+    bench = tmp_path / "bench.yaml"
+    bench.write_text(BY_HAND.replace("GAUGE", gauge), encoding="utf-8")
+
+    async def story(scene: Scene) -> None:
+        await asyncio.sleep(600.0)
+        assert scene.current_A != 0
+        scene.host.kill()
+        await scene.guard_ends()
+        assert scene.current_A == 0
+        assert scene.bench.world.force_N() > 100
+
+    done = play(tmp_path, story, PRESSED, bench=str(bench)).last
+    assert done is not None
+    assert done.outcomes["press"].state.startswith("left as it is")
+    assert done.outcomes["press"].confirmed is bool(gauge)
+    assert done.quiet is not None
+
+
 def test_no_clean_up_of_a_killed_host_reaches_the_bench(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
         await asyncio.sleep(FLOWS_S)

@@ -282,7 +282,7 @@ class _Quieting:
             match instrument:
                 case Cycler():
                     pass  # a rest would be its newest test, in the place of the one to go on with
-                case Channel() if self._limits is not None and self._bench.switch is None:
+                case Channel() if self._limits is not None and len(self._bench.channels()) == 1:
                     voltage_V = await _voltage(instrument, self._limits)
                     self._read(reached, voltage_V=voltage_V)
                 case Gauge():
