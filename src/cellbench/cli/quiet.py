@@ -105,9 +105,12 @@ def _bench(run: str, bench: Path | None, store: Path | None) -> tuple[BenchFile,
         from cellbench.engine.resume import bench_of
         from cellbench.store import RunReader, Store
 
-        with Store(store, make=False) as opened:
-            found = opened.find(run)
-            file, _, beside = bench_of(RunReader(opened.run_path(found.id)), found.id)
+        try:
+            with Store(store, make=False) as opened:
+                found = opened.find(run)
+                file, _, beside = bench_of(RunReader(opened.run_path(found.id)), found.id)
+        except InputError as error:
+            raise InputError(f"{error}. Name the bench by its file: --bench FILE") from error
     if file.is_simulated:
         raise InputError(
             f"{file.bench} is a simulated bench, which is gone with the process that had it: there "
