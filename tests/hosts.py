@@ -48,6 +48,7 @@ class Host:
         self.on_kill: list[Callable[[], None]] = []
         self._keeper = Keeper(session, start_guard)
         self.conducting: Conducting | None = None
+        self.conducts = asyncio.Event()
         self._wires: list[Wire] = []
         self._task: asyncio.Task[RunEnd] | None = None
         self._dead = False
@@ -96,6 +97,7 @@ class Host:
                 )
             )
             self.conducting = conducting(bench)
+            self.conducts.set()
             if isinstance(self.conducting, Resumption):
                 await self.conducting.attach()
             self._keeper.watch_over(self.conducting)

@@ -48,6 +48,22 @@ def test_a_long_sleep_late_in_a_long_run_becomes_due() -> None:
     assert clock.run(main(), virtual=True) == pytest.approx(1e7 + 1e-4, abs=1e-6)
 
 
+def test_timers_that_were_cancelled_hold_up_nothing() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        for number in range(1000):
+            loop.call_later(number, print).cancel()
+        awake = loop.create_future()
+        loop.call_later(3, awake.set_result, None)
+        await awake
+        for number in range(10):
+            loop.call_later(number, print).cancel()
+        await asyncio.to_thread(int)
+        return loop.time()
+
+    assert clock.run(main(), virtual=True) == 3
+
+
 def test_absolute_deadlines_do_not_drift() -> None:
     async def main() -> float:
         due = 0.0
@@ -203,6 +219,26 @@ def test_a_person_may_take_longer_than_a_thread(monkeypatch: pytest.MonkeyPatch)
         return await unseen(answer, patient=True)
 
     assert clock.run(main(), virtual=True) == "yes"
+
+
+def test_time_that_jumps_can_pass_as_it_does_for_people_and_jump_again() -> None:
+    async def main() -> tuple[float, float, float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, clock.VirtualLoop)
+        await asyncio.sleep(1e6)
+        begun = time.perf_counter()
+        loop.pace(1.0)
+        assert not loop.jumps
+        await asyncio.sleep(0.3)
+        slow_s = time.perf_counter() - begun
+        loop.pace(None)
+        await asyncio.sleep(1e6)
+        return slow_s, time.perf_counter() - begun, loop.time()
+
+    slow_s, all_s, now_s = clock.run(main(), virtual=True)
+    assert slow_s > 0.25
+    assert all_s < 20.0
+    assert now_s == 2e6 + 0.3
 
 
 # --- Real time ------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ verified on a controller: register 12550, and which models keep set points in EE
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -124,7 +123,7 @@ class Eurotherm:
         """Look at it: temperature, set point, alarms."""
         with self._wire:
             measured, set_point = map(_signed, await self._registers.read_registers(_PV, 2))
-        now = asyncio.get_running_loop().time
+        now = self._stream.now
         if self._summary_is_due(measured, looked_s := now()):
             self._summary = await self._word(_SUMMARY)
             self._summary_due_s = looked_s + _SUMMARY_EVERY_S

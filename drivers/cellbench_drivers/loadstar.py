@@ -87,7 +87,7 @@ class Loadstar:
                 value = self._number(await self._ask("w"))
         force_N = value * self._newtons
         saturated = abs(force_N) >= self.capabilities.force_max_N
-        time_s = asyncio.get_running_loop().time()
+        time_s = self._stream.now()
         return GaugeReading(time_s, force_N, int(Flag.SATURATED) if saturated else 0)
 
     async def tare(self) -> None:

@@ -63,15 +63,15 @@ def decode_package(line: str, layout: Layout) -> tuple[list[float], int]:
     Raises:
         ValueError: The line is not a package of this layout.
     """
+    values, flags = [], 0
     try:
-        items = zip(layout, line[1:].split(";"), strict=True)
-        pairs = [_decode(item, types) for types, item in items]
+        for types, item in zip(layout, line[1:].split(";"), strict=True):
+            value, flag = _decode(item, types)
+            values.append(value)
+            flags |= flag
     except (ValueError, KeyError, IndexError) as error:
         raise ValueError(f"garbled package {line!r}") from error
-    flags = 0
-    for _, flag in pairs:
-        flags |= flag
-    return [value for value, _ in pairs], flags
+    return values, flags
 
 
 def _decode(item: str, types: frozenset[str]) -> tuple[float, int]:

@@ -195,7 +195,7 @@ class PlcPress:
 
     async def read(self) -> PressState:
         """Look at the press; tell it that the host lives as often as it needs to know."""
-        if asyncio.get_running_loop().time() >= self._beat_due_s:
+        if self._stream.now() >= self._beat_due_s:
             await self.heartbeat()
         state = await self._look()
         if self._unload_due and state.at_target and state.set_point_N < _NO_FORCE_N:
@@ -209,7 +209,7 @@ class PlcPress:
             self._beat_due_s = math.inf
             return
         self._beat = (self._beat + 1) & 0xFFFF
-        due_s = asyncio.get_running_loop().time() + self._options.host_timeout / _BEATS
+        due_s = self._stream.now() + self._options.host_timeout / _BEATS
         self._beat_due_s = due_s
         await self._send(self._map.heartbeat, self._beat)
 
@@ -234,7 +234,7 @@ class PlcPress:
 
     async def _has_force_to_hold(self) -> bool:
         """Whether it keeps a force, or has just been told to, which it may not show yet."""
-        if asyncio.get_running_loop().time() < self._rises_s + _EFFECT_S:
+        if self._stream.now() < self._rises_s + _EFFECT_S:
             return True
         return (await self._look()).set_point_N >= _NO_FORCE_N
 
@@ -268,7 +268,7 @@ class PlcPress:
             parameters.append((self._map.max_force, trip_N))
         await self._write(*parameters)
         if force_N >= _NO_FORCE_N:
-            self._rises_s = asyncio.get_running_loop().time()
+            self._rises_s = self._stream.now()
         await self._do(self._commands.ramp)
         self._asked_N = force_N
 
@@ -293,10 +293,11 @@ class PlcPress:
         found = await self._read(self._shown)
         status, force_N = int(found["status"]), found["force"]
         set_point_N = found.get("set_point", force_N if self._asked_N is None else self._asked_N)
-        near = abs(set_point_N - force_N) <= _HOLD_TOLERANCE * self._options.capacity
-        bits = self._options.bits
+        options = self._options
+        near = abs(set_point_N - force_N) <= _HOLD_TOLERANCE * options.capacity
+        bits = options.bits
         return PressState(
-            time_s=asyncio.get_running_loop().time(),
+            time_s=self._stream.now(),
             force_N=force_N,
             set_point_N=set_point_N,
             moving=not near if bits.moving is None else bool(status >> bits.moving & 1),

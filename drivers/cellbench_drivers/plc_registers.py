@@ -61,7 +61,7 @@ class Register(Options):
             data = struct.pack(_FORMATS[self.type], raw if self.type == "f32" else round(raw))
         except (struct.error, OverflowError) as error:
             raise ValueError(f"{raw:g} does not fit into {self.type} at {self.at}") from error
-        words = list(struct.unpack(f">{len(self.addresses)}H", data))
+        words = list(struct.unpack(f">{len(data) // 2}H", data))
         return words if order == "msw first" else words[::-1]
 
 
@@ -155,16 +155,10 @@ class Group:
             # Back to front, the halves of each value stand as the formats have them.
             read.reverse()
         self._words = struct.Struct(f">{len(read)}H")
-        self._places = [
-            (
-                name,
-                struct.Struct(_FORMATS[each.type]).unpack_from,
-                2 * min(map(read.index, each.addresses)),
-                each.unit,
-                each.type == "f32",
-            )
-            for name, each in registers.items()
-        ]
+        self._layers = _layers(
+            [(2 * min(map(read.index, each.addresses)), name) for name, each in registers.items()],
+            registers,
+        )
 
     def values(self, words: Sequence[int]) -> dict[str, float]:
         """Return the values, in SI units, that the words of all runs hold.
@@ -174,12 +168,33 @@ class Group:
         """
         data = self._words.pack(*(reversed(words) if self._lsw_first else words))
         found = {}
-        for name, unpack_from, offset, unit, is_float in self._places:
-            (raw,) = unpack_from(data, offset)
-            if is_float and not (raw == 0 or _BELOW <= abs(raw) <= _BEYOND):
-                raise ValueError(f"shows {raw:g}")
-            found[name] = raw * unit
+        for layout, places in self._layers:
+            for (name, unit, is_float), raw in zip(places, layout.unpack_from(data), strict=True):
+                if is_float and not (raw == 0 or _BELOW <= abs(raw) <= _BEYOND):
+                    raise ValueError(f"shows {raw:g}")
+                found[name] = raw * unit
         return found
+
+
+def _layers(
+    places: Sequence[tuple[int, str]], registers: Mapping[str, Register]
+) -> list[tuple[struct.Struct, list[tuple[str, float, bool]]]]:
+    """Return formats that read values at their offsets, each with name, unit, whether a float.
+
+    One reads them all at once; values that overlap others need one more.
+    """
+    layout, taken, left = ">", [], []
+    end = 0
+    for offset, name in sorted(places):
+        each = registers[name]
+        if offset < end:
+            left.append((offset, name))
+            continue
+        layout += f"{offset - end}x{_FORMATS[each.type][1:]}"
+        end = offset + struct.calcsize(_FORMATS[each.type])
+        taken.append((name, each.unit, each.type == "f32"))
+    others = _layers(left, registers) if left else []
+    return [(struct.Struct(layout), taken), *others]
 
 
 def runs(words: Mapping[int, int]) -> list[tuple[int, list[int]]]:

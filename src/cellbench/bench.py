@@ -13,7 +13,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.capabilities import FixtureKind
@@ -46,6 +53,8 @@ NO_PORT = "none"
 LIBRARY = "library"
 #: The port of an instrument that the simulated bench plays.
 SIMULATED = "simulated"
+#: How long a run waits for an instrument whose bench file does not say.
+PATIENCE = "2 h"
 #: The changeover of a cell whose leads a person moves.
 BY_OPERATOR = "operator"
 
@@ -78,6 +87,40 @@ class SerialEntry(BaseModel):
         return replace(settings, **self.model_dump(exclude_none=True))
 
 
+class OnTrouble(BaseModel):
+    """What a run does about an instrument that fails it.
+
+    Attributes:
+        retries: How often it is tried to reach it again before anything else happens.
+        then: Whether the run waits for it, with the cell at open circuit, or ends.
+        patience: How long it waits, from the first failure on; `PATIENCE` if nothing is said.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    retries: int = Field(3, ge=0, le=20)
+    then: Literal["wait", "abort"] = "wait"
+    patience: str | None = None
+
+    @field_validator("patience")
+    @classmethod
+    def _time(cls, written: str | None) -> str | None:
+        if written is not None and parse(written, "time") <= 0:
+            raise ValueError("must be longer than no time")
+        return written
+
+    @model_validator(mode="after")
+    def _waits(self) -> Self:
+        if self.then == "abort" and self.patience is not None:
+            raise ValueError('has a patience, and "then: abort" waits for nothing')
+        return self
+
+    @property
+    def patience_s(self) -> float:
+        """How long the run waits."""
+        return parse(self.patience or PATIENCE, "time")
+
+
 class InstrumentEntry(BaseModel):
     """One instrument of a bench file; keys that are not known here are the driver's own options.
 
@@ -85,11 +128,12 @@ class InstrumentEntry(BaseModel):
     connection, ``simulated`` where the simulated bench plays it.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
     driver: str
     port: str
     serial: SerialEntry | None = None
+    on_trouble: OnTrouble | None = Field(None, alias="on trouble")
 
     def serial_settings(self, usual: SerialSettings | None) -> SerialSettings | None:
         """Return the settings of its serial port: the driver's, with what is written here.
@@ -200,7 +244,12 @@ class BenchFile(BaseModel):
 
 @dataclass
 class Bench:
-    """The instruments of a bench by role; None where there is none."""
+    """The instruments of a bench by role; None where there is none.
+
+    Attributes:
+        streams: The connections by instrument, of those that have one of their own.
+        on_trouble: What is to be done about an instrument that fails, by its name.
+    """
 
     name: str
     simulated: bool
@@ -212,6 +261,8 @@ class Bench:
     switch: ThroughSwitch | None = None
     fixture: Fixture | None = None
     identities: dict[str, Identity] = field(default_factory=dict)
+    streams: dict[str, Stream] = field(default_factory=dict)
+    on_trouble: dict[str, OnTrouble] = field(default_factory=dict)
     ownership: Ownership | None = None
 
     def channels(self) -> list[Channel]:
@@ -422,6 +473,9 @@ async def connected(
                 )
             except InstrumentError as error:  # it knows the address, and we the instrument
                 raise InstrumentError(name, str(error)) from error
+            if entry.port not in {NO_PORT, LIBRARY}:
+                bench.streams[name] = stream
+            bench.on_trouble[name] = entry.on_trouble or OnTrouble()
             instrument = driver(name, stream, entry.options)
             stack.push_async_callback(instrument.close)
             if isinstance(instrument, ByHand):

@@ -21,12 +21,12 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from operator import attrgetter
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from cellbench.errors import CellbenchError
 
@@ -38,6 +38,8 @@ BUSY_LOOP_ITERATIONS = 200_000
 #: Turns of a jumping loop between looks at the real selector (signals, other threads): a look costs
 #: more than a turn.
 _TURNS_PER_LOOK = 50
+#: Timers that may wait before those that were cancelled are looked for.
+_TIMERS_UNSWEPT = 100
 #: Real time after which work in a thread that holds virtual time counts as hung.
 HOLD_LIMIT_S = 300.0
 #: While held, the real selector is asked this often whether the hold has ended.
@@ -67,7 +69,6 @@ class _TimeSelector(selectors.BaseSelector):
         self._real = selectors.DefaultSelector()
         self._speed = speed
         self.idle_turns = 0
-        self.turns = 0
         self._origin = time.perf_counter()
         self._held_s = 0.0
         self.delay: Callable[[float], float] | None = None
@@ -81,7 +82,6 @@ class _TimeSelector(selectors.BaseSelector):
         return self._speed is None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.turns = 0
         ready = self._real.select(0)
         if ready or (timeout is not None and timeout <= 0):
             self.stand_still()
@@ -111,11 +111,18 @@ class _TimeSelector(selectors.BaseSelector):
             return
         self.idle_turns = 0
         # A wait below a nanosecond is the rounding of a float; time must pass all the same.
-        self._go_to(self.now_ns + max(1, round((time_s - self.now_s) * _NS)))
+        self.now_ns += round((time_s - self.now_s) * _NS) or 1
+        self.now_s = self.now_ns / _NS
 
     def _go_to(self, now_ns: int) -> None:
         self.now_ns = now_ns
         self.now_s = now_ns / _NS
+
+    def pace(self, speed: float | None) -> None:
+        """Let time pass at another speed from now on, None to jump."""
+        self._speed = speed
+        if speed is not None:
+            self._origin = time.perf_counter() - self.now_s / speed
 
     def stand_still(self) -> None:
         """Take note of a turn in which no time passes."""
@@ -182,21 +189,56 @@ def _stuck() -> VirtualTimeError:
     )
 
 
-class _Timer(asyncio.TimerHandle):
-    """A timer that comes after those of the same instant that were set before it.
+class _Call:
+    """A call that is due in the next turn or at some time: asyncio's handle, in fewer frames.
 
-    asyncio leaves their order to chance: to whatever else happens to be waiting.
+    A simulated sample takes six of them. Nobody but the loop looks at more than what is here.
     """
 
-    __slots__ = ("order",)
+    __slots__ = ("__weakref__", "_args", "_callback", "_cancelled", "_context", "_loop", "_when")
+    #: asyncio looks for one where it has made a timer.
+    _source_traceback: ClassVar[None] = None
 
-    order: int
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+        when: float = 0.0,
+    ) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._context = copy_context() if context is None else context
+        self._when = when
+        self._cancelled = False
 
-    def __lt__(self, other: object) -> bool:
-        if not isinstance(other, _Timer):
-            return NotImplemented
-        mine, theirs = self._when, other._when  # type: ignore[attr-defined]
-        return bool(mine < theirs or (mine == theirs and self.order < other.order))
+    def when(self) -> float:
+        """Loop time at which it is due."""
+        return self._when
+
+    def cancelled(self) -> bool:
+        """Whether it is never to be made."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Have the loop leave it out; what it would have called is let go of at once."""
+        self._cancelled = True
+        self._callback, self._args = _nothing, ()
+
+    def _run(self) -> None:
+        try:
+            self._context.run(self._callback, *self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 (as asyncio: the loop's handler tells of it)
+            text = f"exception in the callback {self._callback!r}"
+            self._loop.call_exception_handler({"message": text, "exception": error})
+
+
+def _nothing() -> None:
+    """What a call that was cancelled would do."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -207,22 +249,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             pass in one real second (1 for real time, 60 for a minute in a second).
     """
 
-    # What asyncio's loop keeps (read in CPython 3.11 to 3.13): handles that are due, a heap of
-    # timers. Should that change, `_run_once` can be left out: it only saves time.
+    # What asyncio's loop keeps (read in CPython 3.11 to 3.13).
     _ready: deque[Any]
-    _scheduled: list[Any]
-    _timer_cancelled_count: int
     _stopping: bool
+    _closed: bool
 
     def __init__(self, speed: float | None = None) -> None:
         self._time = _TimeSelector(speed)
         self._paced = speed is not None
         super().__init__(self._time)
-        # Asked thirty times for each simulated sample: without a frame of Python's.
+        # Asked for again and again for each simulated sample: without a frame of Python's.
         self.time = partial(attrgetter("now_s"), self._time)  # type: ignore[method-assign]
         self.get_debug = partial(attrgetter("_debug"), self)  # type: ignore[method-assign]
+        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]
         self._clock_resolution = _RESOLUTION_S
-        self._timers = count()
+        # Timers by time and then by number, so that those of one instant come in the order in which
+        # they were set; asyncio leaves that to chance. Tuples are compared without Python code.
+        self._timers: list[tuple[float, int, _Call]] = []
+        self._numbers = count()
+        self._sweep_at = _TIMERS_UNSWEPT
 
     def call_at(  # type: ignore[override]
         self,
@@ -235,17 +280,35 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         As asyncio's own, but for the order.
         """
-        self._check_closed()  # type: ignore[attr-defined]
-        timer = _Timer(when, callback, args, self, context)
-        timer.order = next(self._timers)
-        heappush(self._scheduled, timer)
-        timer._scheduled = True  # type: ignore[attr-defined]  # noqa: SLF001 (the loop's half)
-        return timer
+        if self._closed:
+            self._check_closed()  # type: ignore[attr-defined]
+        timer = _Call(self, callback, args, context, when)
+        heappush(self._timers, (when, next(self._numbers), timer))
+        return timer  # type: ignore[return-value]
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Call ``callback`` in the next turn, as asyncio's own."""
+        if self._closed:
+            self._check_closed()  # type: ignore[attr-defined]
+        call = _Call(self, callback, args, context)
+        self._ready.append(call)
+        return call  # type: ignore[return-value]
 
     @property
     def jumps(self) -> bool:
         """Whether time jumps to what is due next; else it passes at a speed, with its jitter."""
         return self._time.jumps
+
+    def pace(self, speed: float | None) -> None:
+        """Let time pass at another speed from now on: while a person holds a run that jumps.
+
+        Args:
+            speed: As of the class.
+        """
+        self._time.pace(speed)
+        self._paced = speed is not None
 
     def delay_timers(self, delay: Callable[[float], float]) -> None:
         """Have a function say when the next timer is served, as late as a real loop may serve it.
@@ -280,35 +343,50 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
     def _run_once(self) -> None:
-        """Take one turn as asyncio does, but without its selector where only a timer can be next.
+        """Take a turn as asyncio does; then some without the selector, while nobody needs it.
 
         A simulated instrument's turn is shorter than asking the selector would be.
         """
-        clock, ready, scheduled = self._time, self._ready, self._scheduled
-        clock.turns += 1
-        looks = self._paced or clock.holds or clock.turns >= _TURNS_PER_LOOK
-        if looks or self._stopping or not (ready or scheduled):
-            super()._run_once()  # type: ignore[misc]
-            return
-        # The public ways to these attributes would cost as much again as the turn.
+        clock, ready, timers = self._time, self._ready, self._timers
+        if len(timers) > self._sweep_at:
+            self._sweep()
+        # Public ways to these attributes would cost as much again as the turn.
         # ruff: disable[SLF001]
-        while scheduled and scheduled[0]._cancelled:
-            heappop(scheduled)._scheduled = False
-            self._timer_cancelled_count -= 1
-        if ready or not scheduled:
-            clock.stand_still()
-        else:
-            clock.jump_to(scheduled[0]._when)
-        due_s = clock.now_s + self._clock_resolution
-        while scheduled and scheduled[0]._when < due_s:
-            timer = heappop(scheduled)
-            timer._scheduled = False
-            ready.append(timer)
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+        for turn in range(_TURNS_PER_LOOK):
+            while timers and timers[0][2]._cancelled:
+                heappop(timers)
+            if turn == 0:
+                self._process_events(clock.select(self._patience_s()))  # type: ignore[attr-defined]
+            elif ready:
+                clock.stand_still()
+            elif timers:
+                clock.jump_to(timers[0][0])
+            else:
+                return
+            due_s = clock.now_s + self._clock_resolution
+            while timers and timers[0][0] < due_s:
+                ready.append(heappop(timers)[2])
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+            if self._paced or self._stopping or clock.holds:
+                return
         # ruff: enable[SLF001]
+
+    def _patience_s(self) -> float | None:
+        """How long the selector may wait; None without anything that is due."""
+        if self._ready or self._stopping:
+            return 0.0
+        if not self._timers:
+            return None
+        return min(max(0.0, self._timers[0][0] - self._time.now_s), _LONGEST_WAIT_S)
+
+    def _sweep(self) -> None:
+        """Drop timers that were cancelled, as those of a time-out nearly always are."""
+        self._timers[:] = [each for each in self._timers if not each[2].cancelled()]
+        heapify(self._timers)
+        self._sweep_at = _TIMERS_UNSWEPT + 2 * len(self._timers)
 
     def _release(self, _: asyncio.Future[T]) -> None:
         self._time.holds -= 1
@@ -491,8 +569,9 @@ async def sleep_until(deadline_s: float) -> None:
     timer = loop.call_at(deadline_s, _wake, awake)
     try:
         await awake
-    finally:
+    except BaseException:
         timer.cancel()
+        raise
 
 
 def _wake(sleeper: asyncio.Future[None]) -> None:

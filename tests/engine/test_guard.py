@@ -190,6 +190,21 @@ def test_an_engine_whose_loop_hangs_is_ended_after_its_silence(tmp_path: Path) -
     assert done.engine == "the host was killed"
 
 
+def test_a_watch_that_hangs_is_a_miss_though_the_loop_turns(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        await asyncio.sleep(FLOWS_S)
+        conducting = scene.host.conducting
+        assert conducting is not None
+        gauge = conducting.bench.gauge
+        assert gauge is not None
+        gauge.read = asyncio.Event().wait  # type: ignore[assignment, method-assign]
+        assert 69.0 < await scene.current_stops(within_s=120.0) < 90.0
+
+    done = play(tmp_path, story).last
+    assert done is not None
+    assert done.why.startswith("no sign of life for 10")
+
+
 def test_an_engine_that_ends_in_order_is_left_to_it(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
         await scene.task

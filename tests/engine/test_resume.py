@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.hosts import Ended, Fate, Host, run_with_kills
+from tests.invariants import check
 
-from cellbench.engine.run import RunState
 from cellbench.store import runfile
 
 PROTOCOL = """
@@ -48,14 +47,6 @@ def kill_at(*times_s: float) -> Fate:
     return fate
 
 
-def endings(ended: Ended) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for entry in ended.reader.journal:
-        if entry.kind == "step ended":
-            found.setdefault(entry.step, []).append(entry.data["ending"])
-    return found
-
-
 STEPS = [
     "press", "rest", "eis", "cycle[1]/current", "cycle[1]/current_2", "cycle[2]/current",
     "cycle[2]/current_2", "rest_2", "press_2",
@@ -70,31 +61,6 @@ def run(
     path = tmp_path / "protocol.yaml"
     path.write_text(protocol, encoding="utf-8")
     return run_with_kills(path, tmp_path / "store", fate, away_s=away_s, **named)
-
-
-def check(ended: Ended, steps: Sequence[str]) -> None:
-    """Every planned step has ended once, and the charge that passed is accounted for."""
-    assert ended.end.state is RunState.COMPLETED, ended.end.reason
-    done = endings(ended)
-    assert [path for path in done if "every[" not in path] == list(steps)
-    for path, found in done.items():
-        assert "interrupted" not in found[-1:], path
-        assert found[:-1] == ["interrupted"] * (len(found) - 1), path
-    low_C, high_C = charge_bounds_C(ended)
-    passed_C = ended.simulator.world.cell.passed_C
-    slack_C = 1e-3 * high_C + 2e-3
-    assert low_C - slack_C <= passed_C <= high_C + slack_C
-
-
-def charge_bounds_C(ended: Ended) -> tuple[float, float]:
-    """What the journal says has passed: counted, with its gaps between their bounds."""
-    journal = ended.reader.journal
-    low = high = sum(each.data["results"].get("charge_C", 0.0)
-                     for each in journal if each.kind == "step ended")  # fmt: skip
-    for gap in (each.data for each in journal if each.kind == "gap"):
-        low += gap["charge_min_C"] - gap["charge_C"]
-        high += gap["charge_max_C"] - gap["charge_C"]
-    return low, high
 
 
 @pytest.mark.parametrize("moment_s", [3.0, 15.0, 50.0, 84.5, 90.0, 300.0, 500.0, 1300.0, 1350.0])

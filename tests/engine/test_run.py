@@ -70,7 +70,7 @@ def test_what_a_step_commands_is_durable_before_it_is_sent(run: Runner) -> None:
         def spy(technique: Any, limits: Any) -> Any:
             from cellbench.store import RunReader
 
-            path = conductor._writer.path
+            path = conductor.writer.path
             kinds = [entry.kind for entry in RunReader(path).journal]
             seen.append(kinds.count("step started"))
             return original(technique, limits)

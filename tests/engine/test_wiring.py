@@ -191,7 +191,9 @@ def test_contacts_that_do_not_open_end_the_run_before_anything_is_energised(run:
     assert ran.end.state is RunState.FAILED
     assert ran.end.exit_code == 3
     assert "multiplexer: has 101 closed instead of nothing" in ran.end.reason
-    assert handovers(ran)[-1] == ("handover", CYCLER, POTENTIOSTAT)
+    # It was tried again, from nothing, as often as a contact that hangs deserves.
+    first_try = handovers(ran).index(("handover", CYCLER, POTENTIOSTAT))
+    assert set(handovers(ran)[first_try + 1 :]) == {("handover", "", POTENTIOSTAT)}
     assert not ran.reader.spectra()
     assert not ran.end.safe
     confirmed = {each.instrument: each.confirmed for each in ran.end.outcomes}
@@ -206,7 +208,8 @@ def test_an_instrument_that_does_not_show_open_circuit_is_disconnected(run: Runn
 
     ran = run(HEAD + CURRENT + SPECTRUM, bench=SWITCH, disturb=freeze)
     assert ran.end.exit_code == 3
-    assert "source-measure unit: is not confirmed at open circuit" in ran.end.reason
+    assert "source-measure unit: is not confirmed at open circuit" in ran.texts()
+    assert "given up after 2 h" in ran.end.reason
     assert handovers(ran)[-1][0] == "handover"
     assert_on_nothing(ran)
 

@@ -88,7 +88,7 @@ class Wire(Stream):
         if self._device is not None:
             self._plug_in(self._device)
 
-    async def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         if self._device is not None:
             self._device.receive(data)
 

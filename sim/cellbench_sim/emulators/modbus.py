@@ -20,11 +20,13 @@ BASIC_FUNCTIONS = frozenset({3, 6, 16})
 ALL_FUNCTIONS = BASIC_FUNCTIONS | {4, 8, 23}
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
 _READ, _READ_INPUT, _WRITE_ONE, _LOOP_BACK, _WRITE_MANY, _WRITE_AND_READ = 3, 4, 6, 8, 16, 23
+_READS = frozenset({_READ, _READ_INPUT})
 _EXCEPTION_BIT = 0x80
 _READ_MAX, _WRITE_MAX = 125, 123
 _FRAME_MAX = 260
 _FRAMES_KEPT = 256
-_READ_REQUEST = struct.Struct(">BHH")
+#: What a request to read says: from which register on, how many.
+_READ_REQUEST = struct.Struct(">HH")
 
 
 class ModbusRefusal(Exception):
@@ -109,31 +111,30 @@ class ModbusServer:
         return len(frame), 0, 0, b""
 
     def _reply(self, pdu: bytes) -> bytes:
-        try:
-            return self._answer(pdu)
-        except ModbusRefusal as refusal:
-            return bytes([pdu[0] | _EXCEPTION_BIT, refusal.code])
-
-    def _answer(self, pdu: bytes) -> bytes:
         function = pdu[0]
         if function not in self._functions:
-            raise ModbusRefusal(ILLEGAL_FUNCTION)
-        if function in {_READ, _READ_INPUT}:
-            return self._read(function, pdu[1:])
-        if function == _LOOP_BACK:
-            return self._loop_back(pdu)
-        if function == _WRITE_AND_READ:
-            self._write(bytes([_WRITE_MANY]) + pdu[5:])
-            return self._read(function, pdu[1:5])
-        return self._write(pdu)
+            return bytes([function | _EXCEPTION_BIT, ILLEGAL_FUNCTION])
+        try:
+            if function in _READS:
+                return self._read(function, pdu[1:])
+            if function == _LOOP_BACK:
+                return self._loop_back(pdu)
+            if function == _WRITE_AND_READ:
+                self._write(bytes([_WRITE_MANY]) + pdu[5:])
+                return self._read(function, pdu[1:5])
+            return self._write(pdu)
+        except ModbusRefusal as refusal:
+            return bytes([function | _EXCEPTION_BIT, refusal.code])
 
     def _read(self, function: int, request: bytes) -> bytes:
         """Answer with the registers."""
-        count = int.from_bytes(request[2:4], "big")
-        if len(request) != 4 or not 1 <= count <= self._read_max:
+        if len(request) != _READ_REQUEST.size:
             raise ModbusRefusal(ILLEGAL_VALUE)
-        words = self._bank.read_registers(int.from_bytes(request[:2], "big"), count)
-        return struct.pack(f">BB{count}H", function, 2 * count, *words)
+        address, count = _READ_REQUEST.unpack(request)
+        if not 1 <= count <= self._read_max:
+            raise ModbusRefusal(ILLEGAL_VALUE)
+        words = self._bank.read_registers(address, count)
+        return _read_reply(count).pack(function, 2 * count, *words)
 
     def _loop_back(self, pdu: bytes) -> bytes:
         """Answer with the request itself; there are no other diagnostics."""
@@ -159,6 +160,11 @@ class ModbusServer:
         if not good:
             raise ModbusRefusal(ILLEGAL_VALUE)
         return data
+
+
+@lru_cache
+def _read_reply(count: int) -> struct.Struct:
+    return struct.Struct(f">BB{count}H")
 
 
 def _is_not_mbap(framer: FramerBase, frame: bytes) -> bool:

@@ -20,6 +20,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from itertools import compress
 from typing import Any, Literal, Self
 
@@ -46,6 +47,7 @@ _TIMEOUT_S = (0.5, 3600.0)
 #: What is measured: four floats, as words in the order in which they stand.
 _FLOATS, _WORDS = struct.Struct("<4f"), struct.Struct("<8H")
 _READ_ONLY_REGISTERS = 10
+_SHOWN = tuple(range(_READ_ONLY_REGISTERS))
 WordOrder = Literal["lsw first", "msw first"]
 
 _COMMAND, _TARGET, _RAMP, _MAX_FORCE, _HEARTBEAT, _TIMEOUT, _END = 100, 101, 103, 105, 107, 108, 110
@@ -136,6 +138,8 @@ class PlcPressEmulator(Emulator):
         self._server = ModbusServer(self, unit, FramerSocket)
         self._capacity_N = world.press.max_force_N
         self._own = _own_addresses(registers or {}, word_order)
+        # A host asks for the same few blocks again and again.
+        self._translated = lru_cache(self._translate)
         self._words = [0] * (_END - _COMMAND)
         self._put(_RAMP, 0.1)
         self._put(_MAX_FORCE, self._capacity_N / 1e3)
@@ -201,6 +205,8 @@ class PlcPressEmulator(Emulator):
     def read_registers(self, address: int, count: int) -> list[int]:
         """Return registers of the map; a block with a gap in it cannot be read."""
         own = self._translated(address, count)
+        if own == _SHOWN:
+            return self._measured()
         measured = self._measured() if min(own) < _READ_ONLY_REGISTERS else []
         return [
             measured[at] if at < _READ_ONLY_REGISTERS else self._words[at - _COMMAND] for at in own
@@ -211,7 +217,7 @@ class PlcPressEmulator(Emulator):
         own = self._translated(address, len(words))
         if min(own) < _READ_ONLY_REGISTERS:
             raise ModbusRefusal(ILLEGAL_ADDRESS)
-        if own == [_HEARTBEAT]:
+        if own == (_HEARTBEAT,):
             self._take_heartbeat(words[0])
             return
         before, self._words = self._words, list(self._words)
@@ -226,9 +232,9 @@ class PlcPressEmulator(Emulator):
         if command is not Command.NONE:
             self._carry_out(command)
 
-    def _translated(self, address: int, count: int) -> list[int]:
+    def _translate(self, address: int, count: int) -> tuple[int, ...]:
         """Return where registers on the wire stand in the project's map."""
-        own = [self._own.get(each, -1) for each in range(address, address + count)]
+        own = tuple(self._own.get(each, -1) for each in range(address, address + count))
         if min(own) < 0:
             raise ModbusRefusal(ILLEGAL_ADDRESS)
         return own

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cellbench import __version__
-from cellbench.cli import bench, campaign, look, prepare, sim
+from cellbench.cli import bench, campaign, look, prepare, sim, steer, telemetry
 from cellbench.cli.quiet import quiet, release
 from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
@@ -43,6 +43,14 @@ app.command()(run)
 app.command()(resume)
 app.command()(quiet)
 app.command()(release)
+app.command()(steer.status)
+app.command()(steer.pause)
+app.command("continue")(steer.go_on)
+app.command()(steer.skip)
+app.command()(steer.stop)
+app.command()(steer.abort)
+app.command()(steer.answer)
+app.command()(steer.note)
 app.command()(prepare.check)
 app.command()(prepare.plan)
 app.command()(prepare.schema)
@@ -60,3 +68,4 @@ app.command()(replicates)
 app.add_typer(bench.app, name="bench")
 app.add_typer(sim.app, name="sim")
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(telemetry.app, name="telemetry")

@@ -23,7 +23,7 @@ _SPARKLINE_WIDTH = 24
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """A line of the live view: what it is called, and how its SI value is shown."""
 
     name: str
@@ -33,11 +33,11 @@ class _Row:
     offset: float = 0.0
 
 
-_ROWS = (
-    _Row("voltage_V", "voltage", "V", 1.0),
-    _Row("current_A", "current", "mA", 1e3),
-    _Row("stack_pressure_Pa", "stack pressure", "MPa", 1e-6),
-    _Row("temperature_K", "temperature", "°C", 1.0, -273.15),
+ROWS = (
+    Row("voltage_V", "voltage", "V", 1.0),
+    Row("current_A", "current", "mA", 1e3),
+    Row("stack_pressure_Pa", "stack pressure", "MPa", 1e-6),
+    Row("temperature_K", "temperature", "°C", 1.0, -273.15),
 )
 
 
@@ -66,6 +66,12 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
+def held(why: str) -> str:
+    """What holds a run, as it stands out: "PAUSED by jk at glovebox-pc since Sat 03:12"."""
+    first, _, rest = printable(why).partition(" ")
+    return f"{first.upper()} {rest}"
+
+
 class LiveView:
     """The view of one run, redrawn by rich as often as it likes.
 
@@ -84,6 +90,7 @@ class LiveView:
             self._banner,
             self._progress(status),
             self._step(status),
+            *self._holds(status),
             Text(),
             self._readings(status),
             *self._messages(status),
@@ -111,9 +118,13 @@ class LiveView:
             text += f" of {clock_text(status.step_duration_s)}"
         return Text(text)
 
+    def _holds(self, status: Status) -> Iterator[Text]:
+        for why in status.holds.values():
+            yield Text(held(why), style="bold black on yellow")
+
     def _readings(self, status: Status) -> Table:
         table = Table.grid(padding=(0, 2))
-        for row in _ROWS:
+        for row in ROWS:
             latest = status.latest.get(row.name)
             if latest is None:
                 continue
@@ -127,7 +138,7 @@ class LiveView:
             )
         return table
 
-    def _limits(self, row: _Row) -> str:
+    def _limits(self, row: Row) -> str:
         limits = self._conductor.program.limits
         match row.name:
             case "voltage_V":

@@ -46,6 +46,13 @@ StorePath = Annotated[
     Path | None,
     typer.Option("--store", help="Where runs are kept (or CELLBENCH_STORE)."),
 ]
+TelemetryPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--telemetry",
+        help="Who is told of a run, and how (else: telemetry.yaml in the store, if there is one).",
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Answer with one JSON object on standard output.")
 ]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cellbench.engine.run import RunEnd
     from cellbench.engine.session import Session
     from cellbench.store import Run, Store
+    from cellbench.telemetry import Beside
 
 
 def resume(
@@ -32,6 +33,7 @@ def resume(
         typer.Option("--bench", help="The bench file, if it is not as it was when the run began."),
     ] = None,
     store: options.StorePath = None,
+    telemetry: options.TelemetryPath = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Where the report goes (else: the store).")
     ] = None,
@@ -44,6 +46,7 @@ def resume(
     """
     with told(as_json=as_json):
         from cellbench import clock
+        from cellbench.cli.telling import telling
         from cellbench.engine.resume import session_of
         from cellbench.store import Store
 
@@ -51,37 +54,51 @@ def resume(
             run = opened.find(run_id)
             session = session_of(opened, run, bench)
             stopping = Stopping()
-            try:
-                end = clock.run(
-                    _resume(session, opened, run, stopping, accept=accept, as_json=as_json),
-                    **session.clock(),
+            with telling(telemetry, opened, stopping) as beside:
+                resuming = _resume(
+                    session, opened, run, stopping, beside, accept=accept, as_json=as_json
                 )
-            except asyncio.CancelledError as error:
-                print_error("interrupted before it was resumed: nothing was changed")
-                raise typer.Exit(ExitCode.INTERRUPTED) from error
-            tell(session, opened, end, report, as_json=as_json)
+                try:
+                    end = clock.run(resuming, **session.clock())
+                except asyncio.CancelledError as error:
+                    print_error("interrupted before it was resumed: nothing was changed")
+                    raise typer.Exit(ExitCode.INTERRUPTED) from error
+                tell(session, opened, end, report, as_json=as_json)
     raise typer.Exit(end.exit_code)
 
 
 async def _resume(
-    session: Session, store: Store, run: Run, stopping: Stopping, *, accept: bool, as_json: bool
+    session: Session,
+    store: Store,
+    run: Run,
+    stopping: Stopping,
+    beside: Beside | None,
+    *,
+    accept: bool,
+    as_json: bool,
 ) -> RunEnd:
     from rich.console import Console
 
     from cellbench.cli.live import watching
     from cellbench.cli.operator import ConsoleOperator
+    from cellbench.engine.control import ControlServer
+    from cellbench.engine.gate import gate_of
     from cellbench.engine.guard.keeper import guarded
+    from cellbench.engine.prompts import Prompts
     from cellbench.engine.resume import Resumption, age_of
+    from cellbench.engine.side_thread import SideThread
     from cellbench.protocol import plan
 
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
-    operator = ConsoleOperator(console) if console.is_terminal and not as_json else None
+    person = ConsoleOperator(console) if console.is_terminal and not as_json else None
+    prompts = Prompts(person)
     planned = plan(session.program, session.declared())
     async with AsyncExitStack() as stack:
         guard = await stack.enter_async_context(guarded(session))
         with stopping.cancels_this_task():
+            side = await stack.enter_async_context(SideThread())
             bench = await stack.enter_async_context(
-                session.bench(operator, take_over=f"resume {run.id}")
+                session.bench(prompts, take_over=f"resume {run.id}")
             )
             age_s = age_of(run, session.file.speed)
             resumption = Resumption(
@@ -89,7 +106,13 @@ async def _resume(
             )
             await resumption.attach()
             guard.watch_over(resumption)
+            resumption.commands.prompts = prompts
+            gate = gate_of(resumption)
+            if beside is not None:
+                beside.follow(resumption, gate)
+            channel = ControlServer(run.id, store.run_path(run.id), side, gate)
+            await stack.enter_async_context(channel)
             with watching(resumption, banner(session, resumption), console) as live:
-                if operator is not None:
-                    operator.live = live
+                if person is not None:
+                    person.live = live
                 return await resumption.conduct()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cellbench.engine.session import Session
     from cellbench.protocol.plan import Plan
     from cellbench.store import Store
+    from cellbench.telemetry import Beside
 
 
 class Speed(StrEnum):
@@ -45,6 +46,7 @@ def run(
         bool, typer.Option("--record", help="Keep all that goes over the wire, for replay.")
     ] = False,
     store: options.StorePath = None,
+    telemetry: options.TelemetryPath = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Where the report goes (else: the store).")
     ] = None,
@@ -57,6 +59,7 @@ def run(
     """
     with told(as_json=as_json):
         from cellbench.analysis import available
+        from cellbench.cli.telling import telling
         from cellbench.engine.session import prepare
         from cellbench.protocol import check, plan
         from cellbench.store import Store
@@ -76,8 +79,10 @@ def run(
         check(session.program, declared, available()).raise_problems()
         planned = plan(session.program, declared)
         stopping = Stopping()
-        with Store(store) as opened:
-            end = _run(session, opened, planned, speed, stopping, record=record, as_json=as_json)
+        with Store(store) as opened, telling(telemetry, opened, stopping) as beside:
+            end = _run(
+                session, opened, planned, speed, stopping, beside, record=record, as_json=as_json
+            )
             tell(session, opened, end, report, as_json=as_json)
     raise typer.Exit(end.exit_code)
 
@@ -88,6 +93,7 @@ def _run(
     planned: Plan,
     speed: Speed,
     stopping: Stopping,
+    beside: Beside | None,
     *,
     record: bool,
     as_json: bool,
@@ -95,7 +101,7 @@ def _run(
     from cellbench import clock
 
     factor = None if speed is Speed.MAX else float(speed)
-    coroutine = _conduct(session, store, planned, stopping, record=record, as_json=as_json)
+    coroutine = _conduct(session, store, planned, stopping, beside, record=record, as_json=as_json)
     try:
         return clock.run(coroutine, **session.clock(factor))
     except asyncio.CancelledError as error:
@@ -108,6 +114,7 @@ async def _conduct(
     store: Store,
     planned: Plan,
     stopping: Stopping,
+    beside: Beside | None,
     *,
     record: bool,
     as_json: bool,
@@ -116,21 +123,28 @@ async def _conduct(
 
     from cellbench.cli.live import watching
     from cellbench.cli.operator import ConsoleOperator
+    from cellbench.engine.control import ControlServer
+    from cellbench.engine.gate import gate_of
     from cellbench.engine.guard.keeper import guarded
+    from cellbench.engine.prompts import Prompts
     from cellbench.engine.run import Conductor
+    from cellbench.engine.side_thread import SideThread
     from cellbench.errors import StoreError
     from cellbench.store.runfile import keep_rest_of_wire
     from cellbench.transport.recording import WireLog
 
     # With --json nothing but the answer goes to standard output.
     console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
-    operator = ConsoleOperator(console) if console.is_terminal and not as_json else None
+    person = ConsoleOperator(console) if console.is_terminal and not as_json else None
+    # A simulated bench has an operator of its own; a real one is answered from any terminal.
+    prompts = Prompts(person) if person or session.simulator is None else None
     wire = WireLog() if record else None
     async with AsyncExitStack() as stack:
         # Instruments are let go of outside: a late Ctrl-C must not cut that short.
         guard = await stack.enter_async_context(guarded(session))
         with stopping.cancels_this_task():
-            bench = await stack.enter_async_context(session.bench(operator, wire))
+            side = await stack.enter_async_context(SideThread())
+            bench = await stack.enter_async_context(session.bench(prompts, wire))
             conductor = Conductor(
                 session.program,
                 bench,
@@ -141,9 +155,16 @@ async def _conduct(
                 wire=wire,
             )
             guard.watch_over(conductor)
+            conductor.commands.prompts = prompts
+            run, path = conductor.run.id, store.run_path(conductor.run.id)
+            gate = gate_of(conductor)
+            if beside is not None:
+                beside.follow(conductor, gate)
+            channel = ControlServer(run, path, side, gate)
+            await stack.enter_async_context(channel)
             with watching(conductor, banner(session, conductor), console) as live:
-                if operator is not None:
-                    operator.live = live
+                if person is not None:
+                    person.live = live
                 end = await conductor.conduct()
     if wire is not None:
         try:

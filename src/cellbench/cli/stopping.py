@@ -29,6 +29,11 @@ class Stopping:
             if number is not None:
                 signal.signal(number, self._asked)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody wants to leave."""
+        return self._wanted
+
     @contextmanager
     def cancels_this_task(self) -> Iterator[None]:
         """While the context lasts, a signal cancels the task that entered it."""

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cellbench.engine.trips import SafeState, StepFailed, Trip, Undone
+from cellbench.engine.trips import Aborted, SafeState, StepFailed, Trip, Undone
 from cellbench.errors import InputError, InstrumentError, StoreError
 
 #: What explains the others comes first: a trip drags failures of the clean-up along.
-_ORDER = (Trip, StoreError, InstrumentError, StepFailed, Undone, Exception, asyncio.CancelledError)
-_FORESEEN = (Trip, StoreError, InstrumentError, StepFailed, Undone, InputError)
+_ORDER = (
+    Trip, Aborted, StoreError, InstrumentError, StepFailed, Undone, Exception,
+    asyncio.CancelledError,
+)  # fmt: skip
+_FORESEEN = (Trip, Aborted, StoreError, InstrumentError, StepFailed, Undone, InputError)
 
 
 class RunState(StrEnum):
@@ -58,6 +61,8 @@ def judge(cause: BaseException | None) -> Judgement:
             return Judgement(RunState.FAILED, str(cause), quiet, 3)
         case Undone():
             return Judgement(RunState.INTERRUPTED, str(cause), quiet, 1)
+        case Aborted():
+            return Judgement(RunState.INTERRUPTED, str(cause), quiet, 130)
         case asyncio.CancelledError() | KeyboardInterrupt():
             return Judgement(RunState.INTERRUPTED, "ended by the operator", quiet, 130)
         case _:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from cellbench.bench import Bench
@@ -19,8 +21,10 @@ from cellbench.engine.heart import Heart
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
 from cellbench.engine.recorder import Recorder
-from cellbench.engine.safe_state import UNLOADED_FRACTION, unloaded
+from cellbench.engine.safe_state import LOOK_INTERVAL_S, UNLOADED_FRACTION, unloaded
+from cellbench.engine.steering import Steering
 from cellbench.engine.trips import SafeState, StepFailed, Trip
+from cellbench.engine.trouble import Trouble, is_cut_off
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import ChamberState, GaugeReading, PressState
 from cellbench.instruments.roles import ByHand, Chamber, Operator, Press
@@ -28,8 +32,14 @@ from cellbench.protocol.program import PressStep, Settle, TemperatureStep
 
 #: How often press, gauge and chamber are read while a step waits for one of them.
 ATTENTIVE_INTERVAL_S = 1.0
-#: Readings missed running after which an instrument counts as lost.
+#: Readings missed running after which an instrument counts as lost: so old may a value be on which
+#: a limit is in force.
 LOST_AFTER = 3
+#: But a gauge under force is waited for so long, however often it is read: connecting takes time.
+LOST_AFTER_S = 10.0
+#: A set point within this fraction of full scale, or this temperature, is the one that was given.
+_SAME_FORCE, _SAME_K = 2e-3, 0.15
+_ZERO_CELSIUS_K = 273.15
 #: Two instruments that measure one force may differ by this fraction, plus this much of full scale.
 DISAGREEMENT_FRACTION = 0.05
 DISAGREEMENT_OF_FULL_SCALE = 0.02
@@ -46,12 +56,41 @@ RELEASE_TIMEOUT_S = 600.0
 
 @dataclass
 class _Poll:
-    """One instrument that is looked at, and how often running it did not answer."""
+    """One instrument that is looked at.
+
+    Attributes:
+        quantity: What a limit on it is watched by.
+        missed: How often running it did not answer.
+        since_s: Loop time of the first of these.
+        error: What it said last.
+        trouble: What is being done about it, None while all is well.
+    """
 
     name: str
+    quantity: str
     read: Callable[[], Awaitable[Any]]
     take: Callable[[Any], None]
     missed: int = 0
+    since_s: float = 0.0
+    error: InstrumentError | None = None
+    trouble: asyncio.Task[None] | None = None
+
+
+class _Remaining:
+    """A time that is to pass, in several parts where it is interrupted."""
+
+    def __init__(self, time_s: float) -> None:
+        self._left_s = time_s
+
+    async def pass_by(self) -> None:
+        """Let it pass; what of it has passed when this is cancelled does not pass again."""
+        now = asyncio.get_running_loop().time
+        began_s = now()
+        try:
+            if self._left_s > 0:
+                await asyncio.sleep(self._left_s)
+        finally:
+            self._left_s -= now() - began_s
 
 
 class _Noted:
@@ -78,6 +117,8 @@ class Environment:
         watch: The limits that hold at all times.
         recorder: Where readings go.
         every_s: How often they are taken.
+        steering: What is held while the stack is brought back to where it was.
+        trouble: Takes care of an instrument that fails.
 
     Attributes:
         heart: Who hears of each look.
@@ -90,9 +131,13 @@ class Environment:
         watch: LimitWatch,
         recorder: Recorder,
         every_s: float,
+        steering: Steering,
+        trouble: Trouble,
     ) -> None:
         self.heart = Heart()
         self._bench = bench
+        self._steering = steering
+        self._trouble = trouble
         self._area_m2 = stack_area_m2
         self._watch = watch
         self._recorder = recorder
@@ -101,11 +146,23 @@ class Environment:
         self._press_force_N: float | None = None
         self._disagreements = 0
         self._pressing = False
+        #: What the press and the chamber were last told that still holds.
+        self._press_order: PressStep | None = None
+        self._temperature_order: TemperatureStep | None = None
+        #: The press step under way, and whether its order was sent.
+        self._press_step: PressStep | None = None
+        self._press_told = True
+        #: Instruments that were lost, answer again, and are being brought back to where they were.
+        self._back: set[str] = set()
         self._recent: dict[str, deque[tuple[float, float]]] = {
             "stack_pressure_Pa": deque(maxlen=_SETTLE_ROWS_KEPT),
             "temperature_K": deque(maxlen=_SETTLE_ROWS_KEPT),
         }
         press = bench.press
+        if press is not None:
+            trouble.restore[press.name] = self._restore_press
+        if bench.chamber is not None:
+            trouble.restore[bench.chamber.name] = self._restore_temperature
         if isinstance(press, ByHand):
             press.stack_area_m2 = stack_area_m2
             if press.operator is not None:
@@ -117,19 +174,22 @@ class Environment:
         """Poll every instrument until cancelled; raises `Trip` when a limit is crossed.
 
         They are asked one after the other: one that does not answer holds up the others for its
-        time-out, and counts as lost after `LOST_AFTER` of them.
+        time-out. After `LOST_AFTER` of them it counts as lost; the others are read on while what
+        its policy says is done about it. Where a limit is in force on what it measures, the cell
+        goes to open circuit meanwhile; a gauge that is lost while the stack is pressed is a trip.
         """
         polls = self._polls()
         if not polls:
             return
-        due_s = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time
+        due_s = now()
         try:
             while True:
                 for poll in polls:
                     await self._look(poll)
-                    self.heart.passed()
+                    self.heart.passed(self._interval_s)
                 # Absolute deadlines, so that sampling does not drift; slots missed are left out.
-                due_s = max(due_s + self._interval_s, asyncio.get_running_loop().time())
+                due_s = max(due_s + self._interval_s, now())
                 await sleep_until(due_s)
         finally:
             self.heart.watch_ended()
@@ -140,31 +200,70 @@ class Environment:
         polls = []
         # A press that is worked by hand measures nothing: the gauge would only be read twice.
         if press is not None and not (gauge is not None and isinstance(press, ByHand)):
-            polls.append(_Poll(press.name, press.read, self._take_press))
+            quantity = "" if gauge is not None else "stack_pressure_Pa"
+            polls.append(_Poll(press.name, quantity, press.read, self._take_press))
         if gauge is not None:
-            polls.append(_Poll(gauge.name, gauge.read, self._take_gauge))
+            polls.append(_Poll(gauge.name, "stack_pressure_Pa", gauge.read, self._take_gauge))
         if chamber is not None:
-            polls.append(_Poll(chamber.name, chamber.read, self._take_chamber))
+            polls.append(_Poll(chamber.name, "temperature_K", chamber.read, self._take_chamber))
         return polls
 
     async def _look(self, poll: _Poll) -> None:
+        if self._in_trouble(poll):
+            return
         try:
             poll.take(await poll.read())
             poll.missed = 0
         except InstrumentError as error:
-            poll.missed += 1
+            poll.missed, poll.error = poll.missed + 1, error
             if poll.missed == 1:
+                poll.since_s = asyncio.get_running_loop().time()
                 await self._recorder.journal.enter("warning", text=f"no reading: {error}")
-            if poll.missed >= LOST_AFTER:
-                raise self._lost(poll.name, error) from error
+            # A new connection may lead to an instrument that was switched off meanwhile, and has
+            # to be told again what connecting tells it; a reading alone would not.
+            if poll.missed >= LOST_AFTER or is_cut_off(error):
+                self._lost(poll, error)
 
-    def _lost(self, name: str, error: InstrumentError) -> Trip:
-        target = SafeState.QUIET
+    def _in_trouble(self, poll: _Poll) -> bool:
+        """Whether it is not to be read now; raises `Trip` when nothing more can be done."""
+        trouble, error = poll.trouble, poll.error
+        if trouble is None or error is None:
+            # Somebody else may have found it lost: a step that gives it an order.
+            press = self._bench.press
+            waits = press is not None and poll.name == press.name and not self._press_told
+            return waits or (self._trouble.is_under_way(poll.name) and poll.name not in self._back)
+        if not trouble.done():
+            poll.missed += 1
+            self._lost(poll, error)
+            return poll.name not in self._back
+        poll.missed, poll.trouble = 0, None
+        failure = None if trouble.cancelled() else trouble.exception()
+        if isinstance(failure, InstrumentError):
+            target = SafeState.RELEASED if self._is_needed(poll) else SafeState.QUIET
+            text = str(failure).removeprefix(f"{poll.name}: ")
+            raise Trip(poll.name, text, target) from failure
+        if failure is not None:
+            raise failure
+        return False
+
+    def _lost(self, poll: _Poll, error: InstrumentError) -> None:
+        """Have something done about an instrument; a limit on what is stale opens the cell."""
+        gauge, press = self._bench.gauge, self._bench.press
+        stale = poll.missed >= LOST_AFTER
+        away_s = asyncio.get_running_loop().time() - poll.since_s
+        if stale and away_s >= LOST_AFTER_S and self._is_needed(poll):
+            message = f"silent for {LOST_AFTER} readings running ({error})"
+            raise Trip(poll.name, message, SafeState.RELEASED) from error
+        if press is not None and poll.name == press.name:
+            self._press_force_N = None if gauge is not None else self._press_force_N
+        blind = stale and self._watch.is_in_force(poll.quantity)
+        poll.trouble = self._trouble.begin(error, blind=blind)
+
+    def _is_needed(self, poll: _Poll) -> bool:
+        """Whether it is the gauge of a stack that is pressed: nobody waits for that one."""
         gauge, press = self._bench.gauge, self._bench.press
         loaded = press is not None and (self._press_force_N or 0.0) > self._unloaded_N(press)
-        if (self._pressing or loaded) and gauge is not None and name == gauge.name:
-            target = SafeState.RELEASED
-        return Trip(name, f"silent for {LOST_AFTER} readings running ({error})", target)
+        return (self._pressing or loaded) and gauge is not None and poll.name == gauge.name
 
     def _take_press(self, state: PressState) -> None:
         press = self._bench.press
@@ -230,24 +329,36 @@ class Environment:
         """
         press = self._bench.press
         assert press is not None  # noqa: S101 (checked before the run)
-        rate_N_per_s = step.rate_N_per_s or press.capabilities.force_max_N / _DEFAULT_RAMP_S
         self._interval_s = min(ATTENTIVE_INTERVAL_S, self._every_s)
+        self._press_step, self._press_order = step, None
         try:
-            match step.kind:
-                case "to":
-                    await self._approach(press, step, rate_N_per_s)
-                case "hold":
-                    held = await press.quiet()
-                    if not held.confirmed:
-                        raise StepFailed(f"{press.name}: {held.state}")
-            if step.hold_s:
-                await asyncio.sleep(step.hold_s)
-            pressure_Pa = self._recorder.status.value("stack_pressure_Pa")
-            if step.kind == "release" or step.then_release:
-                await self._release(press, rate_N_per_s)
+            pressure_Pa = await self._ordered(press, step)
         finally:
             self._interval_s = self._every_s
+            self._press_step, self._press_told = None, True
         return {} if pressure_Pa is None else {"stack_pressure_Pa": pressure_Pa}
+
+    async def _ordered(self, press: Press, step: PressStep) -> float | None:
+        """Carry an order out, again from its start after trouble; returns the pressure."""
+        dwell, again = _Remaining(step.hold_s), False
+
+        async def presses() -> None:
+            nonlocal again
+            match step.kind:
+                case "to":
+                    before, again = again, True
+                    await self._approach(press, step, again=before)
+                case "hold":
+                    await self._hold(press, step)
+            await dwell.pass_by()
+
+        await self._trouble.insist(presses)
+        pressure_Pa = self._recorder.status.value("stack_pressure_Pa")
+        if step.kind == "release" or step.then_release:
+            self._press_order = None
+            release = partial(self._release, press, step)
+            await self._trouble.insist(release, to_its_end=step.then_release)
+        return pressure_Pa
 
     async def restore(self, order: PressStep | TemperatureStep) -> None:
         """See that a standing order of a run that is gone on with is in force.
@@ -270,28 +381,119 @@ class Environment:
             allowed_N + DISAGREEMENT_FRACTION * wanted_N
         ):
             self._watch.pressed = True
+            self._press_order = None if wanted_N is None else order
             return
         text = f"{press.name}: {force_N:.0f} N instead of {wanted_N:.0f} N, approached again"
         await self._recorder.journal.enter("action", text=text, force_N=force_N)
         await self.press(replace(order, hold_s=0.0))
 
-    async def _release(self, press: Press, rate_N_per_s: float) -> None:
+    async def _hold(self, press: Press, step: PressStep) -> None:
+        held = await press.quiet()
+        if not held.confirmed:
+            raise StepFailed(f"{press.name}: {held.state}")
+        force_N = (await press.read()).force_N
+        self._press_order = replace(
+            step, kind="to", force_N=force_N, pressure_Pa=force_N / self._area_m2
+        )
+
+    async def _release(self, press: Press, step: PressStep) -> None:
         self._watch.pressed = False
-        await press.release(rate_N_per_s)
+        await press.release(_rate_N_per_s(press, step))
+        self._press_told = True
         await self._let_go(press)
         self._pressing = False
 
-    async def _approach(self, press: Press, step: PressStep, rate_N_per_s: float) -> None:
+    async def _approach(self, press: Press, step: PressStep, *, again: bool = False) -> None:
+        """Bring the stack to a pressure; an order that the press has is not given again."""
         assert step.force_N is not None  # noqa: S101 (every "to" has one)
         assert step.pressure_Pa is not None  # noqa: S101
         if not self._pressing:
             await self._tare(press)
-        self._pressing = True
         self._watch.pressed = False
-        await press.ramp_to(step.force_N, rate_N_per_s, self._force_max_N(press))
+        if not (again and await self._has_order(press, step)):
+            self._pressing = True
+            rate_N_per_s = _rate_N_per_s(press, step)
+            await press.ramp_to(step.force_N, rate_N_per_s, self._force_max_N(press))
+        self._press_told = True
         if step.settle is not None:
             await self._settle("stack_pressure_Pa", step.pressure_Pa, step.settle)
         self._watch.pressed = True
+        self._press_order = step
+
+    async def _has_order(self, press: Press, step: PressStep) -> bool:
+        """Whether the press already keeps the force that it was told.
+
+        While it moves it may tell another set point. Then it is told again, which moves nothing
+        twice: the force is an absolute one, and the ramp goes on from the force there is.
+        """
+        state = await press.read()
+        assert step.force_N is not None  # noqa: S101 (every "to" has one)
+        off_N = abs(state.set_point_N - step.force_N)
+        same = off_N <= _SAME_FORCE * press.capabilities.force_max_N
+        return same and not state.alarm and (state.moving or state.at_target)
+
+    # --- Restoring ------------------------------------------------------------------------------
+
+    async def _restore_press(self) -> None:
+        """Bring a press that was lost back to its standing order, which it may have given up.
+
+        Raises:
+            StepFailed: It does not get there.
+            InstrumentError: It fails again.
+        """
+        press, order = self._bench.press, self._press_order
+        assert press is not None  # noqa: S101 (it is the one that was lost)
+        if self._press_step is not None:
+            # Its step begins anew; until then what the press says of its lost host is no news.
+            self._press_told = False
+            return
+        state = await press.read()
+        if order is None:
+            if state.alarm and state.force_N <= self._unloaded_N(press):
+                # It let go because its host was lost, and says so until it is told something.
+                await press.release(press.capabilities.force_max_N / _DEFAULT_RAMP_S)
+            return
+        if await self._has_order(press, order):
+            return
+        text = f"{press.name}: found at {state.force_N:.0f} N, back to its order: {order.what}"
+        with self._restoring(press.name, text):
+            await self._approach(press, order)
+            await self._reached(press)
+
+    async def _reached(self, press: Press) -> None:
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                while not (await press.read()).at_target:
+                    await asyncio.sleep(LOOK_INTERVAL_S)
+        except TimeoutError as error:
+            raise StepFailed(f"{press.name}: does not get back to its force") from error
+
+    async def _restore_temperature(self) -> None:
+        """Give a chamber that was lost its set point again, if it has another one."""
+        chamber, order = self._bench.chamber, self._temperature_order
+        assert chamber is not None  # noqa: S101 (it is the one that was lost)
+        if order is None:
+            return
+        set_point_K = (await chamber.read()).set_point_K
+        if abs(set_point_K - order.temperature_K) <= _SAME_K:
+            return
+        found = f"set to {set_point_K - _ZERO_CELSIUS_K:.1f} °C"
+        text = f"{chamber.name}: found {found}, back to its order: {order.what}"
+        with self._restoring(chamber.name, text):
+            await self._bring_to(chamber, order)
+
+    @contextmanager
+    def _restoring(self, name: str, text: str) -> Iterator[None]:
+        """Hold the run, with the cell at open circuit, while conditions are made good."""
+        self._recorder.journal.enter_soon("action", text=text)
+        hold = f"conditions of {name}"
+        self._steering.hold(hold, f"waits until {name} is back where it was")
+        self._back.add(name)
+        try:
+            yield
+        finally:
+            self._back.remove(name)
+            self._steering.let_go(hold)
 
     async def _tare(self, press: Press) -> None:
         """Zero the gauge before the stack is loaded, as one does by hand; never under load."""
@@ -328,15 +530,21 @@ class Environment:
         """
         chamber: Chamber | None = self._bench.chamber
         assert chamber is not None  # noqa: S101 (checked before the run)
-        await chamber.set_temperature(step.temperature_K)
-        if step.settle is not None:
-            self._interval_s = ATTENTIVE_INTERVAL_S
-            try:
-                await self._settle("temperature_K", step.temperature_K, step.settle)
-            finally:
-                self._interval_s = self._every_s
+        self._temperature_order = None
+        await self._trouble.insist(lambda: self._bring_to(chamber, step))
+        self._temperature_order = step
         temperature_K = self._recorder.status.value("temperature_K")
         return {} if temperature_K is None else {"temperature_K": temperature_K}
+
+    async def _bring_to(self, chamber: Chamber, step: TemperatureStep) -> None:
+        await chamber.set_temperature(step.temperature_K)
+        if step.settle is None:
+            return
+        self._interval_s = min(ATTENTIVE_INTERVAL_S, self._every_s)
+        try:
+            await self._settle("temperature_K", step.temperature_K, step.settle)
+        finally:
+            self._interval_s = self._every_s
 
     async def _settle(self, name: str, target: float, settle: Settle) -> None:
         journal = self._recorder.journal
@@ -361,9 +569,13 @@ class Environment:
         return abs(slope) <= settle.slope
 
 
+def _rate_N_per_s(press: Press, step: PressStep) -> float:
+    return step.rate_N_per_s or press.capabilities.force_max_N / _DEFAULT_RAMP_S
+
+
 def _unsettled(name: str, target: float, value: float | None, settle: Settle) -> str:
     if name == "temperature_K":
-        what, unit, scale, zero = "temperature", "°C", 1.0, 273.15
+        what, unit, scale, zero = "temperature", "°C", 1.0, _ZERO_CELSIUS_K
     else:
         what, unit, scale, zero = "stack pressure", "MPa", 1e6, 0.0
     measured = "unknown" if value is None else f"{(value - zero) / scale:.4g} {unit}"

@@ -98,6 +98,7 @@ class StepLeft:
         elapsed_s, charge_C: Of its own time and charge, up to the last row that was kept.
         last_s, last_A: That row's time and current; the step's start and nan where there is none.
         interruptions: How often it was interrupted for other steps.
+        ended_within: Paths of those that have ended.
         extremes: Of the rows that were kept.
         to_s: From when on the cell is known to have been at open circuit.
     """
@@ -109,6 +110,7 @@ class StepLeft:
     last_A: float
     interruptions: int
     to_s: float
+    ended_within: frozenset[str] = frozenset()
     extremes: Extremes = field(default_factory=Extremes)
 
     def gap(self, step: ChannelStep, current_max_A: float) -> Gap:

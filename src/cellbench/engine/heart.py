@@ -15,8 +15,12 @@ class Heart:
     def begun(self) -> None:
         """Take note that the run has begun; nothing is energised yet."""
 
-    def passed(self) -> None:
-        """Take note that the watch has looked at an instrument, and checked what it read."""
+    def passed(self, within_s: float) -> None:
+        """Take note that the watch has looked at an instrument, and checked what it read.
+
+        Args:
+            within_s: When it is to look again.
+        """
 
     def watch_ended(self) -> None:
         """Take note that the watch has ended on purpose."""

@@ -172,6 +172,7 @@ class History:
             last_A=math.nan if last is None or last[4] is None else last[4],
             interruptions=self._interruptions(path),
             to_s=to_s,
+            ended_within=frozenset(each for each in self._ended if each.startswith(f"{path}/")),
             extremes=_extremes(rows),
         )
 

@@ -288,7 +288,9 @@ class Interpreter:
         self._screened = True
         runner, program = self._runner, self._program
         limits = program.limits.electrical
-        await screen(program.card, runner.bench, limits, runner.recorder, runner.journal)
+        await runner.trouble.insist(
+            lambda: screen(program.card, runner.bench, limits, runner.recorder, runner.journal)
+        )
 
     def _show(self, step: AnyStep, start_s: float) -> None:
         status = self._runner.status

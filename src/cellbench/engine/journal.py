@@ -38,6 +38,11 @@ class Journal:
         """Time since the start of the run."""
         return self._loop.time() - self._start_s
 
+    @property
+    def utc_now(self) -> datetime:
+        """UTC as entries made now would bear it."""
+        return self._started + timedelta(seconds=self.now_s)
+
     def since_start(self, loop_time_s: float) -> float:
         """A loop time as time since the start of the run."""
         return loop_time_s - self._start_s

@@ -62,6 +62,18 @@ class LimitWatch:
         if self._blind_rows >= BLIND_ROWS:
             raise Trip("cell", f"out of the instrument's range for {BLIND_ROWS} readings running")
 
+    def is_in_force(self, quantity: str) -> bool:
+        """Whether a limit holds now on ``stack_pressure_Pa`` or ``temperature_K``."""
+        limits = self.limits
+        match quantity:
+            case "stack_pressure_Pa":
+                lowest_Pa = limits.pressure_min_Pa if self.pressed else None
+                return limits.pressure_max_Pa is not None or lowest_Pa is not None
+            case "temperature_K":
+                return limits.temperature_max_K is not None or limits.temperature_min_K is not None
+            case _:
+                return False
+
     def pressure(self, pressure_Pa: float, flags: int = 0) -> None:
         """Check a stack pressure."""
         highest, lowest = self.limits.pressure_max_Pa, self.limits.pressure_min_Pa

@@ -222,7 +222,12 @@ class Resumption(Conducting):
         seen = self._reader.samples(*channel_names(environment(self._reader)))["voltage_V"]
         if not len(seen):
             return by_card
-        return float(seen.min()) - UNEXPECTED_V, float(seen.max()) + UNEXPECTED_V
+        low_V, high_V = float(seen.min()), float(seen.max())
+        if self._history.open_paths():
+            # What was under way may have taken it anywhere within its window.
+            window_V = self.program.card.voltage_window_V
+            low_V, high_V = min(low_V, window_V[0]), max(high_V, window_V[1])
+        return low_V - UNEXPECTED_V, high_V + UNEXPECTED_V
 
     async def _pressure(self) -> str:
         before_Pa = self._pressure_before()

@@ -16,6 +16,7 @@ from typing import Any
 from cellbench.analysis.stored import geometry
 from cellbench.bench import Bench
 from cellbench.engine.causes import Judgement, RunState, is_bug, judge, root_cause
+from cellbench.engine.commands import Commands
 from cellbench.engine.environment import Environment
 from cellbench.engine.heart import Heart
 from cellbench.engine.interpreter import Interpreter
@@ -27,7 +28,8 @@ from cellbench.engine.safe_state import make_safe, to_the_end
 from cellbench.engine.status import Forecast, Status
 from cellbench.engine.steering import Steering
 from cellbench.engine.steps import StepRunner
-from cellbench.engine.trips import Trip
+from cellbench.engine.trips import Aborted, Trip
+from cellbench.engine.trouble import Trouble
 from cellbench.engine.verdicts import Verdicts
 from cellbench.errors import CellbenchError, StoreError
 from cellbench.instruments.readings import Outcome
@@ -67,6 +69,9 @@ class Conducting:
         writer: Its file.
         journal: Its journal.
         first_step: Number of its next step in the file.
+
+    Attributes:
+        ending: Why it is on the way to its safe state, empty while it is not.
     """
 
     def __init__(
@@ -81,16 +86,26 @@ class Conducting:
         first_step: int = 1,
     ) -> None:
         self.program, self.bench, self.run, self.journal = program, bench, run, journal
-        self.status, self.steering = Status(), Steering()
+        self.steering = Steering()
+        self.status = Status(self.steering)
+        self.commands = Commands(self)
+        self.ending = ""
         self._store, self.writer = store, writer
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
             bench.channel.enter = self._enter_handover
-        self._alarm: asyncio.Future[Trip] = asyncio.get_running_loop().create_future()
+        self._alarm: asyncio.Future[Trip | Aborted] = asyncio.get_running_loop().create_future()
         self._recorder = Recorder(writer, journal, self.status, first_step=first_step)
         watch = LimitWatch(program.limits)
+        self._trouble = Trouble(bench, journal, self.steering, self.status)
         self._environment = Environment(
-            bench, program.card.stack_area_m2, watch, self._recorder, program.conditions_every_s
+            bench,
+            program.card.stack_area_m2,
+            watch,
+            self._recorder,
+            program.conditions_every_s,
+            self.steering,
+            self._trouble,
         )
         self._runner = StepRunner(
             bench=bench,
@@ -103,6 +118,7 @@ class Conducting:
             alarm=self._raise_alarm,
             passes=Passes(),
             steering=self.steering,
+            trouble=self._trouble,
         )
 
     def heard_by(self, heart: Heart) -> None:
@@ -161,6 +177,11 @@ class Conducting:
         if not self._alarm.done():
             self._alarm.set_result(trip)
 
+    def abort(self, why: Aborted) -> None:
+        """End the run through its safe state, at once."""
+        if not self._alarm.done():
+            self._alarm.set_result(why)
+
     # --- Ending ---------------------------------------------------------------------------------
 
     async def _end(
@@ -169,7 +190,12 @@ class Conducting:
         judgement = judge(cause)
         # Whatever was to go on without us: a run that ends takes its bench with it.
         self._runner.heart.declare({})
-        if cause is not None:
+        self.ending = judgement.reason
+        self.commands.release()
+        self._trouble.stop()
+        if isinstance(cause, Aborted):
+            self.journal.enter_soon("aborted", step=self.status.step_path, text=judgement.reason)
+        elif cause is not None:
             kind = "trip" if isinstance(cause, Trip) else "failure"
             self.journal.enter_soon(kind, step=self.status.step_path, text=judgement.reason)
         self.journal.enter_soon("action", text=f"to the safe state: {judgement.target}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from cellbench.engine.trips import SafeState
@@ -19,6 +20,8 @@ from cellbench.instruments.readings import Outcome, PressState
 #: its lowest frequency first.
 QUIET_DEADLINE_S = 15.0
 CHANNEL_DEADLINE_S = 240.0
+#: How often an instrument is asked for it within that time.
+QUIET_TRIES = 3
 #: A press waits this long at most for the cell's confirmed zero current before it moves, a switch
 #: before it opens.
 CURRENT_OFF_DEADLINE_S = 5.0
@@ -94,7 +97,7 @@ async def make_safe(
             attempt(
                 instrument,
                 "quiet",
-                instrument.quiet,
+                partial(_quiet, instrument),
                 CHANNEL_DEADLINE_S if instrument in channels else QUIET_DEADLINE_S,
             )
         )
@@ -145,6 +148,16 @@ async def attempt(
         return Outcome(instrument.name, f"{state}: unknown, no answer in {deadline_s:g} s", False)
     except Exception as error:  # noqa: BLE001 (one instrument's bug is not the others' danger)
         return Outcome(instrument.name, f"{state}: unknown ({error})", False)
+
+
+async def _quiet(instrument: Quieted) -> Outcome:
+    """Ask for its quiet state, again where it was not confirmed: one reply may have been lost."""
+    outcome = await instrument.quiet()
+    for _ in range(QUIET_TRIES - 1):
+        if outcome.confirmed:
+            break
+        outcome = await instrument.quiet()
+    return outcome
 
 
 async def _opened(switch: Quieted, currents_off: Sequence[asyncio.Task[Outcome]]) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from cellbench.engine.steering import Steering
 from cellbench.protocol.plan import Plan
 
 #: What conditions call the readings that do not come from the channel.
@@ -56,13 +57,16 @@ class Status:
     """The state of one run.
 
     Attributes:
+        steering: What holds it, None for a run that nothing can hold.
         time_s: Time since the start of the run.
         step_number, steps_planned: Place of the step in the plan, from 1 (None: unknown).
         planned_end_s: Latest end of the run, by what is known now (None: unknown).
         latest: Newest readings by name with unit, e.g. ``voltage_V``, ``stack_pressure_Pa``.
         messages: Time since start and text of what a person should read.
+        guard: What is known of the guard, as a person reads it; empty: there is none.
     """
 
+    steering: Steering | None = None
     time_s: float = 0.0
     step_path: str = ""
     step_what: str = ""
@@ -73,6 +77,12 @@ class Status:
     planned_end_s: float | None = None
     latest: dict[str, Latest] = field(default_factory=dict)
     messages: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=200))
+    guard: str = ""
+
+    @property
+    def holds(self) -> dict[str, str]:
+        """What holds the run, and why, as a person reads it."""
+        return {} if self.steering is None else self.steering.holds
 
     def reading(self, name: str, time_s: float, value: float) -> None:
         """Take note of a reading."""

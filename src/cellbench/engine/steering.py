@@ -94,8 +94,10 @@ class Steering:
                 self._scopes.remove(entry)
 
     def _interrupt(self, *, skipping: bool = False) -> None:
-        for scope, holds in self._scopes:
+        for entry in list(self._scopes):
+            scope, holds = entry
             if holds or skipping:
+                self._scopes.remove(entry)  # one interruption is enough for it
                 _expire(scope)
 
 

@@ -138,7 +138,7 @@ class StepListRun:
                         await self._to_its_end(running.ending)
             cut_off = cut_off or interruption.happened
         except InstrumentError as error:
-            await runner.overcome(error)
+            await runner.trouble.overcome(error)
             cut_off = True
         if cut_off:
             self.over()

@@ -26,6 +26,7 @@ from cellbench.engine.status import Status
 from cellbench.engine.steering import Steering
 from cellbench.engine.technique import CAPPED, SKIPPED, SpectrumUnderWay, StepEnd, Technique, told
 from cellbench.engine.trips import StepFailed, Trip
+from cellbench.engine.trouble import Trouble
 from cellbench.engine.verdicts import Verdicts
 from cellbench.engine.view import StepView
 from cellbench.errors import InstrumentError
@@ -65,6 +66,7 @@ class StepRunner:
     alarm: Callable[[Trip], None]
     passes: Passes
     steering: Steering
+    trouble: Trouble
     heart: Heart = field(default_factory=Heart)
 
     async def run(
@@ -97,7 +99,8 @@ class StepRunner:
             case WaitStep():
                 return await self._wait(step)
             case CheckStep():
-                return StepEnd("completed", await check_sanity(step, self))
+                seen = await self.trouble.insist(lambda: check_sanity(step, self))
+                return StepEnd("completed", seen or {})
             case PromptStep():
                 return await self._prompt(step)
             case MarkStep(text=text):
@@ -135,7 +138,7 @@ class StepRunner:
                 await self.held(step)
                 if isinstance(step, ChannelStep | EisStep):
                     # Before the step begins: the time that it takes is none of the step's.
-                    await take(self.bench.channel, step.technique)
+                    await self.taken(step)
             start_s = self.journal.now_s
             if left is None:
                 await self.enter_start(step)
@@ -160,13 +163,9 @@ class StepRunner:
             await self.journal.enter("went on", step=step.path, text=text, held_s=away_s)
         return self.journal.now_s - held_s
 
-    async def overcome(self, error: InstrumentError) -> None:
-        """Do what can be done about an instrument that failed within a step.
-
-        Raises:
-            InstrumentError: Nothing can.
-        """
-        raise error
+    async def taken(self, step: ChannelStep | EisStep) -> None:
+        """Give the cell to the instrument for a step, where it is not there already."""
+        await self.trouble.insist(lambda: take(self.bench.channel, step.technique))
 
     def enter_interrupted(self, step: AnyStep, results: Mapping[str, float] | None = None) -> None:
         """Enter that a step was cut off and begins anew, and what it measured till then."""
@@ -239,7 +238,7 @@ class StepRunner:
                 async with self.steering.interruptible() as interruption:
                     open_circuit_V = await self._measure_spectrum(step, points)
             except InstrumentError as error:
-                await self.overcome(error)
+                await self.trouble.overcome(error, anew=True)
                 return StepEnd(INTERRUPTED)
             if interruption.happened:
                 return StepEnd(SKIPPED if self.steering.skip_wanted else INTERRUPTED)

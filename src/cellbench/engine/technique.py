@@ -19,7 +19,7 @@ from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
 from cellbench.instruments.techniques import ConstantVoltage, Rest, Sweep
-from cellbench.instruments.wired import handover_s, serving, take
+from cellbench.instruments.wired import handover_s, serving
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.program import AnyStep, ChannelStep, EisStep
 from cellbench.store import SampleRow
@@ -86,12 +86,24 @@ class Technique:
         self._spectra = _spectra_within(step, runner.bench.channel)
         self._spectrum: AnyStep | None = None
         self._interruptions = 0
+        self._ended_within: frozenset[str] = frozenset()
+        self._cut_off_within = False
         self._ending: Ending | None = None
 
     def take_up(self, left: StepLeft) -> None:
-        """Go on with a step that a lost host had under way."""
-        self._interruptions = left.interruptions
+        """Go on with a step that was cut off."""
+        self._interruptions, self._ended_within = left.interruptions, left.ended_within
+        self._cut_off_within = self._interruptions > 0 and any(
+            path not in left.ended_within for path in self._paths_within()
+        )
         self._rows.take_up(left)
+
+    def _paths_within(self) -> list[str]:
+        """Paths of the steps of the latest interruption."""
+        every = self._step.every
+        return (
+            [] if every is None else [each.path.format(self._interruptions) for each in every.steps]
+        )
 
     async def run(self) -> StepEnd:
         """Run it to its end; raises like `StepRunner.run`."""
@@ -100,7 +112,12 @@ class Technique:
             step = self._step = await self._at_rest(step)
         while True:
             # Before its time is taken: other instruments may have had the cell meanwhile.
-            await take(self._runner.bench.channel, step.technique)
+            await self._runner.taken(step)
+            if self._cut_off_within:
+                self._cut_off_within = False
+                self._interruptions -= 1
+                await self._interrupt()
+                rows.elapsed_s = self._elapsed_s()
             duration_s, last = self._next_segment()
             if duration_s > _SLIVER * step.technique.interval_s:
                 if await self._segment(duration_s):
@@ -121,7 +138,7 @@ class Technique:
         rows.cut_off(runner.journal.now_s)
         if self._spectrum is not None:
             runner.enter_interrupted(self._spectrum)
-            self._spectrum = None
+            self._spectrum, self._cut_off_within = None, True
             runner.recorder.step_id = self._step_id
         if runner.steering.skip_wanted:
             return StepEnd(SKIPPED, rows.results(), rows.extremes)
@@ -135,9 +152,11 @@ class Technique:
         runner, sweep = self._runner, step.technique
         assert isinstance(sweep, Sweep)  # noqa: S101 (nothing else starts from rest)
         limits = runner.watch.limits
-        start_V = await open_circuit_V(
-            runner.bench, limits.electrical, runner.recorder, runner.journal
+        start_V = await runner.trouble.insist(
+            lambda: open_circuit_V(runner.bench, limits.electrical, runner.recorder, runner.journal)
         )
+        if start_V is None:
+            return step  # it is to be skipped
         if not limits.voltage_min_V <= start_V <= limits.voltage_max_V:
             raise StepFailed(f"the cell rests at {start_V:.4g} V, outside the limits")
         text = f"sweep starts at the open circuit, {start_V:.4g} V"
@@ -151,7 +170,7 @@ class Technique:
             async with runner.steering.interruptible() as interruption:
                 await self._run_segment(duration_s)
         except InstrumentError as error:
-            await runner.overcome(error)
+            await runner.trouble.overcome(error, anew=not can_go_on(self._step))
             return True
         return interruption.happened
 
@@ -159,10 +178,9 @@ class Technique:
         runner, rows, technique = self._runner, self._rows, self._step.technique
         channel = runner.bench.channel
         assert channel is not None  # noqa: S101 (checked before the run)
-        if self._spectra is not None:
-            technique = technique.model_copy(update=self._spectra)
-        elif not isinstance(technique, Sweep):
-            technique = technique.model_copy(update={"duration_s": duration_s})
+        if not isinstance(technique, Sweep):
+            update = (self._spectra or {}) | {"duration_s": duration_s}
+            technique = technique.model_copy(update=update)
         rows.recording.source = serving(channel, technique).name
         rows.segment_begins(technique.duration_s)
         async with (
@@ -222,6 +240,8 @@ class Technique:
             begun_s = self._runner.journal.now_s if under_way is None else rows.last_s
             begun_s -= handover_s(channel)  # the cell rests while it changes hands
             numbered = replace(each, path=each.path.format(self._interruptions))
+            if numbered.path in self._ended_within:
+                continue
             self._spectrum = None if under_way is None else numbered
             end = await self._perform(numbered, under_way)
             self._spectrum = None

@@ -29,6 +29,10 @@ class Trip(CellbenchError):
         self.target = target
 
 
+class Aborted(CellbenchError):
+    """A person ended the run from outside; the message says who, and why."""
+
+
 class Undone(CellbenchError):
     """The run goes no further, with part of its program not done; the message says which."""
 

@@ -68,7 +68,7 @@ class ThroughSwitch:
         self.name = switch.name
         self.means = f"through {switch.name}"
         self.duration_s = switch.capabilities.switching_s + _QUIET_S
-        self._switch = switch
+        self.switch = switch
         self._positions = {each: _position(switch, each) for each in instruments}
 
     def require(self) -> None:
@@ -77,8 +77,8 @@ class ThroughSwitch:
     async def give(self, cell: str, instrument: str, previous: str) -> None:
         """Open every contact, read back, then close those of ``instrument``; see `Changeover`."""
         del cell, previous  # it does the same for all
-        await self._switch.open_all()
-        await self._switch.select(self._positions[instrument])
+        await self.switch.open_all()
+        await self.switch.select(self._positions[instrument])
 
     async def open(self) -> Outcome:
         """Open every contact, read back."""
@@ -87,7 +87,7 @@ class ThroughSwitch:
     async def quiet(self) -> Outcome:
         """Open every contact, read back."""
         self.holder = ""
-        return await self._switch.quiet()
+        return await self.switch.quiet()
 
 
 def _position(switch: Switch, instrument: str) -> str:

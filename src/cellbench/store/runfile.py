@@ -198,7 +198,6 @@ class RunWriter:
         self._queue.put(_Batch(last=True))
         self._thread.join()
         self._engine.dispose()
-        self._failure = OSError("the process is gone")
 
     async def _send(self, batch: _Batch) -> None:
         assert batch.done is not None  # noqa: S101 (only called with one)
@@ -225,7 +224,7 @@ class RunWriter:
                 while not gathered or not (gathered[-1].done or gathered[-1].last):
                     gathered.append(self._queue.get(timeout=FLUSH_INTERVAL_S))
             if self._severed:
-                return
+                self._failure = OSError("the process is gone")
             self._commit(gathered)
             if gathered and gathered[-1].last:
                 return

@@ -8,8 +8,14 @@ from typing import Any
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.techniques import ConstantCurrent
+from cellbench.testing.channel import direct_techniques, run_whole
 from cellbench.testing.checks import NonConformance, check, demand
-from cellbench.testing.common import require_confirmed, require_honest_quiet, require_quiet
+from cellbench.testing.common import (
+    require_confirmed,
+    require_honest_quiet,
+    require_quiet,
+    require_wire,
+)
 from cellbench.testing.faults import Fault
 from cellbench.testing.subject import Session, Subject
 
@@ -76,6 +82,47 @@ async def safe_when_cancelled(subject: Subject) -> None:
     awaits = await _cancelled_at(subject, None)
     for await_ in range(1, awaits + 1):
         await _cancelled_at(subject, await_)
+
+
+@check()
+async def connects_again(subject: Subject) -> None:
+    """A connection that is lost at work is made again: the same instrument, quiet, and it works."""
+    async with subject.session() as session:
+        require_wire(session)
+        driver = session.driver
+        first = await driver.connect()
+        await _lose_at_work(session)
+        await session.line.reopen()
+        again = await driver.connect()
+        demand(
+            (again.model, again.serial) == (first.model, first.serial),
+            f"it was {first.model} {first.serial}, and is {again.model} {again.serial}",
+        )
+        await require_quiet(session)
+        if subject.role == "channel":
+            await run_whole(session, "constant current")
+        else:
+            await work(session)
+        await require_confirmed(session)
+
+
+async def _lose_at_work(session: Session) -> None:
+    """Lose the connection when the first row has come, or when there is nothing to wait for."""
+    if session.subject.role != "channel":
+        await work(session)
+        await session.line.drop()
+        return
+    driver, technique = session.driver, direct_techniques(session)["constant current"]
+    try:
+        async with asyncio.timeout(_SAYS_SO_S):
+            async with driver.run(technique, session.amounts.limits) as running:
+                async for _ in running:
+                    if not session.line.lost:
+                        await session.line.drop()
+    except InstrumentError:
+        pass  # as it should, unless it connects again by itself
+    except TimeoutError as error:
+        raise NonConformance(f"a lost connection is not told for {_SAYS_SO_S:g} s") from error
 
 
 Story = Callable[[Session], Awaitable[None]]

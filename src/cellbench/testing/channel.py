@@ -139,15 +139,20 @@ def spectrum(session: Session) -> Impedance:
 async def techniques_run_whole(subject: Subject) -> None:
     """Every technique listed runs to its end: rows in order, none lost, right, the cell open."""
     async with subject.session() as session:
-        for name, technique in direct_techniques(session).items():
-            if name not in session.driver.capabilities.techniques:
-                continue
-            try:
-                record = await record_of(session, technique)
-                _require_whole(record, technique, interval_s(session))
-                _require_true(record, technique, session)
-            except (NonConformance, InstrumentError) as problem:
-                raise NonConformance(f"{name}: {problem}") from problem
+        for name in direct_techniques(session):
+            if name in session.driver.capabilities.techniques:
+                await run_whole(session, name)
+
+
+async def run_whole(session: Session, name: str) -> None:
+    """Run one of the `direct_techniques`: its rows have to be whole and true."""
+    technique = direct_techniques(session)[name]
+    try:
+        record = await record_of(session, technique)
+        _require_whole(record, technique, interval_s(session))
+        _require_true(record, technique, session)
+    except (NonConformance, InstrumentError) as problem:
+        raise NonConformance(f"{name}: {problem}") from problem
 
 
 def _require_whole(record: Record, technique: Any, each_s: float) -> None:

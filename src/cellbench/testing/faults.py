@@ -54,6 +54,12 @@ class FaultyLine(Stream):
         """
         self._due = (message, fault)
 
+    async def drop(self) -> None:
+        """Lose the connection now, while nothing is being sent; it can be made again."""
+        self._stop_forwarding()
+        await self._inner._hang_up()  # noqa: SLF001 (a stream around a stream)
+        self.fail(TransportClosed("the connection was lost, on purpose"))
+
     def heal(self) -> None:
         """Let everything through again."""
         self.silent = self._garbling = False

@@ -13,7 +13,7 @@ class MemoryStream(Stream):
         super().__init__()
         self._peer: MemoryStream | None = None
 
-    async def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         if self._peer is not None:
             self._peer.feed(data)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -31,7 +31,6 @@ _MBAP = struct.Struct(">HHHB")
 _THREE = struct.Struct(">BHH")
 _WRITE_HEAD = struct.Struct(">BHHB")
 _PDU_MAX = 253
-_FRAME_MAX = 260
 _EXCEPTION_BIT = 0x80
 _RTU_EXCEPTION_SIZE = 5
 _RTU_WRITE_REPLY_SIZE = 8
@@ -92,37 +91,41 @@ class ModbusMaster:
             TransportClosed: The connection is gone.
         """
         request = _THREE.pack(_READ, address, count)
+        begins, size = bytes((_READ, 2 * count)), 2 + 2 * count
         try:
-            reply = await self._exchange(request)
+            reply = await self._exchange(request, begins, size)
         except (TransportTimeout, GarbledReply):
-            reply = await self._exchange(request)
-        return list(struct.unpack_from(f">{count}H", reply, 2))
+            reply = await self._exchange(request, begins, size)
+        return list(_words(count).unpack_from(reply, 2))
 
     async def write_registers(self, address: int, values: Sequence[int]) -> None:
         """Write holding registers (function 16), once; errors as `read_registers`."""
         count = len(values)
         head = _WRITE_HEAD.pack(_WRITE_MANY, address, count, 2 * count)
-        await self._exchange(head + struct.pack(f">{count}H", *values))
+        await self._exchange(head + _words(count).pack(*values), head[:5], 5)
 
     async def write_register(self, address: int, value: int) -> None:
         """Write one holding register (function 6), once; errors as `read_registers`."""
-        await self._exchange(_THREE.pack(_WRITE_ONE, address, value))
+        request = _THREE.pack(_WRITE_ONE, address, value)
+        await self._exchange(request, request, 5)
 
-    async def _exchange(self, pdu: bytes) -> bytes:
-        """Send a request and return the PDU that answers it."""
-        now = asyncio.get_running_loop().time
+    async def _exchange(self, pdu: bytes, begins: bytes, size: int) -> bytes:
+        """Send a request and return the PDU that answers it, of a known size and beginning."""
+        stream = self._stream
         async with self._lock:
-            if self._stream.lost and await stay_connected(self._stream):
+            if stream.lost and await stay_connected(stream):
                 self._in_step = True
-            if not self._in_step or (self._rtu and self._stream.peek(1)):
+            if not self._in_step or (self._rtu and stream.peek(1)):
                 # Let the late reply to a lost request pass; over TCP it is told by its number.
-                await self._stream.drain(_RESYNCHRONISE_S)
-            if self._rtu and self._line_free_s > now():
+                await stream.drain(_RESYNCHRONISE_S)
+            if self._rtu and self._line_free_s > stream.now():
                 await sleep_until(self._line_free_s)
             self._in_step = False
-            await self._stream.write(self._framed(pdu))
-            reply = await self._reply(pdu[0], now)
-            _check_fits(pdu, reply)
+            await stream.write(self._framed(pdu))
+            reply = self._at_once(begins, size)
+            if reply is None:
+                reply = await self._reply(pdu[0])
+                _check_fits(pdu, reply)
             self._in_step = True
         if reply[0] & _EXCEPTION_BIT:
             meaning = _EXCEPTIONS.get(reply[1], "unknown")
@@ -135,31 +138,38 @@ class ModbusMaster:
         if not self._rtu:
             self._transaction = self._transaction % 0xFFFF + 1
             return _MBAP.pack(self._transaction, 0, len(pdu) + 1, self._unit) + pdu
-        frame = bytes([self._unit]) + pdu
-        return frame + _crc(frame)
+        return _rtu_frame(self._unit, pdu)
 
-    async def _reply(self, function: int, now: Callable[[], float]) -> bytes:
+    def _at_once(self, begins: bytes, size: int) -> bytes | None:
+        """The PDU of the reply, where it is there already and is what was asked for: nearly always.
+
+        What else came is left where it is, for `_reply` to judge.
+        """
+        if not self._rtu:
+            head = _MBAP.pack(self._transaction, 0, size + 1, self._unit)
+            frame = self._stream.arrived(head + begins, _MBAP.size + size)
+            return frame and frame[_MBAP.size :]
+        frame = self._stream.arrived(bytes([self._unit]) + begins, size + 3)
+        if frame is None:
+            return None
+        self._line_free_s = self._stream.now() + _RTU_GAP_S
+        return _checked(frame)
+
+    async def _reply(self, function: int) -> bytes:
+        now = self._stream.now
         deadline_s = now() + self._timeout_s
-        frame = self._arrived() or await self._frame(self._timeout_s)
+        frame = await self._frame(self._timeout_s)
         if self._rtu:
             self._line_free_s = now() + _RTU_GAP_S
-            unit, pdu, good = frame[0], frame[1:-2], _crc(frame[:-2]) == frame[-2:]
+            unit, pdu = frame[0], _checked(frame)
         else:
             while int.from_bytes(frame[:2], "big") != self._transaction:
                 # The late reply to a request that was given up.
                 frame = await self._frame(deadline_s - now())
-            unit, pdu, good = frame[_MBAP.size - 1], frame[_MBAP.size :], True
-        if not good or unit != self._unit or pdu[0] & ~_EXCEPTION_BIT != function:
-            raise GarbledReply(f"garbled reply {frame.hex(' ')}")
+            unit, pdu = frame[_MBAP.size - 1], frame[_MBAP.size :]
+        if unit != self._unit or pdu[0] & ~_EXCEPTION_BIT != function:
+            raise _garbled(frame)
         return pdu
-
-    def _arrived(self) -> bytes | None:
-        """The reply, where it is there at once and all there is: nearly always."""
-        waiting = self._stream.peek(_FRAME_MAX)
-        if len(waiting) < self._head_size or len(waiting) != self._size(waiting):
-            return None
-        self._stream.skip(len(waiting))
-        return waiting
 
     async def _frame(self, timeout_s: float) -> bytes:
         """Take one whole frame from the stream, by the length that it tells of itself."""
@@ -173,16 +183,27 @@ class ModbusMaster:
     def _tcp_size(self, head: bytes) -> int:
         _, protocol, length, _ = _MBAP.unpack_from(head)
         if protocol or not 2 < length <= _PDU_MAX + 1:
-            raise GarbledReply(f"garbled reply {head.hex(' ')}")
+            raise _garbled(head)
         return _MBAP.size - 1 + int(length)
 
     def _rtu_size(self, head: bytes) -> int:
         function = head[1]
         if head[0] != self._unit:
-            raise GarbledReply(f"garbled reply {head.hex(' ')}")
+            raise _garbled(head)
         if function & _EXCEPTION_BIT:
             return _RTU_EXCEPTION_SIZE
         return head[2] + 5 if function == _READ else _RTU_WRITE_REPLY_SIZE
+
+
+def _checked(frame: bytes) -> bytes:
+    """The PDU of an RTU frame whose checksum is right."""
+    if _crc(frame[:-2]) != frame[-2:]:
+        raise _garbled(frame)
+    return frame[1:-2]
+
+
+def _garbled(frame: bytes) -> GarbledReply:
+    return GarbledReply(f"garbled reply {frame.hex(' ')}")
 
 
 def _check_fits(request: bytes, reply: bytes) -> None:
@@ -198,7 +219,18 @@ def _check_fits(request: bytes, reply: bytes) -> None:
         raise GarbledReply(f"{reply.hex(' ')} came, which does not answer {request.hex(' ')}")
 
 
+@lru_cache
+def _words(count: int) -> struct.Struct:
+    return struct.Struct(f">{count}H")
+
+
 # What is asked, and nearly all that is answered, is the same again and again.
+@lru_cache(maxsize=256)
+def _rtu_frame(unit: int, pdu: bytes) -> bytes:
+    frame = bytes([unit]) + pdu
+    return frame + _crc(frame)
+
+
 @lru_cache(maxsize=256)
 def _crc(frame: bytes) -> bytes:
     return FramerRTU.compute_CRC(frame).to_bytes(2, "big")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from typing import Protocol
 
 from cellbench.errors import TransportClosed, TransportTimeout
@@ -59,11 +60,23 @@ class Stream(ABC):
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self._given_up = False
+        self._known_loop: asyncio.AbstractEventLoop | None = None
+
+    def now(self) -> float:
+        """Time of the loop, which is looked for once: before Python 3.12 that asks the system."""
+        if self._known_loop is None:
+            self._known_loop = asyncio.get_running_loop()
+        return self._known_loop.time()
 
     @property
     def lost(self) -> bool:
         """Whether the connection is gone, as far as anybody has noticed."""
         return self._failure is not None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a task waits for bytes at this moment."""
+        return self._waiter is not None
 
     async def write(self, data: bytes) -> None:
         """Send all of ``data``.
@@ -76,7 +89,9 @@ class Stream(ABC):
         if self.tap is not None:
             self.tap.sent(data)
         try:
-            await self._send(data)
+            # What is handed over at once, to an instrument in this process, spares a coroutine.
+            if (sending := self._send(data)) is not None:
+                await sending
         except TransportClosed as error:
             self.fail(error)
             raise
@@ -104,6 +119,17 @@ class Stream(ABC):
             return self._take_all()
         return self._take(count)
 
+    def arrived(self, begins: bytes, size: int) -> bytes | None:
+        """Take what has arrived if it is one message, whole, and nothing else; None leaves it.
+
+        Args:
+            begins: How the message begins.
+            size: Its length.
+        """
+        if len(self._buffer) != size or not self._buffer.startswith(begins):
+            return None
+        return self._take_all()
+
     def peek(self, count: int) -> bytes:
         """Return up to ``count`` bytes that have arrived, and leave them there."""
         return bytes(self._buffer[:count])
@@ -119,8 +145,8 @@ class Stream(ABC):
             TransportTimeout: The line did not fall silent within ``limit_s``.
             TransportClosed: The connection is gone.
         """
-        deadline_s = asyncio.get_running_loop().time() + limit_s
-        while asyncio.get_running_loop().time() < deadline_s:
+        deadline_s = self.now() + limit_s
+        while self.now() < deadline_s:
             try:
                 await self._more(silence_s)
             except TransportTimeout:
@@ -176,8 +202,8 @@ class Stream(ABC):
             raise ClosedForGood("closed")
 
     @abstractmethod
-    async def _send(self, data: bytes) -> None:
-        """Hand ``data`` to the other end."""
+    def _send(self, data: bytes) -> Awaitable[None] | None:
+        """Hand ``data`` to the other end; None where that is done at once."""
 
     async def _hang_up(self) -> None:  # noqa: B027 (a kind that cannot be reopened has none)
         """Let go of the old connection, in whatever state it is."""
@@ -223,7 +249,7 @@ class Stream(ABC):
             raise RuntimeError("two tasks read from one stream")
         # A bare future and timer: this is awaited once per sample, and asyncio.timeout costs
         # several times as much.
-        loop = asyncio.get_running_loop()
+        loop = self._known_loop = self._known_loop or asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         self._waiter = loop.create_future()
         timer = loop.call_at(deadline, _expire, self._waiter)

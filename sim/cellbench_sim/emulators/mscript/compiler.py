@@ -141,6 +141,8 @@ def _nothing() -> int:
 
 
 def _sync_block(codes: list[SyncCode]) -> SyncCode:
+    if not codes:
+        return _nothing
     if len(codes) == 1:
         return codes[0]
 

@@ -6,6 +6,7 @@ Everything is sent from the engine's own loop, and never waited for: a loop that
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 BEAT_S = 1.0
 #: A shorter silence is none: the computer may be busy.
 SILENCE_MIN_S = 3.0
-#: A watch that has looked at nothing for so long hangs, even if the loop turns: no beat then. An
+#: A watch whose next look is overdue by so long hangs, even if the loop turns: no beat then. An
 #: instrument that does not answer is given up well before.
 WATCH_HANGS_S = 60.0
 #: A guard that ended within this time of its start is not replaced at once, but after so long.
@@ -94,7 +95,7 @@ class Keeper(Heart):
         self._started_s = self._retry_s = 0.0
         self._said = ""
         self._step, self._declared_s = Step(""), 0.0
-        self._passed_s: float | None = None
+        self._hangs_s = math.inf  # when the watch counts as hung, loop time
         self._beating: asyncio.Task[None] | None = None
 
     def watch_over(self, conducting: Conducting) -> None:
@@ -112,14 +113,14 @@ class Keeper(Heart):
         self._start()
         self._beating = asyncio.create_task(self._beat_on(), name="heartbeat")
 
-    def passed(self) -> None:
+    def passed(self, within_s: float) -> None:
         """See `Heart`."""
-        self._passed_s = _now_s()
+        self._hangs_s = _now_s() + within_s + WATCH_HANGS_S
         self._tell(Beat())
 
     def watch_ended(self) -> None:
         """See `Heart`."""
-        self._passed_s = None
+        self._hangs_s = math.inf
 
     def declare(self, continues: Mapping[str, float]) -> None:
         """See `Heart`."""
@@ -155,7 +156,7 @@ class Keeper(Heart):
     async def _beat_on(self) -> None:
         while True:
             self._see_that_it_is_there()
-            if self._passed_s is None or _now_s() - self._passed_s < WATCH_HANGS_S:
+            if _now_s() < self._hangs_s:
                 self._tell(Beat())
             await asyncio.sleep(BEAT_S)
 
