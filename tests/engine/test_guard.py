@@ -195,9 +195,11 @@ def test_a_watch_that_hangs_is_a_miss_though_the_loop_turns(tmp_path: Path) -> N
         await asyncio.sleep(FLOWS_S)
         conducting = scene.host.conducting
         assert conducting is not None
-        gauge = conducting.bench.gauge
-        assert gauge is not None
-        gauge.read = asyncio.Event().wait  # type: ignore[assignment, method-assign]
+
+        async def hang(_: object) -> None:
+            await asyncio.Event().wait()
+
+        conducting._environment._look = hang  # type: ignore[method-assign]
         assert 69.0 < await scene.current_stops(within_s=120.0) < 90.0
 
     done = play(tmp_path, story).last
