@@ -199,7 +199,7 @@ def test_a_watch_that_hangs_is_a_miss_though_the_loop_turns(tmp_path: Path) -> N
         async def hang(_: object) -> None:
             await asyncio.Event().wait()
 
-        conducting._environment._look = hang  # type: ignore[method-assign]
+        conducting._environment._look = hang  # type: ignore[assignment, method-assign]
         assert 69.0 < await scene.current_stops(within_s=120.0) < 90.0
 
     done = play(tmp_path, story).last
