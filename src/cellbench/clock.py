@@ -29,6 +29,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, TypeVar, cast
 
 from cellbench.errors import CellbenchError
+from cellbench.system import passed_ns
 
 T = TypeVar("T")
 
@@ -424,7 +425,7 @@ class RealLoop(_PlatformLoop):
     def __init__(self, speed: float = 1.0) -> None:
         self.on_late: Callable[[float], None] | None = None
         self._speed = speed
-        self._origin_ns = time.perf_counter_ns()
+        self._origin_ns = passed_ns()
         self._now_s = 0.0
         self._turns = 0
         self._came_last = self._waited = self._thread_last = False
@@ -536,7 +537,7 @@ class RealLoop(_PlatformLoop):
         self._waited = False
 
     def _real_s(self) -> float:
-        return (time.perf_counter_ns() - self._origin_ns) / _NS * self._speed
+        return (passed_ns() - self._origin_ns) / _NS * self._speed
 
 
 async def unseen(work: Awaitable[T], *, patient: bool = False) -> T:

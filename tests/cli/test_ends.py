@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,25 +61,115 @@ def test_a_signal_ends_the_run_through_its_safe_state(
     assert "Traceback" not in out + err
 
 
-@posix_only
-def test_a_full_disk_ends_the_run_safely_and_says_so(long_protocol: str, tmp_path: Path) -> None:
+def limited(*arguments: str) -> subprocess.Popen[str]:
+    """A run none of whose files can grow beyond 300 kB, until `psutil` lifts the limit."""
     import resource
 
     def small_files() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
 
-    done = subprocess.run(
-        command("run", long_protocol),
-        capture_output=True,
+    return subprocess.Popen(
+        command("run", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
-        preexec_fn=small_files,
-        check=False,
+        preexec_fn=small_files,  # noqa: PLW1509 (there are no threads yet)
     )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "data can" in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if text in line:
+            return
+    pytest.fail(f"{text!r} is not in\n{''.join(seen)}")
+
+
+@posix_only
+def test_a_run_waits_while_the_disk_is_full_and_goes_on_when_there_is_space(
+    long_protocol: str,
+) -> None:
+    import resource
+
+    with limited(long_protocol) as process:
+        wait_for(process, "the run waits at open circuit")
+        time.sleep(2.0)
+        assert process.poll() is None
+        lifted = psutil.Process(process.pid)
+        lifted.rlimit(psutil.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    assert "the disk takes data again" in out
+    assert "nothing was lost" in out
+    assert "Traceback" not in out + err
+
+
+@posix_only
+def test_a_run_on_a_full_disk_ends_safely_when_somebody_ends_it(long_protocol: str) -> None:
+    with limited(long_protocol) as process:
+        wait_for(process, "the run waits at open circuit")
+        time.sleep(1.0)
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert time.monotonic() - started < 30.0
+    assert process.returncode == 130, out + err
+    assert "potentiostat: cell off" in out
+    assert "lost are" in out
+    assert "Traceback" not in out + err
+
+
+#: On a disk of its own: starts a run, fills the disk to its last byte, makes space, waits.
+ON_A_SMALL_DISK = """
+import subprocess, sys
+from pathlib import Path
+
+disk = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=220m", "tmpfs", str(disk)], check=True)
+run = subprocess.Popen(
+    [sys.executable, "-m", "cellbench", "run", *sys.argv[2:], "--store", str(disk / "store")],
+    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+)
+for line in run.stdout:
+    print(line, end="", flush=True)
+    if "current: current" in line:
+        with open(disk / "ballast", "wb", buffering=0) as ballast:
+            try:
+                while True:
+                    ballast.write(bytes(1 << 20)) or ballast.write(b"0")
+            except OSError as error:
+                print(error)
+    if "disk full" in line:
+        (disk / "ballast").unlink(missing_ok=True)
+print("exit code", run.wait())
+"""
+
+
+def _has_own_mounts() -> bool:
+    if sys.platform != "linux" or shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-rm", "true"], check=False).returncode == 0
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not _has_own_mounts(), reason="no name space with mounts of its own here")
+def test_a_run_outlasts_a_file_system_that_is_really_full(
+    tmp_path: Path,
+) -> None:
+    disk, protocol = tmp_path / "disk", tmp_path / "short.yaml"
+    disk.mkdir()
+    protocol.write_text(LONG.replace("10 h", "10 min"))
+    script = [sys.executable, "-c", ON_A_SMALL_DISK, str(disk), str(protocol), "--speed", "60"]
+    done = subprocess.run(
+        ["unshare", "-rm", *script], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert "disk full" in done.stdout, done.stdout + done.stderr
+    assert "No space left on device" in done.stdout
+    assert "nothing was lost" in done.stdout
+    assert "exit code 0" in done.stdout
 
 
 def test_a_store_that_cannot_be_made_is_said(long_protocol: str, tmp_path: Path) -> None:

@@ -72,7 +72,16 @@ class PromisesAPoint(Keithley):
 class TakesAnything(Eurotherm):
     def __init__(self, name: str, stream: Stream, options: Mapping[str, Any]) -> None:
         super().__init__(name, stream, {"temperature max": "800 degC", **options})
-        self.capabilities = dataclasses.replace(self.capabilities, temperature_max_K=373.15)
+        self._wide = self.capabilities
+        self._said = dataclasses.replace(self.capabilities, temperature_max_K=373.15)
+        self.capabilities = self._said
+
+    async def set_temperature(self, temperature_K: float) -> None:
+        self.capabilities = self._wide
+        try:
+            await super().set_temperature(temperature_K)
+        finally:
+            self.capabilities = self._said
 
 
 class RaisesWhatItLikes(Eurotherm):

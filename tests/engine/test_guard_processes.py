@@ -8,14 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 
+from cellbench import system
 from cellbench.engine.guard import processes
 from cellbench.engine.guard.handover import asked, taking_over
 from cellbench.engine.guard.messages import Beat, Watch
@@ -35,7 +34,7 @@ def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_process_is_ended_and_stays_known_as_gone() -> None:
     with subprocess.Popen(SLEEP) as sleeper:
-        known = ProcessId(sleeper.pid, psutil.Process(sleeper.pid).create_time())
+        known = ProcessId.of(sleeper.pid)
         assert known.lives
         told = asyncio.run(known.end())
         assert told == f"process {sleeper.pid} was ended"
@@ -45,10 +44,9 @@ def test_a_process_is_ended_and_stays_known_as_gone() -> None:
 
 def test_another_process_of_the_same_id_is_left_alone() -> None:
     with subprocess.Popen(SLEEP) as sleeper:
-        before = psutil.Process(sleeper.pid).create_time() - 3600.0
-        assert "was gone already" in asyncio.run(ProcessId(sleeper.pid, before).end())
-        yesterday = datetime.now(UTC) - timedelta(days=1)
-        assert not ProcessId.of_holder(sleeper.pid, yesterday).lives
+        started = ProcessId.of(sleeper.pid).started
+        assert started is not None
+        assert "was gone already" in asyncio.run(ProcessId(sleeper.pid, started - 1.0).end())
         assert sleeper.poll() is None
         sleeper.kill()
 
@@ -64,7 +62,7 @@ def test_a_guard_that_does_not_listen_hangs_nobody_and_is_ended(tmp_path: Path) 
         watch = Watch(
             run="2026-01-01-001",
             pid=engine.pid,
-            process_started=psutil.Process(engine.pid).create_time(),
+            process_started=ProcessId.of(engine.pid).started,
             ledger=str(tmp_path / "run.guard.jsonl"),
             bench="bench: nothing\ninstruments: {}\n",
             beside=None,
@@ -126,8 +124,9 @@ def test_a_guard_lets_go_and_anybody_else_does_not() -> None:
 def test_on_windows_a_guard_has_a_console_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200, raising=False)
     monkeypatch.setattr(subprocess, "CREATE_NO_WINDOW", 0x08000000, raising=False)
-    assert processes._apart("win32") == {"creationflags": 0x08000200}
-    assert processes._apart("linux") == {"start_new_session": True}
+    assert system.own_console() == {"start_new_session": True}
+    monkeypatch.setattr(system, "WINDOWS", True)
+    assert system.own_console() == {"creationflags": 0x08000200}
 
 
 def test_on_windows_a_full_pipe_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +139,8 @@ def test_on_windows_a_full_pipe_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     kernel = SimpleNamespace(SetNamedPipeHandleState=set_state)
     monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(get_osfhandle=lambda pipe: 7 * pipe))
     monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
-    processes._never_wait_on_windows(6)
+    monkeypatch.setattr(system, "WINDOWS", True)
+    system.never_wait(6)
     assert called == [(42, 1)]  # PIPE_NOWAIT
 
 

@@ -174,7 +174,7 @@ def test_a_place_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 
 
 def test_a_network_drive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "_is_remote", lambda _: True)
+    monkeypatch.setattr(places, "is_on_network", lambda _: True)
     with pytest.raises(InputError, match="network drive"):
         Store(tmp_path)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -21,6 +20,7 @@ from cellbench.engine.session import prepare
 from cellbench.engine.simulation import conduct
 from cellbench.errors import CellbenchError
 from cellbench.store import Store
+from cellbench.system import deaf_to_ctrl_c
 
 
 @dataclass(frozen=True, order=True)
@@ -129,14 +129,9 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 def _start(pool: ProcessPoolExecutor, count: int) -> None:
     """Start the processes (each job does one), where possible deaf to Ctrl-C from the outset."""
-    if sys.platform == "win32":
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        for _ in range(count):
+    with deaf_to_ctrl_c() as deaf:
+        for _ in range(count if deaf else 0):
             pool.submit(os.getpid)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _cores() -> int:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cellbench import system
 from cellbench.cli import options
 from cellbench.cli.output import ExitCode, print_json, told
 from cellbench.cli.prepare import show_list, show_text
@@ -90,7 +91,7 @@ def serve(
         pace = {} if speed == 1.0 else {"speed": speed}
 
         async def main() -> None:
-            async with served, served.serve(port, ptys=sys.platform != "win32") as addresses:
+            async with served, served.serve(port, ptys=not system.WINDOWS) as addresses:
                 if as_json:
                     description = served.description(addresses)
                     print_json({"addresses": addresses, "bench": description | pace})

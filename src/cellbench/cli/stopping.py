@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-#: Ctrl-C, a polite kill, a closed terminal (POSIX), Ctrl-Break or a closed console (Windows).
-_STOPPING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+from cellbench.system import stopping_signals
 
 
 class Stopping:
@@ -24,10 +23,8 @@ class Stopping:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
         self._wanted = False
-        for name in _STOPPING_SIGNALS:
-            number = getattr(signal, name, None)  # each system has some of them
-            if number is not None:
-                signal.signal(number, self._asked)
+        for number in stopping_signals():
+            signal.signal(number, self._asked)
 
     @property
     def wanted(self) -> bool:

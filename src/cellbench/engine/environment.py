@@ -218,7 +218,8 @@ class Environment:
             poll.missed, poll.error = poll.missed + 1, error
             if poll.missed == 1:
                 poll.since_s = asyncio.get_running_loop().time()
-                await self._recorder.journal.enter("warning", text=f"no reading: {error}")
+                # Not awaited: the watch goes on while the disk is full.
+                self._recorder.journal.enter_soon("warning", text=f"no reading: {error}")
             # A new connection may lead to an instrument that was switched off meanwhile, and has
             # to be told again what connecting tells it; a reading alone would not.
             if poll.missed >= LOST_AFTER or is_cut_off(error):

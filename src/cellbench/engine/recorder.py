@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from enum import IntEnum
 from itertools import count
 
 import numpy as np
@@ -12,20 +13,40 @@ from cellbench.engine.journal import Journal
 from cellbench.engine.status import Status
 from cellbench.instruments.readings import Flag
 from cellbench.protocol.program import Recording
+from cellbench.quantities import format_quantity
 from cellbench.store import RunWriter, SampleRow
 
 #: A row later than so many sampling intervals means that rows before it are missing.
 GAP_INTERVALS = 1.5
+#: A gap in the rows from this length on is entered, with the charge that may have passed in it.
+UNSEEN_S = 60.0
 #: Rows come early by up to this part of an interval.
 _EARLY = 0.1
 #: As a plain number: an operation on a member of `Flag` costs more than the rest of a row.
 _FAULTS = ~int(Flag.LATE)
 #: With log spacing, kept rows per decade of the step's time.
 ROWS_PER_DECADE = 50
+#: Of a recording that is thinned, intervals between kept rows and changes are so many times larger.
+THINNED = 10
+
+
+class Thinning(IntEnum):
+    """How much is left out of a recording for want of space; judged is every row all the same."""
+
+    NONE = 0  #: what the protocol says is kept
+    TENTH = 1  #: one row in ten intervals, changes ten times as large, and every flagged row
+    EDGES = 2  #: the first and last row of a step, and those where the flags change
+
+    def __str__(self) -> str:
+        return ("all rows", "every tenth row", "edges of steps")[self]
 
 
 class Recorder:
-    """Hands samples to the run's file, step by step, and counts what is missing."""
+    """Hands samples to the run's file, step by step, and counts what is missing.
+
+    Attributes:
+        thinning: How much is left out at the moment.
+    """
 
     def __init__(
         self, writer: RunWriter, journal: Journal, status: Status, *, first_step: int = 1
@@ -34,14 +55,65 @@ class Recorder:
         self.journal = journal
         self.status = status
         self.missing = 0
+        self.thinning = Thinning.NONE
+        self._thinned: dict[str, Thinning] = {}
+        self._slow: dict[str, tuple[int | None, int, int]] = {}
         self._step_ids = count(first_step)
         self.step_id = 0
+
+    def thin(self, cause: str, thinning: Thinning, why: str) -> None:
+        """Leave out so much from now on, for one of several causes; the strongest holds.
+
+        Args:
+            cause: What for; it can take back no more than its own.
+            thinning: How much.
+            why: For the journal, as a person reads it.
+        """
+        self._thinned[cause] = thinning
+        before, now = self.thinning, max(self._thinned.values())
+        if now is not before:
+            self.thinning = now
+            text = f"recording thinned: {now}" if now else "recording no longer thinned: all rows"
+            self.journal.enter_soon(
+                "recording thinned",
+                text=f"{text} from now on ({why})",
+                **{"from": str(before), "to": str(now), "cause": cause},
+            )
 
     def enter_step(self, path: str, kind: str) -> int:
         """Give the step a number; samples refer to it until the next one."""
         self.step_id = next(self._step_ids)
         self.writer.add_step(self.step_id, path, kind)
         return self.step_id
+
+    def unseen(self, from_s: float, to_s: float, before_A: float, after_A: float) -> None:
+        """Enter a gap within a technique, whose charge is counted as if its current had gone on.
+
+        Args:
+            from_s: Time of the row before it, since the start of the run.
+            to_s: Of the row after it.
+            before_A: The current before.
+            after_A: The current after.
+        """
+        passed_s = to_s - from_s
+        most_C = [0.0, *(each * passed_s for each in (before_A, after_A) if each == each)]  # noqa: PLR0124
+        counted_C = 0.5 * (before_A + after_A) * passed_s
+        counted_C = 0.0 if math.isnan(counted_C) else counted_C
+        text = f"not seen for {format_quantity(passed_s, 'time')}: no rows came"
+        if counted_C:
+            low, high = min(most_C) / 3.6, max(most_C) / 3.6
+            text += f", in which {low:.3g} to {high:.3g} mAh have passed"
+            text += f"; {counted_C / 3.6:.3g} mAh are counted"
+        self.journal.enter_soon(
+            "gap",
+            step=self.status.step_path,
+            text=text,
+            from_s=from_s,
+            to_s=to_s,
+            charge_C=counted_C,
+            charge_min_C=min(most_C),
+            charge_max_C=max(most_C),
+        )
 
     def slow(
         self,
@@ -52,12 +124,25 @@ class Recorder:
         flags: int,
     ) -> None:
         """Keep one reading of a press, gauge or chamber, at a time since the start of the run."""
+        if self.thinning and not self._is_kept(source, flags):
+            return
         self.writer.add_samples(
             (
                 (time_s, source, self.step_id, None, None, None, force_N, temperature_K, flags,
                  None),
             )
         )  # fmt: skip
+
+    def _is_kept(self, source: str, flags: int) -> bool:
+        """Whether a slow reading is kept while the recording is thinned."""
+        step_id, flags_before, left_out = self._slow.get(source, (None, 0, 0))
+        kept = (
+            step_id != self.step_id
+            or flags != flags_before
+            or (self.thinning is Thinning.TENTH and left_out >= THINNED - 1)
+        )
+        self._slow[source] = (self.step_id, flags, 0 if kept else left_out + 1)
+        return kept
 
 
 class ChannelRecording:
@@ -145,6 +230,8 @@ class ChannelRecording:
             if elapsed_s > self._gap_s:
                 flags |= Flag.MISSING
                 self._recorder.missing += round(elapsed_s / self._interval_s) - 1
+                if elapsed_s >= UNSEEN_S:
+                    self._recorder.unseen(last[0], time_s, before_A, current_A)
         step_id = self._recorder.step_id
         row: SampleRow = (
             time_s, self.source, step_id, voltage_V, current_A, self.charge_C, None, None, flags,
@@ -167,7 +254,11 @@ class ChannelRecording:
 
     def _is_kept(self, row: SampleRow) -> bool:
         kept = self._kept
-        if kept is None or row[8] & _FAULTS:
+        if kept is None:
+            return True
+        if self._recorder.thinning:
+            return self._is_kept_of_thinned(row, kept)
+        if row[8] & _FAULTS:
             return True
         rule = self._rule
         return (
@@ -177,6 +268,19 @@ class ChannelRecording:
             or self._pressure_changed()
         )
 
+    def _is_kept_of_thinned(self, row: SampleRow, kept: SampleRow) -> bool:
+        if self._recorder.thinning is Thinning.EDGES:
+            return row[8] & _FAULTS != kept[8] & _FAULTS
+        rule = self._rule
+        spacing_s = THINNED * max(self._spacing_s(row[0]), self._interval_s)
+        return (
+            bool(row[8] & _FAULTS)
+            or row[0] - kept[0] >= spacing_s - _EARLY * self._interval_s
+            or _changed(row[3], kept[3], rule.dV_V, THINNED)
+            or _changed(row[4], kept[4], rule.dI_A, THINNED)
+            or self._pressure_changed(THINNED)
+        )
+
     def _spacing_s(self, time_s: float) -> float:
         rule = self._rule
         if rule.spacing == "linear" or self._start_s is None:
@@ -184,20 +288,20 @@ class ChannelRecording:
         factor: float = 10 ** (1 / ROWS_PER_DECADE) - 1
         return min(max(time_s - self._start_s, self._interval_s) * factor, rule.every_s or math.inf)
 
-    def _pressure_changed(self) -> bool:
+    def _pressure_changed(self, times: int = 1) -> bool:
         if self._rule.dP_Pa is None:
             return False
         pressure_Pa = self._recorder.status.value("stack_pressure_Pa")
-        if not _changed(pressure_Pa, self._kept_pressure, self._rule.dP_Pa):
+        if not _changed(pressure_Pa, self._kept_pressure, self._rule.dP_Pa, times):
             return False
         self._kept_pressure = pressure_Pa
         return True
 
 
-def _changed(value: float | None, kept: float | None, delta: float | None) -> bool:
+def _changed(value: float | None, kept: float | None, delta: float | None, times: int = 1) -> bool:
     if delta is None or value is None:
         return False
-    return kept is None or abs(value - kept) >= delta
+    return kept is None or abs(value - kept) >= times * delta
 
 
 def blob(values: Sequence[float]) -> bytes:

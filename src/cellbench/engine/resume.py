@@ -121,7 +121,7 @@ class Resumption(Conducting):
         self._history = history = History(self._reader)
         self._ended_before, self._accepted = run.reason, accepted
         if bench.ownership is not None:
-            bench.ownership.tell(f"run {run.id}")
+            bench.ownership.tell(f"run {run.id}", path)
         self._away_s = max(0.0, age_s - history.last_s)
         store.reopen(run)
         writer = RunWriter(path, durable=not bench.simulated, again=True)

@@ -8,15 +8,22 @@ says why it ended. On a trip the safe state does not wait for the step's own cle
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cellbench.analysis.stored import geometry
 from cellbench.bench import Bench
 from cellbench.engine.causes import Judgement, RunState, is_bug, judge, root_cause
 from cellbench.engine.commands import Commands
+from cellbench.engine.disk import (
+    LOOK_INTERVAL_S,
+    SIMULATED_LOOK_INTERVAL_S,
+    DiskWatch,
+    StalledStore,
+)
 from cellbench.engine.environment import Environment
 from cellbench.engine.heart import Heart
 from cellbench.engine.interpreter import Interpreter
@@ -25,6 +32,7 @@ from cellbench.engine.limits import LimitWatch
 from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder
 from cellbench.engine.safe_state import make_safe, to_the_end
+from cellbench.engine.sleep import SleepWatch
 from cellbench.engine.status import Forecast, Status
 from cellbench.engine.steering import Steering
 from cellbench.engine.steps import StepRunner
@@ -96,6 +104,14 @@ class Conducting:
             bench.channel.enter = self._enter_handover
         self._alarm: asyncio.Future[Trip | Aborted] = asyncio.get_running_loop().create_future()
         self._recorder = Recorder(writer, journal, self.status, first_step=first_step)
+        self._stalled_store = StalledStore(writer, self.steering, self._recorder)
+        self._disk = DiskWatch(
+            writer.path,
+            journal,
+            self._recorder,
+            self.status,
+            every_s=SIMULATED_LOOK_INTERVAL_S if bench.simulated else LOOK_INTERVAL_S,
+        )
         watch = LimitWatch(program.limits)
         self._trouble = Trouble(bench, journal, self.steering, self.status)
         self._environment = Environment(
@@ -147,11 +163,21 @@ class Conducting:
             tasks = [
                 asyncio.create_task(self._walk(), name="walk"),
                 asyncio.create_task(self._environment.watch(), name="watch"),
+                asyncio.create_task(self._stalled_store.watch(), name="stalled store"),
+                asyncio.create_task(self._disk.watch(), name="disk"),
+                *self._watch_computer(),
             ]
             cause = await self._first_end(tasks)
         except BaseException as error:  # noqa: BLE001 (whatever it is, the bench comes first)
             cause = root_cause(error)
         return await to_the_end(self._end(cause, tasks), self._say)
+
+    def _watch_computer(self) -> list[asyncio.Task[None]]:
+        """Keep the computer awake: simulated time stands still while it sleeps."""
+        if self.bench.simulated:
+            return []
+        watch = SleepWatch(self.journal, self.status)
+        return [asyncio.create_task(watch.watch(), name="computer")]
 
     async def _first_end(self, tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
         """Wait for an alarm, a failure, or the end of the walk; None is the program's own end."""
@@ -190,6 +216,7 @@ class Conducting:
         judgement = judge(cause)
         # Whatever was to go on without us: a run that ends takes its bench with it.
         self._runner.heart.declare({})
+        self._stalled_store.run_ends()
         self.ending = judgement.reason
         self.commands.release()
         self._trouble.stop()
@@ -208,11 +235,17 @@ class Conducting:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         end = RunEnd(self.run, judgement.state, judgement.reason, outcomes, judgement.exit_code)
-        await self._close(end, judgement, cause)
-        return end
+        return await self._close(end, judgement, cause)
 
-    async def _close(self, end: RunEnd, judgement: Judgement, cause: BaseException | None) -> None:
-        """Enter how it ended; a store that fails now cannot take the end of the run away."""
+    async def _close(
+        self, end: RunEnd, judgement: Judgement, cause: BaseException | None
+    ) -> RunEnd:
+        """Enter how it ended; a store that fails now cannot take the end of the run away.
+
+        Returns:
+            The same, its reason saying what the store has not kept.
+        """
+        self.writer.hurry()
         try:
             if cause is not None and is_bug(cause):
                 trace = "".join(traceback.format_exception(cause))
@@ -234,10 +267,14 @@ class Conducting:
             await self.writer.close()
         except StoreError as error:
             self._say(str(error))
+            end = replace(end, reason=f"{end.reason}; {error}")
+            with contextlib.suppress(StoreError):  # it has been said
+                await self.writer.close()
         try:
             self._store.finish(end.run, end.state, end.reason)
         except CellbenchError as error:
             self._say(str(error))
+        return end
 
     # --- Showing --------------------------------------------------------------------------------
 
@@ -289,7 +326,7 @@ class Conductor(Conducting):
             seed=seed,
         )
         if bench.ownership is not None:
-            bench.ownership.tell(f"run {run.id}")
+            bench.ownership.tell(f"run {run.id}", store.run_path(run.id))
         try:
             writer = RunWriter(
                 store.run_path(run.id),

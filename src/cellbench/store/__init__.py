@@ -3,8 +3,8 @@
 from cellbench.store.catalogue import Store
 from cellbench.store.places import data_directory
 from cellbench.store.reader import RunReader, StoredSpectrum
-from cellbench.store.runfile import RunWriter, SampleRow
-from cellbench.store.tables import JournalEntry, Run
+from cellbench.store.runfile import RunWriter
+from cellbench.store.tables import JournalEntry, Run, SampleRow
 
 __all__ = [
     "JournalEntry",

@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 from sqlmodel import Session, col, select
 
 from cellbench.errors import StoreError
-from cellbench.store.runfile import SampleRow, open_engine
-from cellbench.store.tables import FORMAT_VERSION, SAMPLE_COLUMNS, Document, JournalEntry
+from cellbench.store.runfile import open_engine
+from cellbench.store.tables import (
+    FORMAT_VERSION,
+    SAMPLE_COLUMNS,
+    Document,
+    JournalEntry,
+    SampleRow,
+)
 from cellbench.transport.recording import unpacked
 
 FloatArray = NDArray[np.float64]
@@ -140,6 +146,13 @@ class RunReader:
             (first_step,),
         )
         return cast("SampleRow", rows[0]) if rows else None
+
+    @property
+    def last_s(self) -> float:
+        """Time since the start of the run of the newest that was kept; 0 if nothing was."""
+        newest = "SELECT time_s FROM {} ORDER BY rowid DESC LIMIT 1"
+        rows = [self._rows(newest.format(table)) for table in ("sample", "journalentry")]
+        return max((time_s for row in rows for (time_s,) in row), default=0.0)
 
     def sources(self) -> list[str]:
         """Names of the instruments that samples came from."""

@@ -39,7 +39,8 @@ class JournalEntry(SQLModel, table=True):
         time_s: Loop time since the start of the run.
         kind: ``run started``, ``step started``, ``step list``, ``action``, ``outcome``,
             ``spectrum``, ``deviation``, ``warning``, ``trip``, ``step ended``,
-            ``safe state``, ``run ended``...
+            ``safe state``, ``run ended``; of the computer ``disk``, ``recording thinned``,
+            ``computer slept``, ``clock set``...
         step: Path of the step in the expanded program, empty for the run as a whole.
         text: What a person reads, empty where nobody needs to.
         data: The values that were decided.
@@ -83,3 +84,8 @@ SAMPLE_COLUMNS = (
     "time_s", "source", "step", "voltage_V", "current_A", "charge_C", "force_N", "temperature_K",
     "flags", "row",
 )  # fmt: skip
+#: A sample, in the order of the columns.
+SampleRow = tuple[
+    float, str, int, float | None, float | None, float | None, float | None, float | None, int,
+    int | None,
+]  # fmt: skip

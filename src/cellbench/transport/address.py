@@ -23,12 +23,11 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cellbench.errors import InputError, InstrumentError, TransportClosed
+from cellbench.system import serial_port_name
 from cellbench.transport.stream import Stream
 from cellbench.transport.tcp import open_tcp
 
@@ -129,9 +128,7 @@ def place_of(address: str, tcp_port: int | None = None) -> str:
 
 
 def _serial_place(port: str) -> str:
-    if sys.platform == "win32":
-        return "serial " + port.upper().removeprefix("\\\\.\\")
-    return f"serial {Path(port).resolve()}"
+    return f"serial {serial_port_name(port)}"
 
 
 def _tcp_place(host: str, port: int) -> str:

@@ -67,6 +67,7 @@ class Ownership:
     def __init__(self, purpose: str, *, yields: bool = False) -> None:
         self._purpose = purpose
         self._yields = yields
+        self._run_file: Path | None = None
         self._since = datetime.now(UTC)
         self._held: dict[Path, BaseFileLock] = {}
 
@@ -105,9 +106,14 @@ class Ownership:
         self._held[path] = lock
         self._note(path)
 
-    def tell(self, purpose: str) -> None:
-        """Say what the instruments are held for from now on."""
-        self._purpose = purpose
+    def tell(self, purpose: str, run_file: Path | None = None) -> None:
+        """Say what the instruments are held for from now on.
+
+        Args:
+            purpose: What for, told to whoever else wants one of them.
+            run_file: The file of the run that they are held for: ids are alike in two stores.
+        """
+        self._purpose, self._run_file = purpose, run_file
         for path in self._held:
             self._note(path)
 
@@ -125,6 +131,8 @@ class Ownership:
         }  # fmt: skip
         if self._yields:
             note["yields"] = True
+        if self._run_file is not None:
+            note["run_file"] = str(self._run_file.resolve())
         with contextlib.suppress(OSError):  # the lock counts, and holds without it
             _note_path(path).write_text(json.dumps(note), encoding="utf-8")
 
@@ -185,3 +193,22 @@ def _refusal(holder: Holder | None) -> str:
         f"is in use by {holder or 'another process'}; an instrument has one owner at a time: wait "
         "for it to end, or end it"
     )
+
+
+def is_held_for(run_file: Path) -> bool:
+    """Whether any process of this user has an instrument for the run of this file."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - as above
+
+    for note in locks_directory().glob("*.json"):
+        try:
+            noted = json.loads(note.read_text(encoding="utf-8")).get("run_file")
+            if noted != str(run_file.resolve()):
+                continue
+            # A process that was lost leaves its note behind, but not its lock.
+            with FileLock(note.with_suffix(".lock"), timeout=0):
+                pass
+        except Timeout:
+            return True
+        except (OSError, ValueError, AttributeError):
+            continue  # gone, or not written yet
+    return False

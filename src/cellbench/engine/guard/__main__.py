@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import filelock  # noqa: F401 (when it is needed it is in a hurry)
-import psutil
 
 from cellbench import clock
 from cellbench.bench import BenchFile, parse_bench
@@ -22,28 +21,14 @@ from cellbench.engine.guard.guarding import Reaction, guard
 from cellbench.engine.guard.handover import asked
 from cellbench.engine.guard.ledger import Kind, Ledger, errors_path, forget_empty
 from cellbench.engine.guard.messages import Message, Watch, from_line
-from cellbench.engine.guard.processes import ProcessId, end, outlive_terminal
+from cellbench.engine.guard.processes import ProcessId
 from cellbench.engine.reach import ReachableBench, Site
 from cellbench.engine.session import places, with_folders
 from cellbench.protocol.source import document_of, load
+from cellbench.system import outlive_terminal
 
 _STANDARD_INPUT = 0
 _PIECE = 65536
-
-
-class EngineProcess:
-    """The engine, as a process of this computer.
-
-    It is looked up while it is sure to be there: ids are given away again.
-    """
-
-    def __init__(self, watch: Watch) -> None:
-        self._pid = watch.pid
-        self._process: psutil.Process | None = ProcessId(watch.pid, watch.process_started).find()
-
-    async def end(self) -> str:
-        """End it for good, if it is still there; returns what became of it."""
-        return await end(self._process, self._pid)
 
 
 class PipeMessages:
@@ -136,7 +121,6 @@ def main() -> None:
 
 
 async def _guard(watch: Watch, lines: Iterator[bytes], ledger: Ledger, is_asked: _Asked) -> None:
-    engine = EngineProcess(watch)
     beside = Path(watch.beside) if watch.beside else None
     file = parse_bench(load(document_of(watch.bench, f"the bench of run {watch.run}")))
     if beside is not None:
@@ -145,7 +129,7 @@ async def _guard(watch: Watch, lines: Iterator[bytes], ledger: Ledger, is_asked:
     is_asked.where(file, beside)
     await guard(
         PipeMessages(lines),
-        engine,
+        ProcessId(watch.pid, watch.process_started),
         bench,
         ledger,
         Reaction(watch.silence_s, watch.electrical),

@@ -86,7 +86,7 @@ async def _free(name: str, place: str, *, force: bool) -> str:
     if holder is not None and not holder.yields:
         if not force:
             raise InstrumentError(name, _in_use(holder))
-        done = f"{name}: {await ProcessId.of_holder(holder.pid, holder.since).end()}"
+        done = f"{name}: {await ProcessId.of(holder.pid).end()}"
     try:
         async with asyncio.timeout(LET_GO_S):
             while not is_free(place):

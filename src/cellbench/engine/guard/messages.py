@@ -15,7 +15,7 @@ class Watch:
     """The first message: who is watched, and what there is to be brought to quiet.
 
     Attributes:
-        pid, process_started: Of the engine; the start in s since 1970, as psutil tells it.
+        pid, process_started: Of the engine; see `cellbench.system.process_start`.
         ledger: Where the ledger is.
         bench: The text of the bench file.
         beside: Directory of the bench file.
@@ -26,7 +26,7 @@ class Watch:
 
     run: str
     pid: int
-    process_started: float
+    process_started: float | None
     ledger: str
     bench: str
     beside: str | None

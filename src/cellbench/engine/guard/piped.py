@@ -13,7 +13,8 @@ from pathlib import Path
 
 from cellbench.engine.guard.ledger import errors_path, forget_empty
 from cellbench.engine.guard.messages import Message, Watch, to_line
-from cellbench.engine.guard.processes import never_wait, start_apart
+from cellbench.engine.guard.processes import start_apart
+from cellbench.system import never_wait
 
 #: How long a guard may take to end when there is nothing left to guard.
 _END_S = 10.0

@@ -1,29 +1,23 @@
-"""Processes as the guard needs them: who is who, ending one for sure, starting one apart.
-
-All that differs between operating systems is here.
-"""
+"""Processes as the guard needs them: who is who, ending one for sure, starting one apart."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import psutil
+
+from cellbench.system import own_console, process_start
 
 #: A process that was told to end is looked for so often, and so long.
 _LOOK_S = 0.01
 _GONE_S = 10.0
-#: Two looks at when one process started differ by less: by a clock that was set between them.
-_SAME_START_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -31,80 +25,46 @@ class ProcessId:
     """One process for good: an id alone is given to another process some day.
 
     Attributes:
-        started: When it was started, in s since 1970.
+        started: When it was started, see `cellbench.system.process_start`; None: it is gone.
     """
 
     pid: int
-    started: float
+    started: float | None
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId:
+        """The process that has an id now."""
+        return cls(pid, process_start(pid))
 
     @classmethod
     def mine(cls) -> ProcessId:
         """This process."""
-        return cls(os.getpid(), psutil.Process().create_time())
-
-    @classmethod
-    def of_holder(cls, pid: int, since: datetime) -> ProcessId:
-        """The process that has held something since then, which it was started before."""
-        try:
-            started = psutil.Process(pid).create_time()
-        except psutil.Error:
-            started = since.timestamp()
-        return cls(pid, min(started, since.timestamp()))
+        return cls.of(os.getpid())
 
     @property
     def lives(self) -> bool:
         """Whether it is there, and not only waited for by its parent."""
-        return self.find() is not None
-
-    def find(self) -> psutil.Process | None:
-        """Return it while it lives."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < _SAME_START_S
-        except psutil.Error:
-            return None
-        return process if same and _lives(process) else None
+        return self.started is not None and process_start(self.pid) == self.started
 
     async def end(self) -> str:
-        """End it at once, whatever state it is in; returns what became of it."""
-        return await end(self.find(), self.pid)
-
-
-async def end(process: psutil.Process | None, pid: int) -> str:
-    """End a process at once; returns what became of it, for people.
-
-    Args:
-        process: It, found while it was sure to be the one; None if it is gone.
-        pid: Its id.
-    """
-    name = f"process {pid}"
-    if process is None or not _lives(process):
-        return f"{name} was gone already"
-    try:
-        process.kill()  # SIGKILL, or TerminateProcess: a process that hangs hears nothing else
-    except psutil.NoSuchProcess:
-        return f"{name} was gone already"
-    except psutil.Error as error:
-        return f"{name} cannot be ended: {error}"
-    try:
-        async with asyncio.timeout(_GONE_S):
-            while _lives(process):
-                await asyncio.sleep(_LOOK_S)
-    except TimeoutError:
-        return f"{name} was told to end, but has not within {_GONE_S:g} s"
-    return f"{name} was ended"
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True  # it is there, and somebody else's
-
-
-# --- Starting a process apart ---------------------------------------------------------------------
+        """End it at once, whatever state it is in; returns what became of it, for people."""
+        name = f"process {self.pid}"
+        if not self.lives:
+            return f"{name} was gone already"
+        try:
+            # SIGKILL, or TerminateProcess: a process that hangs hears nothing else.
+            psutil.Process(self.pid).kill()
+        except psutil.NoSuchProcess:
+            return f"{name} was gone already"
+        except psutil.Error as error:
+            return f"{name} cannot be ended: {error}"
+        try:
+            async with asyncio.timeout(_GONE_S):
+                while self.lives:
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            return f"{name} was told to end, but has not within {_GONE_S:g} s"
+        return f"{name} was ended"
 
 
 def start_apart(command: Sequence[str], errors: Path) -> subprocess.Popen[bytes]:
@@ -124,47 +84,5 @@ def start_apart(command: Sequence[str], errors: Path) -> subprocess.Popen[bytes]
             stdout=subprocess.DEVNULL,
             stderr=file,
             bufsize=0,
-            **_apart(sys.platform),
+            **own_console(),
         )
-
-
-def _apart(platform: str) -> dict[str, Any]:
-    if platform == "win32":
-        # A console of its own, without a window: events of ours are not sent to its processes.
-        flags = ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")
-        return {"creationflags": sum(getattr(subprocess, each) for each in flags)}
-    return {"start_new_session": True}
-
-
-def never_wait(pipe: int) -> None:
-    """Have writing to a pipe fail rather than wait when it is full."""
-    if sys.platform == "win32":
-        _never_wait_on_windows(pipe)
-    else:
-        os.set_blocking(pipe, False)
-
-
-def _never_wait_on_windows(pipe: int) -> None:
-    # os.set_blocking takes pipes there from Python 3.12 on, and does just this.
-    import ctypes  # noqa: PLC0415 (its windll exists on Windows alone)
-    import msvcrt  # noqa: PLC0415
-
-    handle = getattr(msvcrt, "get_osfhandle")(pipe)  # noqa: B009 (unknown to type checkers here)
-    nowait = ctypes.c_ulong(1)
-    windll = getattr(ctypes, "windll")  # noqa: B009
-    windll.kernel32.SetNamedPipeHandleState(
-        ctypes.c_void_p(handle), ctypes.byref(nowait), None, None
-    )
-
-
-def outlive_terminal(asked: Callable[[], None]) -> None:
-    """Let no signal end this process; a polite kill only asks it to.
-
-    Args:
-        asked: Called by a polite kill.
-    """
-    for name in ("SIGINT", "SIGHUP", "SIGBREAK"):
-        number = getattr(signal, name, None)  # each system has some of them
-        if number is not None:
-            signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: asked())

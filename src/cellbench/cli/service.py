@@ -1,0 +1,87 @@
+"""``cellbench service``: goes on with runs that lost their host, at boot and ever after."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from xml.sax.saxutils import escape
+
+import typer
+
+from cellbench.cli.output import told
+from cellbench.cli.stopping import Stopping
+
+if TYPE_CHECKING:
+    from cellbench.engine.service import Service
+
+_UNIT, _TASK = "cellbench.service", "cellbench-task.xml"
+
+
+def service(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="The policy (else: service.toml where runs are kept)."),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when what is lost now has been seen to.")
+    ] = False,
+    write_unit: Annotated[
+        Path | None,
+        typer.Option("--write-unit", help="Only write a systemd unit for this installation."),
+    ] = None,
+    write_task: Annotated[
+        Path | None,
+        typer.Option("--write-task", help="Only write a task for Windows' Task Scheduler."),
+    ] = None,
+) -> None:
+    """Go on with runs that lost their host: at boot, and whenever one is found.
+
+    Each is resumed in a process of its own. Ends in good order on SIGTERM or Ctrl-C: runs that it
+    has resumed come to their safe state first.
+    """
+    with told():
+        from cellbench import clock
+        from cellbench.engine.service import Service, described, read_policy
+
+        if write_unit is not None or write_task is not None:
+            _write(write_unit, write_task)
+            return
+        policy = read_policy(config)
+        stopping = Stopping()
+        for line in described(policy):
+            _say(line)
+        try:
+            clock.run(_serve(Service(policy, _say), stopping, once=once))
+        except asyncio.CancelledError:
+            _say("ended")
+
+
+async def _serve(service: Service, stopping: Stopping, *, once: bool) -> None:
+    with stopping.cancels_this_task():
+        await service.serve(once=once)
+
+
+def _write(unit: Path | None, task: Path | None) -> None:
+    """Write the files for service managers, filled in for this installation."""
+    python = sys.executable
+    if unit is not None:
+        # systemd expands what follows a percent sign, also within quotes.
+        facts = {"python": python.replace("%", "%%"), "user": getpass.getuser()}
+        unit.write_text(_template(_UNIT).format(**facts), encoding="utf-8")
+    if task is not None:
+        facts = {"python": escape(python), "user": escape(getpass.getuser())}
+        # The Task Scheduler wants what the XML declares, with a mark of its byte order.
+        task.write_text(_template(_TASK).format(**facts), encoding="utf-16")
+
+
+def _template(name: str) -> str:
+    return files("cellbench.cli").joinpath("service_files", name).read_text(encoding="utf-8")
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+    sys.stdout.flush()

@@ -1,0 +1,327 @@
+"""Runs that lost their host are gone on with by themselves, as far as a policy says.
+
+The service conducts nothing: each run that is resumed is a process of its own, which outlives the
+service and is known by the instruments that it has. What the service has done about a run stands in
+its log, and in one small file beside the store's catalogue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cellbench.errors import CellbenchError, InputError
+from cellbench.store import RunReader, Store, data_directory
+from cellbench.system import (
+    ask_to_end,
+    notify_service_manager,
+    own_group,
+    watchdog_interval_s,
+)
+from cellbench.transport.ownership import is_held_for
+
+#: A run that is told to end brings its bench to its safe state first; a press may take minutes.
+END_DEADLINE_S = 600.0
+#: The longest wait between two attempts on a bench that cannot be reached.
+_RETRY_MOST_S = 600.0
+#: For how long it is tried to bring a bench to quiet; after the next boot again.
+_QUIET_WITHIN_S = 3600.0
+#: A run whose process dies so often running is not resumed again: something kills it.
+_DEATHS = 3
+#: The exit code of instrument trouble: the bench is not there (yet), or in use.
+_NO_BENCH = 3
+#: What the service keeps beside a catalogue.
+NOTES = "service.json"
+
+Say = Callable[[str], None]
+
+
+class Policy(BaseModel):
+    """The table ``[service]`` of service.toml.
+
+    Attributes:
+        stores: Directories whose runs are looked after; none for the usual place.
+        resume: ``safe`` goes on with what its host left; ``never`` brings benches to quiet alone.
+        within_hours: Only runs that were alive so recently are gone on with.
+        every_s: How often it is looked for runs that were lost.
+        retry_s: Wait before a bench that was not there is tried again; twice as long each time.
+        command: How cellbench is called; by default as the service itself.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stores: tuple[Path, ...] = ()
+    resume: Literal["safe", "never"] = "safe"
+    within_hours: float = Field(24.0, ge=0)
+    every_s: float = Field(60.0, gt=0)
+    retry_s: float = Field(30.0, gt=0)
+    command: tuple[str, ...] = Field((sys.executable, "-m", "cellbench"), min_length=1)
+
+
+def usual_place() -> Path:
+    """Where the policy is looked for."""
+    return data_directory() / "service.toml"
+
+
+def read_policy(path: Path | None) -> Policy:
+    """Read a policy; None is the usual place, where there need be none.
+
+    Raises:
+        InputError: It is missing or wrong.
+    """
+    chosen = path or usual_place()
+    if path is None and not chosen.is_file():
+        return Policy()
+    try:
+        content = tomllib.loads(chosen.read_text(encoding="utf-8"))
+        others = set(content) - {"service"}
+        if others:
+            raise InputError(f"{chosen}: there is one table, [service], and no {min(others)!r}")
+        return Policy.model_validate(content.get("service", {}))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{chosen}: {getattr(error, 'strerror', None) or error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{chosen} is no TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(each) for each in first["loc"])
+        raise InputError(f"{chosen}: {name}: {first['msg']}") from error
+
+
+@dataclass(frozen=True)
+class LostRun:
+    """A run whose process is gone, and that has not ended.
+
+    Attributes:
+        store: Directory of its store.
+        seen: When its host was last alive, by what it kept.
+    """
+
+    store: Path
+    run: str
+    seen: datetime
+
+    def is_recent(self, within_hours: float) -> bool:
+        """Whether its host was alive in the last so many hours."""
+        return datetime.now(UTC) - self.seen <= timedelta(hours=within_hours)
+
+
+def lost_runs(directory: Path) -> list[LostRun]:
+    """Runs of a store on real benches that nobody conducts any more, oldest first.
+
+    Raises:
+        CellbenchError: The store cannot be read.
+    """
+    found = []
+    with Store(directory, make=False) as store:
+        for run in store.runs():
+            path = store.run_path(run.id)
+            if run.state != "running" or run.simulated or not path.is_file():
+                continue
+            if is_held_for(path):
+                continue
+            seen = run.started.replace(tzinfo=UTC) + timedelta(seconds=RunReader(path).last_s)
+            found.append(LostRun(store.directory, run.id, seen))
+    return found[::-1]
+
+
+class Service:
+    """Looks for lost runs and tends each of them, until it is cancelled.
+
+    Args:
+        policy: What is to be done about them.
+        say: Writes a line of the log.
+    """
+
+    def __init__(self, policy: Policy, say: Say) -> None:
+        self._policy, self._say = policy, say
+        self._tended: dict[tuple[Path, str], asyncio.Task[None]] = {}
+        self._complained: set[str] = set()
+
+    async def serve(self, *, once: bool = False) -> None:
+        """Look and tend; with ``once`` until what is lost now has been tended."""
+        async with asyncio.TaskGroup() as group:
+            watchdog = group.create_task(_feed_watchdog())
+            notify_service_manager("READY=1")
+            try:
+                while True:
+                    for lost in await asyncio.to_thread(self._look):
+                        self._tend(lost, group)
+                    self._tell_status()
+                    if once:
+                        break
+                    await asyncio.sleep(self._policy.every_s)
+                await asyncio.gather(*self._tended.values())
+            finally:
+                notify_service_manager("STOPPING=1")
+                watchdog.cancel()
+
+    def _look(self) -> list[LostRun]:
+        found: list[LostRun] = []
+        for directory in self._policy.stores or (data_directory(),):
+            try:
+                found += lost_runs(directory.expanduser())
+            except CellbenchError as error:
+                if str(error) not in self._complained:  # each minute would be too often
+                    self._complained.add(str(error))
+                    self._say(str(error))
+        return found
+
+    def _tend(self, lost: LostRun, group: asyncio.TaskGroup) -> None:
+        key = (lost.store, lost.run)
+        task = self._tended.get(key)
+        if lost.run not in _notes(lost.store) and (task is None or task.done()):
+            self._tended[key] = group.create_task(Tending(lost, self._policy, self._say).tend())
+
+    def _tell_status(self) -> None:
+        names = [run for (_, run), task in self._tended.items() if not task.done()]
+        status = f"tends {', '.join(names)}" if names else "no run is lost"
+        notify_service_manager(f"STATUS={status}")
+
+
+class Tending:
+    """What is done about one lost run: gone on with, or its bench brought to quiet."""
+
+    def __init__(self, lost: LostRun, policy: Policy, say: Say) -> None:
+        self._lost, self._policy = lost, policy
+        self._say_of_all = say
+        self._deaths = 0
+
+    def _say(self, text: str) -> None:
+        self._say_of_all(f"run {self._lost.run}: {text}")
+
+    async def tend(self) -> None:
+        """Do it; returns when the run has ended, or its bench is quiet, or nothing more helps."""
+        policy, seen = self._policy, f"{self._lost.seen.astimezone():%Y-%m-%d %H:%M}"
+        self._say(f"lost its host; last seen {seen}")
+        if policy.resume == "never":
+            await self._quiet("resumed is none by the policy")
+            return
+        if not self._lost.is_recent(policy.within_hours):
+            await self._quiet(f"that is more than {policy.within_hours:g} h ago")
+            return
+        why_not = await self._resume()
+        if why_not:
+            await self._quiet(why_not)
+
+    async def _resume(self) -> str:
+        """Go on with it, as often as its bench is not there; returns why it was given up."""
+        wait_s = self._policy.retry_s
+        while True:
+            self._say("resuming")
+            code = await self._call("resume")
+            if not self._is_open():
+                self._say(f"has ended (exit code {code})")
+                return ""
+            if code < 0:
+                self._deaths += 1
+                if self._deaths >= _DEATHS:
+                    return f"its process died {_DEATHS} times"
+            elif code != _NO_BENCH:
+                return f"it cannot be resumed by itself (exit code {code})"
+            if not self._lost.is_recent(self._policy.within_hours):
+                return f"its bench was not there for {self._policy.within_hours:g} h"
+            self._say(f"its bench cannot be had (exit code {code}); again in {wait_s:.0f} s")
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _RETRY_MOST_S)
+
+    async def _quiet(self, why: str) -> None:
+        """Bring its bench to quiet, as often as that takes, and leave the run to people."""
+        self._say(f"{why}: its bench is brought to quiet")
+        wait_s, waited_s = self._policy.retry_s, 0.0
+        while (code := await self._call("quiet")) == _NO_BENCH:
+            if waited_s > _QUIET_WITHIN_S:
+                self._say("NOT everything is confirmed; look at the bench yourself")
+                return
+            self._say(f"NOT everything is confirmed; again in {wait_s:.0f} s")
+            await asyncio.sleep(wait_s)
+            waited_s += wait_s
+            wait_s = min(2 * wait_s, _RETRY_MOST_S)
+        state = "its bench is quiet" if code == 0 else f"its bench CANNOT be made quiet ({code})"
+        self._say(f"{state}; to go on with it: cellbench resume {self._lost.run}")
+        _note(self._lost, f"{why}; {state}")
+
+    def _is_open(self) -> bool:
+        with Store(self._lost.store, make=False) as store:
+            return store.find(self._lost.run).state == "running"
+
+    async def _call(self, verb: str) -> int:
+        """Run a command of cellbench to its end; one that is cut short ends in good order."""
+        lost = self._lost
+        command = (*self._policy.command, verb, lost.run, "--json", "--store", str(lost.store))
+        path = lost.store / "runs" / f"{lost.run}.service.log"
+        with path.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment(),
+                **own_group(),
+            )
+        try:
+            return await process.wait()
+        except asyncio.CancelledError:
+            await self._end(process)
+            raise
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        self._say("is told to end: its bench comes to its safe state")
+        ask_to_end(process.pid)
+        try:
+            async with asyncio.timeout(END_DEADLINE_S):
+                code = await process.wait()
+        except TimeoutError:
+            self._say(f"has not ended within {END_DEADLINE_S:g} s and is left to itself")
+        else:
+            self._say(f"has ended (exit code {code})")
+
+
+async def _feed_watchdog() -> None:
+    interval_s = watchdog_interval_s()
+    while interval_s is not None:
+        notify_service_manager("WATCHDOG=1")
+        await asyncio.sleep(interval_s / 3)
+
+
+def _environment() -> dict[str, str]:
+    """Without what systemd told this process alone."""
+    private = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+    return {name: value for name, value in os.environ.items() if name not in private}
+
+
+def _notes(store: Path) -> dict[str, str]:
+    """Runs that the service is done with, and why."""
+    try:
+        found: dict[str, str] = json.loads((store / NOTES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _note(lost: LostRun, what: str) -> None:
+    """Take note that a bench was seen to: another test may be on it at the next boot."""
+    half = lost.store / f".{NOTES}"
+    half.write_text(json.dumps(_notes(lost.store) | {lost.run: what}, indent=2), encoding="utf-8")
+    half.replace(lost.store / NOTES)
+
+
+def described(policy: Policy) -> Sequence[str]:
+    """What a policy comes to, for the log."""
+    stores = ", ".join(map(str, policy.stores)) or str(data_directory())
+    if policy.resume == "never":
+        return (f"looking after {stores}: benches of lost runs are brought to quiet",)
+    return (
+        f"looking after {stores}: runs that lost their host in the last {policy.within_hours:g} h "
+        "are gone on with, benches of others are brought to quiet",
+    )
