@@ -16,6 +16,7 @@ from typing import Any
 
 from cellbench import clock
 from cellbench.bench import Bench, InstrumentEntry, connected
+from cellbench.engine.guard.keeper import Keeper, StartGuard
 from cellbench.engine.resume import taken_up
 from cellbench.engine.run import Conducting, Conductor, RunEnd
 from cellbench.engine.session import Session, identity_of, prepare
@@ -34,10 +35,18 @@ class Host:
     Args:
         session: What it is to run, on which bench.
         store: Where.
+        start_guard: Starts its guard, None for none.
+
+    Attributes:
+        on_kill: Called when it dies.
     """
 
-    def __init__(self, session: Session, store: Store) -> None:
+    def __init__(
+        self, session: Session, store: Store, start_guard: StartGuard | None = None
+    ) -> None:
         self.session, self.store = session, store
+        self.on_kill: list[Callable[[], None]] = []
+        self._keeper = Keeper(session, start_guard)
         self.conducting: Conducting | None = None
         self.conducts = asyncio.Event()
         self._wires: list[Wire] = []
@@ -59,6 +68,8 @@ class Host:
     def kill(self) -> None:
         """Let it die at this very moment."""
         self._dead = True
+        for tell in self.on_kill:
+            tell()
         for wire in self._wires:
             wire.sever()
         if self.conducting is not None:
@@ -73,6 +84,7 @@ class Host:
     async def _conduct(self, conducting: Callable[[Bench], Awaitable[Conducting]]) -> RunEnd:
         session = self.session
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._keeper.over)
             stack.enter_context(identified(identity_of(session.seed)))
             assert session.simulator is not None
             bench = await stack.enter_async_context(
@@ -85,6 +97,7 @@ class Host:
                 )
             )
             self.conducting = await conducting(bench)
+            self._keeper.watch_over(self.conducting)
             self.conducts.set()
             return await self.conducting.conduct()
 

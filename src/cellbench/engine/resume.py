@@ -14,8 +14,9 @@ from typing import Any
 
 from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment, stored_dataset
-from cellbench.bench import Bench, parse_bench
+from cellbench.bench import Bench, BenchFile, parse_bench
 from cellbench.engine.causes import RunState
+from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
 from cellbench.engine.history import History
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
@@ -30,7 +31,7 @@ from cellbench.engine.trips import Undone
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.roles import Cycler
 from cellbench.protocol.plan import Plan
-from cellbench.protocol.source import document_of, load
+from cellbench.protocol.source import Document, document_of, load
 from cellbench.quantities import format_quantity
 from cellbench.store import Run, RunReader, RunWriter, Store, data_directory
 
@@ -55,22 +56,36 @@ def session_of(store: Store, run: Run, bench: Path | None = None) -> Session:
     if run.state == RunState.COMPLETED:
         raise InputError(f"run {run.id} has completed: there is nothing to go on with")
     reader = RunReader(store.run_path(run.id))
-    documents = reader.documents
-    directory = environment(reader).get("bench_directory")
-    beside = Path(directory) if directory else data_directory()
-    if bench is not None:
-        file, document = read_bench(bench)
-        beside = bench.parent
-    else:
-        document = document_of(documents["bench"], f"the bench of run {run.id}")
-        file = with_folders(parse_bench(load(document)), beside)
+    file, document, beside = bench_of(reader, run.id, bench)
     if run.simulated:
         raise InputError(
             f"run {run.id} was on a simulated bench in its own process, which went with it; only a "
             "bench that outlives its host can be gone on with (cellbench sim serve)"
         )
     program = program_of(recording_of(run, reader, needs_wire=False))
-    return Session(program, documents["cell"], file, document.text, None, None, beside)
+    cell = reader.documents["cell"]
+    return Session(program, cell, file, document.text, None, None, beside)
+
+
+def bench_of(
+    reader: RunReader, run_id: str, bench: Path | None = None
+) -> tuple[BenchFile, Document, Path]:
+    """Return the bench file that a run was on, as it was then, and its directory.
+
+    Args:
+        reader: The run's file.
+        run_id: The run.
+        bench: The bench file, where that is not as it was.
+
+    Raises:
+        InputError: It is no bench file.
+    """
+    if bench is not None:
+        return *read_bench(bench), bench.parent
+    directory = environment(reader).get("bench_directory")
+    beside = Path(directory) if directory else data_directory()
+    document = document_of(reader.documents["bench"], f"the bench of run {run_id}")
+    return with_folders(parse_bench(load(document)), beside), document, beside
 
 
 def age_of(run: Run, speed: float = 1.0) -> float:
@@ -124,6 +139,7 @@ class Resumption(Conducting):
         self._reader = RunReader(path)
         self._history = history
         self._ended_before, self._accepted = run.reason, accepted
+        self._speed = session.file.speed
         if bench.ownership is not None:
             bench.ownership.tell(f"run {run.id}", path)
         self._away_s = max(0.0, age_s - history.last_s)
@@ -173,8 +189,35 @@ class Resumption(Conducting):
                 raise InstrumentError(channel.name, outcome.state)
             text = f"{channel.name}: {outcome.state}"
             await self.journal.enter("outcome", text=text, instrument=channel.name, confirmed=True)
-        known_s = self._history.open_circuit_s([each.name for each in self.bench.channels()])
+        known_s = await self._known_open_s()
         self._interpreter.open_since_s = self.journal.now_s if known_s is None else known_s
+
+    async def _known_open_s(self) -> float | None:
+        """Since when the cell is known to be at open circuit: by the run's own end, or a guard."""
+        known_s = self._history.open_circuit_s([each.name for each in self.bench.channels()])
+        act = self._guarded
+        if known_s is not None or act is None:
+            return known_s
+        outcomes = [f"{name}: {each.state}" for name, each in act.outcomes.items()]
+        confirmed = {name: each.confirmed for name, each in act.outcomes.items()}
+        text = "; ".join([f"the guard: {act.why}", *outcomes])
+        if act.open_circuit is not None:
+            known_s = self._age_at(act.open_circuit)
+        await self.journal.enter("guard", text=text, open_circuit_s=known_s, confirmed=confirmed)
+        return known_s
+
+    @property
+    def _guarded(self) -> GuardAct | None:
+        """What a guard did after the run's last entry, None if nothing."""
+        act = read_ledger(ledger_path(self._reader.path)).last
+        if act is None or self._age_at(act.noticed) < self._history.last_s:
+            return None
+        return act
+
+    def _age_at(self, moment: datetime) -> float:
+        """Time of the run at a moment of the computer's clock."""
+        started = self.run.started.replace(tzinfo=UTC)
+        return self._speed * (moment - started).total_seconds()
 
     # --- Is it still the cell that was left? ----------------------------------------------------
 

@@ -25,6 +25,7 @@ from cellbench.engine.disk import (
     StalledStore,
 )
 from cellbench.engine.environment import Environment
+from cellbench.engine.heart import Heart
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
@@ -136,6 +137,10 @@ class Conducting:
             trouble=self._trouble,
         )
 
+    def heard_by(self, heart: Heart) -> None:
+        """Let somebody hear that this host lives, and what goes on without it."""
+        self._environment.heart = self._runner.heart = heart
+
     async def _open(self) -> None:
         """Enter how it begins."""
         raise NotImplementedError
@@ -154,6 +159,7 @@ class Conducting:
         cause: BaseException | None = None
         try:
             await self._open()
+            self._runner.heart.begun()
             tasks = [
                 asyncio.create_task(self._walk(), name="walk"),
                 asyncio.create_task(self._environment.watch(), name="watch"),
@@ -208,6 +214,8 @@ class Conducting:
         self, cause: BaseException | None, tasks: Sequence[asyncio.Task[None]]
     ) -> RunEnd:
         judgement = judge(cause)
+        # Whatever was to go on without us: a run that ends takes its bench with it.
+        self._runner.heart.declare({})
         self._stalled_store.run_ends()
         self.ending = judgement.reason
         self.commands.release()
