@@ -59,6 +59,7 @@ class SeenBench:
         self.file.write_text(json.dumps(description), encoding="utf-8")
         self._thread = threading.Thread(target=self._look)
         self._thread.start()
+        wait_for(lambda: self.rows, "nobody looks")
 
     def _look(self) -> None:
         assert self.process.stdout is not None
