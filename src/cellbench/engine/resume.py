@@ -16,6 +16,7 @@ from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment, stored_dataset
 from cellbench.bench import Bench, BenchFile, parse_bench
 from cellbench.engine.causes import RunState
+from cellbench.engine.commands import PAUSE
 from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
 from cellbench.engine.history import History
 from cellbench.engine.interpreter import Interpreter
@@ -28,7 +29,7 @@ from cellbench.engine.screening import PATH, expected_open_circuit_V, open_circu
 from cellbench.engine.session import Session, read_bench, with_folders
 from cellbench.engine.status import Forecast
 from cellbench.engine.trips import Undone
-from cellbench.errors import InputError, InstrumentError
+from cellbench.errors import InputError, InstrumentError, StoreError
 from cellbench.instruments.roles import Cycler
 from cellbench.protocol.plan import Plan
 from cellbench.protocol.source import Document, document_of, load
@@ -55,7 +56,11 @@ def session_of(store: Store, run: Run, bench: Path | None = None) -> Session:
     """
     if run.state == RunState.COMPLETED:
         raise InputError(f"run {run.id} has completed: there is nothing to go on with")
-    reader = RunReader(store.run_path(run.id))
+    try:
+        reader = RunReader(store.run_path(run.id))
+    except StoreError as error:
+        quiet = f"its bench {run.bench} comes to quiet by: cellbench quiet --bench FILE"
+        raise StoreError(f"{error}; {quiet}") from error
     file, document, beside = bench_of(reader, run.id, bench)
     if run.simulated:
         raise InputError(
@@ -154,6 +159,8 @@ class Resumption(Conducting):
         super().__init__(
             session.program, bench, store, run, writer, journal, first_step=history.next_step
         )
+        if history.paused:
+            self.steering.hold(PAUSE, f"{history.paused}; cellbench continue lets it go on")
         self._interpreter = Interpreter(session.program, self._runner, Forecast(planned), history)
 
     async def _open(self) -> None:
