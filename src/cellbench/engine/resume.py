@@ -186,6 +186,7 @@ class Resumption(Conducting):
             await self._require_the_cell()
         dataset = stored_dataset(self._reader, self.program.card)
         self._runner.verdicts.restore(dataset)
+        self._runner.detection.restore(dataset)
         await self._interpreter.walk()
 
     async def _come_to_quiet(self) -> None:
