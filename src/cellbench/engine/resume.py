@@ -17,7 +17,7 @@ from cellbench.analysis.stored import channel_names, environment, stored_dataset
 from cellbench.bench import Bench, BenchFile, parse_bench
 from cellbench.engine.causes import RunState
 from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
-from cellbench.engine.history import History
+from cellbench.engine.history import History, OpenList
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.recorded import recording_of
@@ -166,11 +166,18 @@ class Resumption(Conducting):
             row = opened.place.after_row
             text = f"attached again: what follows row {row} is fetched"
             await self.journal.enter("attached", text=text, test=opened.test, after_row=row)
+            self._let_go_on(opened)
         for entry in self._history.interrupting():
             verb = entry.data["verb"]
             self.journal.enter_soon(
                 "step ended", step=entry.step, verb=verb, ending=INTERRUPTED, results={}
             )
+
+    def _let_go_on(self, opened: OpenList) -> None:
+        """Have a guard leave the list alone from its first moment on, before it is followed."""
+        channel = self.bench.channel
+        if channel is not None and channel.capabilities.bounded_without_host:
+            self._runner.heart.declare({channel.name: opened.at_most_s})
 
     async def _walk(self) -> None:
         opened = self._history.open_list
