@@ -143,9 +143,7 @@ def kept(file: Path) -> Kept:
 
 def lost(before: Kept, after: Kept) -> int:
     """How many rows that were there are not, or are others."""
-    return sum(
-        len(set(rows) - set(after.get(table, ()))) for table, rows in before.items()
-    )
+    return sum(len(set(rows) - set(after.get(table, ()))) for table, rows in before.items())
 
 
 def as_left_behind(file: Path, scratch: Path) -> Kept:
