@@ -64,7 +64,7 @@ class SeenBench:
     def _look(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            utc_s, current_A, force_N = json.loads(line)
+            utc_s, current_A, force_N, _ = json.loads(line)
             self.rows.append((utc_s, current_A, force_N))
 
     def close(self) -> None:

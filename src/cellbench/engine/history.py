@@ -44,6 +44,11 @@ class OpenList:
     running: Running | None = None
     _attached: AsyncExitStack = field(default_factory=AsyncExitStack)
 
+    @property
+    def at_most_s(self) -> float:
+        """The longest that the cycler can be at it."""
+        return sum(technique.duration_s for technique in self.steps.expanded)
+
     async def attach(self, cycler: Cycler) -> None:
         """Ask the cycler for it.
 

@@ -8,9 +8,11 @@ to, and a cell that changed meanwhile needs somebody's consent.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment, stored_dataset
@@ -18,7 +20,7 @@ from cellbench.bench import Bench, BenchFile, parse_bench
 from cellbench.engine.causes import RunState
 from cellbench.engine.commands import PAUSE
 from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
-from cellbench.engine.history import History
+from cellbench.engine.history import History, OpenList
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.recorded import recording_of
@@ -30,11 +32,14 @@ from cellbench.engine.session import Session, read_bench, with_folders
 from cellbench.engine.status import Forecast
 from cellbench.engine.trips import Undone
 from cellbench.errors import InputError, InstrumentError, StoreError
-from cellbench.instruments.roles import Cycler
+from cellbench.instruments.readings import Outcome
+from cellbench.instruments.roles import Channel, Cycler
 from cellbench.protocol.plan import Plan
 from cellbench.protocol.source import Document, document_of, load
 from cellbench.quantities import format_quantity
 from cellbench.store import Run, RunReader, RunWriter, Store, data_directory
+
+T = TypeVar("T")
 
 #: An open circuit this far outside of what the run has seen is another cell's.
 UNEXPECTED_V = 0.05
@@ -173,11 +178,18 @@ class Resumption(Conducting):
             row = opened.place.after_row
             text = f"attached again: what follows row {row} is fetched"
             await self.journal.enter("attached", text=text, test=opened.test, after_row=row)
+            self._let_go_on(opened)
         for entry in self._history.interrupting():
             verb = entry.data["verb"]
             self.journal.enter_soon(
                 "step ended", step=entry.step, verb=verb, ending=INTERRUPTED, results={}
             )
+
+    def _let_go_on(self, opened: OpenList) -> None:
+        """Have a guard leave the list alone from its first moment on, before it is followed."""
+        channel = self.bench.channel
+        if channel is not None and channel.capabilities.bounded_without_host:
+            self._runner.heart.declare({channel.name: opened.at_most_s})
 
     async def _walk(self) -> None:
         opened = self._history.open_list
@@ -192,13 +204,23 @@ class Resumption(Conducting):
     async def _come_to_quiet(self) -> None:
         """Bring the cell to open circuit, and take note of since when it is."""
         for channel in self.bench.channels():
-            outcome = await attempt(channel, "quiet", channel.quiet, QUIET_DEADLINE_S)
-            if not outcome.confirmed:
-                raise InstrumentError(channel.name, outcome.state)
+            outcome = await self._insist(partial(self._open_cell, channel))
             text = f"{channel.name}: {outcome.state}"
             await self.journal.enter("outcome", text=text, instrument=channel.name, confirmed=True)
         known_s = await self._known_open_s()
         self._interpreter.open_since_s = self.journal.now_s if known_s is None else known_s
+
+    async def _open_cell(self, channel: Channel) -> Outcome:
+        outcome = await attempt(channel, "quiet", channel.quiet, QUIET_DEADLINE_S)
+        if not outcome.confirmed:
+            raise InstrumentError(channel.name, outcome.state)
+        return outcome
+
+    async def _insist(self, action: Callable[[], Awaitable[T]]) -> T:
+        """Carry out an action although an instrument may fail at first."""
+        result = await self._runner.trouble.insist(action, to_its_end=True)
+        assert result is not None  # noqa: S101 (nothing skips it)
+        return result
 
     async def _known_open_s(self) -> float | None:
         """Since when the cell is known to be at open circuit: by the run's own end, or a guard."""
@@ -252,7 +274,9 @@ class Resumption(Conducting):
         runner = self._runner
         runner.recorder.enter_step(PATH, "rest")
         limits = self.program.limits.electrical
-        voltage_V = await open_circuit_V(self.bench, limits, runner.recorder, self.journal)
+        voltage_V = await self._insist(
+            partial(open_circuit_V, self.bench, limits, runner.recorder, self.journal)
+        )
         text = f"open circuit: {voltage_V * 1e3:.4g} mV"
         await self.journal.enter("screening", step=PATH, text=text, voltage_V=voltage_V)
         low_V, high_V = expected
@@ -279,7 +303,7 @@ class Resumption(Conducting):
         source = self.bench.gauge or self.bench.press
         if before_Pa is None or source is None:
             return ""
-        pressure_Pa = (await source.read()).force_N / self.program.card.stack_area_m2
+        pressure_Pa = (await self._insist(source.read)).force_N / self.program.card.stack_area_m2
         if abs(pressure_Pa - before_Pa) <= max(CHANGED_PA, CHANGED_FRACTION * abs(before_Pa)):
             return ""
         return (

@@ -141,7 +141,7 @@ class StepListRun:
             await runner.trouble.overcome(error)
             cut_off = True
         if cut_off:
-            self.over()
+            await self.over()
 
     def _continuing(self) -> AbstractContextManager[None]:
         """While the context lasts, the list goes on without its host, if the device bounds it."""
@@ -152,9 +152,9 @@ class StepListRun:
         at_most_s = sum(step.technique.duration_s for step in self._steps)
         return heart.continuing(channel.name, at_most_s)
 
-    def over(self) -> None:
-        """Enter that the cycler runs no more of the list."""
-        self._runner.journal.enter_soon(
+    async def over(self) -> None:
+        """Enter that the cycler runs no more of the list; on disk before it is given another."""
+        await self._runner.journal.enter(
             OVER, step=self._steps[0].path, test=self._test, rows=self._number
         )
 
@@ -198,7 +198,7 @@ class StepListRun:
         told(ending)
         await self._end_step()
         await self._pass_over(len(self._steps))
-        self.over()
+        await self.over()
 
     async def _tie(self, running: Running) -> None:
         """Tie the instrument's times to the run's, once: by when the list began."""
