@@ -191,11 +191,24 @@ class Wiring(BaseModel):
         return frozenset({self.cycling, self.impedance, self.changeover})
 
 
+class Guarding(BaseModel):
+    """How the guard of a run on this bench is set.
+
+    Attributes:
+        silence: Of the run's process, after which it counts as lost.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    silence: str = "10 s"
+
+
 class BenchFile(BaseModel):
     """A bench as it is written down.
 
     Attributes:
         wiring: By cell.
+        guard: How runs on it are guarded.
         speed: Seconds per second of a simulated bench that another process serves.
         accepts_unbounded: Instruments that may energise a cell although nothing of theirs ends that
             when the computer dies.
@@ -207,6 +220,7 @@ class BenchFile(BaseModel):
     instruments: dict[str, InstrumentEntry]
     fixture: Fixture | None = None
     wiring: dict[str, Wiring] = Field(default_factory=dict, max_length=1)
+    guard: Guarding = Guarding()
     speed: float = Field(1.0, gt=0)
     accepts_unbounded: tuple[str, ...] = Field((), alias="accepts unbounded")
 

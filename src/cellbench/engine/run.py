@@ -26,6 +26,7 @@ from cellbench.engine.disk import (
     StalledStore,
 )
 from cellbench.engine.environment import Environment
+from cellbench.engine.heart import Heart
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
@@ -145,6 +146,10 @@ class Conducting:
             trouble=self._trouble,
         )
 
+    def heard_by(self, heart: Heart) -> None:
+        """Let somebody hear that this host lives, and what goes on without it."""
+        self._environment.heart = self._runner.heart = heart
+
     async def _open(self) -> None:
         """Enter how it begins."""
         raise NotImplementedError
@@ -163,6 +168,7 @@ class Conducting:
         cause: BaseException | None = None
         try:
             await self._open()
+            self._runner.heart.begun()
             tasks = [
                 asyncio.create_task(self._walk(), name="walk"),
                 asyncio.create_task(self._environment.watch(), name="watch"),
@@ -217,6 +223,8 @@ class Conducting:
         self, cause: BaseException | None, tasks: Sequence[asyncio.Task[None]]
     ) -> RunEnd:
         judgement = judge(cause)
+        # Whatever was to go on without us: a run that ends takes its bench with it.
+        self._runner.heart.declare({})
         self._stalled_store.run_ends()
         self.ending = judgement.reason
         self.commands.release()

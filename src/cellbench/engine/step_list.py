@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -130,21 +130,31 @@ class StepListRun:
         runner = self._runner
         cut_off = False
         try:
-            async with runner.steering.interruptible() as interruption, begun as running:
-                await self._rows_of_list(running)
-                cut_off = unwatched and _was_aborted(running.ending)
-                if not cut_off:
-                    await self._to_its_end(running.ending)
+            with self._continuing():
+                async with runner.steering.interruptible() as interruption, begun as running:
+                    await self._rows_of_list(running)
+                    cut_off = unwatched and _was_aborted(running.ending)
+                    if not cut_off:
+                        await self._to_its_end(running.ending)
             cut_off = cut_off or interruption.happened
         except InstrumentError as error:
             await runner.trouble.overcome(error)
             cut_off = True
         if cut_off:
-            self.over()
+            await self.over()
 
-    def over(self) -> None:
-        """Enter that the cycler runs no more of the list."""
-        self._runner.journal.enter_soon(
+    def _continuing(self) -> AbstractContextManager[None]:
+        """While the context lasts, the list goes on without its host, if the device bounds it."""
+        heart, channel = self._runner.heart, self._runner.bench.channel
+        assert channel is not None  # noqa: S101 (only such a bench runs lists)
+        if not channel.capabilities.bounded_without_host:
+            return nullcontext()
+        at_most_s = sum(step.technique.duration_s for step in self._steps)
+        return heart.continuing(channel.name, at_most_s)
+
+    async def over(self) -> None:
+        """Enter that the cycler runs no more of the list; on disk before it is given another."""
+        await self._runner.journal.enter(
             OVER, step=self._steps[0].path, test=self._test, rows=self._number
         )
 
@@ -188,7 +198,7 @@ class StepListRun:
         told(ending)
         await self._end_step()
         await self._pass_over(len(self._steps))
-        self.over()
+        await self.over()
 
     async def _tie(self, running: Running) -> None:
         """Tie the instrument's times to the run's, once: by when the list began."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from cellbench.bench import Bench
 from cellbench.engine.detection import Detection
 from cellbench.engine.environment import ATTENTIVE_INTERVAL_S, Environment
 from cellbench.engine.gap import StepLeft
+from cellbench.engine.heart import Heart
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
 from cellbench.engine.passes import Passes
@@ -68,6 +69,7 @@ class StepRunner:
     passes: Passes
     steering: Steering
     trouble: Trouble
+    heart: Heart = field(default_factory=Heart)
 
     async def run(
         self,
