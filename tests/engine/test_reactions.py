@@ -7,7 +7,7 @@ import math
 import pytest
 from tests.reactions import CASES, CHANNELS, KILLED, PRESSES, worst
 
-#: Two moments between readings; docs/make_reaction_times.py takes eight.
+#: Two moments between readings; docs/make_reaction_times.py takes more.
 PHASES_S = (0.37, 2.24)
 
 
