@@ -43,7 +43,7 @@ AT_S, LOOK_S = 300.0, 0.01
 #: A press that trips by itself may keep it from going further than this.
 _NEARLY = 0.99
 #: Offsets at which it happens between two readings; the worst counts.
-PHASES_S = (0.37, 1.53, 2.81, 3.96)
+PHASES_S = (0.0, 0.37, 0.81, 1.53, 2.24, 3.11, 3.96, 4.68)
 #: Force on the stack at the limit.
 FORCE_N = 8e6 * math.pi / 4 * 0.01**2
 #: How long each step may last, and how often its rows come.
