@@ -23,8 +23,9 @@ From the moment at which a limit is crossed in the cell, the press or the chambe
 flows, in seconds. Measured on the physics of the simulated bench, not by anything that cellbench
 reports: something happens in the world at {phases} moments between two readings, and the slowest
 counts. Rows come each second; press, load cell and chamber are read every 5 s. "Declared" is what
-the driver's capabilities say, with the interval of rows where that is longer, and what the reading of
-the other instruments adds. Times of real instruments are measured by `cellbench bench drill`.
+the driver's capabilities say, with the interval of rows where that is longer, and what the
+reading of the other instruments adds. Times of real instruments are measured by `cellbench bench
+drill`.
 
 Written by `python docs/make_reaction_times.py`, commit {commit}. Every row is held by
 `tests/engine/test_reactions.py`.
