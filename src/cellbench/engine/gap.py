@@ -52,12 +52,14 @@ class Gap:
         Args:
             step: The step.
             from_s: When it was last seen.
-            to_s: From when on the cell was at open circuit.
+            to_s: From when on the cell was at open circuit; infinite if nobody knows.
             last_A: The current that was seen last, nan for none.
             current_max_A: The limit that the instrument watches.
             left_s: How long the instrument would have gone on by itself.
         """
         technique = step.technique
+        if math.isinf(to_s):
+            to_s = from_s + max(0.0, left_s)
         if isinstance(technique, Rest):
             return cls(from_s, to_s, to_s - from_s, 0.0, 0.0, 0.0)
         passed_s = max(0.0, min(to_s - from_s, left_s))

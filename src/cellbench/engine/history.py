@@ -23,6 +23,8 @@ from cellbench.store import JournalEntry, RunReader, SampleRow
 
 #: Kinds of journal entries: a pass of a loop after which the loop went on, or ended.
 PASS_ENDED, LOOP_ENDED = "pass ended", "loop ended"
+#: Kind of the entry with which a run is gone on with.
+RESUMED = "resumed"
 
 
 @dataclass
@@ -135,16 +137,17 @@ class History:
                 yield entry
 
     def open_circuit_s(self, channels: Sequence[str]) -> float | None:
-        """When the cell came to open circuit with the end of the run, as far as that was read back.
+        """When the cell came to open circuit with its latest end, as far as that was read back.
 
         Args:
             channels: The instruments that can energise it.
         """
-        confirmed = {
-            each.data["instrument"]: each.time_s
-            for each in self._journal
-            if each.kind == "safe state" and each.data["confirmed"] and "instrument" in each.data
-        }
+        confirmed: dict[str, float] = {}
+        for each in self._journal:
+            if each.kind == RESUMED:
+                confirmed.clear()
+            elif each.kind == "safe state" and each.data["confirmed"]:
+                confirmed[each.data.get("instrument", "")] = each.time_s
         times = [confirmed.get(name, math.inf) for name in channels]
         return max(times) if times and math.isfinite(max(times)) else None
 

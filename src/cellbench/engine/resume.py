@@ -8,6 +8,7 @@ to, and a cell that changed meanwhile needs somebody's consent.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment, stored_dataset
 from cellbench.bench import Bench, parse_bench
 from cellbench.engine.causes import RunState
-from cellbench.engine.history import History
+from cellbench.engine.history import RESUMED, History
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.recorded import recording_of
@@ -109,6 +110,8 @@ class Resumption(Conducting):
         if bench.ownership is not None:
             bench.ownership.tell(f"run {run.id}", path)
         self._away_s = max(0.0, age_s - history.last_s)
+        #: A clock that was set back does not tell how long nobody was there.
+        self._clock_tells = age_s >= history.last_s
         store.reopen(run)
         writer = RunWriter(path, durable=not bench.simulated, again=True)
         journal = Journal(
@@ -125,8 +128,10 @@ class Resumption(Conducting):
     async def _open(self) -> None:
         away = format_quantity(self._away_s, "time")
         why = f" (it ended: {self._ended_before})" if self._ended_before else ""
+        if not self._clock_tells:
+            away = "an unknown time (the computer's clock was set back)"
         text = f"resumed after {away}{why}"
-        await self.journal.enter("resumed", text=text, away_s=self._away_s)
+        await self.journal.enter(RESUMED, text=text, away_s=self._away_s)
         opened = self._history.open_list
         if opened is not None:
             row = opened.place.after_row
@@ -166,7 +171,8 @@ class Resumption(Conducting):
             text = f"{channel.name}: {outcome.state}"
             await self.journal.enter("outcome", text=text, instrument=channel.name, confirmed=True)
         known_s = self._history.open_circuit_s([each.name for each in self.bench.channels()])
-        self._interpreter.open_since_s = self.journal.now_s if known_s is None else known_s
+        seen_s = self.journal.now_s if self._clock_tells else math.inf
+        self._interpreter.open_since_s = seen_s if known_s is None else known_s
 
     # --- Is it still the cell that was left? ----------------------------------------------------
 
