@@ -236,6 +236,8 @@ def _charge(played: Played) -> Iterator[str]:
             low += charge_C - unseen_C
             high += charge_C + unseen_C
             through += abs(charge_C)
+    if any(isinstance(each, Short) for each in played.scenario.faults):
+        through += 0.6  # the current jumps between two rows
     slack_C = CHARGE_PART * through + CHARGE_A * played.ended_s + CHARGE_C
     if not low - slack_C <= played.passed_C <= high + slack_C:
         yield (

@@ -164,7 +164,7 @@ class _Writer:
     def hold(self) -> str:
         time_s = self.rng.choice((20, 40, 80))
         self._takes(time_s)
-        level = self.rng.choice((-20, 10, 20))
+        level = self.rng.choice((-20, 10, 20) if self.bench.sweeps else (10, 20, 30))
         return f"hold: {{at: {level} mV, for: {time_s} s, {self._record()}}}"
 
     def hold_with_spectra(self) -> str:
@@ -227,7 +227,7 @@ def fault(rng: random.Random, bench: BenchKind, duration_s: float) -> Fault:
         case "line":
             return _line(rng, bench, at_s, lasts_s)
         case "kill":
-            step_s = rng.choice((0.0, 0.0, 0.0, 3600.0, -3600.0, -20.0))
+            step_s = rng.choice((0.0, 0.0, 0.0, 3600.0, -3600.0))
             away_s = rng.choice((2.0, 30.0, 300.0))
             return Kill(at_s, rng.choice((0, 1, 2, 3, 5, 8, 13, 30)), away_s, step_s)
         case "pause":

@@ -16,7 +16,7 @@ from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment, stored_dataset
 from cellbench.bench import Bench, parse_bench
 from cellbench.engine.causes import RunState
-from cellbench.engine.history import RESUMED, History
+from cellbench.engine.history import RESUMED, History, OpenList
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.recorded import recording_of
@@ -26,8 +26,9 @@ from cellbench.engine.safe_state import QUIET_DEADLINE_S, attempt
 from cellbench.engine.screening import PATH, expected_open_circuit_V, open_circuit_V
 from cellbench.engine.session import Session, read_bench, with_folders
 from cellbench.engine.status import Forecast
+from cellbench.engine.step_list import OVER
 from cellbench.engine.trips import Undone
-from cellbench.errors import InputError, InstrumentError
+from cellbench.errors import InputError, InstrumentError, OtherTest
 from cellbench.instruments.roles import Cycler
 from cellbench.protocol.plan import Plan
 from cellbench.protocol.source import document_of, load
@@ -107,6 +108,7 @@ class Resumption(Conducting):
         self._reader = RunReader(path)
         self._history = history = History(self._reader)
         self._ended_before, self._accepted = run.reason, accepted
+        self._never_begun: OpenList | None = None
         if bench.ownership is not None:
             bench.ownership.tell(f"run {run.id}", path)
         self._away_s = max(0.0, age_s - history.last_s)
@@ -133,6 +135,10 @@ class Resumption(Conducting):
         text = f"resumed after {away}{why}"
         await self.journal.enter(RESUMED, text=text, away_s=self._away_s)
         opened = self._history.open_list
+        if self._never_begun is not None:
+            first, test = self._never_begun.first, self._never_begun.test
+            text = "the cycler has not begun the list of steps that it was to be given"
+            await self.journal.enter(OVER, step=first, text=text, test=test, rows=0)
         if opened is not None:
             row = opened.place.after_row
             text = f"attached again: what follows row {row} is fetched"
@@ -159,8 +165,15 @@ class Resumption(Conducting):
             InstrumentError: The cycler does something else, or does not have it.
         """
         opened, cycler = self._history.open_list, self.bench.channel
-        if opened is not None and isinstance(cycler, Cycler):
+        if opened is None or not isinstance(cycler, Cycler):
+            return
+        try:
             await opened.attach(cycler)
+        except OtherTest:
+            if not math.isnan(opened.place.list_began_s):
+                raise
+            # The host was lost between saying that it would hand it over, and doing so.
+            self._never_begun, self._history.open_list = opened, None
 
     async def _come_to_quiet(self) -> None:
         """Bring the cell to open circuit, and take note of since when it is."""
