@@ -55,6 +55,10 @@ class OpenList:
         begun = cycler.attach(self.steps, self.test, self.place.after_row)
         self.running = await self._attached.enter_async_context(begun)
 
+    async def let_go(self) -> None:
+        """End what goes on, unless that was done."""
+        await self._attached.aclose()
+
     @asynccontextmanager
     async def attached(self) -> AsyncIterator[Running]:
         """What goes on; leaving the context early ends it."""

@@ -116,8 +116,7 @@ class Interpreter:
 
     def _is_done(self, step: AnyStep) -> bool:
         """Whether a step has ended already, and no list is open that begins with it."""
-        opened = self._history.open_list
-        if opened is not None and opened.first == step.path:
+        if self._is_open_list(step):
             return False
         return self._history.end_of(step.path) is not None
 
@@ -220,7 +219,8 @@ class Interpreter:
             "steps_left": None if number is None or planned is None else planned - number,
             "conditions_every_s": self._program.conditions_every_s,
         }
-        done, left = 0, self._left_of(steps[0])
+        # What a list that is open has done of its first step is for that list to tell.
+        done, left = 0, None if self._is_open_list(steps[0]) else self._left_of(steps[0])
 
         async def ended(position: int, end: StepEnd) -> None:
             if steps[done + position].save_as is not None:
@@ -250,12 +250,16 @@ class Interpreter:
                 left, position = None, position + 1
             done += position
 
+    def _is_open_list(self, step: AnyStep) -> bool:
+        """Whether a lost host had a list under way that begins with a step."""
+        opened = self._history.open_list
+        return opened is not None and opened.first == step.path
+
     def _take_open_list(self, step: AnyStep) -> OpenList | None:
         """Return the list that a lost host had under way, if it begins with a step; once."""
-        opened = self._history.open_list
-        if opened is None or opened.first != step.path:
+        if not self._is_open_list(step):
             return None
-        self._history.open_list = None
+        opened, self._history.open_list = self._history.open_list, None
         return opened
 
     async def _skip_done_of(

@@ -9,6 +9,7 @@ to, and a cell that changed meanwhile needs somebody's consent.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.recorded import recording_of
 from cellbench.engine.replay import program_of
-from cellbench.engine.run import Conducting
+from cellbench.engine.run import Conducting, RunEnd
 from cellbench.engine.safe_state import QUIET_DEADLINE_S, attempt
 from cellbench.engine.screening import PATH, expected_open_circuit_V, open_circuit_V
 from cellbench.engine.session import Session, read_bench, with_folders
@@ -126,6 +127,16 @@ class Resumption(Conducting):
             session.program, bench, store, run, writer, journal, first_step=history.next_step
         )
         self._interpreter = Interpreter(session.program, self._runner, Forecast(planned), history)
+
+    async def conduct(self) -> RunEnd:
+        """Go on with the run to its end."""
+        opened = self._history.open_list
+        try:
+            return await super().conduct()
+        finally:
+            if opened is not None:
+                with suppress(InstrumentError):  # what became of the cell was read back before
+                    await opened.let_go()
 
     async def _open(self) -> None:
         away = format_quantity(self._away_s, "time")
