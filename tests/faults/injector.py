@@ -111,6 +111,9 @@ class TappedLine:
         injector.on_message(name)
         if self._silent:
             return
+        bounds = injector.bounds.get(name)
+        if bounds is not None:
+            bounds.heard(data)
         lost = next((each for each in self._due if each.kind is Kind.REQUEST_LOST), None)
         if lost is not None:
             self._due.remove(lost)
@@ -176,6 +179,7 @@ class Injector:
         self.simulator, self.seen = simulator, Seen()
         self.wires: list[Wire] = []
         self.on_message: Callable[[str], None] = lambda _: None
+        self.bounds: dict[str, Any] = {}
         self._options, self._seed = options, seed
         self._lines = {
             name: TappedLine(device, self) for name, device in simulator.instruments.items()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import direct_writer
+from tests.faults.bounds import watch_of
 from tests.faults.generate import BENCHES
 from tests.faults.injector import Injector, Seen, turns_later
 from tests.faults.scenario import Ask, FullDisk, Kill, Scenario
@@ -137,6 +138,13 @@ class _Lab:
         async with self.simulator:
             injector = Injector(self.simulator, options, self._scenario.seed % 1000)
             self._injector, self.played.seen = injector, injector.seen
+            for name, entry in options.items():
+                injector.bounds[name] = watch_of(
+                    entry["driver"],
+                    self.played.session.program.limits,
+                    injector.seen.unbounded.append,
+                    self._directory,
+                )
             injector.plan(self._scenario.faults)
             direct_writer.LoopThread.is_full = staticmethod(
                 lambda: injector.now_s < self._disk_is_full_until_s
@@ -180,7 +188,7 @@ class _Lab:
             dying = asyncio.ensure_future(self._death.wait())
             await asyncio.wait({task, dying}, return_when=asyncio.FIRST_COMPLETED)
             dying.cancel()
-            if not task.done() and self._dying is not None:
+            if self._dying is not None:
                 kill, self._dying = self._dying, None
                 host.kill()
                 played.kills += 1
