@@ -30,7 +30,7 @@ from cellbench.store import RunReader, Store
 from cellbench_sim.bench import SimulatedBench
 
 #: A scenario that lasts longer than this has come to a standstill.
-PATIENCE_S = 24 * 3600.0
+PATIENCE_S, NIGHT_S = 24 * 3600.0, 90 * 24 * 3600.0
 #: A person looks after a run that ended early after this time, so often at most.
 LOOKS_AFTER_S = 900.0
 MOST_RESUMES = 3
@@ -152,7 +152,7 @@ class _Lab:
             injector.look()
             self._plan_own()
             try:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(NIGHT_S if self._scenario.protocol else PATIENCE_S):
                     await self._hosts(store, loop)
             except TimeoutError:
                 self.played.stalled = True

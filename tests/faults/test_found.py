@@ -25,23 +25,23 @@ FOUND = {
     ),
     # The last row before an interruption came after the rows of what interrupted it.
     "an interrupted current": Scenario(
-        33, "keithley",
+        33, "default",
         (PRESS, "current: {at: 0.2 mA/cm2, for: 60 s, record: {every: 5 s}, "
                 "every: {after: 20 s, do: [{rest: {for: 6 s, record: {every: 1 s}}}]}}"),
     ),
     # The cycler went on with its list while it did not answer; its steps were done once more.
     "a cycler that does not answer for a while": Scenario(
-        191, "neware", LIST, (Line(Kind.REQUEST_LOST, "cycler", 30.0),)
+        191, "neware", LIST, (Line(Kind.REQUEST_LOST, "cycler", 38.0),)
     ),
     "a cycler whose cable is pulled": Scenario(
-        191, "neware", LIST, (Line(Kind.PULLED, "cycler", 30.0, 40.0),)
+        191, "neware", LIST, (Line(Kind.PULLED, "cycler", 46.0, 40.0),)
     ),
     # Rows of the last seconds before the hold were not fetched.
     "a list that is skipped from": Scenario(191, "neware", LIST, (Ask(36.0, "skip"),)),
     "a list that is paused": Scenario(191, "neware", LIST, (Ask(47.0, "pause", 20.0),)),
     # A step whose start waited for the disk counted as done.
     "a disk that is full when a step of a list begins": Scenario(
-        233, "neware", LIST, (FullDisk(20.0, 40.0),)
+        233, "neware", LIST, (FullDisk(26.0, 40.0),)
     ),
     # The list was in the journal and not on the cycler: the run could not be gone on with.
     **{
@@ -52,7 +52,7 @@ FOUND = {
     },
     # The first step of the list that was open began anew, and the list was left alone.
     "a list that is open after a trip": Scenario(
-        376, "neware", LIST, (WrongForce(28.0, 17.0, 3.0), Kill(31.0, 0, 30.0)),
+        376, "neware", LIST, (WrongForce(17.0, 17.0, 3.0),),
         limits="stack pressure: 0.8 MPa to 5 MPa",
     ),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from cellbench.engine.extremes import Extremes
 from cellbench.engine.journal import Journal
-from cellbench.instruments.techniques import ConstantCurrent, Rest, Sweep
+from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest, Sweep
 from cellbench.protocol.program import AnyStep, ChannelStep
 from cellbench.quantities import format_quantity
 
@@ -89,6 +89,19 @@ class Gap:
             charge_min_C=self.charge_min_C,
             charge_max_C=self.charge_max_C,
         )
+
+
+def charge_bounds_C(
+    technique: Rest | ConstantCurrent | ConstantVoltage, current_max_A: float
+) -> tuple[float, float]:
+    """What a technique can pass at most, in either direction."""
+    if isinstance(technique, Rest):
+        return 0.0, 0.0
+    if isinstance(technique, ConstantCurrent):
+        charge_C = technique.current_A * technique.duration_s
+        return min(0.0, charge_C), max(0.0, charge_C)
+    most_C = current_max_A * technique.duration_s
+    return -most_C, most_C
 
 
 @dataclass(frozen=True)

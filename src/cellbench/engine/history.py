@@ -207,16 +207,17 @@ def _open_list(reader: RunReader) -> OpenList | None:
     entry = handed[-1]
     since = [each for each in journal if each.seq > entry.seq]
     steps = StepList.model_validate(entry.data["steps"])
-    return OpenList(entry.step, entry.data["test"], steps, _place(reader, since))
+    return OpenList(entry.step, entry.data["test"], steps, _place(reader, entry, since))
 
 
-def _place(reader: RunReader, since: Sequence[JournalEntry]) -> Place:
-    """Where a list is, by the entries since it was handed over."""
+def _place(reader: RunReader, handed: JournalEntry, since: Sequence[JournalEntry]) -> Place:
+    """Where a list is, by the entry with which it was handed over and those since then."""
+    handed_s = handed.time_s
     started = [entry for entry in since if entry.kind == "step started"]
     begun = [entry.data["began_s"] for entry in since if entry.kind == BEGUN]
     list_began_s = float(begun[-1]) if begun else math.nan
     if not started:
-        return Place(-1, True, 0, list_began_s, list_began_s, None)
+        return Place(-1, True, 0, list_began_s, list_began_s, handed_s, None)
     numbers = {path: number for number, (path, _) in reader.steps.items()}
     last = started[-1]
     return Place(
@@ -225,5 +226,6 @@ def _place(reader: RunReader, since: Sequence[JournalEntry]) -> Place:
         step_id=numbers[last.step],
         began_s=last.data["began_s"],
         list_began_s=list_began_s,
+        handed_s=handed_s,
         last=reader.last_row(numbers[started[0].step]),
     )

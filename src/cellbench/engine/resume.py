@@ -17,6 +17,7 @@ from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment, stored_dataset
 from cellbench.bench import Bench, parse_bench
 from cellbench.engine.causes import RunState
+from cellbench.engine.gap import GAP, charge_bounds_C
 from cellbench.engine.history import RESUMED, History, OpenList
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
@@ -109,7 +110,7 @@ class Resumption(Conducting):
         self._reader = RunReader(path)
         self._history = history = History(self._reader)
         self._ended_before, self._accepted = run.reason, accepted
-        self._never_begun: OpenList | None = None
+        self._lost_list: OpenList | None = None
         if bench.ownership is not None:
             bench.ownership.tell(f"run {run.id}", path)
         self._away_s = max(0.0, age_s - history.last_s)
@@ -146,10 +147,8 @@ class Resumption(Conducting):
         text = f"resumed after {away}{why}"
         await self.journal.enter(RESUMED, text=text, away_s=self._away_s)
         opened = self._history.open_list
-        if self._never_begun is not None:
-            first, test = self._never_begun.first, self._never_begun.test
-            text = "the cycler has not begun the list of steps that it was to be given"
-            await self.journal.enter(OVER, step=first, text=text, test=test, rows=0)
+        if self._lost_list is not None:
+            await self._enter_lost(self._lost_list)
         if opened is not None:
             row = opened.place.after_row
             text = f"attached again: what follows row {row} is fetched"
@@ -159,6 +158,33 @@ class Resumption(Conducting):
             self.journal.enter_soon(
                 "step ended", step=entry.step, verb=verb, ending=INTERRUPTED, results={}
             )
+
+    async def _enter_lost(self, lost: OpenList) -> None:
+        """Enter that a cycler does not have a list; what it can have done after the step under way.
+
+        What can have passed in that step itself is bounded with it.
+        """
+        place = lost.place
+        text = "the cycler has not begun the list of steps that it was to be given"
+        if not math.isnan(place.list_began_s):
+            text = "the cycler has lost its list of steps: what it did of it unseen is not known"
+            bounds_C = [
+                bound_C
+                for technique in [*lost.steps.expanded][place.position + 1 :]
+                for bound_C in charge_bounds_C(technique, self.program.limits.current_max_A)
+            ]
+            self.journal.enter_soon(
+                GAP,
+                step=lost.first,
+                text="steps that it may have begun are carried out all the same",
+                from_s=place.handed_s,
+                to_s=self.journal.now_s,
+                charge_C=0.0,
+                charge_min_C=sum(each for each in bounds_C if each < 0),
+                charge_max_C=sum(each for each in bounds_C if each > 0),
+            )
+        rows = place.after_row
+        await self.journal.enter(OVER, step=lost.first, text=text, test=lost.test, rows=rows)
 
     async def _walk(self) -> None:
         opened = self._history.open_list
@@ -180,11 +206,17 @@ class Resumption(Conducting):
             return
         try:
             await opened.attach(cycler)
-        except OtherTest:
-            if not math.isnan(opened.place.list_began_s):
-                raise
-            # The host was lost between saying that it would hand it over, and doing so.
-            self._never_begun, self._history.open_list = opened, None
+        except OtherTest as error:
+            has_begun = not math.isnan(opened.place.list_began_s)
+            if has_begun and not self._accepted:
+                text = str(error).removeprefix(f"{error.instrument}: ")
+                raise InstrumentError(
+                    error.instrument,
+                    f"{text} any more: what it did after row {opened.place.after_row} is unknown. "
+                    f"Look at the cell, then: cellbench resume {self.run.id} --accept",
+                ) from error
+            # Else the host was lost between saying that it would hand it over, and doing so.
+            self._lost_list, self._history.open_list = opened, None
 
     async def _come_to_quiet(self) -> None:
         """Bring the cell to open circuit, and take note of since when it is."""

@@ -46,6 +46,7 @@ class Place:
         step_id: Its number in the file.
         began_s: When it began.
         list_began_s: When the list began, nan if nobody has seen it.
+        handed_s: When it was handed over.
         last: The last row of the list that was kept, None for none.
     """
 
@@ -54,6 +55,7 @@ class Place:
     step_id: int
     began_s: float
     list_began_s: float
+    handed_s: float
     last: SampleRow | None
 
     @property
@@ -92,7 +94,7 @@ class StepListRun:
         self._began_s = self._boundary_s = math.nan
         self._list_began_s = self._shift_s = math.nan
         self._number = 0
-        self._open_s = math.nan
+        self._open_s = self._handed_s = math.nan
 
     async def hand_over(self, **foreseen: Any) -> None:
         """Hand the list to the cycler and follow it to its end; arguments are entered with it.
@@ -161,9 +163,9 @@ class StepListRun:
                 async with attached as running:
                     await self._rows_of_list(running)
             except OtherTest:
-                if self._number:
+                if self._number and not self._is_within_step():
                     raise
-                return True  # it never began
+                return True  # it never began, or was lost in the middle of a step
             except InstrumentError as error:
                 await runner.trouble.overcome(error, anew=True)
                 continue
@@ -171,6 +173,14 @@ class StepListRun:
                 return True
             await self._to_its_end(running.ending)
             return False
+
+    def _is_within_step(self) -> bool:
+        """Whether the cell was open before the step under way can have been over."""
+        rows = self._rows
+        if rows is None:
+            return False
+        left_s = self._steps[self._position].technique.duration_s - rows.elapsed_s
+        return self._open_s - rows.last_s <= left_s
 
     def over(self) -> None:
         """Enter that the cycler runs no more of the list."""
@@ -191,7 +201,7 @@ class StepListRun:
     def take_up(self, place: Place) -> None:
         """Go on where the run's file ends."""
         self._position, self._list_began_s = place.position, place.list_began_s
-        self._boundary_s = place.began_s
+        self._boundary_s, self._handed_s = place.began_s, place.handed_s
         self._number = place.after_row
         last = place.last
         if last is not None:
@@ -228,9 +238,10 @@ class StepListRun:
         journal = self._runner.journal
         seen_s = journal.since_start(running.started_s)
         if math.isnan(self._list_began_s):
-            self._list_began_s = seen_s
+            # Of one that nobody saw begin, the cycler tells that only to some seconds.
+            began_s = self._list_began_s = seen_s if math.isnan(self._handed_s) else self._handed_s
             journal.enter_soon(
-                BEGUN, step=self._steps[0].path, test=self._test, began_s=round(seen_s, 9)
+                BEGUN, step=self._steps[0].path, test=self._test, began_s=round(began_s, 9)
             )
         self._shift_s = self._list_began_s - seen_s
         if math.isnan(self._boundary_s):
