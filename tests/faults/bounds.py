@@ -72,9 +72,10 @@ class SourceMeasure:
         limits = self._limits
         if self._branch is None or not self._limit:
             self._tell("a source was started without limits")
-        elif self._limit.get(b"VOLT:ILIM", 0.0) > limits.current_max_A * _FACTOR:
-            self._tell(f"a source was started with {self._limit}")
-        elif self._limit.get(b"CURR:VLIM", 0.0) > _most_V(limits) + _VOLTAGE_V:
+            return
+        most_A, most_V = limits.current_max_A * _FACTOR, _most_V(limits) + _VOLTAGE_V
+        current_A, voltage_V = (self._limit.get(name, 0.0) for name in (b"VOLT:ILIM", b"CURR:VLIM"))
+        if current_A > most_A or voltage_V > most_V:
             self._tell(f"a source was started with {self._limit}")
 
 

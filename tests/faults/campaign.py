@@ -29,6 +29,16 @@ from tests.faults.shrink import shrunk
 
 _CHUNK = 20
 _SHRUNK_MOST = 5
+_SHOWN = (
+    "ending",
+    "results",
+    "charge_C",
+    "charge_min_C",
+    "charge_max_C",
+    "from_s",
+    "to_s",
+    "zero_s",
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,12 @@ class Result:
     kills: int
     resumes: int
     wrong: tuple[str, ...] = field(default=())
+
+
+def say(text: object = "", end: str = "\n") -> None:
+    """Write to the terminal at once."""
+    sys.stdout.write(f"{text}{end}")
+    sys.stdout.flush()
 
 
 def judged(make: Callable[[int], Scenario], seed: int) -> Result:
@@ -91,7 +107,7 @@ def _told(result: Result) -> Result:
     """Tell at once what is wrong."""
     if result.wrong:
         told = "; ".join(result.wrong)
-        print(f"seed {result.seed} ({result.bench}, {result.ending}): {told}", flush=True)
+        say(f"seed {result.seed} ({result.bench}, {result.ending}): {told}")
     return result
 
 
@@ -127,20 +143,18 @@ def _counts(counter: Counter[str]) -> str:
 
 def show(planned: Scenario) -> None:
     """Print a scenario, its journal and what is wrong."""
-    print(planned.code())
-    print(planned.text)
+    say(planned.code())
+    say(planned.text)
     played = play(planned)
     for at_s, fault in played.seen.struck:
-        print(f"{at_s:10.3f} s  {fault}")
+        say(f"{at_s:10.3f} s  {fault}")
     for entry in played.reader.journal if played.reader else ():
-        print(f"{entry.time_s:10.3f}  {entry.kind:14} {entry.step:24} {entry.text} ", end="")
-        print({key: value for key, value in entry.data.items()
-               if key in {"ending", "results", "charge_C", "charge_min_C", "charge_max_C",
-                          "from_s", "to_s", "zero_s"}} or "")  # fmt: skip
+        told = {key: value for key, value in entry.data.items() if key in _SHOWN}
+        say(f"{entry.time_s:10.3f}  {entry.kind:14} {entry.step:24} {entry.text} {told or ''}")
     for end in played.ends:
-        print("end:", end if isinstance(end, Exception) else (end.state.value, end.reason))
+        say(f"end: {end if isinstance(end, Exception) else (end.state.value, end.reason)}")
     for text in violations(played):
-        print("WRONG:", text)
+        say(f"WRONG: {text}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,12 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seeds = range(first, last)
     began_s = time.perf_counter()
     results = campaign(make, seeds, min(asked.jobs, len(seeds)))
-    print(summary(results, time.perf_counter() - began_s))
+    say(summary(results, time.perf_counter() - began_s))
     failing = [each for each in results if each.wrong]
     if asked.nights is None and not asked.no_shrink:
         for each in failing[:_SHRUNK_MOST]:
             shorter, wrong = shrunk(make(each.seed))
-            print(f"\nseed {each.seed}, shrunk: {'; '.join(wrong)}\n{shorter.code()}")
+            say(f"\nseed {each.seed}, shrunk: {'; '.join(wrong)}\n{shorter.code()}")
     return 1 if failing else 0
 
 

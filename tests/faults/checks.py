@@ -104,7 +104,7 @@ def _ending(played: Played) -> Iterator[str]:
     end = played.end
     if end is None or not isinstance(played.ends[-1], RunEnd):
         return
-    channels = {channel for channel in _channels(played)}
+    channels = set(_channels(played))
     known = all(each.confirmed for each in end.outcomes if each.instrument in channels)
     if known and not played.open_at_end:
         yield "the cell is energised after the end of the run, which says that it is not"
@@ -134,7 +134,7 @@ def _energised_after(played: Played, time_s: float) -> str:
 
 
 def _is_near(fault: Fault, at_s: float, channels: Sequence[str]) -> bool:
-    """Whether a fault may keep a channel from being reached around a time, or time from counting."""
+    """Whether a fault may keep a channel from being reached around a time of the run."""
     if isinstance(fault, Kill):
         return True  # the run's time is another one then
     if not isinstance(fault, Line) or fault.target not in (*channels, "multiplexer"):
@@ -169,13 +169,17 @@ def _steps(played: Played) -> Iterator[str]:
         return
     if own != sorted(own, key=played.planned.index):
         yield f"steps ended out of their order: {own}"
-    missing = [path for path in played.planned if path not in own]
-    if end.state is not RunState.COMPLETED:
-        if own and own != _without_passes(played.planned, own)[: len(own)]:
-            yield f"a step before the last was left out: {own}"
-        return
-    if own != _without_passes(played.planned, own):
-        yield f"left out: {missing}"
+    wanted = _without_passes(played.planned, own)
+    if end.state is RunState.COMPLETED and own != wanted:
+        yield f"left out: {[path for path in wanted if path not in own]}"
+    elif own != wanted[: len(own)]:
+        yield f"a step before the last was left out: {own}"
+    if end.state is RunState.COMPLETED:
+        yield from _left_open(endings)
+
+
+def _left_open(endings: dict[str, list[str]]) -> Iterator[str]:
+    """What was interrupted is taken up, but within a step that was skipped."""
     open_within = [path for path, found in endings.items() if found[-1] == INTERRUPTED]
     skipped = {path for path, found in endings.items() if found[-1] == SKIPPED}
     for path in open_within:
@@ -253,7 +257,8 @@ def _times(played: Played) -> Iterator[str]:
     journal = _journal(played)
     for before, after in pairwise(journal):
         if after.time_s < before.time_s or after.seq != before.seq + 1:
-            yield f"entry {after.seq} at {after.time_s:g} s follows {before.seq} at {before.time_s:g} s"
+            told = f"entry {after.seq} at {after.time_s:g} s follows {before.seq}"
+            yield f"{told} at {before.time_s:g} s"
     # The time of a technique is that of its first reply, which nobody can tell to be late.
     late_s = {fault.target: fault.duration_s for fault in played.scenario.faults
               if isinstance(fault, Line) and fault.kind is Kind.LATE}  # fmt: skip

@@ -71,7 +71,8 @@ def scenario(seed: int) -> Scenario:
     limits = rng.choice(
         ("", "", "stack pressure: 0.8 MPa to 12 MPa", "temperature: 18 degC to 40 degC")
     )
-    return Scenario(seed, bench, tuple(steps), tuple(faults), limits, conditions_s=rng.choice((4, 5, 8)))
+    every_s = rng.choice((4, 5, 8))
+    return Scenario(seed, bench, tuple(steps), tuple(faults), limits, conditions_s=every_s)
 
 
 def _count(rng: random.Random) -> int:
@@ -187,7 +188,8 @@ class _Writer:
         kind = self.rng.choice(("after", "interval"))
         return (
             f"current: {{at: 0.2 mA/cm2, for: {time_s} s, {self._record()}, "
-            f"every: {{{kind}: {after_s} s, do: [{{rest: {{for: 6 s, record: {{every: 1 s}}}}}}]}}}}"
+            f"every: {{{kind}: {after_s} s, "
+            "do: [{rest: {for: 6 s, record: {every: 1 s}}}]}}"
         )
 
     def eis(self) -> str:
@@ -210,7 +212,8 @@ class _Writer:
     def press(self) -> str:
         self._takes(20)
         level = self.rng.choice((2, 3, 4, 5))
-        return f"press: {{to: {level} MPa, ramp: 1 MPa/s, settle: {{within: 0.3 MPa, for: 8 s, at most: 20 min}}}}"
+        settle = "{within: 0.3 MPa, for: 8 s, at most: 20 min}"
+        return f"press: {{to: {level} MPa, ramp: 1 MPa/s, settle: {settle}}}"
 
     def temperature(self) -> str:
         self._takes(0)
@@ -228,8 +231,9 @@ def fault(rng: random.Random, bench: BenchKind, duration_s: float) -> Fault:
         case "line":
             return _line(rng, bench, at_s, lasts_s)
         case "kill":
-            # Of a list that nobody saw begin, a clock that was set back leaves no time to put it in.
-            step_s = rng.choice((0.0, 0.0, 0.0, 3600.0, -3600.0 if bench.sweeps else 0.0))
+            # A list that the cycler went on with has no place before a clock that was set back.
+            back_s = -3600.0 if bench.sweeps else 0.0
+            step_s = rng.choice((0.0, 0.0, 0.0, 3600.0, back_s))
             away_s = rng.choice((2.0, 30.0, 300.0))
             return Kill(at_s, rng.choice((0, 1, 2, 3, 5, 8, 13, 30)), away_s, step_s)
         case "pause":

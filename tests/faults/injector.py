@@ -20,7 +20,6 @@ from tests.faults.scenario import (
     Short,
     StuckValve,
     WrongForce,
-    name_of,
 )
 
 from cellbench_sim.bench import SimulatedBench
@@ -258,8 +257,8 @@ class Injector:
                 wire._device = new
 
     def _wrong_force(self, fault: WrongForce) -> None:
-        gauge = next((each for each in self.simulator.instruments.values()
-                      if hasattr(each, "cell") and hasattr(each.cell, "reading_N")), None)  # fmt: skip
+        devices = self.simulator.instruments.values()
+        gauge = next((each for each in devices if hasattr(each, "cell")), None)
         if gauge is None:
             return
         self.strikes(fault)
@@ -277,7 +276,7 @@ class Injector:
         chamber = cast("Any", self.simulator.instruments["chamber"])
         self.strikes(fault)
         chamber.sensor_broken = True
-        self.after(fault.duration_s, lambda: self._mend_sensor())
+        self.after(fault.duration_s, self._mend_sensor)
 
     def _mend_sensor(self) -> None:
         cast("Any", self.simulator.instruments["chamber"]).sensor_broken = False
@@ -296,7 +295,7 @@ class Injector:
         press = self._press()
         self.strikes(fault)
         press._follow_ramp = lambda _: None
-        self.after(fault.duration_s, lambda: self._free_valve())
+        self.after(fault.duration_s, self._free_valve)
 
     def _free_valve(self) -> None:
         press = self._press()

@@ -14,20 +14,18 @@ NIGHTS = (
     ("ccd", "LYC_PMMA", 12 * 3600.0),
     ("ageing_hold", "NCM85_InLi", 60 * 3600.0),
     ("rate_test", "NMC811_LYC_PMMA_Li", 100 * 3600.0),
-    ("eis_along_cycle", "", 20 * 3600.0),
-    ("symmetric_cycling", "", 20 * 3600.0),
 )
-_HOUR_S = 3600.0
 
 
 def night(seed: int) -> Scenario:
     """Return the night of a number."""
     rng = random.Random(1_000_000 + seed)  # noqa: S311 (no secret)
-    name, cell, duration_s = NIGHTS[seed % 3]
+    name, cell, duration_s = NIGHTS[seed % len(NIGHTS)]
     bench = "default"
     text = (directory() / f"{name}.yaml").read_text(encoding="utf-8")
-    faults = sorted(
-        (fault(rng, BENCHES[bench], rng.uniform(0.01, 1.0) * duration_s) for _ in range(rng.choice((1, 2, 3)))),
-        key=lambda each: each.at_s,
-    )
+    found = [
+        fault(rng, BENCHES[bench], rng.uniform(0.01, 1.0) * duration_s)
+        for _ in range(rng.choice((1, 2, 3)))
+    ]
+    faults = sorted(found, key=lambda each: each.at_s)
     return Scenario(seed, bench, (), tuple(faults), cell=cell, protocol=text)

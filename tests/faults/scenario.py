@@ -6,6 +6,7 @@ Times are of the bench, in seconds since it was switched on.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
@@ -165,9 +166,10 @@ class Scenario:
             lines.append(f"    limits={self.limits!r},")
         if self.cell != "LYC_PMMA":
             lines.append(f"    cell={self.cell!r},")
-        if self.conditions_s != 5:  # noqa: PLR2004 (the default)
+        if self.conditions_s != 5:
             lines.append(f"    conditions_s={self.conditions_s},")
-        return "\n".join([*lines, ")"]).replace("<Kind.", "Kind.").replace("Kind.", "Kind.")
+        # An enumeration's own representation is no code.
+        return re.sub(r"<(Kind\.\w+): '[^']*'>", r"\1", "\n".join([*lines, ")"]))
 
 
 def name_of(fault: Fault) -> str:

@@ -69,9 +69,7 @@ def _shorter(scenario: Scenario) -> Iterator[Scenario]:
 
 
 def _with_step(scenario: Scenario, index: int, step: str) -> Scenario:
-    return replace(
-        scenario, steps=(*scenario.steps[:index], step, *scenario.steps[index + 1 :])
-    )
+    return replace(scenario, steps=(*scenario.steps[:index], step, *scenario.steps[index + 1 :]))
 
 
 def _rounder(fault: object) -> Iterator[object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from tests.faults.campaign import campaign, judged, summary
+from tests.faults.campaign import campaign, judged, say, summary
 from tests.faults.generate import scenario
 from tests.faults.lab import play
 from tests.faults.nights import night
@@ -40,12 +40,12 @@ def test_a_number_is_the_same_night_for_ever() -> None:
 @pytest.mark.slow
 def test_the_whole_campaign() -> None:
     results = campaign(scenario, range(WHOLE), JOBS)
-    print(summary(results, 0.0))
+    say(summary(results, 0.0))
     assert not [(each.seed, each.wrong) for each in results if each.wrong]
 
 
 @pytest.mark.slow
 def test_full_nights() -> None:
     results = campaign(night, range(NIGHTS), JOBS)
-    print(summary(results, 0.0))
+    say(summary(results, 0.0))
     assert not [(each.seed, each.wrong) for each in results if each.wrong]
