@@ -16,7 +16,8 @@ from typing import Any
 
 from cellbench import clock
 from cellbench.bench import Bench, InstrumentEntry, connected
-from cellbench.engine.resume import Resumption
+from cellbench.engine.guard.keeper import Keeper, StartGuard
+from cellbench.engine.resume import taken_up
 from cellbench.engine.run import Conducting, Conductor, RunEnd
 from cellbench.engine.session import Session, identity_of, prepare
 from cellbench.errors import InstrumentError
@@ -34,10 +35,18 @@ class Host:
     Args:
         session: What it is to run, on which bench.
         store: Where.
+        start_guard: Starts its guard, None for none.
+
+    Attributes:
+        on_kill: Called when it dies.
     """
 
-    def __init__(self, session: Session, store: Store) -> None:
+    def __init__(
+        self, session: Session, store: Store, start_guard: StartGuard | None = None
+    ) -> None:
         self.session, self.store = session, store
+        self.on_kill: list[Callable[[], None]] = []
+        self._keeper = Keeper(session, start_guard)
         self.conducting: Conducting | None = None
         self.conducts = asyncio.Event()
         self._wires: list[Wire] = []
@@ -51,14 +60,16 @@ class Host:
     def resume(self, run: Run, **options: Any) -> asyncio.Task[RunEnd]:
         """Go on with a run."""
 
-        def resumption(bench: Bench) -> Conducting:
-            return Resumption(self.session, bench, self.store, run, **options)
+        async def resumption(bench: Bench) -> Conducting:
+            return await taken_up(self.session, bench, self.store, run, **options)
 
         return self._begin(resumption)
 
     def kill(self) -> None:
         """Let it die at this very moment."""
         self._dead = True
+        for tell in self.on_kill:
+            tell()
         for wire in self._wires:
             wire.sever()
         if self.conducting is not None:
@@ -66,13 +77,14 @@ class Host:
         if self._task is not None:
             self._task.cancel()
 
-    def _begin(self, conducting: Callable[[Bench], Conducting]) -> asyncio.Task[RunEnd]:
+    def _begin(self, conducting: Callable[[Bench], Awaitable[Conducting]]) -> asyncio.Task[RunEnd]:
         self._task = asyncio.create_task(self._conduct(conducting))
         return self._task
 
-    async def _conduct(self, conducting: Callable[[Bench], Conducting]) -> RunEnd:
+    async def _conduct(self, conducting: Callable[[Bench], Awaitable[Conducting]]) -> RunEnd:
         session = self.session
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._keeper.over)
             stack.enter_context(identified(identity_of(session.seed)))
             assert session.simulator is not None
             bench = await stack.enter_async_context(
@@ -84,13 +96,12 @@ class Host:
                     beside=session.beside,
                 )
             )
-            self.conducting = conducting(bench)
+            self.conducting = await conducting(bench)
+            self._keeper.watch_over(self.conducting)
             self.conducts.set()
-            if isinstance(self.conducting, Resumption):
-                await self.conducting.attach()
             return await self.conducting.conduct()
 
-    def _conductor(self, bench: Bench) -> Conducting:
+    async def _conductor(self, bench: Bench) -> Conducting:
         documents = self.session.documents(bench)
         return Conductor(
             self.session.program, bench, self.store, documents=documents, seed=self.session.seed

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -94,6 +94,39 @@ def own_group() -> dict[str, Any]:
     if WINDOWS:
         return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP")}  # noqa: B009
     return {"start_new_session": True}
+
+
+def own_console() -> dict[str, Any]:
+    """Arguments for `subprocess` of a process that outlives this one's terminal as well."""
+    if not WINDOWS:
+        return own_group()
+    # A console of its own, without a window: events of ours are not sent to its processes.
+    flags = ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")
+    return {"creationflags": sum(getattr(subprocess, each) for each in flags)}
+
+
+def outlive_terminal(asked: Callable[[], None]) -> None:
+    """Let no signal end this process; a polite kill only asks it to.
+
+    Args:
+        asked: Called by a polite kill.
+    """
+    for number in stopping_signals():
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: asked())
+
+
+def never_wait(pipe: int) -> None:
+    """Have writing to a full pipe fail, or on Windows take nothing, rather than wait."""
+    if not WINDOWS:
+        os.set_blocking(pipe, False)
+        return
+    # os.set_blocking takes pipes there from Python 3.12 on, and does just this.
+    import msvcrt  # noqa: PLC0415 (exists on Windows alone)
+
+    handle = ctypes.c_void_p(getattr(msvcrt, "get_osfhandle")(pipe))  # noqa: B009
+    nowait = ctypes.byref(ctypes.c_ulong(1))
+    _kernel32().SetNamedPipeHandleState(handle, nowait, None, None)
 
 
 def ask_to_end(pid: int) -> None:

@@ -98,6 +98,8 @@ def test_a_run_keeps_everybody_else_out_and_is_named(bench: str, tmp_path: Path)
             )
             assert "Traceback" not in refused.stderr
         assert running.poll() is None
+    # The run was killed: its guard has the bench until somebody takes it over.
+    assert other("quiet", "--bench", bench).returncode == 0
 
 
 def test_an_instrument_is_free_again_when_its_owner_is_killed(bench: str, tmp_path: Path) -> None:

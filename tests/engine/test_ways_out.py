@@ -174,7 +174,7 @@ def test_text_that_the_disk_cannot_take_is_an_error_and_not_a_hang(run: Runner) 
 
     ran = run(HEAD + "  - prompt: Well?\n  - rest: 5 s\n", disturb=answer_nonsense)
     assert ran.end.state is RunState.FAILED
-    assert "cannot be written" in ran.end.reason
+    assert "be written to" in ran.end.reason
 
 
 def test_a_bench_with_nothing_but_a_potentiostat_runs_to_the_end(

@@ -8,6 +8,7 @@ import typer
 
 from cellbench import __version__
 from cellbench.cli import bench, campaign, look, prepare, sim, steer, telemetry
+from cellbench.cli.quiet import quiet, release
 from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
 from cellbench.cli.resume import resume
@@ -41,6 +42,8 @@ def _main(
 
 app.command()(run)
 app.command()(resume)
+app.command()(quiet)
+app.command()(release)
 app.command()(service)
 app.command()(steer.status)
 app.command()(steer.pause)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ import typer
 
 from cellbench.cli import options
 from cellbench.cli.output import ExitCode, print_error, told
-from cellbench.cli.run import banner, tell
+from cellbench.cli.run import tell
 from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 def resume(
     run_id: options.RunId = "last",
+    last: Annotated[bool, typer.Option("--last", help="The newest run, as without any.")] = False,
     accept: Annotated[
         bool,
         typer.Option("--accept", help="I looked at the cell: go on although it has changed."),
@@ -48,15 +48,18 @@ def resume(
         from cellbench import clock
         from cellbench.cli.telling import telling
         from cellbench.engine.resume import session_of
+        from cellbench.errors import InputError
         from cellbench.store import Store
 
+        if last and run_id != "last":
+            raise InputError(f"{run_id} or --last? Name one run")
         with Store(store, make=False) as opened:
             run = opened.find(run_id)
             session = session_of(opened, run, bench)
             stopping = Stopping()
-            with telling(telemetry, opened, stopping) as beside:
+            with telling(telemetry, opened, stopping) as told_of:
                 resuming = _resume(
-                    session, opened, run, stopping, beside, accept=accept, as_json=as_json
+                    session, opened, run, stopping, told_of, accept=accept, as_json=as_json
                 )
                 try:
                     end = clock.run(resuming, **session.clock())
@@ -72,42 +75,29 @@ async def _resume(
     store: Store,
     run: Run,
     stopping: Stopping,
-    beside: Beside | None,
+    telemetry: Beside | None,
     *,
     accept: bool,
     as_json: bool,
 ) -> RunEnd:
-    from rich.console import Console
-
-    from cellbench.cli.live import watching
-    from cellbench.cli.operator import ConsoleOperator
-    from cellbench.engine.control import ControlServer
-    from cellbench.engine.gate import gate_of
-    from cellbench.engine.prompts import Prompts
-    from cellbench.engine.resume import Resumption, age_of
-    from cellbench.engine.side_thread import SideThread
+    from cellbench.cli.company import company
+    from cellbench.engine.resume import age_of, taken_up
     from cellbench.protocol import plan
 
-    console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
-    person = ConsoleOperator(console) if console.is_terminal and not as_json else None
-    prompts = Prompts(person)
     planned = plan(session.program, session.declared())
     async with AsyncExitStack() as stack:
+        beside = await stack.enter_async_context(company(session, telemetry, as_json=as_json))
         with stopping.cancels_this_task():
-            side = await stack.enter_async_context(SideThread())
-            bench = await stack.enter_async_context(session.bench(prompts))
-            age_s = age_of(run, session.file.speed)
-            resumption = Resumption(
-                session, bench, store, run, age_s=age_s, accepted=accept, planned=planned
+            bench = await stack.enter_async_context(
+                session.bench(beside.prompts, take_over=f"resume {run.id}")
             )
-            await resumption.attach()
-            resumption.commands.prompts = prompts
-            gate = gate_of(resumption)
-            if beside is not None:
-                beside.follow(resumption, gate)
-            channel = ControlServer(run.id, store.run_path(run.id), side, gate)
-            await stack.enter_async_context(channel)
-            with watching(resumption, banner(session, resumption), console) as live:
-                if person is not None:
-                    person.live = live
-                return await resumption.conduct()
+            resumption = await taken_up(
+                session,
+                bench,
+                store,
+                run,
+                age_s=age_of(run, session.file.speed),
+                accepted=accept,
+                planned=planned,
+            )
+            return await beside.conduct(resumption, store.run_path(run.id))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -79,9 +78,9 @@ def run(
         check(session.program, declared, available()).raise_problems()
         planned = plan(session.program, declared)
         stopping = Stopping()
-        with Store(store) as opened, telling(telemetry, opened, stopping) as beside:
+        with Store(store) as opened, telling(telemetry, opened, stopping) as told_of:
             end = _run(
-                session, opened, planned, speed, stopping, beside, record=record, as_json=as_json
+                session, opened, planned, speed, stopping, told_of, record=record, as_json=as_json
             )
             tell(session, opened, end, report, as_json=as_json)
     raise typer.Exit(end.exit_code)
@@ -93,7 +92,7 @@ def _run(
     planned: Plan,
     speed: Speed,
     stopping: Stopping,
-    beside: Beside | None,
+    telemetry: Beside | None,
     *,
     record: bool,
     as_json: bool,
@@ -101,7 +100,9 @@ def _run(
     from cellbench import clock
 
     factor = None if speed is Speed.MAX else float(speed)
-    coroutine = _conduct(session, store, planned, stopping, beside, record=record, as_json=as_json)
+    coroutine = _conduct(
+        session, store, planned, stopping, telemetry, record=record, as_json=as_json
+    )
     try:
         return clock.run(coroutine, **session.clock(factor))
     except asyncio.CancelledError as error:
@@ -114,35 +115,23 @@ async def _conduct(
     store: Store,
     planned: Plan,
     stopping: Stopping,
-    beside: Beside | None,
+    telemetry: Beside | None,
     *,
     record: bool,
     as_json: bool,
 ) -> RunEnd:
-    from rich.console import Console
-
-    from cellbench.cli.live import watching
-    from cellbench.cli.operator import ConsoleOperator
-    from cellbench.engine.control import ControlServer
-    from cellbench.engine.gate import gate_of
-    from cellbench.engine.prompts import Prompts
+    from cellbench.cli.company import company
     from cellbench.engine.run import Conductor
-    from cellbench.engine.side_thread import SideThread
     from cellbench.errors import StoreError
     from cellbench.store.runfile import keep_rest_of_wire
     from cellbench.transport.recording import WireLog
 
-    # With --json nothing but the answer goes to standard output.
-    console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
-    person = ConsoleOperator(console) if console.is_terminal and not as_json else None
-    # A simulated bench has an operator of its own; a real one is answered from any terminal.
-    prompts = Prompts(person) if person or session.simulator is None else None
     wire = WireLog() if record else None
     async with AsyncExitStack() as stack:
         # Instruments are let go of outside: a late Ctrl-C must not cut that short.
+        beside = await stack.enter_async_context(company(session, telemetry, as_json=as_json))
         with stopping.cancels_this_task():
-            side = await stack.enter_async_context(SideThread())
-            bench = await stack.enter_async_context(session.bench(prompts, wire))
+            bench = await stack.enter_async_context(session.bench(beside.prompts, wire))
             conductor = Conductor(
                 session.program,
                 bench,
@@ -152,17 +141,7 @@ async def _conduct(
                 planned=planned,
                 wire=wire,
             )
-            conductor.commands.prompts = prompts
-            run, path = conductor.run.id, store.run_path(conductor.run.id)
-            gate = gate_of(conductor)
-            if beside is not None:
-                beside.follow(conductor, gate)
-            channel = ControlServer(run, path, side, gate)
-            await stack.enter_async_context(channel)
-            with watching(conductor, banner(session, conductor), console) as live:
-                if person is not None:
-                    person.live = live
-                end = await conductor.conduct()
+            end = await beside.conduct(conductor, store.run_path(conductor.run.id))
     if wire is not None:
         try:
             keep_rest_of_wire(store.run_path(end.run.id), wire)

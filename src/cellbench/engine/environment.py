@@ -17,6 +17,7 @@ from typing import Any
 
 from cellbench.bench import Bench
 from cellbench.clock import sleep_until
+from cellbench.engine.heart import Heart
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
 from cellbench.engine.recorder import Recorder
@@ -118,6 +119,9 @@ class Environment:
         every_s: How often they are taken.
         steering: What is held while the stack is brought back to where it was.
         trouble: Takes care of an instrument that fails.
+
+    Attributes:
+        heart: Who hears of each look.
     """
 
     def __init__(
@@ -130,6 +134,7 @@ class Environment:
         steering: Steering,
         trouble: Trouble,
     ) -> None:
+        self.heart = Heart()
         self._bench = bench
         self._steering = steering
         self._trouble = trouble
@@ -178,12 +183,16 @@ class Environment:
             return
         now = asyncio.get_running_loop().time
         due_s = now()
-        while True:
-            for poll in polls:
-                await self._look(poll)
-            # Absolute deadlines, so that sampling does not drift; slots missed are left out.
-            due_s = max(due_s + self._interval_s, now())
-            await sleep_until(due_s)
+        try:
+            while True:
+                for poll in polls:
+                    await self._look(poll)
+                    self.heart.passed(self._interval_s)
+                # Absolute deadlines, so that sampling does not drift; slots missed are left out.
+                due_s = max(due_s + self._interval_s, now())
+                await sleep_until(due_s)
+        finally:
+            self.heart.watch_ended()
 
     def _polls(self) -> list[_Poll]:
         """The press first: a look at it also tells it that the host lives."""
@@ -282,7 +291,8 @@ class Environment:
         time_s = self._since_start(state.time_s)
         self._recorder.slow(chamber.name, time_s, None, state.temperature_K, state.flags)
         self._note("temperature_K", time_s, state.temperature_K)
-        self._watch.temperature(state.temperature_K)
+        self._watch.temperature(state.temperature_K, state.flags)
+        self._watch.runaway(time_s, state.temperature_K, state.set_point_K)
         if state.alarm:
             raise Trip(chamber.name, state.alarm)
 

@@ -46,6 +46,11 @@ class OpenList:
     running: Running | None = None
     _attached: AsyncExitStack = field(default_factory=AsyncExitStack)
 
+    @property
+    def at_most_s(self) -> float:
+        """The longest that the cycler can be at it."""
+        return sum(technique.duration_s for technique in self.steps.expanded)
+
     async def attach(self, cycler: Cycler) -> None:
         """Ask the cycler for it.
 
@@ -77,6 +82,8 @@ class History:
         next_entry: Number of the next journal entry.
         next_step: Number of the next step in the file.
         open_list: The list that a cycler had under way, None for none.
+        lost_list: One that it had been handed, and does not have.
+        paused: By whom and why the run was paused when it was lost, empty if it was not.
     """
 
     def __init__(self, reader: RunReader | None = None) -> None:
@@ -93,7 +100,9 @@ class History:
         for entry in journal:
             self._fold(entry)
         self._journal, self._reader = journal, reader
+        self.paused = _paused(journal)
         self.open_list = None if reader is None else _open_list(reader)
+        self.lost_list: OpenList | None = None
 
     def _fold(self, entry: JournalEntry) -> None:
         if entry.kind == "step started":
@@ -197,6 +206,13 @@ def _extremes(rows: Sequence[SampleRow]) -> Extremes:
         if voltage_V is not None and current_A is not None:
             found.take(Extremes(voltage_V, voltage_V, abs(current_A), abs(current_A)))
     return found
+
+
+def _paused(journal: Sequence[JournalEntry]) -> str:
+    commands = [each for each in journal if each.kind in {"command", "aborted"}]
+    if not commands or commands[-1].data.get("command") != "pause":
+        return ""
+    return commands[-1].text
 
 
 def _open_list(reader: RunReader) -> OpenList | None:

@@ -116,9 +116,12 @@ class Interpreter:
 
     def _is_done(self, step: AnyStep) -> bool:
         """Whether a step has ended already, and no list is open that begins with it."""
-        if self._is_open_list(step):
-            return False
-        return self._history.end_of(step.path) is not None
+        return not self._has_open_list(step) and self._history.end_of(step.path) is not None
+
+    def _has_open_list(self, first: AnyStep) -> bool:
+        """Whether a lost host had a list under way that begins with a step."""
+        opened = self._history.open_list
+        return opened is not None and opened.first == first.path
 
     def _skip_done(self, step: AnyStep, walk: Walk) -> None:
         """Take what a step has left from the journal."""
@@ -219,8 +222,8 @@ class Interpreter:
             "steps_left": None if number is None or planned is None else planned - number,
             "conditions_every_s": self._program.conditions_every_s,
         }
-        # What a list that is open has done of its first step is for that list to tell.
-        done, left = 0, None if self._is_open_list(steps[0]) else self._left_of(steps[0])
+        # Of a list that is open its cycler goes on, with whatever step it is at.
+        done, left = 0, None if self._has_open_list(steps[0]) else self._left_of(steps[0])
 
         async def ended(position: int, end: StepEnd) -> None:
             if steps[done + position].save_as is not None:
@@ -250,14 +253,9 @@ class Interpreter:
                 left, position = None, position + 1
             done += position
 
-    def _is_open_list(self, step: AnyStep) -> bool:
-        """Whether a lost host had a list under way that begins with a step."""
-        opened = self._history.open_list
-        return opened is not None and opened.first == step.path
-
     def _take_open_list(self, step: AnyStep) -> OpenList | None:
         """Return the list that a lost host had under way, if it begins with a step; once."""
-        if not self._is_open_list(step):
+        if not self._has_open_list(step):
             return None
         opened, self._history.open_list = self._history.open_list, None
         return opened

@@ -9,15 +9,20 @@ to, and a cell that changed meanwhile needs somebody's consent.
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment, stored_dataset
-from cellbench.bench import Bench, parse_bench
+from cellbench.bench import Bench, BenchFile, parse_bench
 from cellbench.engine.causes import RunState
+from cellbench.engine.commands import PAUSE
 from cellbench.engine.gap import GAP, charge_bounds_C
+from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
 from cellbench.engine.history import RESUMED, History, OpenList
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
@@ -30,12 +35,15 @@ from cellbench.engine.session import Session, read_bench, with_folders
 from cellbench.engine.status import Forecast
 from cellbench.engine.step_list import OVER
 from cellbench.engine.trips import Undone
-from cellbench.errors import InputError, InstrumentError, OtherTest
-from cellbench.instruments.roles import Cycler
+from cellbench.errors import InputError, InstrumentError, OtherTest, StoreError
+from cellbench.instruments.readings import Outcome
+from cellbench.instruments.roles import Channel, Cycler
 from cellbench.protocol.plan import Plan
-from cellbench.protocol.source import document_of, load
+from cellbench.protocol.source import Document, document_of, load
 from cellbench.quantities import format_quantity
 from cellbench.store import Run, RunReader, RunWriter, Store, data_directory
+
+T = TypeVar("T")
 
 #: An open circuit this far outside of what the run has seen is another cell's.
 UNEXPECTED_V = 0.05
@@ -57,29 +65,73 @@ def session_of(store: Store, run: Run, bench: Path | None = None) -> Session:
     """
     if run.state == RunState.COMPLETED:
         raise InputError(f"run {run.id} has completed: there is nothing to go on with")
-    reader = RunReader(store.run_path(run.id))
-    documents = reader.documents
-    directory = environment(reader).get("bench_directory")
-    beside = Path(directory) if directory else data_directory()
-    if bench is not None:
-        file, document = read_bench(bench)
-        beside = bench.parent
-    else:
-        document = document_of(documents["bench"], f"the bench of run {run.id}")
-        file = with_folders(parse_bench(load(document)), beside)
+    try:
+        reader = RunReader(store.run_path(run.id))
+    except StoreError as error:
+        quiet = f"its bench {run.bench} comes to quiet by: cellbench quiet --bench FILE"
+        raise StoreError(f"{error}; {quiet}") from error
+    file, document, beside = bench_of(reader, run.id, bench)
     if run.simulated:
         raise InputError(
             f"run {run.id} was on a simulated bench in its own process, which went with it; only a "
             "bench that outlives its host can be gone on with (cellbench sim serve)"
         )
     program = program_of(recording_of(run, reader, needs_wire=False))
-    return Session(program, documents["cell"], file, document.text, None, None, beside)
+    cell = reader.documents["cell"]
+    return Session(program, cell, file, document.text, None, None, beside)
+
+
+def bench_of(
+    reader: RunReader, run_id: str, bench: Path | None = None
+) -> tuple[BenchFile, Document, Path]:
+    """Return the bench file that a run was on, as it was then, and its directory.
+
+    Args:
+        reader: The run's file.
+        run_id: The run.
+        bench: The bench file, where that is not as it was.
+
+    Raises:
+        InputError: It is no bench file.
+    """
+    if bench is not None:
+        return *read_bench(bench), bench.parent
+    directory = environment(reader).get("bench_directory")
+    beside = Path(directory) if directory else data_directory()
+    document = document_of(reader.documents["bench"], f"the bench of run {run_id}")
+    return with_folders(parse_bench(load(document)), beside), document, beside
 
 
 def age_of(run: Run, speed: float = 1.0) -> float:
     """Return how long ago a run began, by the computer's clock, in the time of its bench."""
     started = run.started.replace(tzinfo=UTC)
     return speed * (datetime.now(UTC) - started).total_seconds()
+
+
+async def taken_up(
+    session: Session, bench: Bench, store: Store, run: Run, **options: Any
+) -> Resumption:
+    """Take a run up, arguments as of `Resumption`; nothing is changed where that fails.
+
+    Raises:
+        InstrumentError: A cycler had a list of its steps under way, and does something else now.
+    """
+    history = History(RunReader(store.run_path(run.id)))
+    opened, cycler = history.open_list, bench.channel
+    if opened is not None and isinstance(cycler, Cycler):
+        try:
+            await opened.attach(cycler)
+        except OtherTest as error:
+            if opened.place.has_begun and not options.get("accepted"):
+                text = str(error).removeprefix(f"{error.instrument}: ")
+                raise InstrumentError(
+                    error.instrument,
+                    f"{text} any more: what it did after row {opened.place.after_row} is unknown. "
+                    f"Look at the cell, then: cellbench resume {run.id} --accept",
+                ) from error
+            # Else the host was lost between saying that it would hand it over, and doing so.
+            history.lost_list, history.open_list = opened, None
+    return Resumption(session, bench, store, run, history, **options)
 
 
 class Resumption(Conducting):
@@ -90,6 +142,7 @@ class Resumption(Conducting):
         bench: The instruments, connected.
         store: Where it is kept.
         run: The run.
+        history: What was done of it; a list that a cycler had under way is attached to.
         age_s: How long ago it began; its clock never runs backwards, whatever became of others.
         accepted: Whether somebody consents to a cell that changed meanwhile.
         planned: The program's plan.
@@ -101,6 +154,7 @@ class Resumption(Conducting):
         bench: Bench,
         store: Store,
         run: Run,
+        history: History,
         *,
         age_s: float,
         accepted: bool = False,
@@ -108,9 +162,9 @@ class Resumption(Conducting):
     ) -> None:
         path = store.run_path(run.id)
         self._reader = RunReader(path)
-        self._history = history = History(self._reader)
+        self._history = history
         self._ended_before, self._accepted = run.reason, accepted
-        self._lost_list: OpenList | None = None
+        self._speed = session.file.speed
         if bench.ownership is not None:
             bench.ownership.tell(f"run {run.id}", path)
         self._away_s = max(0.0, age_s - history.last_s)
@@ -127,6 +181,8 @@ class Resumption(Conducting):
         super().__init__(
             session.program, bench, store, run, writer, journal, first_step=history.next_step
         )
+        if history.paused:
+            self.steering.hold(PAUSE, f"{history.paused}; cellbench continue lets it go on")
         self._interpreter = Interpreter(session.program, self._runner, Forecast(planned), history)
 
     async def conduct(self) -> RunEnd:
@@ -147,12 +203,13 @@ class Resumption(Conducting):
         text = f"resumed after {away}{why}"
         await self.journal.enter(RESUMED, text=text, away_s=self._away_s)
         opened = self._history.open_list
-        if self._lost_list is not None:
-            await self._enter_lost(self._lost_list)
+        if self._history.lost_list is not None:
+            await self._enter_lost(self._history.lost_list)
         if opened is not None:
             row = opened.place.after_row
             text = f"attached again: what follows row {row} is fetched"
             await self.journal.enter("attached", text=text, test=opened.test, after_row=row)
+            self._let_go_on(opened)
         for entry in self._history.interrupting():
             verb = entry.data["verb"]
             self.journal.enter_soon(
@@ -166,7 +223,7 @@ class Resumption(Conducting):
         """
         place = lost.place
         text = "the cycler has not begun the list of steps that it was to be given"
-        if not math.isnan(place.list_began_s):
+        if place.has_begun:
             text = "the cycler has lost its list of steps: what it did of it unseen is not known"
             bounds_C = [
                 bound_C
@@ -186,6 +243,12 @@ class Resumption(Conducting):
         rows = place.after_row
         await self.journal.enter(OVER, step=lost.first, text=text, test=lost.test, rows=rows)
 
+    def _let_go_on(self, opened: OpenList) -> None:
+        """Have a guard leave the list alone from its first moment on, before it is followed."""
+        channel = self.bench.channel
+        if channel is not None and channel.capabilities.bounded_without_host:
+            self._runner.heart.declare({channel.name: opened.at_most_s})
+
     async def _walk(self) -> None:
         opened = self._history.open_list
         if opened is None:
@@ -193,42 +256,57 @@ class Resumption(Conducting):
             await self._require_the_cell()
         dataset = stored_dataset(self._reader, self.program.card)
         self._runner.verdicts.restore(dataset)
+        self._runner.detection.restore(dataset)
         await self._interpreter.walk()
-
-    async def attach(self) -> None:
-        """Where a cycler had a list of steps under way: ask it for that; changes nothing.
-
-        Raises:
-            InstrumentError: The cycler does something else, or does not have it.
-        """
-        opened, cycler = self._history.open_list, self.bench.channel
-        if opened is None or not isinstance(cycler, Cycler):
-            return
-        try:
-            await opened.attach(cycler)
-        except OtherTest as error:
-            has_begun = not math.isnan(opened.place.list_began_s)
-            if has_begun and not self._accepted:
-                text = str(error).removeprefix(f"{error.instrument}: ")
-                raise InstrumentError(
-                    error.instrument,
-                    f"{text} any more: what it did after row {opened.place.after_row} is unknown. "
-                    f"Look at the cell, then: cellbench resume {self.run.id} --accept",
-                ) from error
-            # Else the host was lost between saying that it would hand it over, and doing so.
-            self._lost_list, self._history.open_list = opened, None
 
     async def _come_to_quiet(self) -> None:
         """Bring the cell to open circuit, and take note of since when it is."""
         for channel in self.bench.channels():
-            outcome = await attempt(channel, "quiet", channel.quiet, QUIET_DEADLINE_S)
-            if not outcome.confirmed:
-                raise InstrumentError(channel.name, outcome.state)
+            outcome = await self._insist(partial(self._open_cell, channel))
             text = f"{channel.name}: {outcome.state}"
             await self.journal.enter("outcome", text=text, instrument=channel.name, confirmed=True)
-        known_s = self._history.open_circuit_s([each.name for each in self.bench.channels()])
+        known_s = await self._known_open_s()
         seen_s = self.journal.now_s if self._clock_tells else math.inf
         self._interpreter.open_since_s = seen_s if known_s is None else known_s
+
+    async def _open_cell(self, channel: Channel) -> Outcome:
+        outcome = await attempt(channel, "quiet", channel.quiet, QUIET_DEADLINE_S)
+        if not outcome.confirmed:
+            raise InstrumentError(channel.name, outcome.state)
+        return outcome
+
+    async def _insist(self, action: Callable[[], Awaitable[T]]) -> T:
+        """Carry out an action although an instrument may fail at first."""
+        result = await self._runner.trouble.insist(action, to_its_end=True)
+        assert result is not None  # noqa: S101 (nothing skips it)
+        return result
+
+    async def _known_open_s(self) -> float | None:
+        """Since when the cell is known to be at open circuit: by the run's own end, or a guard."""
+        known_s = self._history.open_circuit_s([each.name for each in self.bench.channels()])
+        act = self._guarded
+        if known_s is not None or act is None:
+            return known_s
+        outcomes = [f"{name}: {each.state}" for name, each in act.outcomes.items()]
+        confirmed = {name: each.confirmed for name, each in act.outcomes.items()}
+        text = "; ".join([f"the guard: {act.why}", *outcomes])
+        if act.open_circuit is not None:
+            known_s = self._age_at(act.open_circuit)
+        await self.journal.enter("guard", text=text, open_circuit_s=known_s, confirmed=confirmed)
+        return known_s
+
+    @property
+    def _guarded(self) -> GuardAct | None:
+        """What a guard did after the run's last entry, None if nothing."""
+        act = read_ledger(ledger_path(self._reader.path)).last
+        if act is None or self._age_at(act.noticed) < self._history.last_s:
+            return None
+        return act
+
+    def _age_at(self, moment: datetime) -> float:
+        """Time of the run at a moment of the computer's clock."""
+        started = self.run.started.replace(tzinfo=UTC)
+        return self._speed * (moment - started).total_seconds()
 
     # --- Is it still the cell that was left? ----------------------------------------------------
 
@@ -255,7 +333,9 @@ class Resumption(Conducting):
         runner = self._runner
         runner.recorder.enter_step(PATH, "rest")
         limits = self.program.limits.electrical
-        voltage_V = await open_circuit_V(self.bench, limits, runner.recorder, self.journal)
+        voltage_V = await self._insist(
+            partial(open_circuit_V, self.bench, limits, runner.recorder, self.journal)
+        )
         text = f"open circuit: {voltage_V * 1e3:.4g} mV"
         await self.journal.enter("screening", step=PATH, text=text, voltage_V=voltage_V)
         low_V, high_V = expected
@@ -282,7 +362,7 @@ class Resumption(Conducting):
         source = self.bench.gauge or self.bench.press
         if before_Pa is None or source is None:
             return ""
-        pressure_Pa = (await source.read()).force_N / self.program.card.stack_area_m2
+        pressure_Pa = (await self._insist(source.read)).force_N / self.program.card.stack_area_m2
         if abs(pressure_Pa - before_Pa) <= max(CHANGED_PA, CHANGED_FRACTION * abs(before_Pa)):
             return ""
         return (

@@ -18,6 +18,7 @@ from cellbench.analysis.stored import geometry
 from cellbench.bench import Bench
 from cellbench.engine.causes import Judgement, RunState, is_bug, judge, root_cause
 from cellbench.engine.commands import Commands
+from cellbench.engine.detection import Detection
 from cellbench.engine.disk import (
     LOOK_INTERVAL_S,
     SIMULATED_LOOK_INTERVAL_S,
@@ -25,6 +26,7 @@ from cellbench.engine.disk import (
     StalledStore,
 )
 from cellbench.engine.environment import Environment
+from cellbench.engine.heart import Heart
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
@@ -37,7 +39,7 @@ from cellbench.engine.steering import Steering
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.trips import Aborted, Trip
 from cellbench.engine.trouble import Trouble
-from cellbench.engine.verdicts import Verdicts
+from cellbench.engine.verdicts import Verdicts, foresees
 from cellbench.errors import CellbenchError, StoreError
 from cellbench.instruments.readings import Outcome
 from cellbench.instruments.wired import WiredChannel
@@ -129,12 +131,24 @@ class Conducting:
             journal=journal,
             watch=watch,
             verdicts=Verdicts(geometry(program.card), program.nodes),
+            detection=Detection(
+                geometry(program.card),
+                program.limits,
+                journal,
+                self._raise_alarm,
+                self.status.value,
+                foreseen=foresees(program.nodes, "short"),
+            ),
             status=self.status,
             alarm=self._raise_alarm,
             passes=Passes(),
             steering=self.steering,
             trouble=self._trouble,
         )
+
+    def heard_by(self, heart: Heart) -> None:
+        """Let somebody hear that this host lives, and what goes on without it."""
+        self._environment.heart = self._runner.heart = heart
 
     async def _open(self) -> None:
         """Enter how it begins."""
@@ -154,6 +168,7 @@ class Conducting:
         cause: BaseException | None = None
         try:
             await self._open()
+            self._runner.heart.begun()
             tasks = [
                 asyncio.create_task(self._walk(), name="walk"),
                 asyncio.create_task(self._environment.watch(), name="watch"),
@@ -208,6 +223,8 @@ class Conducting:
         self, cause: BaseException | None, tasks: Sequence[asyncio.Task[None]]
     ) -> RunEnd:
         judgement = judge(cause)
+        # Whatever was to go on without us: a run that ends takes its bench with it.
+        self._runner.heart.declare({})
         self._stalled_store.run_ends()
         self.ending = judgement.reason
         self.commands.release()

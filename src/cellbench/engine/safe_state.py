@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from cellbench.bench import Bench
 from cellbench.engine.trips import SafeState
-from cellbench.instruments.changeover import ThroughSwitch
+from cellbench.instruments.capabilities import PressCapabilities
 from cellbench.instruments.readings import Outcome, PressState
-from cellbench.instruments.roles import Instrument, Press
 
 #: Deadline of each instrument on its way to quiet. A potentiostat may have to finish a period of
 #: its lowest frequency first.
@@ -37,8 +35,58 @@ UNLOADED_FRACTION = 0.002
 T = TypeVar("T")
 
 
-async def make_safe(bench: Bench, target: SafeState) -> Sequence[Outcome]:
+class Quieted(Protocol):
+    """What is brought to quiet: an instrument, or one that has to be reached first."""
+
+    @property
+    def name(self) -> str:
+        """As the bench file calls it."""
+
+    async def quiet(self) -> Outcome:
+        """Bring it to its quiet state and read that back."""
+
+
+class Unloaded(Quieted, Protocol):
+    """A press, as far as taking its force away goes; see `cellbench.instruments.roles.Press`."""
+
+    @property
+    def capabilities(self) -> PressCapabilities:
+        """What it can do."""
+
+    async def release(self, rate_N_per_s: float) -> None:
+        """Ramp the force to zero and stay there."""
+
+    async def read(self) -> PressState:
+        """Look at it."""
+
+
+class MadeSafe(Protocol):
+    """A bench, as far as its safe state goes; see `cellbench.bench.Bench`."""
+
+    @property
+    def press(self) -> Unloaded | None:
+        """What presses the stack."""
+
+    @property
+    def switch(self) -> Quieted | None:
+        """What the cell is connected through."""
+
+    def channels(self) -> Sequence[Quieted]:
+        """All that can energise the cell."""
+
+    def instruments(self) -> Sequence[Quieted]:
+        """All instruments but the switch, the channels first."""
+
+
+async def make_safe(
+    bench: MadeSafe, target: SafeState, told: Callable[[Outcome], None] | None = None
+) -> Sequence[Outcome]:
     """Bring a bench to a safe state.
+
+    Args:
+        bench: The bench.
+        target: Which safe state.
+        told: Called with each outcome when it is known.
 
     Returns:
         One outcome per instrument and action; never raises for an instrument's failure.
@@ -66,6 +114,9 @@ async def make_safe(bench: Bench, target: SafeState) -> Sequence[Outcome]:
         release = asyncio.create_task(
             attempt(press, "released", lambda: _release(press), RELEASE_DEADLINE_S)
         )
+    if told is not None:
+        for task in [*quiets.values(), *([] if release is None else [release])]:
+            task.add_done_callback(lambda task: told(task.result()))
     outcomes = [await task for task in quiets.values()]
     return outcomes if release is None else [*outcomes, await release]
 
@@ -84,7 +135,7 @@ async def to_the_end(work: Coroutine[Any, Any, T], say: Callable[[str], None]) -
 
 
 async def attempt(
-    instrument: Instrument | ThroughSwitch,
+    instrument: Quieted,
     state: str,
     action: Callable[[], Awaitable[Outcome]],
     deadline_s: float,
@@ -99,7 +150,7 @@ async def attempt(
         return Outcome(instrument.name, f"{state}: unknown ({error})", False)
 
 
-async def _quiet(instrument: Instrument) -> Outcome:
+async def _quiet(instrument: Quieted) -> Outcome:
     """Ask for its quiet state, again where it was not confirmed: one reply may have been lost."""
     outcome = await instrument.quiet()
     for _ in range(QUIET_TRIES - 1):
@@ -109,19 +160,19 @@ async def _quiet(instrument: Instrument) -> Outcome:
     return outcome
 
 
-async def _opened(switch: ThroughSwitch, currents_off: Sequence[asyncio.Task[Outcome]]) -> Outcome:
+async def _opened(switch: Quieted, currents_off: Sequence[asyncio.Task[Outcome]]) -> Outcome:
     """Open the contacts last; a channel that does not answer cannot keep the cell."""
     await asyncio.wait(currents_off, timeout=CURRENT_OFF_DEADLINE_S)
     return await attempt(switch, "open", switch.quiet, QUIET_DEADLINE_S)
 
 
-async def _release(press: Press) -> Outcome:
+async def _release(press: Unloaded) -> Outcome:
     await press.release(press.capabilities.force_max_N / RELEASE_RAMP_S)
     state = await unloaded(press)
     return Outcome(press.name, f"released, {max(state.force_N, 0.0):.0f} N", True)
 
 
-async def unloaded(press: Press) -> PressState:
+async def unloaded(press: Unloaded) -> PressState:
     """Wait until a press that was told to release has let go, and stands still."""
     limit_N = UNLOADED_FRACTION * press.capabilities.force_max_N
     while (state := await press.read()).force_N > limit_N or state.moving:

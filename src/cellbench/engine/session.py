@@ -30,6 +30,7 @@ from cellbench.bench import (
     simulated_benches,
 )
 from cellbench.cell import CellCard
+from cellbench.engine.guard.handover import taking_over
 from cellbench.engine.operator import RecordedOperator
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.registry import Driver, load_driver
@@ -91,17 +92,25 @@ class Session:
 
     @asynccontextmanager
     async def bench(
-        self, operator: Operator | None, wire: WireLog | None = None
+        self,
+        operator: Operator | None,
+        wire: WireLog | None = None,
+        *,
+        take_over: str | None = None,
     ) -> AsyncIterator[Bench]:
         """Connect the instruments.
 
         Args:
             operator: Answers prompts where the bench has nobody.
             wire: Keeps what goes over the wire, to the last byte of letting go.
+            take_over: What for the guard that may keep the bench is to let go of it; None: a
+                bench that a guard keeps cannot be had.
         """
         identity = identity_of(self.seed)
         async with AsyncExitStack() as stack:
             stack.enter_context(identified(identity))
+            if take_over is not None:
+                await stack.enter_async_context(taking_over(self.places(), take_over))
             ownership = stack.enter_context(owned(self.file, "a run", beside=self.beside))
             if self.simulator is not None:
                 await stack.enter_async_context(self.simulator)
@@ -124,6 +133,10 @@ class Session:
             )
             bench.ownership = ownership
             yield bench
+
+    def places(self) -> dict[str, str]:
+        """Where each instrument is that only one process can have, by name."""
+        return places(self.file, self.beside)
 
     async def _open_stream(self, name: str, entry: InstrumentEntry, driver: Driver) -> Stream:
         return await open_instrument(name, entry, driver, self.simulator)
@@ -200,7 +213,12 @@ async def open_instrument(
 
 
 def owned(
-    file: BenchFile, purpose: str, *, only: str | None = None, beside: Path | None = None
+    file: BenchFile,
+    purpose: str,
+    *,
+    only: str | None = None,
+    beside: Path | None = None,
+    yields: bool = False,
 ) -> Ownership:
     """Take the instruments of a bench file into possession; simulated ones are nobody else's.
 
@@ -209,21 +227,32 @@ def owned(
         purpose: What for, told to whoever else wants one.
         only: The one instrument that is wanted, by default all of them.
         beside: Directory of the bench file.
+        yields: Whether they are given up when somebody asks for them.
 
     Raises:
         InstrumentError: Another process has one of them.
     """
-    ownership = Ownership(purpose)
+    ownership = Ownership(purpose, yields=yields)
     try:
-        for name, entry in file.instruments.items():
-            if not entry.is_simulated and entry.port != NO_PORT and only in {None, name}:
-                driver = load_driver(entry.driver, beside)
-                place = _place(entry, driver)
-                ownership.take(name, place + part_of(entry, driver, place))
+        for name, place in places(file, beside, only=only).items():
+            ownership.take(name, place)
     except BaseException:
         ownership.release()
         raise
     return ownership
+
+
+def places(
+    file: BenchFile, beside: Path | None = None, *, only: str | None = None
+) -> dict[str, str]:
+    """Where each instrument is that only one process can have, by name; arguments as of `owned`."""
+    found = {}
+    for name, entry in file.instruments.items():
+        if not entry.is_simulated and entry.port != NO_PORT and only in {None, name}:
+            driver = load_driver(entry.driver, beside)
+            place = _place(entry, driver)
+            found[name] = place + part_of(entry, driver, place)
+    return found
 
 
 def _place(entry: InstrumentEntry, driver: Driver) -> str:

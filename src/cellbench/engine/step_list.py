@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,11 @@ class Place:
     last: SampleRow | None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether anybody has seen it begin."""
+        return not math.isnan(self.list_began_s)
+
+    @property
     def after_row(self) -> int:
         """Number of the last row that was kept."""
         return 0 if self.last is None else self.last[9] or 0
@@ -85,7 +90,7 @@ class StepListRun:
         ended: Callable[[int, StepEnd], Awaitable[None]],
     ) -> None:
         self._runner = runner
-        self._steps = steps
+        self._steps = [runner.detection.bounded(step) for step in steps]
         self._test = test
         self._announce = announce
         self._ended = ended
@@ -134,11 +139,12 @@ class StepListRun:
         runner = self._runner
         cut_off = False
         try:
-            async with runner.steering.interruptible() as interruption, begun as running:
-                await self._rows_of_list(running)
-                cut_off = unwatched and _was_aborted(running.ending)
-                if not cut_off:
-                    await self._to_its_end(running.ending)
+            with self._continuing():
+                async with runner.steering.interruptible() as interruption, begun as running:
+                    await self._rows_of_list(running)
+                    cut_off = unwatched and _was_aborted(running.ending)
+                    if not cut_off:
+                        await self._to_its_end(running.ending)
         except InstrumentError as error:
             await runner.trouble.overcome(error)
             cut_off = await self._went_on()
@@ -146,7 +152,7 @@ class StepListRun:
             if interruption.happened:
                 cut_off = await self._went_on()
         if cut_off:
-            self.over()
+            await self.over()
 
     async def _went_on(self) -> bool:
         """Fetch what the cycler did of a list that was cut off, until it came to open circuit.
@@ -182,9 +188,18 @@ class StepListRun:
         left_s = self._steps[self._position].technique.duration_s - rows.elapsed_s
         return self._open_s - rows.last_s <= left_s
 
-    def over(self) -> None:
-        """Enter that the cycler runs no more of the list."""
-        self._runner.journal.enter_soon(
+    def _continuing(self) -> AbstractContextManager[None]:
+        """While the context lasts, the list goes on without its host, if the device bounds it."""
+        heart, channel = self._runner.heart, self._runner.bench.channel
+        assert channel is not None  # noqa: S101 (only such a bench runs lists)
+        if not channel.capabilities.bounded_without_host:
+            return nullcontext()
+        at_most_s = sum(step.technique.duration_s for step in self._steps)
+        return heart.continuing(channel.name, at_most_s)
+
+    async def over(self) -> None:
+        """Enter that the cycler runs no more of the list; on disk before it is given another."""
+        await self._runner.journal.enter(
             OVER, step=self._steps[0].path, test=self._test, rows=self._number
         )
 
@@ -229,7 +244,7 @@ class StepListRun:
         told(ending)
         await self._end_step()
         await self._pass_over(len(self._steps))
-        self.over()
+        await self.over()
 
     def _tie(self, running: Running) -> None:
         """Tie the instrument's times to the run's, once: by when the list began."""

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -37,15 +38,35 @@ def locks_directory() -> Path:
     )
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who has an instrument.
+
+    Attributes:
+        yields: Whether it lets go when it is asked to, see `ask_path`.
+    """
+
+    pid: int
+    purpose: str
+    since: datetime
+    yields: bool = False
+
+    def __str__(self) -> str:
+        since = self.since.astimezone()
+        return f"process {self.pid} ({self.purpose}, since {since:%a %H:%M})"
+
+
 class Ownership:
     """The instruments that this process has, until the context ends.
 
     Args:
         purpose: What for: told to whoever else wants one of them.
+        yields: Whether this process lets go when it is asked to.
     """
 
-    def __init__(self, purpose: str) -> None:
+    def __init__(self, purpose: str, *, yields: bool = False) -> None:
         self._purpose = purpose
+        self._yields = yields
         self._run_file: Path | None = None
         self._since = datetime.now(UTC)
         self._held: dict[Path, BaseFileLock] = {}
@@ -77,11 +98,7 @@ class Ownership:
             lock = FileLock(path, timeout=0, thread_local=False)
             lock.acquire()
         except Timeout as error:
-            raise InstrumentError(
-                instrument,
-                f"is in use by {_owner(path)}; an instrument has one owner at a time: wait for it "
-                "to end, or end it",
-            ) from error
+            raise InstrumentError(instrument, _refusal(_noted(path))) from error
         except OSError as error:
             raise InputError(
                 f"{path.parent}: {error.strerror or error}; instruments are locked there"
@@ -109,7 +126,11 @@ class Ownership:
 
     def _note(self, path: Path) -> None:
         since = self._since.isoformat(timespec="seconds")
-        note = {"pid": os.getpid(), "purpose": self._purpose, "since": since}
+        note: dict[str, object] = {
+            "pid": os.getpid(), "purpose": self._purpose, "since": since
+        }  # fmt: skip
+        if self._yields:
+            note["yields"] = True
         if self._run_file is not None:
             note["run_file"] = str(self._run_file.resolve())
         with contextlib.suppress(OSError):  # the lock counts, and holds without it
@@ -118,12 +139,29 @@ class Ownership:
 
 def owner_of(place: str) -> str | None:
     """Who has the instrument at a place, None if nobody."""
+    if is_free(place):
+        return None
+    return str(holder_of(place) or "another process")
+
+
+def is_free(place: str) -> bool:
+    """Whether nobody has the instrument at a place."""
     try:
         with Ownership("a look") as look:
             look.take("", place)
     except InstrumentError:
-        return _owner(_lock_path(place))
-    return None
+        return False
+    return True
+
+
+def holder_of(place: str) -> Holder | None:
+    """Who has noted down to have the instrument at a place; None if nobody, or not yet."""
+    return _noted(_lock_path(place))
+
+
+def ask_path(place: str) -> Path:
+    """The file whose being there asks who has the instrument at a place to let go of it."""
+    return _lock_path(place).with_suffix(".ask")
 
 
 def _lock_path(place: str) -> Path:
@@ -136,13 +174,25 @@ def _note_path(lock: Path) -> Path:
     return lock.with_suffix(".json")
 
 
-def _owner(lock: Path) -> str:
+def _noted(lock: Path) -> Holder | None:
     try:
         note = json.loads(_note_path(lock).read_text(encoding="utf-8"))
-        since = datetime.fromisoformat(note["since"]).astimezone()
-        return f"process {note['pid']} ({note['purpose']}, since {since:%a %H:%M})"
+        since = datetime.fromisoformat(note["since"])
+        return Holder(note["pid"], note["purpose"], since, note.get("yields", False))
     except (OSError, ValueError, KeyError, TypeError):  # it has not been written yet
-        return "another process"
+        return None
+
+
+def _refusal(holder: Holder | None) -> str:
+    if holder is not None and holder.yields:
+        return (
+            f"is kept safe by {holder}, whose own process was lost: cellbench quiet or "
+            "cellbench release takes it over"
+        )
+    return (
+        f"is in use by {holder or 'another process'}; an instrument has one owner at a time: wait "
+        "for it to end, or end it"
+    )
 
 
 def is_held_for(run_file: Path) -> bool:

@@ -1,0 +1,84 @@
+"""What stands beside a run of this process: guard, people, commands, telemetry, the live view."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from cellbench.cli.operator import ConsoleOperator
+    from cellbench.engine.guard.keeper import Keeper
+    from cellbench.engine.prompts import Prompts
+    from cellbench.engine.run import Conducting, RunEnd
+    from cellbench.engine.session import Session
+    from cellbench.engine.side_thread import SideThread
+    from cellbench.telemetry import Beside
+
+
+class Company:
+    """Who stands beside one run.
+
+    Attributes:
+        prompts: Whom its operator's questions go to, None where the simulated operator answers.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        console: Console,
+        person: ConsoleOperator | None,
+        prompts: Prompts | None,
+        telemetry: Beside | None,
+        guard: Keeper,
+        side: SideThread,
+    ) -> None:
+        self.prompts = prompts
+        self._session, self._console, self._person = session, console, person
+        self._telemetry, self._guard, self._side = telemetry, guard, side
+
+    async def conduct(self, conducting: Conducting, file: Path) -> RunEnd:
+        """Conduct a run, whose file is given, to its end; everybody hears of it meanwhile."""
+        from cellbench.cli.live import watching
+        from cellbench.cli.run import banner
+        from cellbench.engine.control import ControlServer
+        from cellbench.engine.gate import gate_of
+
+        self._guard.watch_over(conducting)
+        conducting.commands.prompts = self.prompts
+        gate = gate_of(conducting)
+        if self._telemetry is not None:
+            self._telemetry.follow(conducting, gate)
+        async with ControlServer(conducting.run.id, file, self._side, gate):
+            with watching(conducting, banner(self._session, conducting), self._console) as live:
+                if self._person is not None:
+                    self._person.live = live
+                return await conducting.conduct()
+
+
+@asynccontextmanager
+async def company(
+    session: Session, telemetry: Beside | None, *, as_json: bool
+) -> AsyncIterator[Company]:
+    """Bring together who stands beside a run; enter it before the bench's own context."""
+    from rich.console import Console
+
+    from cellbench.cli.operator import ConsoleOperator
+    from cellbench.engine.guard.keeper import guarded
+    from cellbench.engine.prompts import Prompts
+    from cellbench.engine.side_thread import SideThread
+
+    # With --json nothing but the answer goes to standard output.
+    console = Console(stderr=as_json, quiet=as_json and not os.isatty(2))
+    person = ConsoleOperator(console) if console.is_terminal and not as_json else None
+    # A simulated bench has an operator of its own; a real one is answered from any terminal.
+    prompts = Prompts(person) if person or session.simulator is None else None
+    async with AsyncExitStack() as stack:
+        guard = await stack.enter_async_context(guarded(session))
+        side = await stack.enter_async_context(SideThread())
+        yield Company(session, console, person, prompts, telemetry, guard, side)

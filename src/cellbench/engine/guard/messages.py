@@ -1,0 +1,95 @@
+"""What an engine tells its guard, one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from cellbench.instruments.techniques import ElectricalLimits
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The first message: who is watched, and what there is to be brought to quiet.
+
+    Attributes:
+        pid, process_started: Of the engine; see `cellbench.system.process_start`.
+        ledger: Where the ledger is.
+        bench: The text of the bench file.
+        beside: Directory of the bench file.
+        limits: Electrical limits of the cell, for looking at its voltage afterwards.
+        silence_s: Silence of the engine that counts as its loss; None: only its end does.
+        speed: Seconds per second of a simulated bench that another process serves.
+    """
+
+    run: str
+    pid: int
+    process_started: float | None
+    ledger: str
+    bench: str
+    beside: str | None
+    limits: Mapping[str, float]
+    silence_s: float | None
+    speed: float = 1.0
+
+    @property
+    def electrical(self) -> ElectricalLimits:
+        """The limits as drivers take them."""
+        return ElectricalLimits(**self.limits)
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The engine lives: its safety pass is through."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The step under way, and what becomes of it without the engine.
+
+    Attributes:
+        path: Of the step.
+        continues: Channels to be left alone, each with the time in s, from now, after which the
+            instrument has ended the step by itself at the latest.
+    """
+
+    path: str
+    continues: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Over:
+    """The engine has left the bench in its safe state: there is nothing left to guard."""
+
+
+Message: TypeAlias = Watch | Beat | Step | Over
+_KINDS: Mapping[str, type[Any]] = {"watch": Watch, "beat": Beat, "step": Step, "over": Over}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+class Messages(Protocol):
+    """Where messages come from."""
+
+    async def next(self) -> Message | None:
+        """Wait for the next message; None, from then on, when the engine's end is closed."""
+
+
+def to_line(message: Message) -> bytes:
+    """Write a message as the line that goes through the pipe."""
+    return json.dumps({_NAMES[type(message)]: asdict(message)}).encode() + b"\n"
+
+
+def from_line(line: bytes) -> Message:
+    """Read a line of the pipe.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        ((name, values),) = json.loads(line).items()
+        message: Message = _KINDS[name](**values)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"no message to a guard: {line[:80]!r}") from error
+    return message
