@@ -277,8 +277,8 @@ def _visible(played: Played) -> Iterator[str]:
         return
     journal = _journal(played)
     told_s = [entry.time_s for entry in journal if entry.kind in _VISIBLE]
-    told_s += [entry.time_s for entry in journal
-               if entry.kind in {"step started", "step ended"} and "/every[" in entry.step]  # fmt: skip
+    edges = [entry for entry in journal if entry.kind in {"step started", "step ended"}]
+    told_s += [entry.time_s for entry in edges if "/every[" in entry.step]
     last: dict[tuple[str, int], float] = {}
     channels = _channels(played)
     for row in played.reader.all_rows:  # type: ignore[attr-defined]

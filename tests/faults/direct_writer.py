@@ -110,13 +110,13 @@ class LoopThread:
 @contextmanager
 def installed() -> Iterator[None]:
     """Have all runs written that way."""
-    threading, rest_s = runfile.threading, disk.REST_S
-    outer_s = runfile.REST_S
-    runfile.threading = SimpleNamespace(Thread=LoopThread)  # type: ignore[assignment]
+    files: Any = runfile
+    watch: Any = disk
+    before = files.threading, files.REST_S, watch.REST_S
+    files.threading = SimpleNamespace(Thread=LoopThread)
     # Simulated time goes on while the disk is full: it is empty again at a simulated time.
-    disk.REST_S = runfile.REST_S = 1e12
+    files.REST_S = watch.REST_S = 1e12
     try:
         yield
     finally:
-        runfile.threading = threading
-        disk.REST_S, runfile.REST_S = rest_s, outer_s
+        files.threading, files.REST_S, watch.REST_S = before

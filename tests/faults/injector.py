@@ -267,7 +267,7 @@ class Injector:
         stuck_N = right()
 
         def wrong() -> float:
-            return stuck_N if fault.factor is None else right() * fault.factor
+            return float(stuck_N if fault.factor is None else right() * fault.factor)
 
         cell.reading_N = wrong
         self.after(fault.duration_s, lambda: setattr(cell, "reading_N", right))

@@ -89,6 +89,11 @@ def play(scenario: Scenario) -> Played:
 
 
 class _Lab:
+    played: Played
+    simulator: SimulatedBench
+    _host: Host | None
+    _disk_is_full_until_s: float
+
     def __init__(self, scenario: Scenario, directory: Path) -> None:
         self._scenario, self._directory = scenario, directory
         protocol = directory / "night.yaml"
@@ -103,7 +108,7 @@ class _Lab:
         assert isinstance(simulator, SimulatedBench)
         self.simulator = simulator
         self.played = Played(scenario, session, Seen())
-        self._host: Host | None = None
+        self._host = None
         self._death: asyncio.Event
         self._dying: Kill | None = None
         self._disk_is_full_until_s = -1.0

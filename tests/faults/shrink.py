@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tests.faults.checks import violations
 from tests.faults.lab import play
-from tests.faults.scenario import Kill, Line, Scenario
+from tests.faults.scenario import Fault, Kill, Line, Scenario
 
 _LOOP = re.compile(r"^\{repeat: (\d+), name: (\w+)(.*?), steps: \[(.*)\]\}$")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -72,10 +72,9 @@ def _with_step(scenario: Scenario, index: int, step: str) -> Scenario:
     return replace(scenario, steps=(*scenario.steps[:index], step, *scenario.steps[index + 1 :]))
 
 
-def _rounder(fault: object) -> Iterator[object]:
-    at_s = getattr(fault, "at_s")  # noqa: B009 (every fault has one)
-    if at_s != round(at_s):
-        yield replace(fault, at_s=float(round(at_s)))  # type: ignore[type-var]
+def _rounder(fault: Fault) -> Iterator[Fault]:
+    if fault.at_s != round(fault.at_s):
+        yield replace(fault, at_s=float(round(fault.at_s)))
     if isinstance(fault, Kill):
         if fault.turns:
             yield replace(fault, turns=0)
