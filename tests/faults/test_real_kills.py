@@ -355,7 +355,7 @@ class Story:
             ).fetchall()
         assert [number for number, _ in rows] == list(range(1, len(rows) + 1))
         gaps_s = [b[1] - a[1] for a, b in pairwise(rows)]
-        assert -1e-6 < min(gaps_s)
+        assert min(gaps_s) > -1e-6
         assert max(gaps_s) == pytest.approx(1, abs=0.2)
         assert len([each for each in entries if each.kind == "step list"]) == 1
         ours_C = [abs(each.data["results"]["charge_C"]) for each in entries
