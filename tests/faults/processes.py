@@ -218,9 +218,9 @@ class Lab:
 
     @property
     def file(self) -> Path | None:
-        """The run's file, None while there is none."""
-        found = list((self.store / "runs").glob("*.sqlite"))
-        return found[0] if found else None
+        """The newest run's file, None while there is none."""
+        found = sorted((self.store / "runs").glob("*.sqlite"))
+        return found[-1] if found else None
 
     @property
     def begun(self) -> bool:

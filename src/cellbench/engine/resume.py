@@ -36,7 +36,7 @@ from cellbench.instruments.roles import Channel, Cycler
 from cellbench.protocol.plan import Plan
 from cellbench.protocol.source import Document, document_of, load
 from cellbench.quantities import format_quantity
-from cellbench.store import Run, RunReader, RunWriter, Store, data_directory
+from cellbench.store import Run, RunReader, RunWriter, Store, data_directory, never_began
 
 T = TypeVar("T")
 
@@ -60,7 +60,12 @@ def session_of(store: Store, run: Run, bench: Path | None = None) -> Session:
     """
     if run.state == RunState.COMPLETED:
         raise InputError(f"run {run.id} has completed: there is nothing to go on with")
-    reader = RunReader(store.run_path(run.id))
+    path = store.run_path(run.id)
+    if path.is_file() and never_began(path):
+        raise InputError(
+            f"run {run.id} was lost before it began: nothing was energised; start it again with run"
+        )
+    reader = RunReader(path)
     file, document, beside = bench_of(reader, run.id, bench)
     if run.simulated:
         raise InputError(
