@@ -193,7 +193,10 @@ def journal(file: Path) -> list[Entry]:
             ).fetchall()
         except sqlite3.OperationalError:
             return []
-    return [Entry(*row[:5], json.loads(row[5])) for row in rows]
+    return [
+        Entry(seq, time_s, kind, step, text, json.loads(data))
+        for seq, time_s, kind, step, text, data in rows
+    ]
 
 
 # --- Run, resume, guard -------------------------------------------------------------------------

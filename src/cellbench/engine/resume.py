@@ -300,7 +300,11 @@ class Resumption(Conducting):
         source = self.bench.gauge or self.bench.press
         if before_Pa is None or source is None:
             return ""
-        pressure_Pa = (await self._insist(source.read)).force_N / self.program.card.stack_area_m2
+
+        async def force_N() -> float:
+            return (await source.read()).force_N
+
+        pressure_Pa = await self._insist(force_N) / self.program.card.stack_area_m2
         if abs(pressure_Pa - before_Pa) <= max(CHANGED_PA, CHANGED_FRACTION * abs(before_Pa)):
             return ""
         return (
