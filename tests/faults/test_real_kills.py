@@ -1,7 +1,9 @@
 """Real processes killed at random moments, and gone on with until their run has completed.
 
-The campaign has ``CELLBENCH_KILLS`` kills on each bench (default 10: CI's 20 in all), and writes
-what came of them to ``CELLBENCH_EVIDENCE``, a directory.
+The campaign has ``CELLBENCH_KILLS`` kills on each of two benches (default 10: CI's 20 in all), drawn
+from seeds that begin at ``CELLBENCH_FIRST_SEED``, and writes what came of them to
+``CELLBENCH_EVIDENCE``, a directory. The operating system decides what a moment meets: a seed gives
+the same kills at the same times, not the same race.
 """
 
 from __future__ import annotations
@@ -400,8 +402,44 @@ def test_kills_at_random_moments(name: str, place: Callable[[Kind, int, str], An
                 keep_failure(there, f"{name}-{seed}")
                 raise
         print(f"{name}, seed {seed}: {json.dumps(tally.summary())}", flush=True)  # noqa: T201
+        write_evidence(name, tally.summary())
         seed += 1
-    write_evidence(name, tally.summary())
+
+
+IN_REAL_TIME = Kind(
+    f"""
+cellbench: 1
+name: Killed in real time
+cell: {CELL}
+steps:
+  - press: {{to: 2 MPa, ramp: 5 MPa/s, settle: {{within: 0.3 MPa, for: 2 s}}}}
+  - current: {{at: 0.1 mA/cm2, for: 10 h}}
+""",
+    ["press", "current"],
+    speed=1.0,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120 + 60 * KILLS)
+def test_time_from_kill_to_open_circuit(place: Callable[[Kind, int, str], Any]) -> None:
+    """In real time, as all of it is in life; the engine is killed and its guard acts."""
+    random, after_s = np.random.default_rng(FIRST_SEED), list[float]()
+    with place(IN_REAL_TIME, FIRST_SEED, "real-time") as there:
+        story = Story(IN_REAL_TIME, there, FIRST_SEED, 0, Tally())
+        for _ in range(min(KILLS, 25)):
+            there.start()
+            wait_for(lambda: there.bench.now.current_A != 0, "no current")
+            time.sleep(random.uniform(0.0, 1.0))
+            story.remember()
+            killed_s = time.time()
+            there.kill("engine")
+            wait_for(lambda: there.bench.now.current_A == 0, "current flows on")
+            after_s.append(there.bench.open_after_s(killed_s))
+            story.compare()
+    told = {"kills": len(after_s), "rows_lost": 0, "kill_to_open_circuit_s": percentiles(after_s)}
+    print(told)  # noqa: T201
+    write_evidence("in_real_time", told)
 
 
 def keep_failure(place: Lab, name: str) -> None:
@@ -471,7 +509,7 @@ def chosen(place: Callable[[Kind, int, str], Any]) -> Iterator[Chosen]:
         yield Chosen(there)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_ctrl_c_twice(chosen: Chosen) -> None:
     for _ in range(2):
         chosen.process.send_signal(signal.SIGINT)
@@ -480,7 +518,7 @@ def test_ctrl_c_twice(chosen: Chosen) -> None:
     chosen.go_on()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_resume_is_ended_politely_and_gone_on_with(chosen: Chosen) -> None:
     chosen.strike("engine")
     for delay_s in (0.3, 1.0, 3.0):
@@ -492,7 +530,7 @@ def test_a_resume_is_ended_politely_and_gone_on_with(chosen: Chosen) -> None:
     chosen.go_on()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_resume_is_killed_in_its_first_moments(chosen: Chosen) -> None:
     chosen.strike("engine")
     for delay_s in (0.1, 0.4, 0.7, 1.0, 1.4):
@@ -505,7 +543,7 @@ def test_a_resume_is_killed_in_its_first_moments(chosen: Chosen) -> None:
     chosen.go_on()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_guard_is_killed_while_it_quiets(chosen: Chosen) -> None:
     chosen.strike("engine")
     wait_for(lambda: chosen.place.guard_says("noticed"), "the guard does nothing", every_s=0.001)
@@ -513,7 +551,7 @@ def test_a_guard_is_killed_while_it_quiets(chosen: Chosen) -> None:
     chosen.go_on()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_power_is_lost_and_the_instruments_go_on(chosen: Chosen) -> None:
     chosen.strike("both")
     time.sleep(3.0)
@@ -524,7 +562,7 @@ def test_power_is_lost_and_the_instruments_go_on(chosen: Chosen) -> None:
     assert gap.data["charge_max_C"] > 3.0 * SHORT.speed * 0.39e-3
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_kill_while_the_disk_is_full(chosen: Chosen) -> None:
     engine = psutil.Process(chosen.process.pid)
     engine.rlimit(psutil.RLIMIT_FSIZE, (1 << 16, 1 << 30))  # less than its log has by now
@@ -535,7 +573,7 @@ def test_a_kill_while_the_disk_is_full(chosen: Chosen) -> None:
     chosen.go_on()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_guard_that_keeps_the_bench_lets_go_of_it_quickly(chosen: Chosen) -> None:
     chosen.strike("engine")
     wait_for(lambda: chosen.place.guard_says("quiet"), "the guard does nothing")
