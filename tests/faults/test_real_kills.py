@@ -1,7 +1,7 @@
 """Real processes killed at random moments, and gone on with until their run has completed.
 
-The campaign has ``CELLBENCH_KILLS`` kills on each of two benches (default 10: CI's 20 in all), drawn
-from seeds that begin at ``CELLBENCH_FIRST_SEED``, and writes what came of them to
+The campaign has ``CELLBENCH_KILLS`` kills on each of two benches (default 10: CI's 20 in all). They
+are drawn from seeds that begin at ``CELLBENCH_FIRST_SEED``; what came of them is written to
 ``CELLBENCH_EVIDENCE``, a directory. The operating system decides what a moment meets: a seed gives
 the same kills at the same times, not the same race.
 """
@@ -179,7 +179,7 @@ class Tally:
 def percentiles(values: list[float]) -> dict[str, float]:
     if not values:
         return {"count": 0}
-    p50, p95, most = np.percentile(values, [50, 95, 100])
+    p50, p95, most = (float(each) for each in np.percentile(values, [50, 95, 100]))
     return {"count": len(values), "p50": round(p50, 2), "p95": round(p95, 2),
             "max": round(most, 2)}  # fmt: skip
 
