@@ -1,4 +1,5 @@
-"""What cellbench costs: start-up, runs, each layer, replay, fits, cycles, calls, a wire.
+"""What cellbench costs: start-up, runs, each layer, replay, fits, cycles, calls, journal
+and safety, a wire.
 
     python benchmarks/run.py [--quick]
 
@@ -21,6 +22,7 @@ from long import long
 from processes import processes
 from realtime import realtime
 from replaying import replaying
+from safety import safety
 
 
 def main() -> None:
@@ -37,6 +39,7 @@ def main() -> None:
         "replay": replaying(quick=chosen.quick),
         "cycling": cycling(2 if chosen.quick else 20),
         "calls": calls(100 if chosen.quick else 1_000),
+        "journal and safety": safety(quick=chosen.quick),
         "realtime": realtime(2.0 if chosen.quick else 10.0),
     }
     if chosen.json:

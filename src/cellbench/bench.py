@@ -210,9 +210,11 @@ class BenchFile(BaseModel):
         wiring: By cell.
         guard: How runs on it are guarded.
         speed: Seconds per second of a simulated bench that another process serves.
+        accepts_unbounded: Instruments that may energise a cell although nothing of theirs ends that
+            when the computer dies.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     bench: str
     instruments: dict[str, InstrumentEntry]
@@ -220,6 +222,14 @@ class BenchFile(BaseModel):
     wiring: dict[str, Wiring] = Field(default_factory=dict, max_length=1)
     guard: Guarding = Guarding()
     speed: float = Field(1.0, gt=0)
+    accepts_unbounded: tuple[str, ...] = Field((), alias="accepts unbounded")
+
+    @model_validator(mode="after")
+    def _accepts_its_own(self) -> Self:
+        for name in self.accepts_unbounded:
+            if name not in self.instruments:
+                raise ValueError(f'accepts "{name}" unbounded, which is none of its instruments')
+        return self
 
     @property
     def is_simulated(self) -> bool:
@@ -263,6 +273,7 @@ class Bench:
     identities: dict[str, Identity] = field(default_factory=dict)
     streams: dict[str, Stream] = field(default_factory=dict)
     on_trouble: dict[str, OnTrouble] = field(default_factory=dict)
+    accepts_unbounded: frozenset[str] = frozenset()
     ownership: Ownership | None = None
 
     def channels(self) -> list[Channel]:
@@ -388,7 +399,12 @@ def declared(file: BenchFile, *, simulated: bool, beside: Path | None = None) ->
         InputError: A driver or one of its options is unknown, two instruments play one role, or
             the wiring is not possible.
     """
-    bench = Bench(file.bench, simulated, fixture=file.fixture)
+    bench = Bench(
+        file.bench,
+        simulated,
+        fixture=file.fixture,
+        accepts_unbounded=frozenset(file.accepts_unbounded),
+    )
     players = []
     for name, entry in file.instruments.items():
         driver = load_driver(entry.driver, beside)
@@ -462,7 +478,13 @@ async def connected(
         InstrumentError: One cannot be reached or is not what the file says.
         InputError: Two instruments play one role, or the wiring is not possible.
     """
-    bench = Bench(file.bench, simulated, fixture=file.fixture, operator=operator)
+    bench = Bench(
+        file.bench,
+        simulated,
+        fixture=file.fixture,
+        operator=operator,
+        accepts_unbounded=frozenset(file.accepts_unbounded),
+    )
     players = []
     async with AsyncExitStack() as stack:
         for name, entry in file.instruments.items():

@@ -12,6 +12,7 @@ import pytest
 from tests.hosts import Ended, Fate, Host, run_with_kills
 from tests.invariants import check
 
+from cellbench.engine.requests import Continue, Pause, Who
 from cellbench.store import runfile
 
 PROTOCOL = """
@@ -47,6 +48,7 @@ def kill_at(*times_s: float) -> Fate:
     return fate
 
 
+WHO = Who(user="anna", host="lab", via="terminal")
 STEPS = [
     "press", "rest", "eis", "cycle[1]/current", "cycle[1]/current_2", "cycle[2]/current",
     "cycle[2]/current_2", "rest_2", "press_2",
@@ -85,3 +87,24 @@ def test_the_time_of_a_current_is_not_given_twice(tmp_path: Path) -> None:
                   if each.kind == "step ended" and each.step == "cycle[1]/current"]  # fmt: skip
         assert end["duration_s"] == pytest.approx(300, abs=1)
         assert end["charge_C"] == pytest.approx(0.1e-3 * math.pi / 4 * 300, rel=0.01)
+
+
+def test_a_run_that_was_paused_is_paused_when_it_is_resumed(tmp_path: Path) -> None:
+    async def fate(host: Host, kills: int) -> None:
+        await host.conducts.wait()
+        assert host.conducting is not None
+        conducting = host.conducting
+        if not kills:
+            await asyncio.sleep(200)
+            await conducting.commands.obey(Pause(reason="someone is at the cell"), WHO)
+            await asyncio.sleep(0.2)  # a pause passes at a person's pace
+            return
+        await asyncio.sleep(600)
+        assert "someone is at the cell" in conducting.steering.holds["pause"]
+        await conducting.commands.obey(Continue(), WHO)
+        await asyncio.sleep(1e9)
+
+    ended = run(tmp_path, fate)
+    check(ended, STEPS)
+    (went_on,) = [each for each in ended.reader.journal if each.kind == "went on"]
+    assert went_on.data["held_s"] > 590

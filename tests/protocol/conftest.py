@@ -26,6 +26,7 @@ C = TypeVar("C")
 @dataclass
 class Instrument(Generic[C]):
     capabilities: C
+    name: str = "instrument"
 
 
 @dataclass
@@ -62,6 +63,7 @@ class Bench:
     chamber: Instrument[ChamberCapabilities] | None
     fixture: Fixture | None
     simulated: bool = False
+    accepts_unbounded: frozenset[str] = frozenset()
 
 
 @pytest.fixture
@@ -74,7 +76,8 @@ def bench() -> Bench:
 @pytest.fixture
 def slow_bench(bench: Bench) -> Bench:
     able = replace(CHANNEL, bounded_without_host=False, on_device=frozenset(), interval_min_s=1.0)
-    return replace(bench, channel=Instrument(able))
+    accepted = frozenset({"instrument"})
+    return replace(bench, channel=Instrument(able), accepts_unbounded=accepted)
 
 
 HEAD = "name: Test\ncell: LYC\nsteps:\n"

@@ -8,7 +8,8 @@ refuses what it cannot settle. Positive current is oxidation at the working elec
 from __future__ import annotations
 
 import math
-from typing import Literal
+import re
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -36,11 +37,18 @@ from cellbench.quantities import (
     convert,
     describe,
     format_quantity,
+    parse_quantity,
 )
 
 #: Potentials of usual counter electrodes against Li+/Li. In/InLi: the two-phase plateau at 25 degC
 #: (Santhosha et al., Batteries & Supercaps 2019, 2, 524).
 COUNTER_POTENTIALS_V = {"Li": 0.0, "In/InLi": 0.62}
+#: What a cell is charged with at most, over its nominal capacity, where nothing else is said: a
+#: first charge that is lost by a third, and then all of it again, is below.
+CHARGE_OF_NOMINAL = 1.5
+_SHARE = re.compile(r"(?P<number>[\d.]+)\s*(?P<percent>%)?\s*of\s+(the\s+)?nominal\s+capacity")
+#: What a sign of a soft short comes to.
+OnSoftShort: TypeAlias = Literal["warn", "trip"]
 
 
 class CardError(InputError):
@@ -120,13 +128,22 @@ class Stack(_Part):
 
 
 class CardLimits(_Part):
-    """What the cell must never see. Give ``voltage`` (at the terminals) or ``potential``."""
+    """What the cell must never see. Give ``voltage`` (at the terminals) or ``potential``.
+
+    ``charge`` is a text, since it may refer to the nominal capacity: see `CellCard.most_charge_C`.
+    """
 
     voltage: PotentialInterval | None = None
     potential: PotentialInterval | None = None
     current: CurrentLimit
     stack_pressure: PressureInterval = Field(Interval(None, None), alias="stack pressure")
     temperature: TemperatureInterval = Interval(None, None)
+    charge: str | None = Field(
+        None, description='A charge like "5 mAh" or "at most 1.3 of nominal capacity"'
+    )
+    soft_short: OnSoftShort = Field(
+        "warn", alias="soft short", description="What a sign of a soft short comes to"
+    )
 
     @model_validator(mode="after")
     def _one_window(self) -> CardLimits:
@@ -232,6 +249,40 @@ class CellCard(_Part):
                 'a charge like "0.5 mAh/cm2", or add "nominal capacity" to the card'
             ) from error
 
+    @property
+    def charge_max_C(self) -> float | None:
+        """The limit of charge that the card sets. Raises like `most_charge_C`."""
+        given = self.limits.charge
+        return None if given is None else self.most_charge_C(given)
+
+    @property
+    def charge_max_usual_C(self) -> float | None:
+        """The limit of charge where nobody sets one; None for a cell that has no capacity."""
+        if self.kind in {"symmetric", "blocking"}:
+            return None
+        try:
+            return CHARGE_OF_NOMINAL * self.nominal_capacity_C
+        except CardError:
+            return None
+
+    def most_charge_C(self, text: str) -> float:
+        """Coulombs of a limit like ``at most 1.3 of nominal capacity``, ``5 mAh``, ``3 mAh/cm2``.
+
+        Raises:
+            CardError: The card does not settle it, or it allows no charge.
+            QuantityError: It is no charge.
+        """
+        text = text.strip().removeprefix("at most ").strip()
+        share = _SHARE.fullmatch(text)
+        if share is None:
+            charge_C = abs(self.charge_C(parse_quantity(text)))
+        else:
+            percent = 0.01 if share["percent"] else 1.0
+            charge_C = float(share["number"]) * percent * self.nominal_capacity_C
+        if charge_C <= 0:
+            raise CardError(f'the limit "{text}" allows no charge at all')
+        return charge_C
+
     def current_A(self, quantity: Quantity) -> float:
         """Amperes of a current, a current density, a C-rate or a specific current.
 
@@ -331,6 +382,11 @@ class CellCard(_Part):
         """Settle the current limit once. Raises like `current_A`."""
         if self.current_max_A == 0:
             raise CardError(f"the card of {self.cell} allows no current at all")
+
+    def check_charge(self) -> None:
+        """Settle the limit of charge once. Raises like `most_charge_C`."""
+        if self.limits.charge is not None:
+            self.most_charge_C(self.limits.charge)
 
     def describe_area(self) -> str:
         """One line that names both areas, for reports."""

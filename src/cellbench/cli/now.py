@@ -57,7 +57,8 @@ def _left(found: Mapping[str, Any]) -> Iterator[str]:
     else:
         where = found["step"] or "no step yet"
         yield f"LOST: its process is gone, last heard of {at or 'never'}, in {where}"
-        yield "  whether its instruments are in their safe state is unknown"
+        if not found["safe_state"]:
+            yield "  whether its instruments are in their safe state is unknown"
     for each in found["safe_state"]:
         yield f"  {printable(each['text'])}{': confirmed' if each['confirmed'] else ''}"
     if found["resume"] is not None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def resume(
     run_id: options.RunId = "last",
+    last: Annotated[bool, typer.Option("--last", help="The newest run, as without any.")] = False,
     accept: Annotated[
         bool,
         typer.Option("--accept", help="I looked at the cell: go on although it has changed."),
@@ -47,8 +48,11 @@ def resume(
         from cellbench import clock
         from cellbench.cli.telling import telling
         from cellbench.engine.resume import session_of
+        from cellbench.errors import InputError
         from cellbench.store import Store
 
+        if last and run_id != "last":
+            raise InputError(f"{run_id} or --last? Name one run")
         with Store(store, make=False) as opened:
             run = opened.find(run_id)
             session = session_of(opened, run, bench)

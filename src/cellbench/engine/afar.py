@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from cellbench.engine.causes import RunState
 from cellbench.engine.control_client import Unreachable, ask
 from cellbench.engine.control_file import ControlFile, active, place, read
+from cellbench.engine.guard import ledger_path, read_ledger
 from cellbench.engine.requests import Look
 from cellbench.errors import CellbenchError, InputError
 from cellbench.report.wording import as_utc
@@ -84,7 +86,8 @@ def _resume(run: Run) -> str | None:
 
 def _left(store: Store, run: Run) -> dict[str, Any]:
     """How a run was left by its process, from its file."""
-    journal = RunReader(store.run_path(run.id)).journal
+    path = store.run_path(run.id)
+    journal = RunReader(path).journal
     last = journal[-1] if journal else None
     return {
         "run": run.id,
@@ -97,12 +100,22 @@ def _left(store: Store, run: Run) -> dict[str, Any]:
         "time_s": 0.0 if last is None else last.time_s,
         "utc": None if last is None else as_utc(last.utc).isoformat(),
         "step": next((entry.step for entry in reversed(journal) if entry.step), None),
-        "safe_state": _safe_state(journal),
+        "safe_state": _safe_state(journal) if run.ended else _guarded(path),
         "messages": [
             {"time_s": entry.time_s, "text": entry.text} for entry in journal if entry.text
         ][-_ENTRIES:],
         "resume": _resume(run),
     }
+
+
+def _guarded(path: Path) -> list[dict[str, Any]]:
+    """What the guard of a lost run has read back of each instrument."""
+    act = read_ledger(ledger_path(path)).last
+    outcomes = [] if act is None else act.outcomes.values()
+    return [
+        {"text": f"{each.instrument}: {each.state}, by the guard", "confirmed": each.confirmed}
+        for each in outcomes
+    ]
 
 
 def _safe_state(journal: Sequence[JournalEntry]) -> list[dict[str, Any]]:

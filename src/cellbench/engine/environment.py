@@ -291,7 +291,8 @@ class Environment:
         time_s = self._since_start(state.time_s)
         self._recorder.slow(chamber.name, time_s, None, state.temperature_K, state.flags)
         self._note("temperature_K", time_s, state.temperature_K)
-        self._watch.temperature(state.temperature_K)
+        self._watch.temperature(state.temperature_K, state.flags)
+        self._watch.runaway(time_s, state.temperature_K, state.set_point_K)
         if state.alarm:
             raise Trip(chamber.name, state.alarm)
 

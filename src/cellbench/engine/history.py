@@ -76,6 +76,7 @@ class History:
         next_entry: Number of the next journal entry.
         next_step: Number of the next step in the file.
         open_list: The list that a cycler had under way, None for none.
+        paused: By whom and why the run was paused when it was lost, empty if it was not.
     """
 
     def __init__(self, reader: RunReader | None = None) -> None:
@@ -92,6 +93,7 @@ class History:
         for entry in journal:
             self._fold(entry)
         self._journal, self._reader = journal, reader
+        self.paused = _paused(journal)
         self.open_list = None if reader is None else _open_list(reader)
 
     def _fold(self, entry: JournalEntry) -> None:
@@ -195,6 +197,13 @@ def _extremes(rows: Sequence[SampleRow]) -> Extremes:
         if voltage_V is not None and current_A is not None:
             found.take(Extremes(voltage_V, voltage_V, abs(current_A), abs(current_A)))
     return found
+
+
+def _paused(journal: Sequence[JournalEntry]) -> str:
+    commands = [each for each in journal if each.kind in {"command", "aborted"}]
+    if not commands or commands[-1].data.get("command") != "pause":
+        return ""
+    return commands[-1].text
 
 
 def _open_list(reader: RunReader) -> OpenList | None:

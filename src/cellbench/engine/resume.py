@@ -18,6 +18,7 @@ from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment, stored_dataset
 from cellbench.bench import Bench, BenchFile, parse_bench
 from cellbench.engine.causes import RunState
+from cellbench.engine.commands import PAUSE
 from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
 from cellbench.engine.history import History, OpenList
 from cellbench.engine.interpreter import Interpreter
@@ -30,7 +31,7 @@ from cellbench.engine.screening import PATH, expected_open_circuit_V, open_circu
 from cellbench.engine.session import Session, read_bench, with_folders
 from cellbench.engine.status import Forecast
 from cellbench.engine.trips import Undone
-from cellbench.errors import InputError, InstrumentError
+from cellbench.errors import InputError, InstrumentError, StoreError
 from cellbench.instruments.readings import Outcome
 from cellbench.instruments.roles import Channel, Cycler
 from cellbench.protocol.plan import Plan
@@ -65,7 +66,11 @@ def session_of(store: Store, run: Run, bench: Path | None = None) -> Session:
         raise InputError(
             f"run {run.id} was lost before it began: nothing was energised; start it again with run"
         )
-    reader = RunReader(path)
+    try:
+        reader = RunReader(path)
+    except StoreError as error:
+        quiet = f"its bench {run.bench} comes to quiet by: cellbench quiet --bench FILE"
+        raise StoreError(f"{error}; {quiet}") from error
     file, document, beside = bench_of(reader, run.id, bench)
     if run.simulated:
         raise InputError(
@@ -164,6 +169,8 @@ class Resumption(Conducting):
         super().__init__(
             session.program, bench, store, run, writer, journal, first_step=history.next_step
         )
+        if history.paused:
+            self.steering.hold(PAUSE, f"{history.paused}; cellbench continue lets it go on")
         self._interpreter = Interpreter(session.program, self._runner, Forecast(planned), history)
 
     async def _open(self) -> None:
@@ -196,6 +203,7 @@ class Resumption(Conducting):
             await self._require_the_cell()
         dataset = stored_dataset(self._reader, self.program.card)
         self._runner.verdicts.restore(dataset)
+        self._runner.detection.restore(dataset)
         await self._interpreter.walk()
 
     async def _come_to_quiet(self) -> None:

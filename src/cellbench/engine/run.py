@@ -18,6 +18,7 @@ from cellbench.analysis.stored import geometry
 from cellbench.bench import Bench
 from cellbench.engine.causes import Judgement, RunState, is_bug, judge, root_cause
 from cellbench.engine.commands import Commands
+from cellbench.engine.detection import Detection
 from cellbench.engine.disk import (
     LOOK_INTERVAL_S,
     SIMULATED_LOOK_INTERVAL_S,
@@ -38,7 +39,7 @@ from cellbench.engine.steering import Steering
 from cellbench.engine.steps import StepRunner
 from cellbench.engine.trips import Aborted, Trip
 from cellbench.engine.trouble import Trouble
-from cellbench.engine.verdicts import Verdicts
+from cellbench.engine.verdicts import Verdicts, foresees
 from cellbench.errors import CellbenchError, StoreError
 from cellbench.instruments.readings import Outcome
 from cellbench.instruments.wired import WiredChannel
@@ -130,6 +131,14 @@ class Conducting:
             journal=journal,
             watch=watch,
             verdicts=Verdicts(geometry(program.card), program.nodes),
+            detection=Detection(
+                geometry(program.card),
+                program.limits,
+                journal,
+                self._raise_alarm,
+                self.status.value,
+                foreseen=foresees(program.nodes, "short"),
+            ),
             status=self.status,
             alarm=self._raise_alarm,
             passes=Passes(),

@@ -25,6 +25,10 @@ SYMMETRIC_V = 0.1
 PATH = "screening"
 
 
+class OutsideLimits(StepFailed):
+    """The cell rests outside its limits, which the instrument has seen by itself."""
+
+
 def expected_open_circuit_V(card: CellCard) -> tuple[float, float] | None:
     """What a sound cell can show at rest, None where anything is possible (blocking electrodes)."""
     if card.kind == "symmetric":
@@ -46,15 +50,22 @@ async def screen(
     if bench.channel is None or expected is None:
         return
     recorder.enter_step(PATH, "rest")
-    voltage_V = await open_circuit_V(bench, limits, recorder, journal)
     low, high = expected
+    try:
+        voltage_V = await open_circuit_V(bench, limits, recorder, journal)
+    except OutsideLimits as error:
+        raise StepFailed(f"{error}, {_doubts(card, low, high)}") from error
     text = f"open circuit: {voltage_V * 1e3:.4g} mV"
     await journal.enter("screening", step=PATH, text=text, voltage_V=voltage_V)
     if not low <= voltage_V <= high:
-        raise StepFailed(
-            f"{text}, but {card.cell} ({card.layout}) should rest between {low:g} and {high:g} V: "
-            "leads reversed, another cell than on the card, or a dead one? Nothing was energised."
-        )
+        raise StepFailed(f"{text}, {_doubts(card, low, high)}")
+
+
+def _doubts(card: CellCard, low_V: float, high_V: float) -> str:
+    return (
+        f"but {card.cell} ({card.layout}) should rest between {low_V:g} and {high_V:g} V: "
+        "leads reversed, another cell than on the card, or a dead one? Nothing was energised."
+    )
 
 
 async def open_circuit_V(
@@ -82,6 +93,8 @@ async def open_circuit_V(
             )  # fmt: skip
             if not block.flags[-1] & Flag.SATURATED:
                 voltage_V = voltages[-1]
+    if running.ending is not None and running.ending.kind is EndingKind.TRIPPED:
+        raise OutsideLimits(f"open circuit outside the limits ({running.ending.detail})")
     if running.ending is None or running.ending.kind is not EndingKind.COMPLETED:
         why = running.ending.detail if running.ending else "the instrument did not say why"
         raise StepFailed(f"the open-circuit voltage could not be watched to the end: {why}")

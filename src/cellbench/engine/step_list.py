@@ -82,7 +82,7 @@ class StepListRun:
         ended: Callable[[int, StepEnd], Awaitable[None]],
     ) -> None:
         self._runner = runner
-        self._steps = steps
+        self._steps = [runner.detection.bounded(step) for step in steps]
         self._test = test
         self._announce = announce
         self._ended = ended

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from cellbench.analysis.dataset import INTERRUPTED, Setting, Spectrum, StepData
 from cellbench.analysis.kramers_kronig import residual_percent
 from cellbench.bench import Bench
+from cellbench.engine.detection import Detection
 from cellbench.engine.environment import ATTENTIVE_INTERVAL_S, Environment
 from cellbench.engine.gap import StepLeft
 from cellbench.engine.heart import Heart
@@ -32,7 +33,7 @@ from cellbench.engine.view import StepView
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block
 from cellbench.instruments.techniques import Impedance
-from cellbench.instruments.wired import take
+from cellbench.instruments.wired import serving, take
 from cellbench.protocol.conditions import Condition, describe, first_met
 from cellbench.protocol.program import (
     AnyStep,
@@ -62,6 +63,7 @@ class StepRunner:
     journal: Journal
     watch: LimitWatch
     verdicts: Verdicts
+    detection: Detection
     status: Status
     alarm: Callable[[Trip], None]
     passes: Passes
@@ -253,6 +255,7 @@ class StepRunner:
         spectrum = self._store_spectrum(step, start_s, points, bias_V)
         results = await self._judge_spectrum(step, spectrum)
         self.verdicts.spectrum(spectrum)
+        self.detection.spectrum(spectrum)
         return StepEnd("completed", results)
 
     async def _measure_spectrum(self, step: EisStep, points: _SpectrumPoints) -> float:
@@ -263,7 +266,10 @@ class StepRunner:
             async for block in running:
                 points.take(block, running.open_circuit_V)
         told(running.ending)
-        return running.open_circuit_V
+        open_circuit_V = running.open_circuit_V
+        source = serving(channel, step.technique).name
+        self.detection.compare(source, self.journal.now_s, open_circuit_V)
+        return open_circuit_V
 
     async def _judge_spectrum(self, step: EisStep, spectrum: Spectrum) -> dict[str, float]:
         """Enter a spectrum with its Kramers-Kronig residual; one without a cell is a failure."""

@@ -18,7 +18,7 @@ from cellbench.engine.view import StepView
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
-from cellbench.instruments.techniques import ConstantVoltage, Rest, Sweep
+from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest, Sweep
 from cellbench.instruments.wired import handover_s, serving
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.program import AnyStep, ChannelStep, EisStep
@@ -178,6 +178,8 @@ class Technique:
         runner, rows, technique = self._runner, self._rows, self._step.technique
         channel = runner.bench.channel
         assert channel is not None  # noqa: S101 (checked before the run)
+        if isinstance(technique, ConstantCurrent):
+            duration_s = min(duration_s, runner.detection.longest_s(technique.current_A))
         if not isinstance(technique, Sweep):
             update = (self._spectra or {}) | {"duration_s": duration_s}
             technique = technique.model_copy(update=update)
@@ -288,6 +290,7 @@ class TechniqueRows:
         self._step = step
         self._conditions = (*step.until, *step.stop_if)
         self._view = StepView(self._conditions, runner.status, runner.verdicts.holds)
+        self._watch = runner.detection.step(step, lambda: self.recording.source)
         self._charge_max_C = math.inf if step.charge_max_C is None else step.charge_max_C
         self._zero_s = self.start_s
         self._begun = False
@@ -308,6 +311,7 @@ class TechniqueRows:
             unseen_s: Time in which the current went on without being measured.
             settling_s: How long slopes and changes are not judged.
         """
+        self._watch.counted(charge_C)
         last_A = self._last[2]
         if not math.isnan(last_A):
             charge_C += last_A * unseen_s
@@ -318,6 +322,7 @@ class TechniqueRows:
     def restore(self, row: SampleRow, start_s: float) -> None:
         """Go on after a row that is kept already, of a step that began at ``start_s``."""
         self.recording.restore(row, start_s)
+        self._watch.counted(self.recording.charge_C)
         self.begin(start_s)
         self.elapsed_s = row[0] - start_s
         self._last = (row[0], _number(row[3]), _number(row[4]))
@@ -375,6 +380,7 @@ class TechniqueRows:
     def take_up(self, left: StepLeft) -> None:
         """Go on with a step that was cut off."""
         self.recording.charge_C = left.charge_C
+        self._watch.counted(left.charge_C)
         self.elapsed_s = left.elapsed_s
         self.extremes.take(left.extremes)
         self._last = (left.last_s, math.nan, left.last_A)
@@ -443,6 +449,7 @@ class TechniqueRows:
         extremes.current_min_A = min(extremes.current_min_A, magnitude_A)
         extremes.current_max_A = max(extremes.current_max_A, magnitude_A)
         runner.guard(voltage_V, current_A, flags)
+        self._watch.row(time_s, voltage_V, current_A, charge_C)
         return True if self._after else self._ends(voltage_V, current_A, charge_C)
 
     def _ends(self, voltage_V: float, current_A: float, charge_C: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -33,6 +33,8 @@ C_co = TypeVar("C_co", covariant=True)
 class Able(Protocol[C_co]):
     """An instrument that says what it can do."""
 
+    name: str
+
     @property
     def capabilities(self) -> C_co:
         """What it can do."""
@@ -62,6 +64,10 @@ class BenchLike(Protocol):
         """Whether there is no hardware, and nobody whose hands could press."""
 
     @property
+    def accepts_unbounded(self) -> Collection[str]:
+        """Instruments that may energise a cell although nothing ends it when their host dies."""
+
+    @property
     def channel(self) -> Able[ChannelCapabilities] | None:
         """The potentiostat or cycler."""
 
@@ -88,6 +94,15 @@ def able_for(technique: Technique, bench: BenchLike) -> ChannelCapabilities | No
     if isinstance(channel, WiredChannel):
         return channel.serving(technique).capabilities
     return None if channel is None else channel.capabilities
+
+
+def accepted_for(technique: Technique, bench: BenchLike) -> tuple[str, bool]:
+    """Return which instrument would run a technique, and whether it may do so unbounded."""
+    channel = bench.channel
+    if isinstance(channel, WiredChannel):
+        channel = channel.serving(technique)
+    name = "" if channel is None else channel.name
+    return name, name in bench.accepts_unbounded
 
 
 def objections(step: ChannelStep | EisStep, bench: BenchLike) -> str:

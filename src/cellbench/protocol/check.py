@@ -18,12 +18,13 @@ from cellbench.places import WITHIN, any_pass, is_within
 from cellbench.protocol.abilities import (
     BenchLike,
     able_for,
+    accepted_for,
     adapt,
     fixture_die_m,
     missing_role,
     objections,
 )
-from cellbench.protocol.check_channel import check_channel, check_eis
+from cellbench.protocol.check_channel import check_bounded, check_channel, check_eis
 from cellbench.protocol.check_standing import check_press, check_temperature
 from cellbench.protocol.conditions import AllOf, AnyOf, Change, Condition, Slope, Threshold
 from cellbench.protocol.errors import Problem, ProtocolError
@@ -139,10 +140,12 @@ def problems_of(step: AnyStep, program: Program, bench: BenchLike) -> Iterator[P
     match step:
         case ChannelStep() if able := able_for(step.technique, bench):
             yield from check_channel(step, program, able)
+            yield from check_bounded(step, able, *accepted_for(step.technique, bench))
             yield from _watched(step, (*step.until, *step.stop_if), bench)
             yield from _interrupted(step, program, bench)
         case EisStep() if able := able_for(step.technique, bench):
             yield from check_eis(step, program, able)
+            yield from check_bounded(step, able, *accepted_for(step.technique, bench))
         case PressStep() if bench.press:
             yield from check_press(step, program, bench, bench.press.capabilities)
         case TemperatureStep() if bench.chamber:

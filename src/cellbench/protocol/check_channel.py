@@ -18,6 +18,10 @@ from cellbench.protocol.errors import Problem
 from cellbench.protocol.program import ChannelStep, EisStep, Limits, Program
 from cellbench.quantities import format_quantity
 
+#: The voltage of an empty or full cell crosses its whole window within this part of the charge that
+#: it is given at most, and may cross this part of it before the host has reacted.
+_STEEP_OF_LIMIT, _OVERSHOOT = 0.01, 0.1
+
 
 def check_channel(
     step: ChannelStep, program: Program, able: ChannelCapabilities
@@ -39,6 +43,20 @@ def check_channel(
         yield from _cut_off(step, cut_off, limits)
     yield from _interval(step, able)
     yield from _interrupted(step, able)
+    yield from _charge(step, program)
+
+
+def check_bounded(
+    step: ChannelStep | EisStep, able: ChannelCapabilities, instrument: str, accepted: bool
+) -> Iterator[Problem]:
+    """Refuse to energise a cell that nobody switches off when the computer dies."""
+    energises = not isinstance(step.technique, Rest)
+    if energises and not able.bounded_without_host and not accepted:
+        yield step.source.problem(
+            f"{able.model} goes on when its computer dies: nothing that it was told ends this step",
+            "Give it its watchdog in the bench file if it has one (cellbench drivers), use another "
+            f'instrument, or accept it in the bench file: "accepts unbounded: [{instrument}]".',
+        )
 
 
 def _current(
@@ -46,6 +64,7 @@ def _current(
 ) -> Iterator[Problem]:
     magnitude, limit_A = abs(current_A), program.limits.current_max_A
     shown = _amperes(magnitude)
+    yield from _overshoot(step, magnitude, program, able)
     if magnitude > limit_A * (1 + 1e-9):
         yield _at(
             step,
@@ -65,6 +84,42 @@ def _current(
             step,
             f"{_asked(step)}{shown} is below what {able.model} resolves, "
             f"{_amperes(able.current_min_A)}",
+        )
+
+
+def _overshoot(
+    step: ChannelStep, current_A: float, program: Program, able: ChannelCapabilities
+) -> Iterator[Problem]:
+    """How far an empty or full cell's voltage runs while the host reacts."""
+    charge_C = program.limits.charge_max_C
+    if "voltage" in able.on_device or charge_C is None:
+        return
+    steep_C = _STEEP_OF_LIMIT * charge_C
+    if current_A * able.reaction.total_s > _OVERSHOOT * steep_C:
+        longest_A = _OVERSHOOT * steep_C / able.reaction.total_s
+        yield _at(
+            step,
+            f"at {_amperes(current_A)} a full cell passes its limits before the computer can react "
+            f"({format_quantity(able.reaction.total_s, 'time')})",
+            f"{able.model} does not watch the voltage itself: at most {_amperes(longest_A)} here.",
+        )
+
+
+def _charge(step: ChannelStep, program: Program) -> Iterator[Problem]:
+    """More charge than the cell is to be given would trip the run before the step ends."""
+    limit_C, technique = program.limits.charge_max_C, step.technique
+    if limit_C is None:
+        return
+    asked_C = step.charge_max_C
+    ends_early = step.until or technique.cut_offs
+    if isinstance(technique, ConstantCurrent) and asked_C is None and not ends_early:
+        asked_C = abs(technique.current_A) * technique.duration_s
+    if asked_C is not None and asked_C > limit_C * (1 + 1e-9) and not ends_early:
+        yield _at(
+            step,
+            f"{_asked(step)}{format_quantity(asked_C, 'charge')} are beyond the limit of "
+            f"{format_quantity(limit_C, 'charge')} for {program.card.cell}: the run would trip",
+            'Correct the card\'s loading or "nominal capacity", or write "charge" under "limits".',
         )
 
 

@@ -34,6 +34,8 @@ def resolve_limits(roots: Sequence[SourceNode], scope: Scope) -> Limits:
         if block is not None and isinstance(block.content, dict):
             for name, source in block.content.items():
                 limits = _tightened(limits, name, source, scope)
+    if limits.charge_max_C is None:
+        limits = replace(limits, charge_max_C=scope.card.charge_max_usual_C)
     return limits
 
 
@@ -49,6 +51,8 @@ def card_limits(card: CellCard) -> Limits:
         pressure_max_Pa=pressure.high,
         temperature_min_K=temperature.low,
         temperature_max_K=temperature.high,
+        charge_max_C=card.charge_max_C,
+        soft_short=card.limits.soft_short,
     )
 
 
@@ -65,6 +69,12 @@ def _narrower(limits: Limits, name: str, source: SourceNode, scope: Scope) -> Li
         if given_A == 0:
             source.fail("this allows no current at all")
         return replace(limits, current_max_A=min(limits.current_max_A, given_A))
+    if name == "charge":
+        given_C = scope.card.most_charge_C(text_of(source))
+        return replace(limits, charge_max_C=_smaller(limits.charge_max_C, given_C))
+    if name == "soft short":
+        trips = "trip" in {limits.soft_short, text_of(source)}
+        return replace(limits, soft_short="trip" if trips else "warn")
     low_name, high_name = _FIELDS[name]
     given = interval(name, source, scope)
     low = _larger(getattr(limits, low_name), given.low)

@@ -69,7 +69,11 @@ def _card(document: Document) -> CellCard:
     node = load(document)
     card = validate(CellCard, node)
     window = "voltage" if card.limits.voltage else "potential"
-    for name, settle in ((window, card.check_window), ("current", card.check_current)):
+    for name, settle in (
+        (window, card.check_window),
+        ("current", card.check_current),
+        ("charge", card.check_charge),
+    ):
         try:
             settle()
         except (CardError, QuantityError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from cellbench.cell import CellCard
+from cellbench.cell import CellCard, OnSoftShort
 from cellbench.instruments.techniques import (
     ConstantCurrent,
     ConstantVoltage,
@@ -31,7 +31,12 @@ WhenInterrupted: TypeAlias = Literal["quiet", "continue", "restart"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What holds at all times: the card's limits, tightened by the protocol's. None: no limit."""
+    """What holds at all times: the card's limits, tightened by the protocol's. None: no limit.
+
+    Attributes:
+        charge_max_C: What the cell can be charged with, or give, without the other in between.
+        soft_short: What becomes of a run whose cell shows signs of a short that is none yet.
+    """
 
     voltage_min_V: float
     voltage_max_V: float
@@ -40,6 +45,8 @@ class Limits:
     pressure_max_Pa: float | None = None
     temperature_min_K: float | None = None
     temperature_max_K: float | None = None
+    charge_max_C: float | None = None
+    soft_short: OnSoftShort = "warn"
 
     @property
     def electrical(self) -> ElectricalLimits:

@@ -150,6 +150,10 @@ class LimitsBody(BaseModel):
     current: Text | None = maybe('Magnitude, e.g. "5 mA/cm2"')
     stack_pressure: Text | None = maybe('e.g. "at most 12 MPa"', "stack pressure")
     temperature: Text | None = maybe('e.g. "10 degC to 60 degC"')
+    charge: Text | None = maybe('e.g. "at most 1.3 of nominal capacity", "5 mAh"')
+    soft_short: Literal["warn", "trip"] | None = maybe(
+        "What a sign of a soft short comes to; a warning if nothing is said", "soft short"
+    )
 
 
 class ConditionsBody(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,9 +60,25 @@ class Record:
         return self.entries("warning")
 
     @property
+    def gaps(self) -> Sequence[JournalEntry]:
+        """Times in which nobody saw the cell: a hold, a lost instrument, a lost host."""
+        return self.entries("gap")
+
+    @property
+    def unseen_s(self) -> float:
+        """How long these were together."""
+        return math.fsum(each.data["to_s"] - each.data["from_s"] for each in self.gaps)
+
+    @property
     def safe_states(self) -> Sequence[JournalEntry]:
         """What became of each instrument at the end."""
-        return self.entries("safe state")
+        return self._at_the_end("safe state")
+
+    def _at_the_end(self, kind: str) -> Sequence[JournalEntry]:
+        """Entries of one kind since the run was resumed last; it may have ended before."""
+        resumed = self.entries("resumed")
+        since = resumed[-1].seq if resumed else -1
+        return [entry for entry in self.entries(kind) if entry.seq > since]
 
     @property
     def safe(self) -> bool:
@@ -72,7 +89,7 @@ class Record:
     @property
     def trip(self) -> JournalEntry | None:
         """The limit that ended the run, None where none did."""
-        return next(iter(self.entries("trip")), None)
+        return next(iter(self._at_the_end("trip")), None)
 
     @cached_property
     def tables(self) -> dict[str, dict[str, FloatArray]]:
@@ -93,7 +110,7 @@ class Record:
         gaps = int(np.count_nonzero(flags & Flag.MISSING))
         return Counts(
             total=len(flags),
-            missing=int(ends[-1].data.get("missing_samples", gaps)) if ends else gaps,
+            missing=sum(int(end.data.get("missing_samples", 0)) for end in ends) or gaps,
             late=int(np.count_nonzero(flags & Flag.LATE)),
             saturated=int(np.count_nonzero(flags & Flag.SATURATED)),
             stale=int(np.count_nonzero(flags & Flag.STALE)),

@@ -83,6 +83,8 @@ def _closing(record: Record, report: Path | None) -> str:
     parts = [count(len(record.deviations), "deviation")]
     if record.warnings:
         parts.append(count(len(record.warnings), "warning"))
+    if record.gaps:
+        parts.append(f"{count(len(record.gaps), 'gap')} ({record.unseen_s:.3g} s not seen)")
     parts += [f"{record.counts.missing} samples missing", _safety(record)]
     ends = [", ".join(parts) + ".", f"cellbench show {record.run.id}"]
     if report is not None:
