@@ -193,7 +193,10 @@ def journal(file: Path) -> list[Entry]:
             ).fetchall()
         except sqlite3.OperationalError:
             return []
-    return [Entry(*row[:5], json.loads(row[5])) for row in rows]
+    return [
+        Entry(seq, time_s, kind, step, text, json.loads(data))
+        for seq, time_s, kind, step, text, data in rows
+    ]
 
 
 # --- Run, resume, guard -------------------------------------------------------------------------
@@ -218,9 +221,9 @@ class Lab:
 
     @property
     def file(self) -> Path | None:
-        """The run's file, None while there is none."""
-        found = list((self.store / "runs").glob("*.sqlite"))
-        return found[0] if found else None
+        """The newest run's file, None while there is none."""
+        found = sorted((self.store / "runs").glob("*.sqlite"))
+        return found[-1] if found else None
 
     @property
     def begun(self) -> bool:

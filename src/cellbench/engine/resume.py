@@ -41,7 +41,7 @@ from cellbench.instruments.roles import Channel, Cycler
 from cellbench.protocol.plan import Plan
 from cellbench.protocol.source import Document, document_of, load
 from cellbench.quantities import format_quantity
-from cellbench.store import Run, RunReader, RunWriter, Store, data_directory
+from cellbench.store import Run, RunReader, RunWriter, Store, data_directory, never_began
 
 T = TypeVar("T")
 
@@ -65,8 +65,13 @@ def session_of(store: Store, run: Run, bench: Path | None = None) -> Session:
     """
     if run.state == RunState.COMPLETED:
         raise InputError(f"run {run.id} has completed: there is nothing to go on with")
+    path = store.run_path(run.id)
+    if path.is_file() and never_began(path):
+        raise InputError(
+            f"run {run.id} was lost before it began: nothing was energised; start it again with run"
+        )
     try:
-        reader = RunReader(store.run_path(run.id))
+        reader = RunReader(path)
     except StoreError as error:
         quiet = f"its bench {run.bench} comes to quiet by: cellbench quiet --bench FILE"
         raise StoreError(f"{error}; {quiet}") from error
@@ -362,7 +367,11 @@ class Resumption(Conducting):
         source = self.bench.gauge or self.bench.press
         if before_Pa is None or source is None:
             return ""
-        pressure_Pa = (await self._insist(source.read)).force_N / self.program.card.stack_area_m2
+
+        async def force_N() -> float:
+            return (await source.read()).force_N
+
+        pressure_Pa = await self._insist(force_N) / self.program.card.stack_area_m2
         if abs(pressure_Pa - before_Pa) <= max(CHANGED_PA, CHANGED_FRACTION * abs(before_Pa)):
             return ""
         return (

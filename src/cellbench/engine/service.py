@@ -20,8 +20,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cellbench.engine.causes import RunState
 from cellbench.errors import CellbenchError, InputError
-from cellbench.store import RunReader, Store, data_directory
+from cellbench.store import RunReader, Store, data_directory, never_began
 from cellbench.system import (
     ask_to_end,
     notify_service_manager,
@@ -98,6 +99,10 @@ def read_policy(path: Path | None) -> Policy:
         raise InputError(f"{chosen}: {name}: {first['msg']}") from error
 
 
+#: Why a run that was lost before its first entry is entered as failed.
+NEVER_BEGAN = "lost before it began: nothing was energised"
+
+
 @dataclass(frozen=True)
 class LostRun:
     """A run whose process is gone, and that has not ended.
@@ -119,6 +124,8 @@ class LostRun:
 def lost_runs(directory: Path) -> list[LostRun]:
     """Runs of a store on real benches that nobody conducts any more, oldest first.
 
+    One that was lost before it began is entered as failed: there is nothing to go on with.
+
     Raises:
         CellbenchError: The store cannot be read.
     """
@@ -129,6 +136,9 @@ def lost_runs(directory: Path) -> list[LostRun]:
             if run.state != "running" or run.simulated or not path.is_file():
                 continue
             if is_held_for(path):
+                continue
+            if never_began(path):
+                store.finish(run, RunState.FAILED, NEVER_BEGAN)
                 continue
             seen = run.started.replace(tzinfo=UTC) + timedelta(seconds=RunReader(path).last_s)
             found.append(LostRun(store.directory, run.id, seen))

@@ -2,7 +2,7 @@
 
 from cellbench.store.catalogue import Store
 from cellbench.store.places import data_directory
-from cellbench.store.reader import RunReader, StoredSpectrum
+from cellbench.store.reader import RunReader, StoredSpectrum, never_began
 from cellbench.store.runfile import RunWriter
 from cellbench.store.tables import JournalEntry, Run, SampleRow
 
@@ -15,4 +15,5 @@ __all__ = [
     "Store",
     "StoredSpectrum",
     "data_directory",
+    "never_began",
 ]

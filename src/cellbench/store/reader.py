@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,6 +45,33 @@ class StoredSpectrum:
     flags: FloatArray
 
 
+class Documents(dict[str, str]):
+    """Texts by name; one that is missing was not kept any more.
+
+    Args:
+        path: Of the run's file.
+    """
+
+    def __init__(self, path: Path, texts: Iterable[tuple[str, str]]) -> None:
+        super().__init__(texts)
+        self._path = path
+
+    def __missing__(self, name: str) -> str:
+        raise StoreError(f"{self._path} has no {name}: the run was lost before it began")
+
+
+def never_began(path: Path) -> bool:
+    """Whether a run was lost before the first entry of its journal: nothing was energised by it."""
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+            if version == FORMAT_VERSION:
+                return not connection.execute("SELECT seq FROM journalentry LIMIT 1").fetchall()
+        except sqlite3.DatabaseError:
+            return False
+    return bool(version == 0)  # the last that is written as a file is made
+
+
 #: Rows that are read from the file in one go.
 _ROWS_AT_ONCE = 10_000
 
@@ -81,7 +108,8 @@ class RunReader:
     def documents(self) -> dict[str, str]:
         """The texts kept verbatim, by name."""
         with self._session() as session:
-            return {document.name: document.text for document in session.exec(select(Document))}
+            found = session.exec(select(Document))
+            return Documents(self.path, ((each.name, each.text) for each in found))
 
     @cached_property
     def steps(self) -> dict[int, tuple[str, str]]:
