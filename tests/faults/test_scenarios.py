@@ -15,8 +15,8 @@ from tests.faults.lab import play
 from tests.faults.nights import night
 
 SAMPLE = range(60)
-WHOLE = int(os.environ.get("CELLBENCH_SCENARIOS", "5000"))
-NIGHTS = int(os.environ.get("CELLBENCH_NIGHTS", "50"))
+WHOLE = int(os.environ.get("CELLBENCH_SCENARIOS", "200"))
+NIGHTS = int(os.environ.get("CELLBENCH_NIGHTS", "3"))
 JOBS = int(os.environ.get("CELLBENCH_JOBS", "2"))
 
 
