@@ -12,7 +12,7 @@ import math
 from collections.abc import Awaitable, Callable
 
 from cellbench.clock import sleep_until
-from cellbench.errors import InstrumentError
+from cellbench.errors import InstrumentError, OtherTest
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.techniques import ConstantVoltage, CutOff, ElectricalLimits
 from cellbench_drivers.channels import TechniqueRun, crossing
@@ -157,10 +157,17 @@ class NewareRun(TechniqueRun):
         """Go on with a test that is under way or over, from the row that follows ``after_row``.
 
         Raises:
-            InstrumentError: The channel's latest test is another one.
+            OtherTest: The channel's latest test is another one, and nothing runs there.
+            InstrumentError: It runs another one.
         """
         live = await self._bts.live(self._at)
+        if live.barcode != self._barcode:
+            # It may just have been started: what the client tells is some seconds old.
+            await sleep_until(self._now() + 2 * REFRESH_S)
+            live = await self._bts.live(self._at)
         self._looked_s = self._now()
+        if live.barcode != self._barcode and live.status in IDLE:
+            raise OtherTest(self._bts.name, f'does not have the test "{self._barcode}"')
         self._check_barcode(live)
         self._test, self._there = await self._bts.last_test(self._at)
         self._announced = self._there

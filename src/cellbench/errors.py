@@ -28,6 +28,10 @@ class InstrumentTimeout(InstrumentError):
     """An instrument did not answer in time; whether it acted is unknown."""
 
 
+class OtherTest(InstrumentError):
+    """A cycler does not have the test that it is asked for, and nothing runs on it."""
+
+
 class TransportClosed(CellbenchError):
     """The connection to an instrument is gone."""
 

@@ -21,6 +21,7 @@ def results(protocol: str, cell: str, *sets: str) -> dict[str, Any]:
     return outcome.document
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_what_a_standing_cell_loses_is_what_leaks_through_its_electrolyte() -> None:
     found = results("self_discharge", "NCM85_InLi")["self_discharge"]

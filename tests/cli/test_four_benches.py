@@ -80,6 +80,7 @@ def test_capacities_are_those_of_the_potentiostat(store: Path, bench: str) -> No
         assert here["discharge_mAh_g"] == pytest.approx(there["discharge_mAh_g"], rel=0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bench", BENCHES)
 def test_leakage_is_that_of_the_potentiostat_within_resolution(store: Path, bench: str) -> None:
     leakages = {}

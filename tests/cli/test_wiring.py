@@ -21,7 +21,9 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -
     return result
 
 
-@pytest.mark.parametrize("bench", ["two_on_a_switch", "two_by_hand"])
+@pytest.mark.parametrize(
+    "bench", ["two_on_a_switch", pytest.param("two_by_hand", marks=pytest.mark.slow)]
+)
 def test_ccd_has_the_verdicts_of_the_potentiostat_alone(
     capsys: pytest.CaptureFixture[str], bench: str
 ) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.hosts import Host, run_with_kills
 
 from cellbench.analysis.dataset import Geometry
 from cellbench.cell import CardError
@@ -53,7 +56,8 @@ def warnings(ran: Any) -> dict[str, float]:
 
 
 def tripped_s(ran: Any) -> float:
-    return next(entry.time_s for entry in ran.reader.journal if entry.kind == "trip")
+    times = [entry.time_s for entry in ran.reader.journal if entry.kind == "trip"]
+    return float(times[0])
 
 
 class Onset:
@@ -224,6 +228,25 @@ def test_the_instrument_itself_ends_a_current_before_it_is_too_much(run: Runner)
     (charge,) = [each for each in asked if each.technique == "constant current"]
     capacity_C = load_card(FULL, FULL)[0].nominal_capacity_C
     assert charge.current_A * charge.duration_s < 1.6 * capacity_C
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_limit_of_charge_holds_through_the_deaths_of_computers(tmp_path: Path, seed: int) -> None:
+    moments = random.Random(seed)  # noqa: S311 (no secret)
+
+    async def fate(_: Host, kills: int) -> None:
+        await asyncio.sleep(moments.uniform(30, 900) if kills < 6 else 1e9)
+
+    path = tmp_path / "protocol.yaml"
+    limits = "limits: {charge: at most 40 % of nominal capacity}\n"
+    path.write_text(HEAD + limits + PRESSED + CHARGE, encoding="utf-8")
+    ended = run_with_kills(path, tmp_path / "store", fate, away_s=30.0, cell=SOUND)
+    assert ended.kills > 2
+    assert ended.end.state is RunState.STOPPED
+    capacity_C = load_card(SOUND, SOUND)[0].nominal_capacity_C
+    passed_C = ended.simulator.world.cell.passed_C
+    # What passed unseen counts as if all of it had passed: the limit errs to the safe side.
+    assert 0.25 * capacity_C < passed_C < 0.405 * capacity_C
 
 
 @pytest.mark.parametrize(

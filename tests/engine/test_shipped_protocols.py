@@ -64,4 +64,6 @@ def test_a_shipped_protocol_runs_to_its_end(name: str, tmp_path: Path) -> None:
     assert (end.state, end.reason) == (RunState.COMPLETED, "every step has ended")
     assert end.exit_code == 0
     assert journal[-1].data["missing_samples"] == 0
+    signs = [entry.text for entry in journal if entry.kind == "warning" and "state" in entry.data]
+    assert signs == [], "a sound cell shows no signs of a short"
     assert planned.duration_max_s is None or journal[-1].time_s <= 1.02 * planned.duration_max_s

@@ -307,3 +307,37 @@ def test_an_analysis_may_name_the_place_where_it_looks(
     text = "  - repeat: 2\n    name: ladder\n    steps: [{current: {at: 1 mA, for: 1 s}}]\n"
     problems = check(program(f"{text}analyses: ['{order}']\n"), bench, ["ccd"]).problems
     assert [message in problem.message for problem in problems] == [True] * bool(message)
+
+
+# --- What nobody would switch off -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "energises"),
+    [
+        ("rest: 10 s", False),
+        ("current: {at: 0.1 mA/cm2, for: 1 min}", True),
+        ("voltage: {at: 0.1 V, for: 1 min}", True),
+        ("eis: {from: 100 kHz, to: 1 kHz}", True),
+    ],
+)
+def test_a_step_that_nobody_would_end_is_refused_unless_the_bench_accepts_it(
+    step: str, energises: bool, program: Callable[..., Program], slow_bench: Bench
+) -> None:
+    tested = program(f"  - {step}\n")
+    assert check(tested, slow_bench).problems == ()
+    strict = replace(slow_bench, accepts_unbounded=frozenset())
+    problems = check(tested, strict).problems
+    assert bool(problems) is energises
+    for problem in problems:
+        assert "goes on when its computer dies" in problem.message
+        assert '"accepts unbounded: [instrument]"' in problem.cure
+
+
+@pytest.mark.parametrize(("rate", "refused"), [("1C", False), ("20C", True)])
+def test_a_current_that_outruns_the_computer_is_refused(
+    rate: str, refused: bool, program: Callable[..., Program], slow_bench: Bench
+) -> None:
+    text = f"name: Test\ncell: NMC811_LYC_Li\nsteps:\n  - current: {{at: {rate}, for: 1 min}}\n"
+    problems = check(program(text), slow_bench).problems
+    assert any("before the computer can react" in each.message for each in problems) is refused

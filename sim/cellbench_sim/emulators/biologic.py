@@ -58,6 +58,11 @@ class LibraryStream(Wire):
         self.library.sever()
         await super()._hang_up()
 
+    def sever(self) -> None:
+        """Cut the wire at once and for good, as the death of the host does."""
+        self.library.sever()
+        super().sever()
+
     async def close(self) -> None:
         """Let the host vanish; the instrument goes on with what it is doing."""
         self.library.sever()

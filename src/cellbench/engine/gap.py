@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from cellbench.engine.extremes import Extremes
 from cellbench.engine.journal import Journal
-from cellbench.instruments.techniques import ConstantCurrent, Rest, Sweep
+from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest, Sweep
 from cellbench.protocol.program import AnyStep, ChannelStep
 from cellbench.quantities import format_quantity
 
@@ -52,12 +52,14 @@ class Gap:
         Args:
             step: The step.
             from_s: When it was last seen.
-            to_s: From when on the cell was at open circuit.
+            to_s: From when on the cell was at open circuit; infinite if nobody knows.
             last_A: The current that was seen last, nan for none.
             current_max_A: The limit that the instrument watches.
             left_s: How long the instrument would have gone on by itself.
         """
         technique = step.technique
+        if math.isinf(to_s):
+            to_s = from_s + max(0.0, left_s)
         if isinstance(technique, Rest):
             return cls(from_s, to_s, to_s - from_s, 0.0, 0.0, 0.0)
         passed_s = max(0.0, min(to_s - from_s, left_s))
@@ -87,6 +89,19 @@ class Gap:
             charge_min_C=self.charge_min_C,
             charge_max_C=self.charge_max_C,
         )
+
+
+def charge_bounds_C(
+    technique: Rest | ConstantCurrent | ConstantVoltage, current_max_A: float
+) -> tuple[float, float]:
+    """What a technique can pass at most, in either direction."""
+    if isinstance(technique, Rest):
+        return 0.0, 0.0
+    if isinstance(technique, ConstantCurrent):
+        charge_C = technique.current_A * technique.duration_s
+        return min(0.0, charge_C), max(0.0, charge_C)
+    most_C = current_max_A * technique.duration_s
+    return -most_C, most_C
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from cellbench.store import JournalEntry, RunReader, SampleRow
 
 #: Kinds of journal entries: a pass of a loop after which the loop went on, or ended.
 PASS_ENDED, LOOP_ENDED = "pass ended", "loop ended"
+#: Kind of the entry with which a run is gone on with.
+RESUMED = "resumed"
 
 
 @dataclass
@@ -58,6 +60,10 @@ class OpenList:
         begun = cycler.attach(self.steps, self.test, self.place.after_row)
         self.running = await self._attached.enter_async_context(begun)
 
+    async def let_go(self) -> None:
+        """End what goes on, unless that was done."""
+        await self._attached.aclose()
+
     @asynccontextmanager
     async def attached(self) -> AsyncIterator[Running]:
         """What goes on; leaving the context early ends it."""
@@ -76,6 +82,7 @@ class History:
         next_entry: Number of the next journal entry.
         next_step: Number of the next step in the file.
         open_list: The list that a cycler had under way, None for none.
+        lost_list: One that it had been handed, and does not have.
         paused: By whom and why the run was paused when it was lost, empty if it was not.
     """
 
@@ -95,6 +102,7 @@ class History:
         self._journal, self._reader = journal, reader
         self.paused = _paused(journal)
         self.open_list = None if reader is None else _open_list(reader)
+        self.lost_list: OpenList | None = None
 
     def _fold(self, entry: JournalEntry) -> None:
         if entry.kind == "step started":
@@ -142,16 +150,17 @@ class History:
                 yield entry
 
     def open_circuit_s(self, channels: Sequence[str]) -> float | None:
-        """When the cell came to open circuit with the end of the run, as far as that was read back.
+        """When the cell came to open circuit with its latest end, as far as that was read back.
 
         Args:
             channels: The instruments that can energise it.
         """
-        confirmed = {
-            each.data["instrument"]: each.time_s
-            for each in self._journal
-            if each.kind == "safe state" and each.data["confirmed"] and "instrument" in each.data
-        }
+        confirmed: dict[str, float] = {}
+        for each in self._journal:
+            if each.kind == RESUMED:
+                confirmed.clear()
+            elif each.kind == "safe state" and each.data["confirmed"]:
+                confirmed[each.data.get("instrument", "")] = each.time_s
         times = [confirmed.get(name, math.inf) for name in channels]
         return max(times) if times and math.isfinite(max(times)) else None
 
@@ -214,16 +223,17 @@ def _open_list(reader: RunReader) -> OpenList | None:
     entry = handed[-1]
     since = [each for each in journal if each.seq > entry.seq]
     steps = StepList.model_validate(entry.data["steps"])
-    return OpenList(entry.step, entry.data["test"], steps, _place(reader, since))
+    return OpenList(entry.step, entry.data["test"], steps, _place(reader, entry, since))
 
 
-def _place(reader: RunReader, since: Sequence[JournalEntry]) -> Place:
-    """Where a list is, by the entries since it was handed over."""
+def _place(reader: RunReader, handed: JournalEntry, since: Sequence[JournalEntry]) -> Place:
+    """Where a list is, by the entry with which it was handed over and those since then."""
+    handed_s = handed.time_s
     started = [entry for entry in since if entry.kind == "step started"]
     begun = [entry.data["began_s"] for entry in since if entry.kind == BEGUN]
     list_began_s = float(begun[-1]) if begun else math.nan
     if not started:
-        return Place(-1, True, 0, list_began_s, list_began_s, None)
+        return Place(-1, True, 0, list_began_s, list_began_s, handed_s, None)
     numbers = {path: number for number, (path, _) in reader.steps.items()}
     last = started[-1]
     return Place(
@@ -232,5 +242,6 @@ def _place(reader: RunReader, since: Sequence[JournalEntry]) -> Place:
         step_id=numbers[last.step],
         began_s=last.data["began_s"],
         list_began_s=list_began_s,
+        handed_s=handed_s,
         last=reader.last_row(numbers[started[0].step]),
     )

@@ -102,12 +102,13 @@ class Interpreter:
         met = first_met(item.until, view)
         passes.ended(item.path, last=item.last or met is not None)
         if met is not None:
-            await journal.enter(LOOP_ENDED, step=item.path, text=f"loop ended: {describe(met)}")
+            # Not awaited: a list that is cut off at this moment would lose a decision.
+            journal.enter_soon(LOOP_ENDED, step=item.path, text=f"loop ended: {describe(met)}")
             if not item.last:
                 walk.leave()
         elif item.unmet:
             text = "loop ended after its last pass, without its condition"
-            await journal.enter(LOOP_ENDED, step=item.path, text=text)
+            journal.enter_soon(LOOP_ENDED, step=item.path, text=text)
         elif item.until:
             journal.enter_soon(PASS_ENDED, step=item.path)
 

@@ -55,6 +55,10 @@ class Journal:
         """Enter one fact; returns when it is durable."""
         await self._writer.add_entries([self._entry(kind, step, text, data)])
 
+    async def durable(self) -> None:
+        """Return when all that was entered is durable."""
+        await self._writer.flush()
+
     def enter_soon(self, kind: str, *, step: str = "", text: str = "", **data: Any) -> None:
         """Enter one fact without waiting for the disk: what comes next cannot wait."""
         self._writer.add_entries_soon([self._entry(kind, step, text, data)])

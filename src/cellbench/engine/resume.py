@@ -8,7 +8,9 @@ to, and a cell that changed meanwhile needs somebody's consent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,19 +21,21 @@ from cellbench.analysis.stored import channel_names, environment, stored_dataset
 from cellbench.bench import Bench, BenchFile, parse_bench
 from cellbench.engine.causes import RunState
 from cellbench.engine.commands import PAUSE
+from cellbench.engine.gap import GAP, charge_bounds_C
 from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
-from cellbench.engine.history import History, OpenList
+from cellbench.engine.history import RESUMED, History, OpenList
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.recorded import recording_of
 from cellbench.engine.replay import program_of
-from cellbench.engine.run import Conducting
+from cellbench.engine.run import Conducting, RunEnd
 from cellbench.engine.safe_state import QUIET_DEADLINE_S, attempt
 from cellbench.engine.screening import PATH, expected_open_circuit_V, open_circuit_V
 from cellbench.engine.session import Session, read_bench, with_folders
 from cellbench.engine.status import Forecast
+from cellbench.engine.step_list import OVER
 from cellbench.engine.trips import Undone
-from cellbench.errors import InputError, InstrumentError, StoreError
+from cellbench.errors import InputError, InstrumentError, OtherTest, StoreError
 from cellbench.instruments.readings import Outcome
 from cellbench.instruments.roles import Channel, Cycler
 from cellbench.protocol.plan import Plan
@@ -120,7 +124,18 @@ async def taken_up(
     history = History(RunReader(store.run_path(run.id)))
     opened, cycler = history.open_list, bench.channel
     if opened is not None and isinstance(cycler, Cycler):
-        await opened.attach(cycler)
+        try:
+            await opened.attach(cycler)
+        except OtherTest as error:
+            if opened.place.has_begun and not options.get("accepted"):
+                text = str(error).removeprefix(f"{error.instrument}: ")
+                raise InstrumentError(
+                    error.instrument,
+                    f"{text} any more: what it did after row {opened.place.after_row} is unknown. "
+                    f"Look at the cell, then: cellbench resume {run.id} --accept",
+                ) from error
+            # Else the host was lost between saying that it would hand it over, and doing so.
+            history.lost_list, history.open_list = opened, None
     return Resumption(session, bench, store, run, history, **options)
 
 
@@ -158,6 +173,8 @@ class Resumption(Conducting):
         if bench.ownership is not None:
             bench.ownership.tell(f"run {run.id}", path)
         self._away_s = max(0.0, age_s - history.last_s)
+        #: A clock that was set back does not tell how long nobody was there.
+        self._clock_tells = age_s >= history.last_s
         store.reopen(run)
         writer = RunWriter(path, durable=not bench.simulated, again=True)
         journal = Journal(
@@ -173,12 +190,26 @@ class Resumption(Conducting):
             self.steering.hold(PAUSE, f"{history.paused}; cellbench continue lets it go on")
         self._interpreter = Interpreter(session.program, self._runner, Forecast(planned), history)
 
+    async def conduct(self) -> RunEnd:
+        """Go on with the run to its end."""
+        opened = self._history.open_list
+        try:
+            return await super().conduct()
+        finally:
+            if opened is not None:
+                with suppress(InstrumentError):  # what became of the cell was read back before
+                    await opened.let_go()
+
     async def _open(self) -> None:
         away = format_quantity(self._away_s, "time")
         why = f" (it ended: {self._ended_before})" if self._ended_before else ""
+        if not self._clock_tells:
+            away = "an unknown time (the computer's clock was set back)"
         text = f"resumed after {away}{why}"
-        await self.journal.enter("resumed", text=text, away_s=self._away_s)
+        await self.journal.enter(RESUMED, text=text, away_s=self._away_s)
         opened = self._history.open_list
+        if self._history.lost_list is not None:
+            await self._enter_lost(self._history.lost_list)
         if opened is not None:
             row = opened.place.after_row
             text = f"attached again: what follows row {row} is fetched"
@@ -189,6 +220,33 @@ class Resumption(Conducting):
             self.journal.enter_soon(
                 "step ended", step=entry.step, verb=verb, ending=INTERRUPTED, results={}
             )
+
+    async def _enter_lost(self, lost: OpenList) -> None:
+        """Enter that a cycler does not have a list; what it can have done after the step under way.
+
+        What can have passed in that step itself is bounded with it.
+        """
+        place = lost.place
+        text = "the cycler has not begun the list of steps that it was to be given"
+        if place.has_begun:
+            text = "the cycler has lost its list of steps: what it did of it unseen is not known"
+            bounds_C = [
+                bound_C
+                for technique in [*lost.steps.expanded][place.position + 1 :]
+                for bound_C in charge_bounds_C(technique, self.program.limits.current_max_A)
+            ]
+            self.journal.enter_soon(
+                GAP,
+                step=lost.first,
+                text="steps that it may have begun are carried out all the same",
+                from_s=place.handed_s,
+                to_s=self.journal.now_s,
+                charge_C=0.0,
+                charge_min_C=sum(each for each in bounds_C if each < 0),
+                charge_max_C=sum(each for each in bounds_C if each > 0),
+            )
+        rows = place.after_row
+        await self.journal.enter(OVER, step=lost.first, text=text, test=lost.test, rows=rows)
 
     def _let_go_on(self, opened: OpenList) -> None:
         """Have a guard leave the list alone from its first moment on, before it is followed."""
@@ -213,7 +271,8 @@ class Resumption(Conducting):
             text = f"{channel.name}: {outcome.state}"
             await self.journal.enter("outcome", text=text, instrument=channel.name, confirmed=True)
         known_s = await self._known_open_s()
-        self._interpreter.open_since_s = self.journal.now_s if known_s is None else known_s
+        seen_s = self.journal.now_s if self._clock_tells else math.inf
+        self._interpreter.open_since_s = seen_s if known_s is None else known_s
 
     async def _open_cell(self, channel: Channel) -> Outcome:
         outcome = await attempt(channel, "quiet", channel.quiet, QUIET_DEADLINE_S)

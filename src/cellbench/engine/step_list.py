@@ -3,7 +3,8 @@
 The rows of a list tell the position of their step and their own number. Each step that comes into
 sight is announced, its rows go the way of all rows, and its end is entered with its results, as if
 it had been run singly; journal entries of a step carry its times by the instrument's rows
-(``began_s``, ``ended_s``), for they are entered when the computer sees them.
+(``began_s``, ``ended_s``), for they are entered when the computer sees them. Nothing of that waits
+for the disk: a hold that comes meanwhile finds no step that has begun or ended by half.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cellbench.engine.gap import StepLeft
 from cellbench.engine.technique import CAPPED, StepEnd, TechniqueRows, told
 from cellbench.engine.trips import StepFailed
-from cellbench.errors import InstrumentError
+from cellbench.errors import InstrumentError, OtherTest
 from cellbench.instruments.readings import Block, Ending, EndingKind
 from cellbench.instruments.roles import Cycler, Running
 from cellbench.instruments.techniques import CutOff
@@ -45,6 +46,7 @@ class Place:
         step_id: Its number in the file.
         began_s: When it began.
         list_began_s: When the list began, nan if nobody has seen it.
+        handed_s: When it was handed over.
         last: The last row of the list that was kept, None for none.
     """
 
@@ -53,7 +55,13 @@ class Place:
     step_id: int
     began_s: float
     list_began_s: float
+    handed_s: float
     last: SampleRow | None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anybody has seen it begin."""
+        return not math.isnan(self.list_began_s)
 
     @property
     def after_row(self) -> int:
@@ -91,6 +99,7 @@ class StepListRun:
         self._began_s = self._boundary_s = math.nan
         self._list_began_s = self._shift_s = math.nan
         self._number = 0
+        self._open_s = self._handed_s = math.nan
 
     async def hand_over(self, **foreseen: Any) -> None:
         """Hand the list to the cycler and follow it to its end; arguments are entered with it.
@@ -136,12 +145,48 @@ class StepListRun:
                     cut_off = unwatched and _was_aborted(running.ending)
                     if not cut_off:
                         await self._to_its_end(running.ending)
-            cut_off = cut_off or interruption.happened
         except InstrumentError as error:
             await runner.trouble.overcome(error)
-            cut_off = True
+            cut_off = await self._went_on()
+        else:
+            if interruption.happened:
+                cut_off = await self._went_on()
         if cut_off:
             await self.over()
+
+    async def _went_on(self) -> bool:
+        """Fetch what the cycler did of a list that was cut off, until it came to open circuit.
+
+        It may have gone on for a while, and begun further steps. Returns whether any of it is left.
+        """
+        runner = self._runner
+        cycler = runner.bench.channel
+        assert isinstance(cycler, Cycler)  # noqa: S101 (it ran the list)
+        self._open_s, self._shift_s = runner.journal.now_s, math.nan
+        while True:
+            attached = cycler.attach(step_list(self._steps), self._test, self._number)
+            try:
+                async with attached as running:
+                    await self._rows_of_list(running)
+            except OtherTest:
+                if self._number and not self._is_within_step():
+                    raise
+                return True  # it never began, or was lost in the middle of a step
+            except InstrumentError as error:
+                await runner.trouble.overcome(error, anew=True)
+                continue
+            if _was_aborted(running.ending):
+                return True
+            await self._to_its_end(running.ending)
+            return False
+
+    def _is_within_step(self) -> bool:
+        """Whether the cell was open before the step under way can have been over."""
+        rows = self._rows
+        if rows is None:
+            return False
+        left_s = self._steps[self._position].technique.duration_s - rows.elapsed_s
+        return self._open_s - rows.last_s <= left_s
 
     def _continuing(self) -> AbstractContextManager[None]:
         """While the context lasts, the list goes on without its host, if the device bounds it."""
@@ -165,12 +210,13 @@ class StepListRun:
         """
         if self._rows is None:
             return self._position + 1, None
-        return self._position, self._rows.left(self._runner.journal.now_s)
+        now_s = self._runner.journal.now_s
+        return self._position, self._rows.left(now_s if math.isnan(self._open_s) else self._open_s)
 
     def take_up(self, place: Place) -> None:
         """Go on where the run's file ends."""
         self._position, self._list_began_s = place.position, place.list_began_s
-        self._boundary_s = place.began_s
+        self._boundary_s, self._handed_s = place.began_s, place.handed_s
         self._number = place.after_row
         last = place.last
         if last is not None:
@@ -188,7 +234,7 @@ class StepListRun:
     async def _rows_of_list(self, running: Running) -> None:
         writer = self._runner.recorder.writer
         async for block in running:
-            await self._tie(running)
+            self._tie(running)
             for position, part in _by_position(block):
                 await self._take(position, part)
             if writer.backlogged:
@@ -200,16 +246,17 @@ class StepListRun:
         await self._pass_over(len(self._steps))
         await self.over()
 
-    async def _tie(self, running: Running) -> None:
+    def _tie(self, running: Running) -> None:
         """Tie the instrument's times to the run's, once: by when the list began."""
         if not math.isnan(self._shift_s):
             return
         journal = self._runner.journal
         seen_s = journal.since_start(running.started_s)
         if math.isnan(self._list_began_s):
-            self._list_began_s = seen_s
-            await journal.enter(
-                BEGUN, step=self._steps[0].path, test=self._test, began_s=round(seen_s, 9)
+            # Of one that nobody saw begin, the cycler tells that only to some seconds.
+            began_s = self._list_began_s = seen_s if math.isnan(self._handed_s) else self._handed_s
+            journal.enter_soon(
+                BEGUN, step=self._steps[0].path, test=self._test, began_s=round(began_s, 9)
             )
         self._shift_s = self._list_began_s - seen_s
         if math.isnan(self._boundary_s):
@@ -221,7 +268,7 @@ class StepListRun:
         if position > self._position:
             await self._end_step()
             await self._pass_over(position)
-            await self._begin_step()
+            self._begin_step()
         if self._rows is None:
             raise StepFailed(f"the cycler tells more rows of {self._steps[position].path}")
         times = [time_s + self._shift_s for time_s in block.time_s]
@@ -234,12 +281,12 @@ class StepListRun:
         """What becomes of a step's rows; the instrument ends it by time where a charge is bound."""
         return TechniqueRows(self._runner, replace(step, charge_max_C=None))
 
-    async def _begin_step(self) -> None:
+    def _begin_step(self) -> None:
         """Announce the next step, which began when the one before it ended."""
         self._position += 1
         step, runner = self._steps[self._position], self._runner
         self._began_s = self._boundary_s
-        await runner.enter_start(
+        runner.enter_start_soon(
             step, began_s=round(self._began_s, 9), test=self._test, position=self._position
         )
         runner.passes.begin(step.path, self._began_s)
@@ -255,14 +302,14 @@ class StepListRun:
         step = self._steps[self._position]
         self._boundary_s = max(rows.last_s, self._began_s)
         results = rows.results()
-        end = StepEnd(await self._how(step, results), results, rows.extremes)
+        end = StepEnd(self._how(step, results), results, rows.extremes)
         self._runner.passes.end(step.path, rows.extremes, results["charge_C"])
         await self._enter_end(step, end)
 
     async def _pass_over(self, position: int) -> None:
         """Enter steps that ended as they began, so that no row tells of them."""
         while self._position + 1 < position:
-            await self._begin_step()
+            self._begin_step()
             step = self._steps[self._position]
             self._rows = None
             if not step.technique.cut_offs:
@@ -276,11 +323,11 @@ class StepListRun:
         self._runner.enter_end(step, end, times, ended_s=round(self._boundary_s, 9))
         await self._ended(self._position, end)
 
-    async def _how(self, step: ChannelStep, results: dict[str, float]) -> str:
+    def _how(self, step: ChannelStep, results: dict[str, float]) -> str:
         ending = how_it_ended(step, results)
         if step.capped and ending.kind is EndingKind.COMPLETED:
             text = f"{step.what}: {CAPPED}"
-            await self._runner.journal.enter("warning", step=step.path, text=text)
+            self._runner.journal.enter_soon("warning", step=step.path, text=text)
             return CAPPED
         return told(ending)
 

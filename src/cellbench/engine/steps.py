@@ -181,8 +181,13 @@ class StepRunner:
 
     async def enter_start(self, step: AnyStep, **data: Any) -> None:
         """Enter the start of a step: from now on samples are of it."""
+        self.enter_start_soon(step, **data)
+        await self.journal.durable()
+
+    def enter_start_soon(self, step: AnyStep, **data: Any) -> None:
+        """The same of a step that an instrument has begun by itself: nothing waits for the disk."""
         self.recorder.enter_step(step.path, step.verb)
-        await self.journal.enter(
+        self.journal.enter_soon(
             "step started",
             step=step.path,
             what=step.what,

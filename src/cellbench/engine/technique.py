@@ -237,6 +237,7 @@ class Technique:
         assert channel is not None  # noqa: S101 (it runs the step)
         step_id = recorder.step_id
         self._interruptions += 1
+        rows.recording.finish()  # before rows of what interrupts it
         charge_C = unseen_s = 0.0
         for each in every.steps:
             begun_s = self._runner.journal.now_s if under_way is None else rows.last_s

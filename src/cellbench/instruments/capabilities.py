@@ -31,7 +31,11 @@ class ReactionTime:
     @property
     def total_s(self) -> float:
         """The whole, the host's decision (well under a millisecond) included."""
-        return self.sample_s + self.transport_s + 0.001 + self.command_s
+        return self.of_rows(0.0)
+
+    def of_rows(self, interval_s: float) -> float:
+        """The whole where the host sees one row each ``interval_s``, if that is longer."""
+        return max(self.sample_s, interval_s) + self.transport_s + 0.001 + self.command_s
 
 
 @dataclass(frozen=True, slots=True)

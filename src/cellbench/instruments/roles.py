@@ -107,7 +107,7 @@ class Cycler(Channel, Protocol):
         """Go on reading what was started as ``test``, from the row that follows ``after_row``.
 
         Whether it is still running or has ended meanwhile. Raises InstrumentError when the
-        instrument does something else, or does not have that test.
+        instrument does something else, `OtherTest` when it is idle and does not have that test.
         """
 
 

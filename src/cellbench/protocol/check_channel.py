@@ -94,14 +94,16 @@ def _overshoot(
     charge_C = program.limits.charge_max_C
     if "voltage" in able.on_device or charge_C is None:
         return
+    reaction_s = able.reaction.of_rows(getattr(step.technique, "interval_s", 0.0))
     steep_C = _STEEP_OF_LIMIT * charge_C
-    if current_A * able.reaction.total_s > _OVERSHOOT * steep_C:
-        longest_A = _OVERSHOOT * steep_C / able.reaction.total_s
+    if current_A * reaction_s > _OVERSHOOT * steep_C:
+        longest_A = _OVERSHOOT * steep_C / reaction_s
         yield _at(
             step,
             f"at {_amperes(current_A)} a full cell passes its limits before the computer can react "
-            f"({format_quantity(able.reaction.total_s, 'time')})",
-            f"{able.model} does not watch the voltage itself: at most {_amperes(longest_A)} here.",
+            f"({format_quantity(reaction_s, 'time')})",
+            f"{able.model} does not watch the voltage itself: sample more often, or at most "
+            f"{_amperes(longest_A)}.",
         )
 
 
@@ -158,7 +160,7 @@ def _sweep(
 ) -> Iterator[Problem]:
     for voltage_V in sweep.voltages_V[step.from_rest :]:
         yield from _voltage(step, voltage_V, program, able)
-    overshoot_V = sweep.rate_V_per_s * able.reaction.total_s
+    overshoot_V = sweep.rate_V_per_s * able.reaction.of_rows(sweep.interval_s)
     window_V = program.limits.voltage_max_V - program.limits.voltage_min_V
     if "voltage" not in able.on_device and overshoot_V > 0.1 * window_V:
         yield _at(

@@ -255,7 +255,8 @@ class _Planner:
     def _reaction_s(self, step: AnyStep) -> float | None:
         if isinstance(step, ChannelStep | EisStep):
             able = able_for(step.technique, self._bench)
-            return None if able is None else able.reaction.total_s
+            interval_s = getattr(step.technique, "interval_s", 0.0)
+            return None if able is None else able.reaction.of_rows(interval_s)
         if isinstance(step, PressStep) and self._bench.press is not None:
             return self._bench.press.capabilities.reaction.total_s
         return None

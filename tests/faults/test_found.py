@@ -1,0 +1,63 @@
+"""What the campaign found once, made short: each must never be found again."""
+
+from __future__ import annotations
+
+import pytest
+from tests.faults.checks import violations
+from tests.faults.lab import play
+from tests.faults.scenario import Ask, FullDisk, Kill, Kind, Line, Scenario, WrongForce
+
+PRESS = "press: {to: 2 MPa, ramp: 1 MPa/s, settle: {within: 0.3 MPa, for: 8 s, at most: 20 min}}"
+LIST = (
+    PRESS,
+    "rest: {for: 10 s, record: {every: 1 s}}",
+    "current: {at: 0.2 mA/cm2, for: 20 s, record: {every: 2 s}}",
+    "rest: {for: 10 s, record: {every: 2 s}}",
+    "current: {at: -0.2 mA/cm2, for: 20 s, record: {every: 2 s}}",
+)
+
+FOUND = {
+    # The gap was as long as the clock said, and the charge in it far too small.
+    "the clock was set back while nobody was there": Scenario(
+        12, "default",
+        (PRESS, "current: {at: 0.2 mA/cm2, for: 60 s, record: {every: 1 s}}"),
+        (Kill(30.0, away_s=30.0, clock_step_s=-3600.0),),
+    ),
+    # The last row before an interruption came after the rows of what interrupted it.
+    "an interrupted current": Scenario(
+        33, "default",
+        (PRESS, "current: {at: 0.2 mA/cm2, for: 60 s, record: {every: 5 s}, "
+                "every: {after: 20 s, do: [{rest: {for: 6 s, record: {every: 1 s}}}]}}"),
+    ),
+    # The cycler went on with its list while it did not answer; its steps were done once more.
+    "a cycler that does not answer for a while": Scenario(
+        191, "neware", LIST, (Line(Kind.REQUEST_LOST, "cycler", 38.0),)
+    ),
+    "a cycler whose cable is pulled": Scenario(
+        191, "neware", LIST, (Line(Kind.PULLED, "cycler", 46.0, 40.0),)
+    ),
+    # Rows of the last seconds before the hold were not fetched.
+    "a list that is skipped from": Scenario(191, "neware", LIST, (Ask(36.0, "skip"),)),
+    "a list that is paused": Scenario(191, "neware", LIST, (Ask(47.0, "pause", 20.0),)),
+    # A step whose start waited for the disk counted as done.
+    "a disk that is full when a step of a list begins": Scenario(
+        233, "neware", LIST, (FullDisk(26.0, 40.0),)
+    ),
+    # The list was in the journal and not on the cycler: the run could not be gone on with.
+    **{
+        f"a host that dies as it hands over a list, {turns} turns later": Scenario(
+            69, "neware", LIST, (Kill(at_s, turns, away_s=30.0),)
+        )
+        for at_s, turns in ((15.7, 0), (15.7, 3), (15.7, 8), (15.7, 30), (20.0, 5), (30.0, 5))
+    },
+    # The first step of the list that was open began anew, and the list was left alone.
+    "a list that is open after a trip": Scenario(
+        376, "neware", LIST, (WrongForce(17.0, 17.0, 3.0),),
+        limits="stack pressure: 0.8 MPa to 5 MPa",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_found_once(name: str) -> None:
+    assert violations(play(FOUND[name])) == []
