@@ -89,6 +89,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
 
 
 @posix_only
+@pytest.mark.long
 def test_a_run_waits_while_the_disk_is_full_and_goes_on_when_there_is_space(
     long_protocol: str,
 ) -> None:
@@ -108,6 +109,7 @@ def test_a_run_waits_while_the_disk_is_full_and_goes_on_when_there_is_space(
 
 
 @posix_only
+@pytest.mark.long
 def test_a_run_on_a_full_disk_ends_safely_when_somebody_ends_it(long_protocol: str) -> None:
     with limited(long_protocol) as process:
         wait_for(process, "the run waits at open circuit")

@@ -279,5 +279,6 @@ def test_over_serial_ports(tmp_path: Path) -> None:
     work_over(ON_SERIAL, tmp_path, "{path}", ptys=True)
 
 
+@pytest.mark.long
 def test_over_visa(tmp_path: Path) -> None:
     work_over(ON_VISA, tmp_path, "visa:TCPIP::{host}::{port}::SOCKET")

@@ -107,6 +107,7 @@ def test_a_full_disk_holds_the_run_and_lets_it_go_when_there_is_space(run: Runne
 
 
 @posix_only
+@pytest.mark.long
 def test_a_run_on_a_full_disk_can_be_ended_and_reaches_its_safe_state(run: Runner) -> None:
     started: list[float] = []
 

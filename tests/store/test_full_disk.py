@@ -47,6 +47,7 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("virtual", [False, True])
 def test_what_comes_while_the_disk_is_full_is_kept_in_order_and_once(
     tmp_path: Path, virtual: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,8 +22,9 @@ def registered(store: Store) -> tuple[Run, Path]:
 
 
 @pytest.fixture
-def store(store_directory: Path) -> Store:
-    return Store(store_directory)
+def store(store_directory: Path) -> Iterator[Store]:
+    with Store(store_directory) as opened:
+        yield opened
 
 
 async def make(path: Path, made: str) -> None:
