@@ -28,7 +28,6 @@ _TOPICS = {
     "resumed": Topic.HOLDS,
     "gap": Topic.HOLDS,
     "trouble": Topic.TROUBLE,
-    "guard": Topic.TROUBLE,
     "disk": Topic.DISK,
     "recording thinned": Topic.DISK,
     "warning": Topic.WARNINGS,

@@ -213,15 +213,15 @@ class Keeper(Heart):
 
     def _lost(self, how: str) -> None:
         self._guard = None
-        self._say(f"{how}: a new one is started")
+        self._say(f"{how}: a new one is started", alert="trouble")
         short = _now_s() - self._started_s < _SHORT_LIFE_S
         self._retry_s = _now_s() + (_SHORT_LIFE_S if short else 0.0)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, **data: str) -> None:
         """Enter it in the journal, once; not awaited: a full disk is no reason to be silent."""
         if self._conducting is not None and text != self._said:
             self._said = text
-            self._conducting.journal.enter_soon("guard", text=text)
+            self._conducting.journal.enter_soon("guard", text=text, **data)
 
 
 def _now_s() -> float:
