@@ -166,8 +166,9 @@ class Detection:
             parents = accumulate(step.path.split("/")[:-1], "{}/{}".format)
             if paths.intersection(parents):
                 continue  # it interrupted another, which counts its charge too
-            charge_C = dataset.samples.between(step.start_s, step.end_s).charge_C
-            known = charge_C[~np.isnan(charge_C)]
+            rows = dataset.samples.between(step.start_s, step.end_s)
+            # A row at the very start may be the last one of the step before.
+            known = rows.charge_C[~np.isnan(rows.charge_C) & (rows.time_s > step.start_s)]
             if len(known):
                 self.passed(float(known[-1]))
 
