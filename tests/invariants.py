@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tests.hosts import Ended
@@ -26,7 +27,7 @@ def check(ended: Ended, steps: Sequence[str]) -> None:
 
 def _either_way_C(ended: Ended) -> float:
     """Charge that steps have passed, charge and discharge added up."""
-    return sum(
+    return math.fsum(
         abs(each.data["results"].get("charge_C", 0.0))
         for each in ended.reader.journal
         if each.kind == "step ended"
