@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from serial.tools import list_ports
+from tests.serving import served as serving
 from typer.testing import CliRunner, Result
 
 from cellbench.cli.app import app
@@ -436,16 +436,8 @@ def test_console_stands_an_instrument_that_talks_on(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def served() -> Iterator[dict[str, Any]]:
     """Addresses and bench of ``cellbench sim serve`` in another process."""
-    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        text = ""
-        for line in process.stdout:
-            text += line
-            if line.startswith("}"):
-                break
-        yield json.loads(text)
-        process.terminate()
+    with serving() as answer:
+        yield answer
 
 
 def bench_file(served: dict[str, Any], tmp_path: Path, **ports: str) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.serving import served as serving
 
 pytestmark = pytest.mark.long
 
@@ -28,20 +29,11 @@ steps:
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The bench file of a potentiostat that is served by another process."""
-    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        text = ""
-        for line in process.stdout:
-            text += line
-            if line.startswith("}"):
-                break
-        described = json.loads(text)["bench"]
-        only = {"potentiostat": described["instruments"]["potentiostat"]}
+    with serving() as answer:
+        only = {"potentiostat": answer["bench"]["instruments"]["potentiostat"]}
         path = tmp_path_factory.mktemp("bench") / "served.yaml"
         path.write_text(json.dumps({"bench": "served", "instruments": only}))
         yield str(path)
-        process.terminate()
 
 
 @contextmanager

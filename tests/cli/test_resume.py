@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.serving import served as serving
 
 from cellbench.cli.app import app
 
@@ -55,22 +56,10 @@ def served(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """The bench file of a bench that another process plays, outliving all hosts."""
     played = tmp_path / "played.yaml"
     played.write_text(BENCH, encoding="utf-8")
-    options = ["--bench", str(played), "--cell", CELL, "--port", "0", "--speed", "10", "--json"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "cellbench", "sim", "serve", *options],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        text = ""
-        for line in process.stdout:
-            text += line
-            if line.startswith("}"):
-                break
-        bench: dict[str, Any] = json.loads(text)["bench"]
+    with serving("--bench", str(played), "--cell", CELL, "--speed", "10") as answer:
+        bench: dict[str, Any] = answer["bench"]
         (tmp_path / "bench.yaml").write_text(json.dumps(bench), encoding="utf-8")
         yield bench
-        process.terminate()
 
 
 def run_until(tmp_path: Path, store: Path, protocol: str, reached: str) -> Path:

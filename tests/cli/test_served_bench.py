@@ -6,13 +6,13 @@ The same short protocol gives the same result as in memory: drivers cannot tell 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.serving import served as serving
 
 from cellbench.cli.app import app
 
@@ -44,18 +44,8 @@ def protocol(tmp_path: Path) -> str:
 @pytest.fixture
 def served() -> Iterator[dict[str, Any]]:
     """Addresses and bench of ``cellbench sim serve`` in another process."""
-    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
-    with subprocess.Popen(
-        [*command, "--cell", "LYC_PMMA_blocking"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        text = ""
-        for line in process.stdout:
-            text += line
-            if line.startswith("}"):
-                break
-        yield json.loads(text)
-        process.terminate()
+    with serving("--cell", "LYC_PMMA_blocking") as answer:
+        yield answer
 
 
 def tcp(places: list[str]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from tests.serving import served as serving
 
 from cellbench.engine.service import Policy, lost_runs, read_policy
 from cellbench.errors import InputError
@@ -301,15 +302,8 @@ steps:
 @pytest.mark.long
 @posix_only
 def test_a_run_that_was_killed_is_resumed_to_its_end(bench: Bench) -> None:
-    serve = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as served:
-        assert served.stdout is not None
-        text = ""
-        for line in served.stdout:
-            text += line
-            if line.startswith("}"):
-                break
-        instruments = json.loads(text)["bench"]["instruments"]
+    with serving() as answer:
+        instruments = answer["bench"]["instruments"]
         file = bench.directory / "bench.yaml"
         only = {"potentiostat": instruments["potentiostat"]}
         file.write_text(json.dumps({"bench": "served", "instruments": only}))
@@ -332,7 +326,6 @@ def test_a_run_that_was_killed_is_resumed_to_its_end(bench: Bench) -> None:
             [sys.executable, "-m", "cellbench", "service", "--config", str(policy), "--once"],
             capture_output=True, text=True, timeout=100, check=False,
         )  # fmt: skip
-        served.terminate()
     assert "has ended (exit code 0)" in done.stdout, done.stdout + done.stderr
     with Store(bench.store) as store:
         assert store.find("last").state == "completed"

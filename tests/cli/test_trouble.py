@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.serving import described
 
 from cellbench.cli.app import app
 from cellbench.store import RunReader, Store
@@ -75,18 +75,6 @@ def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
-
-
-def described(server: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a simulated bench says of itself, once it is there."""
-    assert server.stdout is not None
-    text = ""
-    for line in server.stdout:
-        text += line
-        if line.startswith("}"):
-            break
-    found: dict[str, Any] = json.loads(text)
-    return found
 
 
 @pytest.mark.long

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.serving import served as serving
 
 from cellbench.clock import RealLoop
 from cellbench.engine.recorded import Recording, recording_of
@@ -51,16 +50,10 @@ async def stalls(chance: random.Random) -> None:
 @pytest.fixture(scope="module")
 def bench() -> Iterator[str]:
     """The bench file of emulators in another process."""
-    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
-    options = ["--cell", "LYC_PMMA_blocking", "--speed", str(SPEED)]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        text = "".join(iter(process.stdout.readline, "}\n")) + "}"
-        answer = json.loads(text)
+    with serving("--cell", "LYC_PMMA_blocking", "--speed", str(SPEED)) as answer:
         for name, instrument in answer["bench"]["instruments"].items():
             instrument["port"] = answer["addresses"][name][0]
         yield json.dumps(answer["bench"])
-        process.terminate()
 
 
 def stalled_run(bench: str, directory: Path, seed: int) -> Recording:

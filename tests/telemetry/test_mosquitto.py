@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.serving import served as serving
 from tests.telemetry.mosquitto import (
     PASSWORD,
     USER,
@@ -100,6 +101,20 @@ def without_repeats(numbers: list[int]) -> list[int]:
 
 def presence(watcher: Watcher) -> list[dict[str, Any]]:
     return [each for each in watcher.of("/state") if "online" in each]
+
+
+@contextmanager
+def a_run_that_is_told(
+    mosquitto: Mosquitto, protocol: str, store: Path
+) -> Iterator[tuple[Watcher, subprocess.Popen[str]]]:
+    """A run under way, a little more than whose beginning has come through the broker."""
+    configure(store, mosquitto.port)
+    with (
+        Watcher(mosquitto.port) as watcher,
+        running("run", protocol, "--speed", "60") as process,
+    ):
+        watcher.wait_for(lambda each: len(seqs(each)) > 5)
+        yield watcher, process
 
 
 def test_a_run_is_told_whole(mosquitto: Mosquitto, protocol: str, store_directory: Path) -> None:
@@ -232,12 +247,7 @@ def test_at_the_speed_of_simulation_telling_changes_no_sample(
 def test_the_broker_says_so_when_the_process_is_killed(
     mosquitto: Mosquitto, protocol: str, store_directory: Path
 ) -> None:
-    configure(store_directory, mosquitto.port)
-    with (
-        Watcher(mosquitto.port) as watcher,
-        running("run", protocol, "--speed", "60") as process,
-    ):
-        watcher.wait_for(lambda each: len(seqs(each)) > 5)
+    with a_run_that_is_told(mosquitto, protocol, store_directory) as (watcher, process):
         assert watcher.of(f"{BENCH}/state")[-1]["online"] is True
         process.send_signal(signal.SIGKILL)
         watcher.wait_for(lambda each: each.of(f"{BENCH}/state")[-1]["online"] is False)
@@ -260,12 +270,7 @@ async def publish(port: int, topic: str, message: bytes) -> None:
 def test_a_run_that_somebody_ends_is_told_to_its_end(
     mosquitto: Mosquitto, protocol: str, store_directory: Path
 ) -> None:
-    configure(store_directory, mosquitto.port)
-    with (
-        Watcher(mosquitto.port) as watcher,
-        running("run", protocol, "--speed", "60") as process,
-    ):
-        watcher.wait_for(lambda each: len(seqs(each)) > 5)
+    with a_run_that_is_told(mosquitto, protocol, store_directory) as (watcher, process):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         watcher.wait_for(lambda each: each.of(f"{BENCH}/state")[-1]["online"] is False)
@@ -278,12 +283,7 @@ def test_a_run_that_somebody_ends_is_told_to_its_end(
 def test_a_broker_that_hangs_for_a_while_misses_nothing(
     mosquitto: Mosquitto, protocol: str, store_directory: Path
 ) -> None:
-    configure(store_directory, mosquitto.port)
-    with (
-        Watcher(mosquitto.port) as watcher,
-        running("run", protocol, "--speed", "60") as process,
-    ):
-        watcher.wait_for(lambda each: len(seqs(each)) > 5)
+    with a_run_that_is_told(mosquitto, protocol, store_directory) as (watcher, process):
         mosquitto.hang()
         time.sleep(3)
         mosquitto.go_on()
@@ -319,14 +319,10 @@ def served(directory: Path) -> Iterator[str]:
     """A bench that outlives its hosts; yields its bench file."""
     played = directory / "played.yaml"
     played.write_text(CYCLER)
-    options = ["--cell", "NMC811_LYC_PMMA_Li", "--port", "0", "--speed", "10", "--json"]
-    with running("sim", "serve", "--bench", str(played), *options) as process:
-        assert process.stdout is not None
-        text = ""
-        while not text.endswith("\n}\n"):
-            text += process.stdout.readline()
+    options = ["--bench", str(played), "--cell", "NMC811_LYC_PMMA_Li", "--speed", "10"]
+    with serving(*options) as answer:
         bench = directory / "bench.yaml"
-        bench.write_text(json.dumps(json.loads(text)["bench"]))
+        bench.write_text(json.dumps(answer["bench"]))
         yield str(bench)
 
 

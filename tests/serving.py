@@ -1,0 +1,37 @@
+"""``cellbench sim serve`` in a process of its own: a simulated bench that outlives its hosts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def served(*options: str) -> Iterator[dict[str, Any]]:
+    """Serve a bench on free ports while the context lasts; yields what it says of itself.
+
+    Args:
+        options: Of the command: the cell, the speed, the bench file to be played.
+    """
+    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield described(process)
+        finally:
+            process.terminate()
+
+
+def described(server: subprocess.Popen[str]) -> dict[str, Any]:
+    """What a served bench says of itself, once it is there: ``bench`` and ``addresses``."""
+    assert server.stdout is not None
+    text = ""
+    for line in server.stdout:
+        text += line
+        if line.startswith("}"):
+            break
+    found: dict[str, Any] = json.loads(text)
+    return found
