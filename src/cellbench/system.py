@@ -163,8 +163,8 @@ def process_start(pid: int) -> float | None:
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
-        return None
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None  # also of another user, who was given the id: none of ours
 
 
 def _process_start_on_linux(pid: int) -> float | None:

@@ -436,6 +436,7 @@ def test_the_file_is_for_its_user_alone(served: Served) -> None:
 def test_the_file_of_a_process_that_is_gone_is_known_as_stale(tmp_path: Path) -> None:
     mine = ControlFile.of_this_process(RUN, 1234, "token")
     assert mine.is_alive
+    assert mine.started is not None
     # Another process of that id, started at another time.
     reused = mine.model_copy(update={"run": "2026-11-21-002", "started": mine.started - 100.0})
     assert not reused.is_alive

@@ -10,14 +10,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cellbench.errors import InputError
+from cellbench.system import process_start, write_privately
 
 SUFFIX = ".control.json"
-#: A process tells when it was started to this, on some systems.
-_START_TOLERANCE_S = 2.0
 
 
 class ControlFile(BaseModel):
@@ -28,7 +26,7 @@ class ControlFile(BaseModel):
         port: TCP port on this computer's own address.
         token: What a request has to bear.
         pid: The process that takes them.
-        started: When it was started, in seconds of the epoch.
+        started: When it was started, see `cellbench.system.process_start`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,38 +35,22 @@ class ControlFile(BaseModel):
     port: int
     token: str
     pid: int
-    started: float
+    started: float | None
 
     @classmethod
     def of_this_process(cls, run: str, port: int, token: str) -> ControlFile:
         """What this process writes for a run of its own."""
-        process = psutil.Process()
-        return cls(run=run, port=port, token=token, pid=process.pid, started=process.create_time())
+        pid = os.getpid()
+        return cls(run=run, port=port, token=token, pid=pid, started=process_start(pid))
 
     @property
     def is_alive(self) -> bool:
         """Whether the process that wrote it is still there."""
-        try:
-            process = psutil.Process(self.pid)
-            ended = process.status() == psutil.STATUS_ZOMBIE
-            return not ended and abs(process.create_time() - self.started) < _START_TOLERANCE_S
-        except psutil.AccessDenied:
-            return True  # of another user, who may run it
-        except psutil.NoSuchProcess:
-            return False
+        return self.started is not None and process_start(self.pid) == self.started
 
     def write(self, path: Path) -> None:
         """Write it whole, for this user alone: the token is all that a command needs."""
-        half = path.with_name(f".{path.name}.{self.pid}")
-        half.unlink(missing_ok=True)
-        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(self.model_dump_json())
-            half.replace(path)
-        except OSError:
-            half.unlink(missing_ok=True)
-            raise
+        write_privately(path, self.model_dump_json())
 
     def remove(self, path: Path) -> None:
         """Remove it, if it is still this one: a run that was resumed has another."""
