@@ -19,7 +19,7 @@ from cellbench.engine.trips import Undone
 from cellbench.protocol.check import adapt, problems_of
 from cellbench.protocol.conditions import describe, first_met
 from cellbench.protocol.errors import Problem, ProtocolError
-from cellbench.protocol.lists import can_be_listed, ends_a_list
+from cellbench.protocol.lists import can_be_listed
 from cellbench.protocol.program import (
     AnyStep,
     ChannelStep,
@@ -208,20 +208,12 @@ class Interpreter:
                 await runner.journal.enter("deviation", step=path, text=text)
         await self._restore_orders(first)
         await self._screen_once(first)
-        await self._hand_over(stretch, items, walk)
+        await self._hand_over(stretch, walk)
 
-    async def _hand_over(
-        self, stretch: Sequence[ChannelStep | PassEnded], items: LookAhead, walk: Walk
-    ) -> None:
+    async def _hand_over(self, stretch: Sequence[ChannelStep | PassEnded], walk: Walk) -> None:
         """Have the cycler run steps by itself; what is cut off of them goes on as is fitting."""
         steps = [item for item in stretch if isinstance(item, ChannelStep)]
         passes = _passes_after(stretch)
-        number, planned = self._forecast.number(steps[-1].path)
-        foreseen = {
-            "is_end": not ends_a_list(stretch[-1]) and items.seen() is None and not items.failed,
-            "steps_left": None if number is None or planned is None else planned - number,
-            "conditions_every_s": self._program.conditions_every_s,
-        }
         # Of a list that is open its cycler goes on, with whatever step it is at.
         done, left = 0, None if self._has_open_list(steps[0]) else self._left_of(steps[0])
 
@@ -241,7 +233,7 @@ class Interpreter:
                 )
                 if opened is None:
                     await self._runner.held(steps[done])
-                    await listed.hand_over(**foreseen)
+                    await listed.hand_over()
                 else:
                     await self._skip_done_of(steps, passes, walk)
                     listed.take_up(opened.place)

@@ -107,10 +107,10 @@ def bench_of(
     return with_folders(parse_bench(load(document)), beside), document, beside
 
 
-def age_of(run: Run, speed: float = 1.0) -> float:
-    """Return how long ago a run began, by the computer's clock, in the time of its bench."""
+def age_of(run: Run, speed: float = 1.0, moment: datetime | None = None) -> float:
+    """Return how old a run is at a moment (now) of the computer's clock, in its bench's time."""
     started = run.started.replace(tzinfo=UTC)
-    return speed * (datetime.now(UTC) - started).total_seconds()
+    return speed * ((moment or datetime.now(UTC)) - started).total_seconds()
 
 
 async def taken_up(
@@ -309,9 +309,7 @@ class Resumption(Conducting):
         return act
 
     def _age_at(self, moment: datetime) -> float:
-        """Time of the run at a moment of the computer's clock."""
-        started = self.run.started.replace(tzinfo=UTC)
-        return self._speed * (moment - started).total_seconds()
+        return age_of(self.run, self._speed, moment)
 
     # --- Is it still the cell that was left? ----------------------------------------------------
 

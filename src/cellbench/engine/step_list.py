@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cellbench.engine.gap import StepLeft
 from cellbench.engine.technique import CAPPED, StepEnd, TechniqueRows, told
@@ -101,8 +101,8 @@ class StepListRun:
         self._number = 0
         self._open_s = self._handed_s = math.nan
 
-    async def hand_over(self, **foreseen: Any) -> None:
-        """Hand the list to the cycler and follow it to its end; arguments are entered with it.
+    async def hand_over(self) -> None:
+        """Hand the list to the cycler and follow it to its end.
 
         A hold or a failure of the cycler cuts it off, and `left` says what remains.
 
@@ -114,18 +114,16 @@ class StepListRun:
         runner, steps = self._runner, step_list(self._steps)
         channel = runner.bench.channel
         assert isinstance(channel, Cycler)  # noqa: S101 (only such a channel is handed lists)
-        limits = runner.watch.limits
         await runner.journal.enter(
             HANDED,
             step=self._steps[0].path,
             text=self._headline(channel.name),
             test=self._test,
             steps=steps.model_dump(mode="json", exclude_none=True),
-            items=[_kept(step) for step in self._steps],
-            limits=asdict(limits),
-            **foreseen,
+            items=[step.path for step in self._steps],
         )
-        await self.follow(channel.run_list(steps, limits.electrical, self._test))
+        limits = runner.watch.limits.electrical
+        await self.follow(channel.run_list(steps, limits, self._test))
 
     async def follow(
         self, begun: AbstractAsyncContextManager[Running], *, unwatched: bool = False
@@ -384,15 +382,3 @@ def _by_position(block: Block) -> Iterator[tuple[int, Block]]:
         rows = slice(indices[0], indices[-1] + 1)
         columns = {name: values[rows] for name, values in block.columns.items()}
         yield int(position), Block(block.time_s[rows], columns, block.flags[rows])
-
-
-def _kept(step: ChannelStep) -> dict[str, Any]:
-    """What the journal keeps of a step, besides its technique, to take the list up again."""
-    record = {key: value for key, value in asdict(step.record).items() if value is not None}
-    return {
-        "path": step.path,
-        "verb": step.verb,
-        "what": step.what,
-        "capped": step.capped,
-        "record": record,
-    }
