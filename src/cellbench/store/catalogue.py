@@ -9,7 +9,7 @@ from typing import Self
 
 from sqlalchemy import Engine, func
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import Session, SQLModel, col, or_, select
 
 from cellbench.errors import InputError, StoreError
 from cellbench.store.places import store_directory
@@ -94,6 +94,12 @@ class Store:
         """Return the runs, newest first."""
         with Session(self._engine) as session:
             return session.exec(select(Run).order_by(col(Run.started).desc()).limit(limit)).all()
+
+    def recent(self, since: datetime) -> Sequence[Run]:
+        """Return the runs that have not ended, or did since then, newest first."""
+        fresh = or_(col(Run.ended).is_(None), col(Run.ended) >= since)
+        with Session(self._engine) as session:
+            return session.exec(select(Run).where(fresh).order_by(col(Run.started).desc())).all()
 
     def find(self, run_id: str) -> Run:
         """Return a run by its id, ``last``, or an unambiguous ending of an id such as ``003``.
