@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 
 from cellbench import __version__
 from cellbench.campaign.judging import Judged
@@ -19,7 +20,7 @@ def render(rows: Sequence[Judged]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = asset("palette.css") + asset("report.css")
+    style = Markup().join(map(asset, ("palette.css", "parts.css", "report.css")))
     return environment.get_template("reference.html.j2").render(
         rows=rows,
         passed=sum(each.passed for each in rows),
