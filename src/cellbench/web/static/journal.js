@@ -2,7 +2,7 @@
 
 import {get, runPath} from "./api.js";
 import {failed} from "./notices.js";
-import {clock, moment} from "./quantities.js";
+import {clock, moment, powers} from "./quantities.js";
 import {element} from "./report/common.js";
 
 const FIRST = 200;
@@ -48,6 +48,6 @@ export class Journal {
 function line(entry) {
   const time = element("time", clock(entry.time_s), {datetime: entry.utc || "", title: moment(entry.utc)});
   const kind = element("span", entry.kind, {class: "kind"});
-  return element("li", [time, element("div", [kind, " ", element("span", entry.text)])],
+  return element("li", [time, element("div", [kind, " ", element("span", powers(entry.text))])],
     {class: GRAVE.has(entry.kind) ? "grave" : entry.kind === "note" || entry.kind === "command" ? "human" : ""});
 }

@@ -10,7 +10,7 @@ import {listing, toMark} from "./listing.js";
 import {Live} from "./live.js";
 import {failed} from "./notices.js";
 import {Program} from "./program.js";
-import {clock} from "./quantities.js";
+import {bounds, clock, powers} from "./quantities.js";
 import {charts, element, resize} from "./report/common.js";
 import {nyquistPlot} from "./report/nyquist.js";
 import {TracePlots} from "./traces.js";
@@ -33,9 +33,10 @@ function showNow() {
   at("banner").textContent = simulated ? "SIMULATED BENCH: no instrument is connected" : "";
   const told = needs && !summary.prompt ? needs : summary.verdict || message;
   at("now").replaceChildren(
-    ...told ? [element("p", told, {class: needs ? "needs" : "message"})] : [],
+    ...needs && told ? [element("p", powers(told), {class: "needs"})] : [],
     ...Object.keys(summary.latest).length ? [values(summary, received)] : [],
-    ...stepText(summary) ? [element("p", stepText(summary), {class: "step"})] : [], progress(summary));
+    ...stepText(summary) ? [element("p", stepText(summary), {class: "step"})] : [], progress(summary),
+    ...!needs && told ? [element("p", powers(told), {class: "message"})] : []);
 }
 
 const link = (text, href) => element("a", text, {href});
@@ -76,13 +77,12 @@ function answerForm({id, choices}) {
 }
 
 function showFacts() {
-  const facts = [...pairs(summary.limits, "limit"), ...pairs(summary.identities, ""), ...(summary.deviations || []).map((one) => ["deviation", textOf(one)])];
+  const facts = [...summary.limits.map(({quantity, min, max}) => [quantity, bounds(quantity, min, max)]),
+    ...summary.identities.map(({instrument, text}) => [instrument, text]),
+    ...summary.deviations.map(({time_s, text}) => ["deviation", `${clock(time_s)}  ${powers(text)}`])];
   at("facts").replaceChildren(element("dl", facts.flatMap(([name, text]) => [element("dt", name), element("dd", text)]), {class: "facts"}));
 }
 
-const textOf = (one) => typeof one === "string" ? one : one.text ?? Object.values(one).filter((each) => typeof each !== "object").join(", ");
-const pairs = (content, name) => Array.isArray(content) ? content.map((one) => [one.name || name, textOf(one)])
-  : Object.entries(content || {}).map(([key, one]) => [key, textOf(one)]);
 
 function take(more) {
   const before = summary;

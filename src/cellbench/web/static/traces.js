@@ -103,6 +103,7 @@ export class TracePlots {
     this.runs.forEach((one, index) => this.take(one, answers[index]));
     if (this.follow) this.range = this.newest();
     this.draw();
+    this.setRange(this.range);
   }
 
   take(one, answer) {
