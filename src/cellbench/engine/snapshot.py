@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from cellbench.engine.status import Latest
 from cellbench.report.wording import as_utc
 
 if TYPE_CHECKING:
@@ -26,16 +27,15 @@ def snapshot(run: Conducting) -> dict[str, Any]:
         "state": _state(run),
         "protocol": run.program.name,
         "cell": run.program.card.cell,
+        "area_m2": run.program.card.area_m2,
         "bench": run.bench.name,
         "simulated": run.bench.simulated,
         "time_s": now_s,
         "utc": run.journal.utc_now.isoformat(),
+        "ends_by_s": end_s,
         "ends_by_utc": None if end_s is None else (started + timedelta(seconds=end_s)).isoformat(),
         "step": _step(run, now_s),
-        "readings": {
-            name: {"value": latest.value, "age_s": max(0.0, now_s - latest.time_s)}
-            for name, latest in status.latest.items()
-        },
+        "readings": {name: _reading(latest, now_s) for name, latest in dict(status.latest).items()},
         "holds": status.holds,
         "end_after": run.steering.end_after.name.lower() if run.steering.end_after else None,
         "question": _question(run),
@@ -66,6 +66,15 @@ def _step(run: Conducting, now_s: float) -> dict[str, Any] | None:
         "of": status.steps_planned,
         "elapsed_s": max(0.0, now_s - status.step_started_s),
         "duration_s": status.step_duration_s,
+    }
+
+
+def _reading(latest: Latest, now_s: float) -> dict[str, Any]:
+    return {
+        "value": latest.value,
+        "age_s": max(0.0, now_s - latest.time_s),
+        "stale": latest.is_stale(now_s),
+        "recent": list(latest.recent),
     }
 
 
