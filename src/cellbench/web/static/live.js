@@ -6,8 +6,10 @@ const AGAIN_MS = 3_000;
 
 export class Live {
   // handlers: by name of event; `again` is called when the connection is there again.
-  constructor(url, handlers) {
+  // after: the cursor up to which the page knows all, empty for a stream without one.
+  constructor(url, handlers, after = "") {
     this.url = url;
+    this.after = after;
     this.handlers = handlers;
     this.heard = this.tried = Date.now();
     this.lost = false;
@@ -19,11 +21,12 @@ export class Live {
 
   open() {
     this.tried = Date.now();
-    this.source = new EventSource(this.url);
+    this.source = new EventSource(this.after ? `${this.url}?after=${encodeURIComponent(this.after)}` : this.url);
     this.source.onopen = () => this.hear();
     this.source.addEventListener("heartbeat", () => this.hear());
     for (const [name, handle] of Object.entries(this.handlers)) {
       this.source.addEventListener(name, (event) => {
+        this.after = event.lastEventId || this.after;
         this.hear();
         handle(JSON.parse(event.data));
       });

@@ -47,7 +47,7 @@ function showActions() {
   at("actions").dataset.shown = String(actions);
   at("actions").replaceChildren(...actions.map((action) => {
     const button = element("button", titleOf(action), {type: "button", ...action === "abort" ? {class: "danger"} : {}});
-    button.onclick = () => perform(run, action);
+    button.onclick = () => perform(run, action, action === "skip" ? {step: summary.step_path} : {});
     return button;
   }));
 }
@@ -71,18 +71,20 @@ function answerForm({id, choices}) {
   form.onsubmit = async (event) => {
     event.preventDefault();
     const text = choices?.length ? event.submitter.value : form.elements.text.value;
-    await asked(run, "answer", {text, id});
+    await asked(run, "answer", {text, prompt: id});
   };
   return form;
 }
 
 function showFacts() {
   const facts = [...summary.limits.map(({quantity, min, max}) => [quantity, bounds(quantity, min, max)]),
-    ...summary.identities.map(({instrument, text}) => [instrument, text]),
+    ...Object.entries(summary.identities).map(([name, told]) => [name, identity(told)]),
     ...summary.deviations.map(({time_s, text}) => ["deviation", `${clock(time_s)}  ${powers(text)}`])];
   at("facts").replaceChildren(element("dl", facts.flatMap(([name, text]) => [element("dt", name), element("dd", text)]), {class: "facts"}));
 }
 
+
+const identity = (told) => Object.values(told).filter((each) => typeof each === "string" && each).join(", ");
 
 function take(more) {
   const before = summary;
@@ -179,14 +181,14 @@ const {area_m2, started, cell} = summary;
 traces = new TracePlots(at("traces"), [{run, label: cell, area_m2, started}]);
 take({});
 showFacts();
+await traces.load().catch(failed);
 const live = summary.ended ? null : new Live(runPath(run, "/events"), {
   run: take,
   samples: ({sources}) => traces.append(run, sources),
   journal: ({entries}) => journal.add(entries),
-  gone: refresh,
-  again: () => Promise.all([traces.load(), journal.load(), refresh()]),
-});
+  again: refresh,
+}, traces.cursor);
 setInterval(() => { if (live) showNow(); }, 1000);
 addEventListener("resize", resize);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { traces.again(); drawSpectra(); drawCycleSection(); });
-await Promise.all([traces.load(), journal.load(), slowly(), markProtocol()].map((one) => one.catch(failed)));
+await Promise.all([journal.load(), slowly(), markProtocol()].map((one) => one.catch(failed)));

@@ -101,6 +101,7 @@ export class TracePlots {
       throw error;
     }
     this.runs.forEach((one, index) => this.take(one, answers[index]));
+    this.cursor = answers[0].cursor;
     if (this.follow) this.range = this.newest();
     this.draw();
     this.setRange(this.range);
