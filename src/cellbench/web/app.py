@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Request
@@ -76,5 +77,6 @@ def _foreseen(_request: Request, error: Exception) -> Response:
 
 def _unforeseen(request: Request, error: Exception) -> Response:
     site: Site = request.app.state.site
-    site.say(f"internal error in {request.method} {request.url.path}: {error!r}")
+    trace = "".join(traceback.format_exception(error))
+    site.say(f"internal error in {request.method} {request.url.path}:\n{trace}")
     return JSONResponse({"error": "internal error; the server's log says more"}, 500)

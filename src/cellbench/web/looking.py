@@ -19,7 +19,7 @@ from cellbench.web.report_policy import report_policy
 from cellbench.web.rights import TheSite
 from cellbench.web.run_page import RunPage
 from cellbench.web.site import Site
-from cellbench.web.tails import newest
+from cellbench.web.tails import Cursor, newest
 from cellbench.web.traces import reading
 
 router = APIRouter(prefix="/api")
@@ -119,12 +119,14 @@ async def traces(
     page = await page_of(site, run)
 
     def drawn() -> bytes:
-        cuts, cursor, ends = site.overviews.of(page.path).cut(from_s, to_s, points // 2)
-        curves = [page.facts.curves(cut, wanted) for cut in cuts]
+        with reading(page.path) as connection:
+            entry = newest(connection).entry
+        found = site.overviews.of(page.path).cut(from_s, to_s, points // 2)
+        curves = [page.facts.curves(cut, wanted) for cut in found.cuts]
         answer = {
-            "from_s": ends[0],
-            "to_s": ends[1],
-            "cursor": str(cursor),
+            "from_s": found.from_s,
+            "to_s": found.to_s,
+            "cursor": str(Cursor(found.row, entry)),
             "sources": [each for each in curves if each is not None],
         }
         return json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()

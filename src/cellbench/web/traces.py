@@ -93,6 +93,16 @@ class Cut:
     rows_in_range: int
 
 
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """The curves of all sources between two times, and the newest row that they know of."""
+
+    cuts: Sequence[Cut]
+    row: int
+    from_s: float
+    to_s: float
+
+
 @dataclass
 class Overview:
     """The buckets of one run's file.
@@ -107,13 +117,13 @@ class Overview:
     _sources: dict[str, Buckets] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def cut(
-        self, from_s: float | None, to_s: float | None, stretches: int
-    ) -> tuple[list[Cut], int, float, float]:
+    def cut(self, from_s: float | None, to_s: float | None, stretches: int) -> Cuts:
         """The curves of all sources between two times, at most so many stretches of each.
 
-        Returns:
-            The curves; the number of the newest row that they know of; their ends.
+        Args:
+            from_s: Since the start of the run; None for its start.
+            to_s: None for the newest row.
+            stretches: Stretches of time with one low and one high value.
         """
         with reading(self.path) as connection:
             last, blocks, sources = self._update(connection)
@@ -122,16 +132,22 @@ class Overview:
             nothing = of_rows([])
             whole = {name: (sources.get(name, nothing), loose.get(name, nothing)) for name in names}
             from_s, to_s = _ends(whole.values(), from_s, to_s)
-            width_s = (to_s - from_s) / stretches
             kept = {name: buckets.between(from_s, to_s) for name, (buckets, _) in whole.items()}
-            wide = sorted({place for each in kept.values() for place in each.wider(width_s)})
+            # What is few enough is drawn row by row.
+            width_s = {
+                name: 0.0 if each.rows <= 2 * stretches else (to_s - from_s) / stretches
+                for name, each in kept.items()
+            }
+            wide = sorted({
+                place for name, each in kept.items() for place in each.wider(width_s[name])
+            })  # fmt: skip
             opened = self._opened(connection, wide)
         cuts = []
         for name in names:
             parts = kept[name].without(wide).joined(opened.get(name, nothing))
             inside = parts.joined(whole[name][1]).between(from_s, to_s)
-            cuts.append(_cut(name, inside, width_s, (from_s, to_s)))
-        return cuts, last, from_s, to_s
+            cuts.append(_cut(name, inside, width_s[name], (from_s, to_s)))
+        return Cuts(cuts, last, from_s, to_s)
 
     def _opened(self, connection: sqlite3.Connection, places: list[int]) -> dict[str, Buckets]:
         """The rows of some blocks, neighbours read together."""
