@@ -34,7 +34,7 @@ export function progress(summary) {
     "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(Math.floor(100 * share))});
   const left_s = summary.ends_at ? (new Date(summary.ends_at) - Date.now()) / 1000 : null;
   const end = left_s == null ? "end unknown" : `ends by ${moment(summary.ends_at)}${left_s > 0 ? `, in ${span(left_s)}` : ""}`;
-  const told = summary.ended ? `ended ${moment(summary.ended)}` : `${isKnown ? `${Math.floor(100 * share)} %, ` : ""}${end}`;
+  const told = summary.ended ? `ended ${moment(summary.ended)}${summary.time_s ? ` after ${span(summary.time_s)}` : ""}` : `${isKnown ? `${Math.floor(100 * share)} %, ` : ""}${end}`;
   return element("div", [...isKnown ? [bar] : [], element("p", told, {class: "soft"})], {class: "course"});
 }
 

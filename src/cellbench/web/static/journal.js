@@ -51,7 +51,8 @@ export class Journal {
 
 function line(entry) {
   const time = element("time", clock(entry.time_s), {datetime: entry.utc || "", title: moment(entry.utc)});
+  const text = entry.text.startsWith(`${entry.kind}: `) ? entry.text.slice(entry.kind.length + 2) : entry.text;
   const kind = element("span", entry.kind, {class: "kind"});
-  return element("li", [time, element("div", [kind, " ", element("span", powers(entry.text))])],
+  return element("li", [time, element("div", [kind, " ", element("span", powers(text))])],
     {class: GRAVE.has(entry.kind) ? "grave" : entry.kind === "note" || entry.kind === "command" ? "human" : ""});
 }

@@ -32,7 +32,7 @@ export const density = (current_A, area_m2) =>
 // A limit in words: −2 V to 2 V, at most 12 MPa.
 export function bounds(label, min, max) {
   const [name, {unit}] = Object.entries(QUANTITIES).find(([, one]) => one.label === label);
-  const text = (value) => `${Number(scaled(name, value).toPrecision(6))} ${unit}`.replace("-", MINUS);
+  const text = (value) => `${Number(scaled(name, value).toPrecision(4))} ${unit}`.replace("-", MINUS);
   if (min == null) return `at most ${text(max)}`;
   return max == null ? `at least ${text(min)}` : `${text(min)} to ${text(max)}`;
 }
