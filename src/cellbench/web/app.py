@@ -19,6 +19,9 @@ from cellbench.web.rights import NotSignedIn, guard
 from cellbench.web.site import Site
 from cellbench.web.worked_out import Busy
 
+#: All that is served, but for static files and the description of the API itself.
+ROUTERS = tuple(part.router for part in (signing_in, looking, actions, events, library, pages))
+
 
 def make_app(site: Site) -> Outer:
     """The application of one server, behind what every request passes."""
@@ -37,8 +40,8 @@ def inner_app(site: Site) -> FastAPI:
         dependencies=[Depends(guard)],
     )
     app.state.site = site
-    for part in (signing_in, looking, actions, events, library, pages):
-        app.include_router(part.router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.mount("/static/report", StaticFiles(packages=[("cellbench.report", "static")]))
     app.mount("/static", StaticFiles(packages=[("cellbench.web", "static")]))
     app.add_exception_handler(NotSignedIn, _not_signed_in)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
@@ -14,7 +14,9 @@ from cellbench.web.tails import Cursor
 
 router = APIRouter(prefix="/api", tags=["events"])
 
-_KINDS = {200: {"content": {"text/event-stream": {}}, "description": "Server-sent events."}}
+_KINDS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "Server-sent events."}
+}
 _Id = Annotated[str | None, Header(alias="Last-Event-ID", max_length=100)]
 _After = Annotated[str | None, Query(max_length=100)]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cellbench.analysis.stored import channel_names, environment
+from cellbench.cell import CellCard
 from cellbench.errors import CellbenchError
 from cellbench.protocol.loading import parse_card
 from cellbench.store import RunReader
@@ -84,17 +86,17 @@ def facts_of(reader: RunReader) -> Facts:
     """
     surroundings = environment(reader)
     roles = surroundings.get("roles", {})
-    try:
+    card: CellCard | None = None
+    # A card of another version is none; what does not need it is there.
+    with suppress(CellbenchError):
         card = parse_card(reader.documents["cell"], "the cell card")
-    except CellbenchError:
-        card = None  # of another version; what does not need it is there
     return Facts(
         channels=channel_names(surroundings),
         gauge=roles.get("gauge") or roles.get("press", ""),
         chamber=roles.get("chamber", ""),
-        stack_area_m2=card and card.stack_area_m2,
-        area_m2=card and card.area_m2,
-        active_mass_kg=card and card.active_mass_kg,
+        stack_area_m2=None if card is None else card.stack_area_m2,
+        area_m2=None if card is None else card.area_m2,
+        active_mass_kg=None if card is None else card.active_mass_kg,
         identities=surroundings.get("instruments", {}),
         analyses=surroundings.get("analyses", []),
     )

@@ -175,13 +175,13 @@ async def protocol(run: str, site: TheSite) -> dict[str, Any]:
 
 
 @router.get("/runs/{run}/cycles")
-async def cycles(run: str, site: TheSite) -> dict[str, Any]:
+async def cycles(run: str, site: TheSite) -> Any:
     """The cycles of a run: charges in C, mean voltages, efficiency from 0 to 1."""
     return await _worked_out(site, run, "cycles", _EVALUATION_S)
 
 
 @router.get("/runs/{run}/spectra")
-async def spectra(run: str, site: TheSite) -> dict[str, Any]:
+async def spectra(run: str, site: TheSite) -> Any:
     """The spectra of a run with their fits."""
     return await _worked_out(site, run, "spectra", _FITS_S)
 

@@ -95,8 +95,8 @@ def serve(directory: Path, where: Where, say: Callable[[str], None]) -> None:
         directory = store.directory
     users = Users(directory)
     check(where, users)
-    with _listening(where) as listening:
-        port = listening.getsockname()[1]
+    with listening(where.host, where.port) as opened:
+        port = opened.getsockname()[1]
         tls = where.certificate is not None
         names = own_names([*where.host_names, where.host])
         site = Site(directory, port, names, tls, say)
@@ -106,7 +106,7 @@ def serve(directory: Path, where: Where, say: Callable[[str], None]) -> None:
         if not len(users):
             site.new_link = _links(site, address)
             site.new_link()
-        _run(site, where, listening)
+        _run(site, where, opened)
 
 
 def _links(site: Site, address: str) -> Callable[[], None]:
@@ -122,13 +122,18 @@ def _links(site: Site, address: str) -> Callable[[], None]:
     return tell
 
 
-def _listening(where: Where) -> socket.socket:
-    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+def listening(host: str, port: int) -> socket.socket:
+    """Listen on an address.
+
+    Raises:
+        InputError: It cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((where.host, where.port), family=family, backlog=256)
+        return socket.create_server((host, port), family=family, backlog=256)
     except OSError as error:
         raise InputError(
-            f"port {where.port} of {where.host} cannot be had: {error.strerror or error}. "
+            f"port {port} of {host} cannot be had: {error.strerror or error}. "
             "Choose another with --port"
         ) from error
 
@@ -156,7 +161,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _run(site: Site, where: Where, listening: socket.socket) -> None:
+def _run(site: Site, where: Where, opened: socket.socket) -> None:
     config = uvicorn.Config(
         make_app(site),
         log_config=None,
@@ -174,4 +179,4 @@ def _run(site: Site, where: Where, listening: socket.socket) -> None:
         config.load()
     except OSError as error:  # also what ssl raises of a file that is no key
         raise InputError(f"the certificate or its key cannot be used: {error}") from error
-    _Server(config, site).run([listening])
+    _Server(config, site).run([opened])
