@@ -1,6 +1,8 @@
 /* What the server tells by itself, and what the page says when it falls silent: values that are no
    longer fed look stale, and a line says since when. */
 
+import {get} from "./api.js";
+
 const SILENT_MS = 12_000;   // the server's heartbeat comes every 5 s
 const AGAIN_MS = 3_000;
 
@@ -47,10 +49,14 @@ export class Live {
     if (isOpen && silent_ms < SILENT_MS) return;
     this.tell(true);
     this.line.textContent = `Connection lost. Last values ${Math.round(silent_ms / 1000)} s old.`;
-    if (this.source.readyState !== EventSource.CONNECTING && Date.now() - this.tried > AGAIN_MS) {
-      this.source.close();
-      this.open();
-    }
+    if (this.source.readyState !== EventSource.CONNECTING && Date.now() - this.tried > AGAIN_MS) this.reopen();
+  }
+
+  // A server that was begun anew knows no session: whoever asks is led to the sign-in.
+  reopen() {
+    this.source.close();
+    get("/api/session").catch(() => {});
+    this.open();
   }
 
   tell(isLost) {
