@@ -56,6 +56,24 @@ export function atLeast(span) {
   };
 }
 
+// A line that ends at each gap (null), exactly there; undefined is another line's time, and no gap.
+export function brokenLine(chart, series, from, to) {
+  const path = new Path2D(), times = chart.data[0], values = chart.data[series];
+  let isOn = false;
+  for (let row = Math.max(0, from - 1); row <= Math.min(times.length - 1, to + 1); row += 1) {
+    if (values[row] === undefined) continue;
+    if (values[row] === null) {
+      isOn = false;
+      continue;
+    }
+    const x = chart.valToPos(times[row], "x", true), y = chart.valToPos(values[row], "y", true);
+    if (!isOn) path.moveTo(x - devicePixelRatio / 2, y);
+    path.lineTo(x, y);
+    isOn = true;
+  }
+  return {stroke: path, fill: null, clip: null, band: null, gaps: null, flags: 1};
+}
+
 // A titled place for one plot, and a line in which it says what the pointer is on.
 export function place(holder, title, unit, height) {
   const box = element("div", "", {class: "plot"});

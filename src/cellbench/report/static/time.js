@@ -1,6 +1,6 @@
 /* Voltage, current, stack pressure and temperature against one time axis, zoomed together. */
 
-import {AXIS, FOOT, LEAST, RIGHT, atLeast, axis, boxed, brief, charts, colour, element, place, ticks} from "./common.js";
+import {AXIS, FOOT, LEAST, RIGHT, atLeast, axis, boxed, brief, brokenLine, charts, colour, element, place, ticks} from "./common.js";
 import {data} from "./data.js";
 import {nameSteps, shadeSteps} from "./steps.js";
 
@@ -26,7 +26,7 @@ function timeOptions(panel, index, panels, spot, zoom) {
   return {
     width: spot.width(), height: (index === 0 ? 250 : 150) + (isLast ? FOOT : 8),
     padding: [6, 0, 0, 0], legend: {show: false}, scales, axes: timeAxes(panel, isLast),
-    series: [{}, {stroke: colour(`trace-${index + 1}`), width: 1.3, points: {show: false}, spanGaps: false, pxAlign: 0}],
+    series: [{}, {stroke: colour(`trace-${index + 1}`), width: 1.3, points: {show: false}, paths: brokenLine}],
     cursor: {sync: {key: "time"}, y: false, points: {size: 6}, drag: {x: true, y: false, dist: 5},
       bind: {dblclick: () => () => zoom(0, data.time.end)}},
     hooks: {

@@ -20,10 +20,11 @@ const ACTIONS = {
 export const titleOf = (action) => ACTIONS[action].title;
 export const isKnown = (action) => action in ACTIONS;
 
-export async function perform(run, action) {
+// more: what goes with the action besides what is asked for, such as the step that was looked at.
+export async function perform(run, action, more = {}) {
   const {title, text, fields = [], danger} = ACTIONS[action];
   const given = await confirmed({title: `${title}: run ${run}`, text, fields, danger, confirm: title});
-  if (given) await asked(run, action, given);
+  if (given) await asked(run, action, {...given, ...more});
 }
 
 export async function asked(run, action, given) {

@@ -1,7 +1,7 @@
 /* One run at a glance: what the overview's cards and the head of a run's page show of it. */
 
 import {element} from "./report/common.js";
-import {QUANTITIES, clock, density, moment, number, span} from "./quantities.js";
+import {QUANTITIES, clock, density, moment, number, powers, span} from "./quantities.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const OLD_S = 5;   // an age below this goes without saying
@@ -28,15 +28,14 @@ export function values(summary, received) {
 }
 
 export function progress(summary) {
-  const share = Math.max(0, Math.min(1, summary.progress ?? 0));
-  const percent = `${Math.floor(100 * share)} %`;
+  const share = Math.max(0, Math.min(1, summary.progress ?? 0)), isKnown = summary.progress != null && !summary.ended;
   const fill = element("div", "", {style: `width:${100 * share}%`});
   const bar = element("div", fill, {class: "progress", role: "progressbar", "aria-label": "Progress",
     "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(Math.floor(100 * share))});
   const left_s = summary.ends_at ? (new Date(summary.ends_at) - Date.now()) / 1000 : null;
   const end = left_s == null ? "end unknown" : `ends by ${moment(summary.ends_at)}${left_s > 0 ? `, in ${span(left_s)}` : ""}`;
-  const told = summary.ended ? `ended ${moment(summary.ended)}` : `${percent}, ${end}`;
-  return element("div", [...summary.ended ? [] : [bar], element("p", told, {class: "soft"})], {class: "course"});
+  const told = summary.ended ? `ended ${moment(summary.ended)}${summary.time_s ? ` after ${span(summary.time_s)}` : ""}` : `${isKnown ? `${Math.floor(100 * share)} %, ` : ""}${end}`;
+  return element("div", [...isKnown ? [bar] : [], element("p", told, {class: "soft"})], {class: "course"});
 }
 
 export function sparkline(numbers) {
@@ -62,7 +61,7 @@ export function sparkline(numbers) {
 
 export function stepText({step, step_elapsed_s: elapsed_s, step_duration_s: duration_s}) {
   if (!step || elapsed_s == null) return step || "";
-  return `${step}, ${clock(elapsed_s)}${duration_s ? ` of ${clock(duration_s)}` : ""}`;
+  return `${powers(step)}, ${clock(elapsed_s)}${duration_s ? ` of ${clock(duration_s)}` : ""}`;
 }
 
 // A card of the overview. It is made once and filled anew, so that keyboard focus stays.
@@ -88,9 +87,9 @@ export class Card {
     if (summary.simulated) chips.push(element("span", "simulated", {class: "chip simulated"}));
     this.parts.replaceChildren(
       element("p", [element("span", summary.protocol, {class: "what"}), ...chips], {class: "chips"}),
-      ...summary.needs ? [element("p", summary.needs, {class: "needs"})] : [],
-      ...!summary.needs && summary.message ? [element("p", summary.message, {class: "message"})] : [],
+      ...summary.needs ? [element("p", powers(summary.needs), {class: "needs"})] : [],
       values(summary, this.received), sparkline(summary.spark),
+      ...summary.message && !summary.needs ? [element("p", powers(summary.message), {class: "message"})] : [],
       element("p", stepText(summary), {class: "step"}), progress(summary),
       element("p", `${summary.bench}, run ${summary.run}`, {class: "soft small"}),
     );

@@ -50,5 +50,5 @@ export function table(title, headings, rows) {
   const head = element("tr", headings.map((text) => element("th", text, {scope: "col"})));
   const body = rows.map((row) => element("tr", row.map((cell) => element("td", cell, cell.length > 24 ? {class: "prose"} : {}))));
   return element("div", element("table", [element("thead", head), element("tbody", body)]),
-    {class: "scroll tall", tabindex: "0", role: "region", "aria-label": title});
+    {class: "scroll tall", tabindex: "0", role: "region", "aria-label": `Table: ${title}`});
 }

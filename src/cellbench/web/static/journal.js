@@ -2,11 +2,11 @@
 
 import {get, runPath} from "./api.js";
 import {failed} from "./notices.js";
-import {clock, moment} from "./quantities.js";
+import {clock, moment, powers} from "./quantities.js";
 import {element} from "./report/common.js";
 
 const FIRST = 200;
-const ALL = 100_000;
+const MOST = 1000;
 const ROUTINE = new Set(["step started", "step ended", "action", "settled"]);
 const GRAVE = new Set(["trip", "warning", "deviation", "gap", "host lost", "trouble"]);
 
@@ -27,27 +27,32 @@ export class Journal {
 
   async load() {
     try {
-      const {entries} = await get(runPath(this.run, "/journal"), {limit: this.all ? ALL : FIRST});
-      this.list.replaceChildren();
       this.entries.clear();
-      this.add(entries);
+      if (!this.all) this.add((await get(runPath(this.run, "/journal"), {limit: FIRST})).entries);
+      let next = this.all ? -1 : null;
+      while (next != null) {
+        const found = await get(runPath(this.run, "/journal"), {after: next, limit: MOST});
+        this.add(found.entries);
+        next = found.next;
+      }
     } catch (error) {
       failed(error);
     }
   }
 
+  // What comes live may be here before what was asked for.
   add(entries) {
-    for (const entry of entries) {
-      if (this.entries.has(entry.number)) continue;
-      this.entries.set(entry.number, entry);
-      if (entry.text && (this.all || !ROUTINE.has(entry.kind))) this.list.prepend(line(entry));
-    }
+    for (const entry of entries) this.entries.set(entry.number, entry);
+    const shown = [...this.entries.values()].filter(({text, kind}) => text && (this.all || !ROUTINE.has(kind)));
+    const newest = this.all ? shown : shown.slice(-FIRST);
+    this.list.replaceChildren(...newest.sort((a, b) => b.number - a.number).map(line));
   }
 }
 
 function line(entry) {
   const time = element("time", clock(entry.time_s), {datetime: entry.utc || "", title: moment(entry.utc)});
+  const text = entry.text.startsWith(`${entry.kind}: `) ? entry.text.slice(entry.kind.length + 2) : entry.text;
   const kind = element("span", entry.kind, {class: "kind"});
-  return element("li", [time, element("div", [kind, " ", element("span", entry.text)])],
+  return element("li", [time, element("div", [kind, " ", element("span", powers(text))])],
     {class: GRAVE.has(entry.kind) ? "grave" : entry.kind === "note" || entry.kind === "command" ? "human" : ""});
 }

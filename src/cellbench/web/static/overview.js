@@ -8,13 +8,17 @@ import {failed} from "./notices.js";
 import {runTable} from "./run_table.js";
 
 const ENDED_SHOWN = 12;
-const RANK = {trouble: 1, lost: 1, stale: 2, held: 3};
+const RANK = {trouble: 0, lost: 0, stale: 3, held: 4};
 
 const cards = new Map();
 const ended = new Map();
 const holder = document.getElementById("cards");
 
-const rank = ({summary}) => summary.needs ? 0 : RANK[summary.health] ?? 4;
+function rank({summary}) {
+  const {needs, health, state} = summary;
+  if (needs && RANK[health] !== 0) return state === "asking" ? 1 : 2;
+  return RANK[health] ?? 5;
+}
 
 function take(summary) {
   if (summary.ended) {

@@ -1,9 +1,9 @@
 /* The steps of a run: done, under way, to come. Long loops are opened only where the run is. */
 
+import {powers} from "./quantities.js";
 import {element} from "./report/common.js";
 
-const SIGNS = {done: "✓", now: "▸", "to come": "·", skipped: "↷", failed: "✗"};
-const FEW = 30;
+const SIGNS = {done: "✓", now: "●", "to come": "", skipped: "↷", failed: "✗"};
 
 export class Program {
   constructor(holder) {
@@ -26,7 +26,7 @@ export class Program {
 
   item(step) {
     const state = step.state || "to come";
-    const label = [element("span", SIGNS[state] || "·", {class: "sign", "aria-hidden": "true"}), element("span", step.text),
+    const label = [element("span", SIGNS[state] ?? "", {class: "sign", "aria-hidden": "true"}), element("span", powers(step.text)),
       element("span", ` ${state}`, {class: "unseen"})];
     const attributes = {class: `p-${state.replaceAll(" ", "-")}`, title: step.path};
     const children = step.children || [];
@@ -35,7 +35,7 @@ export class Program {
       return element("li", element("div", label, {class: "leaf"}), attributes);
     }
     const details = element("details", element("summary", label));
-    details.open = this.open.get(step.path) ?? (state === "now" || steps(children) <= FEW && state !== "done");
+    details.open = this.open.get(step.path) ?? state === "now";
     const fill = () => { if (details.open && details.childElementCount === 1) details.append(this.list(children)); };
     fill();
     details.addEventListener("toggle", fill);
@@ -48,5 +48,3 @@ export class Program {
     if (now) this.holder.scrollTop += now.getBoundingClientRect().top - this.holder.getBoundingClientRect().top - this.holder.clientHeight / 2;
   }
 }
-
-const steps = (children) => children.reduce((sum, child) => sum + 1 + steps(child.children || []), 0);

@@ -15,16 +15,27 @@ export const scaled = (name, value) => value == null ? null
 // As many digits as the quantity has, fewer for large values.
 export function fixed(value, decimals) {
   if (value == null || !Number.isFinite(value)) return "–";
-  const digits = Math.max(0, decimals - Math.max(0, Math.floor(Math.log10(Math.abs(value) || 1))));
+  const digits = Math.max(0, decimals - Math.max(0, Math.floor(Math.log10(Math.abs(value) || 1)) - 1));
   const text = value.toFixed(digits);
   return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", MINUS);
 }
+
+// mA/cm2 as mA/cm², where typography allows it.
+export const powers = (text) => text.replace(/\b(c?m|mm)([23])\b/g, (_, unit, power) => unit + (power === "2" ? "²" : "³"));
 
 export const number = (name, value) => fixed(scaled(name, value), QUANTITIES[name].decimals);
 
 // Current density in mA/cm²; nothing where the area is not known.
 export const density = (current_A, area_m2) =>
   area_m2 && current_A != null ? `${fixed(current_A / area_m2 / 10, 3)} mA/cm²` : "";
+
+// A limit in words: −2 V to 2 V, at most 12 MPa.
+export function bounds(label, min, max) {
+  const [name, {unit}] = Object.entries(QUANTITIES).find(([, one]) => one.label === label);
+  const text = (value) => `${Number(scaled(name, value).toPrecision(4))} ${unit}`.replace("-", MINUS);
+  if (min == null) return `at most ${text(max)}`;
+  return max == null ? `at least ${text(min)}` : `${text(min)} to ${text(max)}`;
+}
 
 // A time in its two leading units: 11 h 12 min, 3 min 20 s.
 export function span(seconds) {

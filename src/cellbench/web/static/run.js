@@ -10,17 +10,19 @@ import {listing, toMark} from "./listing.js";
 import {Live} from "./live.js";
 import {failed} from "./notices.js";
 import {Program} from "./program.js";
-import {clock} from "./quantities.js";
+import {bounds, clock, powers} from "./quantities.js";
 import {charts, element, resize} from "./report/common.js";
 import {nyquistPlot} from "./report/nyquist.js";
 import {TracePlots} from "./traces.js";
 
 const at = (id) => document.getElementById(id);
 const run = at("main").dataset.run;
+const SLOW_MS = 15_000;     // between two looks at what takes the server seconds
+const PROGRAM_MS = 2_000;
 const program = new Program(at("program"));
 const journal = new Journal(at("journal"), run);
-let summary = await get(runPath(run)), received = Date.now(), traces = null, protocol = null;
-let spectra = {spectra: []}, cycles = {cycles: []};
+const traces = new TracePlots(at("traces"), [{run, label: run}]);
+let summary = {}, received = 0, protocol = null, spectra = {spectra: []}, cycles = {cycles: []};
 
 // --- Now ---------------------------------------------------------------------------------------
 
@@ -33,9 +35,10 @@ function showNow() {
   at("banner").textContent = simulated ? "SIMULATED BENCH: no instrument is connected" : "";
   const told = needs && !summary.prompt ? needs : summary.verdict || message;
   at("now").replaceChildren(
-    ...told ? [element("p", told, {class: needs ? "needs" : "message"})] : [],
+    ...needs && told ? [element("p", powers(told), {class: "needs"})] : [],
     ...Object.keys(summary.latest).length ? [values(summary, received)] : [],
-    ...stepText(summary) ? [element("p", stepText(summary), {class: "step"})] : [], progress(summary));
+    ...stepText(summary) ? [element("p", stepText(summary), {class: "step"})] : [], progress(summary),
+    ...!needs && told ? [element("p", powers(told), {class: "message"})] : []);
 }
 
 const link = (text, href) => element("a", text, {href});
@@ -46,7 +49,7 @@ function showActions() {
   at("actions").dataset.shown = String(actions);
   at("actions").replaceChildren(...actions.map((action) => {
     const button = element("button", titleOf(action), {type: "button", ...action === "abort" ? {class: "danger"} : {}});
-    button.onclick = () => perform(run, action);
+    button.onclick = () => perform(run, action, action === "skip" ? {step: summary.step_path} : {});
     return button;
   }));
 }
@@ -70,19 +73,20 @@ function answerForm({id, choices}) {
   form.onsubmit = async (event) => {
     event.preventDefault();
     const text = choices?.length ? event.submitter.value : form.elements.text.value;
-    await asked(run, "answer", {text, id});
+    await asked(run, "answer", {text, prompt: id});
   };
   return form;
 }
 
 function showFacts() {
-  const facts = [...pairs(summary.limits, "limit"), ...pairs(summary.identities, ""), ...(summary.deviations || []).map((one) => ["deviation", textOf(one)])];
+  const facts = [...summary.limits.map(({quantity, min, max}) => [quantity, bounds(quantity, min, max)]),
+    ...Object.entries(summary.identities).map(([name, told]) => [name, identity(told)]),
+    ...summary.deviations.map(({time_s, text}) => ["deviation", `${clock(time_s)}  ${powers(text)}`])];
   at("facts").replaceChildren(element("dl", facts.flatMap(([name, text]) => [element("dt", name), element("dd", text)]), {class: "facts"}));
 }
 
-const textOf = (one) => typeof one === "string" ? one : one.text ?? Object.values(one).filter((each) => typeof each !== "object").join(", ");
-const pairs = (content, name) => Array.isArray(content) ? content.map((one) => [one.name || name, textOf(one)])
-  : Object.entries(content || {}).map(([key, one]) => [key, textOf(one)]);
+
+const identity = (told) => Object.values(told).filter((each) => typeof each === "string" && each).join(", ");
 
 function take(more) {
   const before = summary;
@@ -91,41 +95,64 @@ function take(more) {
   showNow();
   showActions();
   showPrompt();
-  if (summary.program) program.update(summary.program);
-  if (before.step !== summary.step && protocol) markProtocol();
-  if (before.state !== summary.state || before.step?.split(" ")[0] !== summary.step?.split(" ")[0]) refresh();
+  if (more.limits) showFacts();
+  if (more.program) program.update(more.program);
+  if (before.step_path !== summary.step_path || before.state !== summary.state) {
+    markProtocol().catch(failed);
+    slowly();
+  }
 }
 
-// --- Later -------------------------------------------------------------------------------------
+// --- What takes longer ---------------------------------------------------------------------------
 
-// What only changes from step to step: details, spectra, cycles; asked for rarely.
-let refreshing = null;
-function refresh() {
-  refreshing ??= setTimeout(async () => {
-    refreshing = null;
+// Spectra and cycles: looked at again after steps, seldom.
+let waiting = null, looked = 0;
+function slowly() {
+  waiting ??= setTimeout(async () => {
     try {
-      const more = await get(runPath(run));
-      summary = {...summary, ...more};
-      showActions();
-      showPrompt();
-      program.update(summary.program);
-      showFacts();
-      await slowly();
+      await Promise.all([spectraAgain(), cyclesAgain()]);
     } catch (error) {
       failed(error);
     }
-  }, 1500);
+    looked = Date.now();
+    waiting = null;
+  }, Math.max(0, looked + SLOW_MS - Date.now()));
 }
 
-async function slowly() {
-  const [newSpectra, newCycles] = await Promise.all([get(runPath(run, "/spectra")), get(runPath(run, "/cycles"))]);
-  if (newSpectra.spectra.length !== spectra.spectra.length) {
-    spectra = newSpectra;
-    drawSpectra();
-  }
-  if (newCycles.cycles.length !== cycles.cycles.length) {
-    cycles = newCycles;
-    drawCycleSection();
+async function spectraAgain() {
+  const found = await get(runPath(run, "/spectra"));
+  if (found.spectra.length === spectra.spectra.length) return;
+  spectra = found;
+  drawSpectra();
+}
+
+async function cyclesAgain() {
+  const found = await get(runPath(run, "/cycles"));
+  if (found.cycles.length === cycles.cycles.length) return;
+  cycles = found;
+  drawCycleSection();
+}
+
+async function showFindings() {
+  if (!summary.ended) return;
+  const {analyses} = await get(runPath(run, "/analyses"));
+  at("findings").hidden = !analyses.length;
+  at("findings").lastElementChild.replaceChildren(...analyses.map(({title, verdict, lines}) =>
+    element("article", [element("h3", [title, ...verdict ? [" ", chip(verdict)] : []]), element("dl", lines.flatMap(finding), {class: "lines"})])));
+}
+
+// A line of an analysis: a label and a text, or values side by side.
+function finding(line) {
+  const [first, ...rest] = line.split(/ {2,}/);
+  if (!rest.length || /^\d/.test(first)) return [element("dd", [first, ...rest].join(" · "), {class: "wide"})];
+  return [element("dt", first), element("dd", rest.join(" · "))];
+}
+
+// The steps may take the server a while; the page does not wait for them.
+async function programLater() {
+  while (!summary.program) {
+    await new Promise((resolve) => setTimeout(resolve, PROGRAM_MS));
+    take(await get(runPath(run)));
   }
 }
 
@@ -163,10 +190,10 @@ function drawCycleSection() {
 
 async function markProtocol() {
   const now = await get(runPath(run, "/protocol"));
-  if (!now.text || protocol && now.line === protocol.line) return;
+  if (!now.text || protocol && now.line === protocol.line && !summary.ended) return;
   protocol = now;
   const marks = new Map();
-  for (let line = now.line; line && line <= (now.last_line ?? now.line); line += 1) marks.set(line, {kind: "now"});
+  for (let line = summary.ended ? null : now.line; line && line <= (now.last_line ?? now.line); line += 1) marks.set(line, {kind: "now"});
   const shown = listing(now.text, marks, "The protocol as it is run");
   at("protocol").hidden = false;
   at("protocol").lastElementChild.replaceChildren(shown);
@@ -175,18 +202,24 @@ async function markProtocol() {
 
 // --- Begin -------------------------------------------------------------------------------------
 
-const {area_m2, started, cell} = summary;
-traces = new TracePlots(at("traces"), [{run, label: cell, area_m2, started}]);
-take({});
-showFacts();
-const live = summary.ended ? null : new Live(runPath(run, "/events"), {
-  run: take,
-  samples: ({sources}) => traces.append(run, sources),
-  journal: ({entries}) => journal.add(entries),
-  gone: refresh,
-  again: () => Promise.all([traces.load(), journal.load(), refresh()]),
-});
-setInterval(() => { if (live) showNow(); }, 1000);
+async function begin() {
+  const curves = traces.load().catch(failed);
+  take(await get(runPath(run)));
+  traces.know({area_m2: summary.area_m2, started: summary.started, label: summary.cell});
+  await curves;
+  if (!summary.ended) watch();
+  await Promise.all([journal.load(), programLater(), showFindings()]);
+}
+
+function watch() {
+  new Live(runPath(run, "/events"), {
+    run: take,
+    samples: ({sources}) => traces.append(run, sources),
+    journal: ({entries}) => journal.add(entries),
+  }, traces.cursor);
+  setInterval(showNow, 1000);
+}
+
 addEventListener("resize", resize);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { traces.again(); drawSpectra(); drawCycleSection(); });
-await Promise.all([traces.load(), journal.load(), slowly(), markProtocol()].map((one) => one.catch(failed)));
+begin().catch(failed);

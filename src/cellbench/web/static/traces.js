@@ -3,7 +3,7 @@
 
 import {get, runPath} from "./api.js";
 import {clock, density, fixed, moment, QUANTITIES, scaled, span} from "./quantities.js";
-import {AXIS, FOOT, LEAST, RIGHT, atLeast, axis, boxed, charts, colour, element, place, ticks} from "./report/common.js";
+import {AXIS, FOOT, LEAST, RIGHT, atLeast, axis, boxed, brokenLine, charts, colour, element, place, ticks} from "./report/common.js";
 import {nameSteps, shadeSteps} from "./report/steps.js";
 
 const POINTS = 1500;        // asked for of each source
@@ -36,6 +36,12 @@ export class TracePlots {
     this.plots = element("div", "", {class: "panels"});
     holder.replaceChildren(this.tools(), this.plots);
     holder.addEventListener("keydown", (event) => this.pressed(event));
+  }
+
+  // What is known of a single run later than its curves.
+  know(more) {
+    Object.assign(this.runs[0], more);
+    if (this.shape) this.again();
   }
 
   // --- What is looked at ---------------------------------------------------------------------
@@ -101,8 +107,10 @@ export class TracePlots {
       throw error;
     }
     this.runs.forEach((one, index) => this.take(one, answers[index]));
+    this.cursor = answers[0].cursor;
     if (this.follow) this.range = this.newest();
     this.draw();
+    this.setRange(this.range);
   }
 
   take(one, answer) {
@@ -184,7 +192,7 @@ export class TracePlots {
       width: spot.width(), height, padding: [6, 0, 0, 0], legend: {show: false},
       scales: scales(label, area_m2), axes: axes(isLast, area_m2),
       series: [{}, ...lines.map(({one}, at) => ({
-        stroke: () => colour(one.tone || `trace-${1 + COLUMNS.indexOf(name)}`), width: 1.3, pxAlign: 0,
+        stroke: () => colour(one.tone || `trace-${1 + COLUMNS.indexOf(name)}`), width: 1.3, paths: brokenLine,
         dash: at && lines[at - 1].one === one ? [6, 4] : [], points: {size: 5}}))],
       cursor: {sync: {key: this.key}, y: false, points: {size: 6}, drag: {x: true, y: false, dist: 5, setScale: false},
         dataIdx: nearest, bind: {dblclick: () => () => this.stay(WHOLE), mousedown: (chart, _, handle) => (event) =>
