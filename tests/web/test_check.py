@@ -60,7 +60,9 @@ def lure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "mine.yaml"
 
 
-@pytest.mark.parametrize("form", ["{}", "mine", "mine.yaml", "./mine.yaml", "/etc/passwd", "cells/LYC"])
+@pytest.mark.parametrize(
+    "form", ["{}", "mine", "mine.yaml", "./mine.yaml", "/etc/passwd", "cells/LYC"]
+)
 def test_no_file_is_read_for_a_pasted_text(lure: Path, form: str) -> None:
     name = form.format(lure)
     included = f"cellbench: 1\nname: x\ncell: LYC\nsteps:\n  - include: {name}\n"
@@ -80,7 +82,8 @@ def test_shipped_protocols_may_be_included() -> None:
 
 
 BOMB = "a: &a [x, x]\n" + "".join(
-    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
 
 
