@@ -11,8 +11,8 @@ from tests.faults.processes import ServedBench
 
 pytest.importorskip("playwright.sync_api", reason="there is no playwright")
 
-from playwright.sync_api import Page, expect  # noqa: E402
-from tests.web.browser.lab import PASSWORD, Desk, Lab, Running, picture, wait_for  # noqa: E402
+from playwright.sync_api import Page, expect
+from tests.web.browser.lab import PASSWORD, Desk, Lab, Running, picture, wait_for
 
 pytestmark = pytest.mark.long
 
