@@ -224,7 +224,8 @@ def test_who_comes_back_is_told_what_was_missed_and_nothing_twice(begin: Begin) 
     with server() as (_, browser):
         curves = browser.json("/api/runs/last/traces?points=20000")
         heard: list[Event] = []
-        path, last = f"/api/runs/last/events?after={curves['cursor']}", {}
+        path = f"/api/runs/last/events?after={curves['cursor']}"
+        last: dict[str, str] = {}
         for _ in range(3):  # connections, with a break of some seconds between them
             with browser.events(path, **last) as events:
                 for event in events:
