@@ -11,7 +11,6 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
     from tests.web.browser.lab import Desk, Lab
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -11,8 +11,8 @@ from tests.faults.processes import ServedBench
 
 pytest.importorskip("playwright.sync_api", reason="there is no playwright")
 
-from playwright.sync_api import Page, expect  # noqa: E402
-from tests.web.browser.lab import PASSWORD, Desk, Lab, Running, picture, wait_for  # noqa: E402
+from playwright.sync_api import Page, expect
+from tests.web.browser.lab import PASSWORD, Desk, Lab, Running, picture, wait_for
 
 pytestmark = pytest.mark.long
 
@@ -70,7 +70,9 @@ def test_who_signs_in_sees_the_cells_and_what_they_do(desk: Desk, cycling: Runni
     page.get_by_role("link", name="Overview").click()
     card = page.get_by_role("article").filter(has_text=cycling.id)
     expect(card.get_by_text("running")).to_be_visible()
-    expect(card.locator(".values")).to_contain_text(re.compile(r"voltage−?0\.\d{4} V"))
+    expect(card.locator(".values")).to_contain_text(
+        re.compile("voltage\N{MINUS SIGN}?0\\.[0-9]{4} V")
+    )
     expect(card.locator(".values")).to_contain_text("mA/cm²")
     expect(card.locator(".course")).to_contain_text("ends by")
     expect(card.locator(".step")).to_contain_text(STEP)
