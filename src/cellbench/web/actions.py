@@ -39,6 +39,8 @@ router = APIRouter(prefix="/api/runs/{run}", tags=["actions"])
 
 #: For a run to take a command; it says itself within ten seconds that it could not.
 _ANSWER_S = 15.0
+#: The same in an emergency: a run that is well answers at once.
+_EMERGENCY_S = 5.0
 #: For the way to the safe state of a bench whose engine does not answer.
 _QUIET_S = 180.0
 _EMERGENCY = "emergency stop"
@@ -170,7 +172,7 @@ async def quiet(run: str, body: WithReason, site: TheSite, who: SignedIn, reques
     by = _by(who, request)
     found = await asyncio.to_thread(run_of, site, run)
     try:
-        return await _asked(site, found.id, by, Abort(reason=reason))
+        return await _asked(site, found.id, by, Abort(reason=reason), _EMERGENCY_S)
     except (InputError, Unreachable, HTTPException) as error:
         if found.ended is not None:
             raise
@@ -188,7 +190,9 @@ def _by(who: Session, request: Request) -> Person:
     return Person(user=who.name[:NAME_MAX], host=name[:NAME_MAX], via="web")
 
 
-async def _asked(site: Site, run_id: str, by: Person, command: Command) -> Done:
+async def _asked(
+    site: Site, run_id: str, by: Person, command: Command, patience_s: float = _ANSWER_S
+) -> Done:
     """Have a run obey; says what it said.
 
     Raises:
@@ -199,7 +203,7 @@ async def _asked(site: Site, run_id: str, by: Person, command: Command) -> Done:
     def asked() -> tuple[bool, str, str]:
         with Store(site.directory, make=False) as store:
             run, control = reach(store, run_of(site, run_id).id)
-        reply = ask(control, command, patience_s=_ANSWER_S, by=by)
+        reply = ask(control, command, patience_s=patience_s, by=by)
         return reply.accepted, reply.text, run.id
 
     accepted, text, name = await asyncio.to_thread(asked)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
-from cellbench.web.looking import page_with_program
+from cellbench.web.looking import page_begun
 from cellbench.web.rights import TheSite, session_of
 from cellbench.web.tails import Cursor
 
@@ -36,7 +36,7 @@ async def run_events(
     Goes on after the event whose id comes back as Last-Event-ID, or after the cursor of a page's
     traces (``after``); else from now on.
     """
-    page = await page_with_program(site, run)
+    page = await page_begun(site, run)
     since = Cursor.of(last) or Cursor.of(after)
     return _streamed(site.tails.of(page).watch(since, lambda: session_of(request) is not None))
 

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel
 
 from cellbench.engine.overview import Summary, summaries
-from cellbench.errors import InputError
+from cellbench.errors import CellbenchError, InputError
 from cellbench.store import Run, Store
 from cellbench.web.facts import QUANTITIES
 from cellbench.web.journal import entries_after, newest_entries, without_data
@@ -21,6 +21,7 @@ from cellbench.web.run_page import RunPage
 from cellbench.web.site import Site
 from cellbench.web.tails import Cursor, newest
 from cellbench.web.traces import reading
+from cellbench.web.worked_out import Busy
 
 router = APIRouter(prefix="/api")
 
@@ -58,13 +59,25 @@ async def page_of(site: Site, run_id: str) -> RunPage:
     return site.pages.of(run)
 
 
-async def page_with_program(site: Site, run_id: str) -> RunPage:
-    """The same, with what its program expands to."""
-    page = await page_of(site, run_id)
-    if not page.program:
+async def with_program(site: Site, page: RunPage) -> None:
+    """Have a run's program made, unless that is done; it never fails."""
+    if page.program is not None:
+        return
+    try:
         page.program = await site.worked_out.of(
             "program", str(site.directory), page.run_id, version=None, most_s=_PROGRAM_S
         )
+    except Busy:
+        return  # whoever looks next has it made
+    except CellbenchError:
+        await asyncio.to_thread(page.without_program)
+
+
+async def page_begun(site: Site, run_id: str) -> RunPage:
+    """The page of a run, whose program is made meanwhile if need be."""
+    page = await page_of(site, run_id)
+    if page.program is None:
+        site.soon(with_program(site, page))
     return page
 
 
@@ -97,8 +110,11 @@ async def runs(
 
 @router.get("/runs/{run}")
 async def run(run: str, site: TheSite) -> dict[str, Any]:
-    """One run: its summary, its program with the state of each step, what can be done now."""
-    page = await page_with_program(site, run)
+    """One run: its summary, its program with the state of each step, what can be done now.
+
+    The program is null until it is made, which takes seconds the first time.
+    """
+    page = await page_begun(site, run)
     return await asyncio.to_thread(page.whole)
 
 
@@ -128,6 +144,7 @@ async def traces(
             "to_s": found.to_s,
             "cursor": str(Cursor(found.row, entry)),
             "sources": [each for each in curves if each is not None],
+            "spans": page.spans(found.from_s, found.to_s),
         }
         return json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
 
@@ -158,19 +175,21 @@ async def journal(
 @router.get("/runs/{run}/protocol")
 async def protocol(run: str, site: TheSite) -> dict[str, Any]:
     """The protocol as it was run, and the lines of the step that was begun last."""
-    page = await page_with_program(site, run)
+    page = await page_of(site, run)
+    await with_program(site, page)
+    program = page.program
+    if program is None:
+        raise Busy("the server is busy with other work: try again in a moment")
     shown = await asyncio.to_thread(page.whole)
-    steps = {each["path"]: each for each in page.program["steps"]}
-    step = steps.get(shown["step_path"])
-    own = step is not None and step["file"] == page.program["name"]
-    line = step["line"] if step is not None and own else None
-    lines = sorted({each["line"] for each in steps.values()})
+    lines = {
+        each["path"]: each["line"] for each in program["steps"] if each["file"] == program["name"]
+    }
     return {
-        "text": page.program["text"],
-        "name": page.program["name"],
-        "line": line,
-        "last_line": line,
-        "step_lines": lines,
+        "text": program["text"],
+        "name": program["name"],
+        "line": lines.get(shown["step_path"]),
+        "last_line": lines.get(shown["step_path"]),
+        "step_lines": sorted(set(lines.values())),
     }
 
 

@@ -13,7 +13,7 @@ from cellbench.web.rights import SAFE_METHODS
 from cellbench.web.site import Site
 
 #: More than any request needs; a pasted protocol is the largest.
-BODY_MAX_BYTES = 300_000
+BODY_MAX_BYTES = 1_000_000
 BODY_MOST_S = 10.0
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellbench.analysis.dataset import INTERRUPTED
-from cellbench.engine.technique import SKIPPED
+from cellbench.web.course import DONE, FAILED, NOW, TO_COME, Course
 
 #: Of many passes those around the one under way are shown: so many before it, and at most.
 _BEFORE, _AT_MOST = 5, 30
-TO_COME, NOW, DONE, SKIPPED_STATE, FAILED = "to come", "now", "done", "skipped", "failed"
 
 
 @dataclass
@@ -23,44 +21,18 @@ class _Node:
     children: dict[str, _Node] = field(default_factory=dict)
 
 
-class Progress:
-    """What a journal says of the steps; entries are taken in as they come."""
-
-    def __init__(self) -> None:
-        self.states: dict[str, str] = {}
-        self.texts: dict[str, str] = {}
-        self.now = ""
-
-    def take(self, kind: str, step: str, data: Mapping[str, Any]) -> bool:
-        """Take in one entry of the journal; returns whether it changes anything here."""
-        if kind == "step started":
-            self.now, self.states[step] = step, NOW
-            self.texts[step] = str(data.get("what", ""))
-        elif kind == "step ended":
-            ending = data.get("ending", "")
-            known = {SKIPPED: SKIPPED_STATE, INTERRUPTED: NOW}
-            self.states[step] = known.get(ending, DONE)
-        elif kind == "run ended":
-            for path, state in self.states.items():
-                if state == NOW:
-                    self.states[path] = FAILED
-        else:
-            return False
-        return True
-
-
-def tree(steps: Iterable[Mapping[str, Any]], progress: Progress) -> list[dict[str, Any]]:
+def tree(steps: Iterable[Mapping[str, Any]], course: Course) -> list[dict[str, Any]]:
     """The tree of a program; steps that were not planned (between others) stand where they ran.
 
     Args:
         steps: Those that it expands to, with ``path`` and ``text``.
-        progress: What became of them.
+        course: What became of them.
     """
     root = _Node("", "")
     for step in steps:
         _put(root, step["path"], step["text"])
-    for path, state in progress.states.items():
-        _put(root, path, progress.texts.get(path, "")).state = state
+    for path, state in course.states.items():
+        _put(root, path, course.texts.get(path, "")).state = state
     return _shown(list(root.children.values()))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -14,15 +13,12 @@ from cellbench.engine.commands import PAUSE
 from cellbench.engine.overview import Summary, summary
 from cellbench.report.wording import title_of
 from cellbench.store import Run, RunReader, Store
+from cellbench.web.course import Course
 from cellbench.web.facts import Facts, facts_of
-from cellbench.web.program_tree import Progress, tree
+from cellbench.web.program_tree import tree
 from cellbench.web.traces import reading
 
 _PAGES = 100
-_FOLDED = (
-    "SELECT seq, time_s, kind, step, text, data FROM journalentry WHERE seq > ? "
-    "AND kind IN ('step started', 'step ended', 'run ended', 'deviation') ORDER BY seq"
-)
 
 
 class RunPage:
@@ -33,19 +29,19 @@ class RunPage:
         run_id: The run, by its whole id.
 
     Attributes:
-        program: What the program expands to: ``steps``, ``limits``, ``text``; empty until it is
+        program: What the program expands to: ``steps``, ``limits``, ``text``; None until that is
             worked out.
+        course: What has become of it.
     """
 
     def __init__(self, directory: Path, run_id: str) -> None:
         self.run_id = run_id
         self.path = directory / "runs" / f"{run_id}.sqlite"
-        self.program: Mapping[str, Any] = {}
+        self.program: Mapping[str, Any] | None = None
+        self.course = Course()
         self._directory = directory
-        self._progress = Progress()
-        self._deviations: list[dict[str, Any]] = []
-        self._seq = -1
         self._told: dict[str, Any] = {}
+        self._drawn: Mapping[str, Any] | None = None
         self._lock = threading.Lock()
 
     @cached_property
@@ -57,14 +53,15 @@ class RunPage:
         """All there is to show."""
         with self._lock:
             found = self._now()
-            self._fold()
+            self._update()
             return self._summary(found) | self._parts(found) | self._lasting()
 
     def changed(self) -> tuple[dict[str, Any] | None, bool]:
         """What is new since the last time, None for nothing; whether its process is there."""
         with self._lock:
             found = self._now()
-            folded = self._fold()
+            folded = self._update() or self._drawn is not self.program
+            self._drawn = self.program
             shown, parts = self._summary(found), self._parts(found, with_tree=folded)
             fresh = {name: each for name, each in parts.items() if self._told.get(name) != each}
             if shown == self._told.get("summary") and not fresh:
@@ -72,10 +69,11 @@ class RunPage:
             self._told |= parts | {"summary": shown}
             return shown | fresh, found.under_way
 
-    @property
-    def step(self) -> str:
-        """Path of the step that was begun last."""
-        return self._progress.now
+    def spans(self, from_s: float, to_s: float) -> list[dict[str, Any]]:
+        """When current flowed, and spectra were measured."""
+        with self._lock:
+            self._update()
+            return self.course.spans(from_s, to_s, self.facts.area_m2)
 
     def _now(self) -> Summary:
         with Store(self._directory, make=False) as store:
@@ -87,36 +85,33 @@ class RunPage:
             shown["area_m2"] = self.facts.area_m2
         return shown
 
+    def without_program(self) -> None:
+        """Its program cannot be made: what the journal tells of it has to do."""
+        text = RunReader(self.path).documents.get("protocol", "")
+        self.program = {"steps": [], "limits": [], "name": "", "text": text}
+
     def _parts(self, found: Summary, *, with_tree: bool = True) -> dict[str, Any]:
         """What changes now and then."""
         shown: dict[str, Any] = {
             "actions": actions_of(found),
-            "deviations": list(self._deviations),
-            "step_path": self.step,
+            "deviations": list(self.course.deviations),
+            "step_path": self.course.now,
         }
         if with_tree:
-            shown["program"] = tree(self.program.get("steps", ()), self._progress)
+            program = self.program
+            shown["program"] = None if program is None else tree(program["steps"], self.course)
+            shown["limits"] = [] if program is None else program["limits"]
         return shown
 
     def _lasting(self) -> dict[str, Any]:
         return {
-            "limits": self.program.get("limits", []),
             "identities": self.facts.identities,
             "analyses": [{"name": name, "title": title_of(name)} for name in self.facts.analyses],
         }
 
-    def _fold(self) -> bool:
-        """Take in what the journal has new; returns whether the program's state changed."""
+    def _update(self) -> bool:
         with reading(self.path) as connection:
-            rows = connection.execute(_FOLDED, (self._seq,)).fetchall()
-        changed = False
-        for seq, time_s, kind, step, text, data in rows:
-            self._seq = seq
-            if kind == "deviation":
-                self._deviations.append({"time_s": time_s, "step": step, "text": text})
-            else:
-                changed |= self._progress.take(kind, step, json.loads(data or "{}"))
-        return changed
+            return self.course.update(connection)
 
 
 class RunPages:

@@ -6,10 +6,11 @@ import asyncio
 import ipaddress
 import platform
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cellbench.web.limiter import Limiter
 from cellbench.web.run_page import RunPages
@@ -46,6 +47,7 @@ class Site:
     limiter: Limiter = field(default_factory=Limiter)
     overviews: Overviews = field(default_factory=Overviews)
     worked_out: WorkedOut = field(default_factory=WorkedOut)
+    _under_way: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     @cached_property
     def users(self) -> Users:
@@ -71,6 +73,12 @@ class Site:
     def hashing(self) -> asyncio.Semaphore:
         """Bounds how many passwords are looked at at once."""
         return asyncio.Semaphore(_HASHES_AT_ONCE)
+
+    def soon(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     @property
     def cookie(self) -> str:
