@@ -18,7 +18,7 @@ from cellbench.store import JournalEntry, RunReader, Store
 from cellbench.web.users import Users
 
 PASSWORD = "a password of some length"  # noqa: S105 (of tests)
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
 #: Set to make the pictures of the documentation anew.
 PICTURES = "CELLBENCH_PICTURES"
