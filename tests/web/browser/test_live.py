@@ -120,6 +120,10 @@ def test_who_thinks_better_of_it_changes_nothing(desk: Desk, cycling: Running) -
     button(page, "Emergency stop")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+    page.goto("/")
+    button(page, "Emergency stop")  # of which run?
+    expect(page.get_by_role("dialog").get_by_label(cycling.id)).to_be_checked()
+    confirm(page, "Cancel")
     assert cycling.process.poll() is None
     assert not any("abort" in text for text in cycling.texts("command"))
 
