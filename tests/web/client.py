@@ -15,8 +15,8 @@ from typing import Any
 
 import uvicorn
 
-from cellbench.web.serving import listening
 from cellbench.web.app import make_app
+from cellbench.web.serving import listening
 from cellbench.web.site import Site, own_names
 
 PASSWORD = "a password of some length"  # noqa: S105 (of tests)

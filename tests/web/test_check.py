@@ -60,7 +60,9 @@ def lure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "mine.yaml"
 
 
-@pytest.mark.parametrize("form", ["{}", "mine", "mine.yaml", "./mine.yaml", "/etc/passwd", "cells/LYC"])
+@pytest.mark.parametrize(
+    "form", ["{}", "mine", "mine.yaml", "./mine.yaml", "/etc/passwd", "cells/LYC"]
+)
 def test_no_file_is_read_for_a_pasted_text(lure: Path, form: str) -> None:
     name = form.format(lure)
     included = f"cellbench: 1\nname: x\ncell: LYC\nsteps:\n  - include: {name}\n"
@@ -80,8 +82,11 @@ def test_shipped_protocols_may_be_included() -> None:
 
 
 BOMB = "a: &a [x, x]\n" + "".join(
-    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
+
+ENDLESS = "cellbench: 1\nname: x\ncell: LYC\nsteps:\n"
 
 
 @pytest.mark.parametrize(
@@ -93,8 +98,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         (f"[{'x,' * 60_000}]", "more than 50000 values"),
         ("\0", "not YAML"),
         ("", "empty"),
-        ("cellbench: 1\nname: x\ncell: LYC\nsteps:\n  - repeat: 999999999\n    steps: [rest: 1 s]\n",
-         "more than 100,000 steps"),
+        (f"{ENDLESS}  - repeat: 999999999\n    steps: [rest: 1 s]\n", "more than 100,000 steps"),
     ],
 )  # fmt: skip
 def test_bombs_are_refused_with_a_clear_message(vera: Browser, text: str, said: str) -> None:
@@ -109,6 +113,6 @@ def test_a_text_that_is_too_long_is_refused(vera: Browser) -> None:
 
 def test_what_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.monotonic()
-    with pytest.raises(InputError, match="takes longer than 0.05 s, and was given up"):
+    with pytest.raises(InputError, match=r"takes longer than 0\.05 s, and was given up"):
         worked_out._run("check", (GOOD, None, {}), 0.05)
     assert time.monotonic() - began < 20

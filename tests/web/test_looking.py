@@ -75,7 +75,9 @@ def test_curves_are_what_was_measured(vera: Browser, reader: RunReader) -> None:
     assert found["rows_in_range"] == len(samples["time_s"])
     drawn = [
         (time, value)
-        for time, value in zip(found["columns"]["time_s"], found["columns"]["voltage_V"], strict=True)
+        for time, value in zip(
+            found["columns"]["time_s"], found["columns"]["voltage_V"], strict=True
+        )
         if value is not None
     ]
     order = np.argsort(samples["time_s"], kind="stable")

@@ -83,9 +83,7 @@ class TestEveryChange:
     @pytest.mark.parametrize(
         "origin", ["https://elsewhere.example", "null", "http://127.0.0.1:1", "https://127.0.0.1"]
     )
-    def test_from_another_origin(
-        self, anna: Browser, method: str, path: str, origin: str
-    ) -> None:
+    def test_from_another_origin(self, anna: Browser, method: str, path: str, origin: str) -> None:
         answer = sent(anna, method, path, Origin=origin)
         assert answer.status == 403
         assert answer.error == "the request comes from another origin"

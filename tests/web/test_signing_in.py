@@ -14,7 +14,8 @@ import pytest
 from cellbench.errors import InputError
 from cellbench.system import WINDOWS
 from cellbench.web.limiter import FORGOTTEN_S, FREE, MOST_S, Limiter, TooManyAttempts, address_key
-from cellbench.web.sessions import IDLE_S, MOST_S as SESSION_S, Sessions
+from cellbench.web.sessions import IDLE_S, Sessions
+from cellbench.web.sessions import MOST_S as SESSION_S
 from cellbench.web.site import Site
 from cellbench.web.users import User, Users
 

@@ -164,10 +164,10 @@ def test_numbers_are_short_and_what_is_none_is_null() -> None:
 
 
 def test_a_file_that_is_missing_or_damaged_is_told_of(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="none.sqlite cannot be read"):
+    with pytest.raises(StoreError, match=r"none\.sqlite cannot be read"):
         Overview(tmp_path / "none.sqlite").cut(None, None, 10)
     (tmp_path / "damaged.sqlite").write_bytes(b"no database at all" * 100)
-    with pytest.raises(StoreError, match="damaged.sqlite cannot be read"):
+    with pytest.raises(StoreError, match=r"damaged\.sqlite cannot be read"):
         Overview(tmp_path / "damaged.sqlite").cut(None, None, 10)
 
 

@@ -117,7 +117,8 @@ class Store:
             query = query.where(getattr(Run, name) == value) if value else query
         if text:
             places = (Run.id, Run.protocol, Run.cell, Run.bench, Run.reason)
-            query = query.where(or_(*(col(each).icontains(text, autoescape=True) for each in places)))
+            holds = (col(each).icontains(text, autoescape=True) for each in places)
+            query = query.where(or_(*holds))
         if before is not None:
             query = query.where(col(Run.started) < before)
         with Session(self._engine) as session:

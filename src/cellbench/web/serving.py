@@ -14,6 +14,8 @@ import uvicorn
 
 from cellbench.engine.control_client import this_person
 from cellbench.errors import InputError
+from cellbench.library import card_names
+from cellbench.protocol import load_card
 from cellbench.store import Store
 from cellbench.web.app import make_app
 from cellbench.web.site import Site, own_names
@@ -154,6 +156,8 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="web"))
         await super().startup(sockets)
+        # What the first page would wait for: units and the parser of protocols.
+        loop.run_in_executor(None, load_card, None, card_names()[0])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End."""

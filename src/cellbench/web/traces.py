@@ -34,8 +34,8 @@ from cellbench.web.buckets import (
 )
 
 #: Rows of the file that share buckets, and rows whose buckets are made in one go.
-BLOCK_ROWS = 64
-_PIECE_ROWS = 1024 * BLOCK_ROWS
+BLOCK_ROWS = 32
+_PIECE_ROWS = 2048 * BLOCK_ROWS
 #: Runs of which buckets are kept: some megabytes for each million rows.
 _KEPT_RUNS = 24
 _THREADS = min(4, os.cpu_count() or 1)
@@ -138,7 +138,7 @@ class Overview:
                 name: 0.0 if each.rows <= 2 * stretches else (to_s - from_s) / stretches
                 for name, each in kept.items()
             }
-            wide = sorted({
+            wide = _without_holes({
                 place for name, each in kept.items() for place in each.wider(width_s[name])
             })  # fmt: skip
             opened = self._opened(connection, wide)
@@ -151,12 +151,12 @@ class Overview:
 
     def _opened(self, connection: sqlite3.Connection, places: list[int]) -> dict[str, Buckets]:
         """The rows of some blocks, neighbours read together."""
-        found: dict[str, Buckets] = {}
+        found: dict[str, list[FloatArray]] = {}
         for first, last in _runs(places):
             rows = rows_between(connection, first * BLOCK_ROWS + 1, (last + 1) * BLOCK_ROWS)
             for source, buckets in rows.items():
-                found[source] = found[source].joined(buckets) if source in found else buckets
-        return found
+                found.setdefault(source, []).append(buckets.table)
+        return {source: Buckets(np.concatenate(tables)) for source, tables in found.items()}
 
     def _update(self, connection: sqlite3.Connection) -> tuple[int, int, dict[str, Buckets]]:
         """Make buckets of the blocks that have become whole.
@@ -251,6 +251,11 @@ def _ends(
     newest_s = max((float(table[:, TO_S].max()) for table in tables), default=0.0)
     first_s = 0.0 if from_s is None else from_s
     return first_s, max(first_s, newest_s if to_s is None else to_s)
+
+
+def _without_holes(places: set[int]) -> list[int]:
+    """In order, with those between two neighbours but one: a query more costs what they do."""
+    return sorted(places | {place + 1 for place in places if place + 2 in places})
 
 
 def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
