@@ -18,7 +18,7 @@ from cellbench.store import JournalEntry, RunReader, Store
 from cellbench.web.users import Users
 
 PASSWORD = "a password of some length"  # noqa: S105 (of tests)
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
 #: Set to make the pictures of the documentation anew.
 PICTURES = "CELLBENCH_PICTURES"
@@ -55,11 +55,6 @@ class Running:
     def texts(self, kind: str) -> list[str]:
         return [entry.text for entry in self.journal if entry.kind == kind]
 
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
-
 
 class Lab:
     """A store, its server, and the runs that were begun in it.
@@ -76,7 +71,7 @@ class Lab:
             users.add_password("anna", "operator", PASSWORD)
             users.add_password("vera", "viewer", PASSWORD)
         self.port = 0
-        self.runs: list[Running] = []
+        self._begun: list[subprocess.Popen[str]] = []
         self._states: dict[str, Any] = {}
         self._environment = os.environ | {
             "CELLBENCH_STORE": str(store), "CELLBENCH_LOCKS": str(directory / "locks")
@@ -89,31 +84,22 @@ class Lab:
 
     def run(self, protocol: str, *options: str) -> Running:
         """Begin a run, and return once it takes commands."""
-        path = self.directory / f"protocol_{len(self.runs)}.yaml"
+        path = self.directory / f"protocol_{len(self._begun)}.yaml"
         path.write_text(protocol, encoding="utf-8")
         process = self._begin("run", str(path), *options)
-        assert process.stdout is not None
-        shown = ""
-        while "   run " not in shown:
-            line = process.stdout.readline()
-            assert line, shown
-            shown += line
-        run_id = shown.partition("   run ")[2].split()[0]
-        self.runs.append(Running(run_id, process, self.store / "runs" / f"{run_id}.sqlite"))
-        return self.runs[-1]
+        run_id = said(process, "   run ").split()[0]
+        return Running(run_id, process, self.store / "runs" / f"{run_id}.sqlite")
 
     def stop_server(self) -> None:
-        self._server.kill()
-        self._server.communicate()
+        end(self._server)
 
     def start_server(self) -> None:
         """Begin it again, at the same place."""
         self._server = self._serve()
 
     def close(self) -> None:
-        for run in self.runs:
-            run.end()
-        self.stop_server()
+        for process in self._begun:
+            end(process)
 
     def state_of(self, context: BrowserContext, user: str) -> Any:
         """What a browser keeps of a user who has signed in; signed in once."""
@@ -126,21 +112,34 @@ class Lab:
 
     def _serve(self) -> subprocess.Popen[str]:
         process = self._begin("serve", "--port", str(self.port))
-        assert process.stdout is not None
-        shown = ""
-        while "http://" not in shown:
-            line = process.stdout.readline()
-            assert line, shown
-            shown += line
-        self.port = int(shown.partition("http://")[2].split("/")[0].rpartition(":")[2])
+        self.port = int(said(process, "http://127.0.0.1:").partition("/")[0])
         return process
 
     def _begin(self, *arguments: str) -> subprocess.Popen[str]:
         with (self.directory / f"{arguments[0]}.log").open("a") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "cellbench", *arguments],
                 env=self._environment, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
+        self._begun.append(process)
+        return process
+
+
+def said(process: subprocess.Popen[str], after: str) -> str:
+    """What a process says after some words, as soon as it says them."""
+    assert process.stdout is not None
+    shown = ""
+    while after not in shown:
+        line = process.stdout.readline()
+        assert line, f"{process.args} ended: {shown}"
+        shown += line
+    return shown.partition(after)[2]
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
 
 
 @contextmanager

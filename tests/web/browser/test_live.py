@@ -70,7 +70,9 @@ def test_who_signs_in_sees_the_cells_and_what_they_do(desk: Desk, cycling: Runni
     page.get_by_role("link", name="Overview").click()
     card = page.get_by_role("article").filter(has_text=cycling.id)
     expect(card.get_by_text("running")).to_be_visible()
-    expect(card.locator(".values")).to_contain_text(re.compile(r"voltage−?0\.\d{4} V"))
+    expect(card.locator(".values")).to_contain_text(
+        re.compile("voltage\N{MINUS SIGN}?0\\.[0-9]{4} V")
+    )
     expect(card.locator(".values")).to_contain_text("mA/cm²")
     expect(card.locator(".course")).to_contain_text("ends by")
     expect(card.locator(".step")).to_contain_text(STEP)
@@ -118,6 +120,10 @@ def test_who_thinks_better_of_it_changes_nothing(desk: Desk, cycling: Running) -
     button(page, "Emergency stop")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+    page.goto("/")
+    button(page, "Emergency stop")  # of which run?
+    expect(page.get_by_role("dialog").get_by_label(cycling.id)).to_be_checked()
+    confirm(page, "Cancel")
     assert cycling.process.poll() is None
     assert not any("abort" in text for text in cycling.texts("command"))
 

@@ -87,6 +87,15 @@ export function place(holder, title, unit, height) {
     ? canvas.clientWidth : holder.clientWidth))};
 }
 
+// Takes all charts out of a part of the page, and all else that is in it.
+export function clear(holder) {
+  for (const one of charts.filter(({chart}) => holder.contains(chart.root))) {
+    charts.splice(charts.indexOf(one), 1);
+    one.chart.destroy();
+  }
+  holder.replaceChildren();
+}
+
 export function resize() {
   for (const {chart, spot, after} of charts) {
     chart.setSize({width: spot.width(), height: chart.height});

@@ -5,7 +5,7 @@ import {get, runPath} from "./api.js";
 import {chip} from "./card.js";
 import {drawCycles} from "./cycles.js";
 import {failed} from "./notices.js";
-import {charts, element, resize} from "./report/common.js";
+import {clear, element, resize} from "./report/common.js";
 import {TracePlots} from "./traces.js";
 
 const MOST = 8;
@@ -20,27 +20,26 @@ function entry({summary, tone}) {
 
 async function load() {
   const runs = await Promise.all(asked.map(async (run, index) => {
-    const [summary, cycles] = await Promise.all([get(runPath(run)), get(runPath(run, "/cycles"))]);
-    return {run, summary, label: `${summary.cell} ${run}`, tone: `run-${index + 1}`, area_m2: summary.area_m2, ...cycles};
+    const summary = await get(runPath(run));
+    return {run, summary, label: `${summary.cell} ${run}`, tone: `run-${index + 1}`, area_m2: summary.area_m2};
   }));
   at("runs").replaceChildren(runs.length ? element("ul", runs.map(entry), {class: "compared"})
     : element("p", ["Tick two runs or more under ", element("a", "Runs", {href: "/runs"}), "."]));
   if (!runs.length) return;
   const traces = new TracePlots(at("traces"), runs);
-  const draw = () => {
-    const cycled = runs.filter(({cycles}) => cycles.length > 1);
-    at("cycles").hidden = !cycled.length;
-    for (const one of charts.filter(({chart}) => at("cycles").contains(chart.root))) {
-      charts.splice(charts.indexOf(one), 1);
-      one.chart.destroy();
-    }
-    at("cycles").lastElementChild.replaceChildren();
-    if (cycled.length) drawCycles(at("cycles").lastElementChild, cycled);
-  };
-  draw();
-  await traces.load();
+  const curves = traces.load();
   addEventListener("resize", resize);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { traces.again(); draw(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { traces.again(); drawAll(cycled); });
+  const cycled = await Promise.all(runs.map(async (one) => ({...one, ...await get(runPath(one.run, "/cycles"))})));
+  await curves;
+  drawAll(cycled);
+}
+
+function drawAll(found) {
+  const cycled = found.filter(({cycles}) => cycles.length > 1), holder = at("cycles").lastElementChild;
+  at("cycles").hidden = !cycled.length;
+  clear(holder);
+  if (cycled.length) drawCycles(holder, cycled);
 }
 
 load().catch(failed);

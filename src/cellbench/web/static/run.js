@@ -11,7 +11,7 @@ import {Live} from "./live.js";
 import {failed} from "./notices.js";
 import {Program} from "./program.js";
 import {bounds, clock, powers} from "./quantities.js";
-import {charts, element, resize} from "./report/common.js";
+import {clear, element, resize} from "./report/common.js";
 import {nyquistPlot} from "./report/nyquist.js";
 import {TracePlots} from "./traces.js";
 
@@ -159,12 +159,7 @@ async function programLater() {
 function inPlace(id, draw) {
   at(id).hidden = false;
   const holder = at(id).lastElementChild;
-  // Only the charts of this section are drawn anew.
-  for (const one of charts.filter(({chart}) => holder.contains(chart.root))) {
-    charts.splice(charts.indexOf(one), 1);
-    one.chart.destroy();
-  }
-  holder.replaceChildren();
+  clear(holder);
   draw(holder);
 }
 

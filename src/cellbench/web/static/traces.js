@@ -3,7 +3,7 @@
 
 import {get, runPath} from "./api.js";
 import {clock, density, fixed, moment, QUANTITIES, scaled, span} from "./quantities.js";
-import {AXIS, FOOT, LEAST, RIGHT, atLeast, axis, boxed, brokenLine, charts, colour, element, place, ticks} from "./report/common.js";
+import {AXIS, FOOT, LEAST, RIGHT, atLeast, axis, boxed, brokenLine, charts, clear, colour, element, place, ticks} from "./report/common.js";
 import {nameSteps, shadeSteps} from "./report/steps.js";
 
 const POINTS = 1500;        // asked for of each source
@@ -166,12 +166,8 @@ export class TracePlots {
   }
 
   build(drawn, shape) {
-    for (const {chart} of this.panels) {
-      charts.splice(charts.findIndex((each) => each.chart === chart), 1);
-      chart.destroy();
-    }
     this.shape = shape;
-    this.plots.replaceChildren();
+    clear(this.plots);
     this.panels = [];
     drawn.forEach(([name, lines], index) => this.panel(name, lines, index, index === drawn.length - 1));
   }
@@ -217,7 +213,8 @@ export class TracePlots {
     const {left, width} = chart.select;
     if (width < 5) return;
     const [from, to] = [chart.posToVal(left, "x"), chart.posToVal(left + width, "x")];
-    chart.setSelect({left: 0, top: 0, width: 0, height: 0}, false);
+    // All panels are selected in together: each is cleared, one tells.
+    for (const one of this.panels) one.chart.setSelect({left: 0, top: 0, width: 0, height: 0}, false);
     this.show(from, to);
   }
 
