@@ -25,7 +25,15 @@ from cellbench.engine.recorder import Recorder, blob
 from cellbench.engine.sanity import check_sanity
 from cellbench.engine.status import Status
 from cellbench.engine.steering import Steering
-from cellbench.engine.technique import CAPPED, SKIPPED, SpectrumUnderWay, StepEnd, Technique, told
+from cellbench.engine.technique import (
+    CAPPED,
+    SKIPPED,
+    SpectrumUnderWay,
+    StepEnd,
+    Technique,
+    require_own_end,
+    told,
+)
 from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.trouble import Trouble
 from cellbench.engine.verdicts import Verdicts
@@ -135,6 +143,14 @@ class StepRunner:
 
         What cannot go on where it was cut off begins anew, once nothing holds the run any more.
         """
+        if under_way is not None:  # whoever wants to skip it skips what it is part of
+            return await self._performed(step, under_way, left)
+        with self.steering.step(step.path):
+            return await self._performed(step, under_way, left)
+
+    async def _performed(
+        self, step: AnyStep, under_way: SpectrumUnderWay | None, left: StepLeft | None
+    ) -> StepEnd:
         while True:
             if under_way is None:
                 await self.held(step)
@@ -149,7 +165,6 @@ class StepRunner:
                 break
             self.enter_interrupted(step, end.results)
             left = None
-        self.steering.skip_wanted = False
         self.enter_end(step, end, (start_s, self.journal.now_s))
         return end
 
@@ -270,9 +285,10 @@ class StepRunner:
         async with channel.run(step.technique, self.watch.limits.electrical) as running:
             async for block in running:
                 points.take(block, running.open_circuit_V)
+        source = serving(channel, step.technique).name
+        require_own_end(running.ending, source)
         told(running.ending)
         open_circuit_V = running.open_circuit_V
-        source = serving(channel, step.technique).name
         self.detection.compare(source, self.journal.now_s, open_circuit_V)
         return open_circuit_V
 

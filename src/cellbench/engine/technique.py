@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CAPPED = "its cap was reached before its condition"
 SKIPPED = "skipped by the operator"
+_BY_OTHERS = "somebody or something else ended the step"
 #: After an interruption a current first relaxes: slopes and changes are not judged for so long,
 #: or for a quarter of the time between two interruptions.
 SETTLING_S = 300.0
@@ -194,6 +195,8 @@ class Technique:
                     break
                 if runner.recorder.writer.backlogged:
                     await runner.recorder.writer.flush()
+            else:
+                require_own_end(running.ending, rows.recording.source)
         self._ending = running.ending
 
     async def _own_blocks(self, running: Running) -> AsyncGenerator[Block, None]:
@@ -255,6 +258,10 @@ class Technique:
         rows.resume(charge_C, unseen_s, min(SETTLING_S, every.period_s / 4))
 
     async def _told(self) -> str:
+        """How it ended, and that a voltage was not held which it was all about."""
+        return self._rows.with_unheld(await self._how())
+
+    async def _how(self) -> str:
         """How it ended, with a warning where that was not how it was meant to."""
         step, rows, journal = self._step, self._rows, self._runner.journal
         if rows.stopped:
@@ -275,9 +282,10 @@ class TechniqueRows:
     def __init__(self, runner: StepRunner, step: ChannelStep) -> None:
         channel = runner.bench.channel
         assert channel is not None  # noqa: S101 (checked before the run)
+        instrument = serving(channel, step.technique)
         self.recording = ChannelRecording(
             runner.recorder,
-            serving(channel, step.technique).name,
+            instrument.name,
             step.technique.interval_s,
             step.record,
         )
@@ -291,7 +299,10 @@ class TechniqueRows:
         self._step = step
         self._conditions = (*step.until, *step.stop_if)
         self._view = StepView(self._conditions, runner.status, runner.verdicts.holds)
-        self._watch = runner.detection.step(step, lambda: self.recording.source)
+        self._watch = runner.detection.step(
+            step, lambda: self.recording.source, instrument.capabilities
+        )
+        self._held = self._watch.held
         self._charge_max_C = math.inf if step.charge_max_C is None else step.charge_max_C
         self._zero_s = self.start_s
         self._begun = False
@@ -417,12 +428,14 @@ class TechniqueRows:
             # From when its own time counts: a host that comes after this one needs to know.
             zero_s = round(self._zero_s, 9)
             self._runner.journal.enter_soon(BEGAN, step=self._step.path, zero_s=zero_s)
-        numbers = block.columns.get("row")
+        numbers, counts = block.columns.get("row"), block.columns.get("charge_C")
         for index, loop_time_s in enumerate(block.time_s):
             current_A = 0.0 if currents is None else currents[index]
+            counted_C = None if counts is None else counts[index]
             flags = block.flags[index] | self._after
             number = None if numbers is None else int(numbers[index])
-            if self._row(since_start(loop_time_s), voltages[index], current_A, flags, number):
+            time_s = since_start(loop_time_s)
+            if self._row(time_s, voltages[index], current_A, flags, number, counted_C):
                 # What came with the crossing is kept, and said to lie after it.
                 self._after = Flag.AFTER_CROSSING
         return bool(self._after)
@@ -436,10 +449,13 @@ class TechniqueRows:
                 self._zero_s = time_s - self.elapsed_s
 
     def _row(
-        self, time_s: float, voltage_V: float, current_A: float, flags: int, number: int | None
-    ) -> bool:
+        self, time_s: float, voltage_V: float, current_A: float, flags: int, number: int | None,
+        counted_C: float | None,
+    ) -> bool:  # fmt: skip
         runner, extremes = self._runner, self.extremes
-        charge_C = self.recording.take(time_s, voltage_V, current_A, flags, number)
+        if self._held is not None:
+            flags = self._held.flags(time_s, voltage_V, current_A, flags)
+        charge_C = self.recording.take(time_s, voltage_V, current_A, flags, number, counted_C)
         runner.status.electrical(time_s, voltage_V, current_A)
         runner.verdicts.row(time_s, voltage_V, current_A)
         self._last = (time_s, voltage_V, current_A)
@@ -468,6 +484,11 @@ class TechniqueRows:
             self.stopped = condition is not None
         self.met = "" if condition is None else describe(condition)
         return bool(self.met)
+
+    def with_unheld(self, ending: str) -> str:
+        """An ending, and that the voltage was not held by then."""
+        unheld = "" if self._held is None else self._held.unheld
+        return f"{ending}; {unheld}" if unheld else ending
 
     def results(self) -> dict[str, float]:
         """What later expressions can use."""
@@ -526,5 +547,15 @@ def told(ending: Ending | None) -> str:
     if ending.kind is EndingKind.TRIPPED:
         raise Trip("cell", f"the instrument switched off: {ending.detail}")
     if ending.kind is EndingKind.ABORTED:
-        raise StepFailed(f"somebody or something else ended the step: {ending.detail or 'aborted'}")
+        raise StepFailed(f"{_BY_OTHERS}: {ending.detail or 'aborted'}")
     return ending.detail or ending.kind.value
+
+
+def require_own_end(ending: Ending | None, instrument: str) -> None:
+    """See that an instrument has not broken off what it was told to do.
+
+    Raises:
+        InstrumentError: It has: what is to be done about that, its policy says.
+    """
+    if ending is not None and ending.kind is EndingKind.ABORTED:
+        raise InstrumentError(instrument, f"{_BY_OTHERS}: {ending.detail or 'aborted'}")

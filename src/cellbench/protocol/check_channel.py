@@ -35,6 +35,7 @@ def check_channel(
             yield from _current(step, current_A, program, able)
         case ConstantVoltage(voltage_V=voltage_V):
             yield from _voltage(step, voltage_V, program, able)
+            yield from _both_ways(step, technique, able)
         case Sweep():
             yield from _sweep(step, technique, program, able)
         case Rest():
@@ -84,6 +85,18 @@ def _current(
             step,
             f"{_asked(step)}{shown} is below what {able.model} resolves, "
             f"{_amperes(able.current_min_A)}",
+        )
+
+
+def _both_ways(
+    step: ChannelStep, technique: ConstantVoltage, able: ChannelCapabilities
+) -> Iterator[Problem]:
+    if technique.rest_V == technique.voltage_V and not able.holds_both_ways:
+        yield _at(
+            step,
+            f"a hold of {able.model} takes current in one direction only, and a cell that rests at "
+            f"{technique.voltage_V:g} V needs either to be held there",
+            'Let it come there by itself ("rest"), or use a potentiostat.',
         )
 
 
