@@ -272,6 +272,27 @@ def test_a_list_that_the_cycler_bounds_is_left_alone_until_it_is_over(tmp_path: 
     assert "cycler" not in done.readings  # what it did is still the newest that it holds
 
 
+@pytest.mark.parametrize("bench", [None, "keithley"])
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_single_step_goes_on_where_it_declares_that_and_the_instrument_bounds_it(
+    tmp_path: Path, bench: str | None, declared: bool
+) -> None:
+    async def story(scene: Scene) -> None:
+        await asyncio.sleep(FLOWS_S)
+        scene.host.kill()
+        await asyncio.sleep(60)
+        assert (scene.current_A != 0) is declared
+        await scene.current_stops(within_s=600.0)
+        scene.guard.asker = "a technician"
+        await asyncio.sleep(600)
+
+    ending = ", when interrupted: continue" if declared else ""
+    protocol = PRESSED.replace("for: 1 h", f"for: 10 min{ending}")
+    done = play(tmp_path, story, protocol, bench=bench).last
+    assert done is not None
+    assert bool(done.left_alone) is declared
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_kill_at_any_moment_is_answered(tmp_path: Path, seed: int) -> None:
     async def story(scene: Scene) -> None:

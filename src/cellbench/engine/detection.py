@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any, Protocol
 
-import numpy as np
-
-from cellbench.analysis.dataset import Dataset, Geometry, Spectrum
+from cellbench.analysis.dataset import Geometry, Spectrum
 from cellbench.analysis.warming import warming
+from cellbench.engine.history import Stretch
 from cellbench.engine.holding import HeldVoltage
 from cellbench.engine.journal import Journal
 from cellbench.engine.trips import Trip
@@ -161,20 +161,18 @@ class Detection:
         """Whether the cell holds charge: its voltage is not its polarisation."""
         return self.geometry.layout == "full" or self.geometry.active_mass_kg is not None
 
-    def restore(self, dataset: Dataset) -> None:
-        """Count what the steps of a run that is gone on with have passed."""
-        if not len(dataset.samples.charge_C):
-            return
-        paths = {step.path for step in dataset.steps}
-        for step in dataset.steps:
-            parents = accumulate(step.path.split("/")[:-1], "{}/{}".format)
-            if paths.intersection(parents):
-                continue  # it interrupted another, which counts its charge too
-            rows = dataset.samples.between(step.start_s, step.end_s)
-            # A row at the very start may be the last one of the step before.
-            known = rows.charge_C[~np.isnan(rows.charge_C) & (rows.time_s > step.start_s)]
-            if len(known):
-                self.passed(float(known[-1]))
+    def restore(self, stretches: Iterable[Stretch]) -> None:
+        """Count what the steps of a run that is gone on with have passed, in their order."""
+        counted_C: dict[int, float] = defaultdict(float)
+        latest: dict[str, int] = {}
+        for stretch in stretches:
+            latest[stretch.path] = stretch.step_id
+            passed_C = stretch.charge_C - counted_C[stretch.step_id]
+            self.passed(passed_C)
+            # What it interrupts counts its charge too, from its own next row on.
+            for step_id in (stretch.step_id, latest.get(stretch.interrupted)):
+                if step_id is not None:
+                    counted_C[step_id] += passed_C
 
     def passed(self, charge_C: float) -> None:
         """Count charge of a step that nobody watches any more."""
@@ -329,6 +327,11 @@ class StepWatch:
     def counted(self, charge_C: float) -> None:
         """Take note of charge of the step that was counted elsewhere."""
         self._passed_C += charge_C
+
+    def unseen(self, charge_C: float) -> None:
+        """Count charge of the step that nobody has seen: a row may never follow."""
+        self._passed_C += charge_C
+        self._detection.passed(charge_C)
 
     def row(self, time_s: float, voltage_V: float, current_A: float, charge_C: float) -> None:
         """Take one row, with the charge of the step so far; raises `Trip`."""

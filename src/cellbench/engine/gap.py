@@ -9,6 +9,7 @@ goes on as if all of it had passed: no charge is put into a cell twice.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cellbench.engine.extremes import Extremes
@@ -113,7 +114,8 @@ class StepLeft:
         elapsed_s, charge_C: Of its own time and charge, up to the last row that was kept.
         last_s, last_A: That row's time and current; the step's start and nan where there is none.
         interruptions: How often it was interrupted for other steps.
-        ended_within: Paths of those that have ended.
+        ended_within: Paths of those that have ended; their charge counts as its own.
+        within: Those that were under way themselves, by their paths: then the step itself was not.
         extremes: Of the rows that were kept.
         to_s: From when on the cell is known to have been at open circuit.
     """
@@ -126,12 +128,14 @@ class StepLeft:
     interruptions: int
     to_s: float
     ended_within: frozenset[str] = frozenset()
+    within: Mapping[str, StepLeft] = field(default_factory=dict)
     extremes: Extremes = field(default_factory=Extremes)
 
     def gap(self, step: ChannelStep, current_max_A: float) -> Gap:
         """The time from its last row to the open circuit."""
         left_s = step.technique.duration_s - self.elapsed_s
-        return Gap.of(step, self.last_s, self.to_s, self.last_A, current_max_A, left_s)
+        to_s = self.last_s if self.within else self.to_s
+        return Gap.of(step, self.last_s, to_s, self.last_A, current_max_A, left_s)
 
 
 def can_go_on(step: AnyStep) -> bool:

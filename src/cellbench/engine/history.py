@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment
 from cellbench.engine.extremes import Extremes
@@ -25,6 +27,10 @@ from cellbench.store import JournalEntry, RunReader, SampleRow
 PASS_ENDED, LOOP_ENDED = "pass ended", "loop ended"
 #: Kind of the entry with which a run is gone on with.
 RESUMED = "resumed"
+#: In the path of a step that interrupts another one, after the path of that.
+_EVERY = "/every["
+#: The verb of steps that begin anew, whatever they interrupt.
+SPECTRUM = "eis"
 
 
 @dataclass
@@ -70,6 +76,30 @@ class OpenList:
         assert self.running is not None  # noqa: S101 (attached to before)
         async with self._attached:
             yield self.running
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows of one step that follow each other: charge of the step at the last of them."""
+
+    step_id: int
+    path: str
+    charge_C: float
+
+    @property
+    def interrupted(self) -> str:
+        """Path of the step that this one has interrupted, empty for none."""
+        return self.path.rpartition(_EVERY)[0]
+
+
+def stretches(reader: RunReader) -> Iterator[Stretch]:
+    """Yield the stretches of a run's rows, in their order."""
+    rows = reader.samples(*channel_names(environment(reader)))
+    known = ~np.isnan(rows["charge_C"])
+    step_ids, charges_C = rows["step"][known].astype(int), rows["charge_C"][known]
+    for last in np.flatnonzero(np.diff(step_ids, append=-1)):
+        step_id = int(step_ids[last])
+        yield Stretch(step_id, reader.steps[step_id][0], float(charges_C[last]))
 
 
 class History:
@@ -143,10 +173,11 @@ class History:
         """Steps that have begun and not ended; a step that interrupts another comes after it."""
         return list(self._open)
 
-    def interrupting(self) -> Iterator[JournalEntry]:
-        """Starts of the steps under way that interrupt others."""
+    def spectra_within(self) -> Iterator[JournalEntry]:
+        """Starts of the spectra under way that interrupt other steps."""
         for path, entry in self._open.items():
-            if any(path.startswith(f"{other}/") for other in self._open):
+            within = any(path.startswith(f"{other}/") for other in self._open)
+            if within and entry.data["verb"] == SPECTRUM:
                 yield entry
 
     def open_circuit_s(self, channels: Sequence[str]) -> float | None:
@@ -180,23 +211,42 @@ class History:
         last = rows[-1] if rows else None
         began = self._began.get(path)
         zero_s = started_s if began is None else float(began.data["zero_s"])
+        last_s = started_s if last is None else last[0]
+        within = [each for each in self._ends_within(path) if each.time_s > last_s]
         return StepLeft(
             step_id=step_id,
             elapsed_s=0.0 if last is None else max(0.0, last[0] - zero_s),
-            charge_C=0.0 if last is None else last[5] or 0.0,
-            last_s=started_s if last is None else last[0],
+            charge_C=(0.0 if last is None else last[5] or 0.0) + sum(map(_charge_C, within)),
+            last_s=max([last_s, *(each.time_s for each in within)]),
             last_A=math.nan if last is None or last[4] is None else last[4],
             interruptions=self._interruptions(path),
             to_s=to_s,
             ended_within=frozenset(each for each in self._ended if each.startswith(f"{path}/")),
             extremes=_extremes(rows),
+            within=self._left_within(path, to_s),
         )
 
+    def _ends_within(self, path: str) -> list[JournalEntry]:
+        """Ends of steps that have interrupted another one."""
+        return [each for each in self._journal
+                if each.kind == "step ended" and each.step.startswith(f"{path}/")]  # fmt: skip
+
+    def _left_within(self, path: str, to_s: float) -> dict[str, StepLeft]:
+        """What is done of techniques that had interrupted a step when their host was lost."""
+        inner = [other for other, entry in self._open.items()
+                 if other.startswith(f"{path}/") and entry.data["verb"] != SPECTRUM]  # fmt: skip
+        found = {other: self.left_of(other, to_s) for other in inner}
+        return {other: left for other, left in found.items() if left is not None}
+
     def _interruptions(self, path: str) -> int:
-        prefix = f"{path}/every["
+        prefix = path + _EVERY
         numbers = [int(each.removeprefix(prefix).partition("]")[0])
                    for each in self._started if each.startswith(prefix)]  # fmt: skip
         return max(numbers, default=0)
+
+
+def _charge_C(ended: JournalEntry) -> float:
+    return float(ended.data["results"].get("charge_C", 0.0))
 
 
 def _extremes(rows: Sequence[SampleRow]) -> Extremes:

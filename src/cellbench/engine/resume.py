@@ -23,7 +23,7 @@ from cellbench.engine.causes import RunState
 from cellbench.engine.commands import PAUSE
 from cellbench.engine.gap import GAP, charge_bounds_C
 from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
-from cellbench.engine.history import RESUMED, History, OpenList
+from cellbench.engine.history import RESUMED, History, OpenList, stretches
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.recorded import recording_of
@@ -215,7 +215,7 @@ class Resumption(Conducting):
             text = f"attached again: what follows row {row} is fetched"
             await self.journal.enter("attached", text=text, test=opened.test, after_row=row)
             self._let_go_on(opened)
-        for entry in self._history.interrupting():
+        for entry in self._history.spectra_within():
             verb = entry.data["verb"]
             self.journal.enter_soon(
                 "step ended", step=entry.step, verb=verb, ending=INTERRUPTED, results={}
@@ -261,7 +261,7 @@ class Resumption(Conducting):
             await self._require_the_cell()
         dataset = stored_dataset(self._reader, self.program.card)
         self._runner.verdicts.restore(dataset)
-        self._runner.detection.restore(dataset)
+        self._runner.detection.restore(stretches(self._reader))
         await self._interpreter.walk()
 
     async def _come_to_quiet(self) -> None:

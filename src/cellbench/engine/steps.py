@@ -31,6 +31,7 @@ from cellbench.engine.technique import (
     SpectrumUnderWay,
     StepEnd,
     Technique,
+    numbered,
     require_own_end,
     told,
 )
@@ -168,6 +169,15 @@ class StepRunner:
         self.enter_end(step, end, (start_s, self.journal.now_s))
         return end
 
+    def enter_cut_off(self, step: ChannelStep, left: StepLeft) -> None:
+        """Enter what a lost host has left of a step that begins anew."""
+        gap = left.gap(step, self.watch.limits.current_max_A)
+        gap.enter(self.journal, step.path)
+        for within in () if step.every is None else numbered(step.every, left.interruptions):
+            if isinstance(within, ChannelStep) and within.path in left.within:
+                self.enter_cut_off(within, left.within[within.path])
+        self.enter_interrupted(step, {"charge_C": left.charge_C + gap.charge_C})
+
     async def held(self, step: AnyStep) -> float:
         """Wait, with the cell at open circuit, while anything holds the run; return how long."""
         held_s = self.journal.now_s
@@ -242,10 +252,12 @@ class StepRunner:
             self.passes.end(step.path, end.extremes, end.results["charge_C"])
         return end
 
-    async def _interrupting(self, step: AnyStep, under_way: SpectrumUnderWay | None) -> StepEnd:
+    async def _interrupting(
+        self, step: AnyStep, under_way: SpectrumUnderWay | None, left: StepLeft | None
+    ) -> StepEnd:
         """Carry out a step that interrupts another, and show it meanwhile."""
         shown, self.status.step_what = self.status.step_what, step.what
-        end = await self.perform(step, under_way)
+        end = await self.perform(step, under_way, left)
         self.status.step_what = shown
         return end
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
 from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest, Sweep
 from cellbench.instruments.wired import handover_s, serving
+from cellbench.protocol.check_channel import ends_by_itself
 from cellbench.protocol.conditions import describe, first_met
-from cellbench.protocol.program import AnyStep, ChannelStep, EisStep
+from cellbench.protocol.program import AnyStep, ChannelStep, EisStep, Every
 from cellbench.store import SampleRow
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class SpectrumUnderWay:
 
 
 #: Carries out an interrupting step as any other, with its journal entries.
-Perform = Callable[[AnyStep, SpectrumUnderWay | None], Awaitable[StepEnd]]
+Perform = Callable[[AnyStep, SpectrumUnderWay | None, StepLeft | None], Awaitable[StepEnd]]
 
 
 class Technique:
@@ -89,22 +90,18 @@ class Technique:
         self._interruptions = 0
         self._ended_within: frozenset[str] = frozenset()
         self._cut_off_within = False
+        self._left_within: dict[str, StepLeft] = {}
         self._ending: Ending | None = None
 
     def take_up(self, left: StepLeft) -> None:
         """Go on with a step that was cut off."""
         self._interruptions, self._ended_within = left.interruptions, left.ended_within
-        self._cut_off_within = self._interruptions > 0 and any(
-            path not in left.ended_within for path in self._paths_within()
-        )
-        self._rows.take_up(left)
-
-    def _paths_within(self) -> list[str]:
-        """Paths of the steps of the latest interruption."""
         every = self._step.every
-        return (
-            [] if every is None else [each.path.format(self._interruptions) for each in every.steps]
-        )
+        within = numbered(every, self._interruptions) if every and self._interruptions else []
+        self._cut_off_within = any(each.path not in left.ended_within for each in within)
+        self._left_within = dict(left.within)
+        self._runner.recorder.step_id = self._step_id = left.step_id
+        self._rows.take_up(left)
 
     async def run(self) -> StepEnd:
         """Run it to its end; raises like `StepRunner.run`."""
@@ -186,18 +183,26 @@ class Technique:
             technique = technique.model_copy(update=update)
         rows.recording.source = serving(channel, technique).name
         rows.segment_begins(technique.duration_s)
-        async with (
-            channel.run(technique, runner.watch.limits.electrical) as running,
-            aclosing(self._own_blocks(running)) as blocks,
-        ):
-            async for block in blocks:
-                if rows.take(block, running.started_s):
-                    break
-                if runner.recorder.writer.backlogged:
-                    await runner.recorder.writer.flush()
-            else:
-                require_own_end(running.ending, rows.recording.source)
+        with self._continuing(serving(channel, technique), technique.duration_s):
+            async with (
+                channel.run(technique, runner.watch.limits.electrical) as running,
+                aclosing(self._own_blocks(running)) as blocks,
+            ):
+                async for block in blocks:
+                    if rows.take(block, running.started_s):
+                        break
+                    if runner.recorder.writer.backlogged:
+                        await runner.recorder.writer.flush()
+                else:
+                    require_own_end(running.ending, rows.recording.source)
         self._ending = running.ending
+
+    def _continuing(self, channel: Channel, at_most_s: float) -> AbstractContextManager[None]:
+        """While the context lasts, the step goes on without its host, where it declares that."""
+        step = self._step
+        if step.when_interrupted != "continue" or not ends_by_itself(step, channel.capabilities):
+            return nullcontext()
+        return self._runner.heart.continuing(channel.name, at_most_s)
 
     async def _own_blocks(self, running: Running) -> AsyncGenerator[Block, None]:
         """Yield the technique's own rows; spectra among them are carried out as they come."""
@@ -242,20 +247,31 @@ class Technique:
         self._interruptions += 1
         rows.recording.finish()  # before rows of what interrupts it
         charge_C = unseen_s = 0.0
-        for each in every.steps:
+        for each in numbered(every, self._interruptions):
             begun_s = self._runner.journal.now_s if under_way is None else rows.last_s
             begun_s -= handover_s(channel)  # the cell rests while it changes hands
-            numbered = replace(each, path=each.path.format(self._interruptions))
-            if numbered.path in self._ended_within:
+            if each.path in self._ended_within:
                 continue
-            self._spectrum = None if under_way is None else numbered
-            end = await self._perform(numbered, under_way)
+            self._spectrum = None if under_way is None else each
+            end = await self._perform(each, under_way, self._left_of(each))
             self._spectrum = None
             charge_C += end.results.get("charge_C", 0.0)
             if _is_biased(each):
                 unseen_s += self._runner.journal.now_s - handover_s(channel) - begun_s
+        if under_way is None:
+            # That it goes on is on the disk before it does: what passes from then on is its own.
+            await self._runner.journal.durable()
         recorder.step_id = step_id
         rows.resume(charge_C, unseen_s, min(SETTLING_S, every.period_s / 4))
+
+    def _left_of(self, step: AnyStep) -> StepLeft | None:
+        """What a lost host has left of an interrupting step that goes on where it was."""
+        left = self._left_within.pop(step.path, None)
+        if left is None or can_go_on(step):
+            return left
+        assert isinstance(step, ChannelStep)  # noqa: S101 (nothing else leaves anything)
+        self._runner.enter_cut_off(step, left)
+        return None
 
     async def _told(self) -> str:
         """How it ended, and that a voltage was not held which it was all about."""
@@ -274,6 +290,11 @@ class Technique:
             await journal.enter("warning", step=step.path, text=text)
             return CAPPED
         return told(self._ending)
+
+
+def numbered(every: Every, interruption: int) -> list[AnyStep]:
+    """Return the steps of one interruption, with its number in their paths."""
+    return [replace(each, path=each.path.format(interruption)) for each in every.steps]
 
 
 class TechniqueRows:
@@ -359,6 +380,7 @@ class TechniqueRows:
 
     def _unseen(self, gap: Gap) -> None:
         gap.enter(self._runner.journal, self._step.path)
+        self._watch.unseen(gap.charge_C)
         self.recording.resume(gap.charge_C, missing=True)
         self.elapsed_s += gap.passed_s
         self._begun = False
@@ -391,6 +413,7 @@ class TechniqueRows:
 
     def take_up(self, left: StepLeft) -> None:
         """Go on with a step that was cut off."""
+        self._step_id = left.step_id
         self.recording.charge_C = left.charge_C
         self._watch.counted(left.charge_C)
         self.elapsed_s = left.elapsed_s

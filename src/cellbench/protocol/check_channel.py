@@ -213,11 +213,27 @@ def _interval(step: ChannelStep, able: ChannelCapabilities) -> Iterator[Problem]
         )
 
 
+def ends_by_itself(step: ChannelStep, able: ChannelCapabilities) -> bool:
+    """Whether an instrument ends a step without the computer, whichever of its ends comes first.
+
+    A current needs an end by its voltage for that, a voltage one by its current.
+    """
+    technique = step.technique
+    by_charge = step.charge_max_C is not None and not isinstance(technique, ConstantCurrent)
+    if step.until or step.stop_if or step.every is not None or by_charge:
+        return False  # the computer judges that
+    needed = {"duration", *(cut_off.quantity for cut_off in technique.cut_offs)}
+    if not isinstance(technique, Rest):
+        needed.add("voltage" if isinstance(technique, ConstantCurrent) else "current")
+    return able.bounded_without_host and needed <= able.on_device
+
+
 def _interrupted(step: ChannelStep, able: ChannelCapabilities) -> Iterator[Problem]:
-    if step.when_interrupted == "continue" and not able.bounded_without_host:
+    if step.when_interrupted == "continue" and not ends_by_itself(step, able):
         yield _at(
             step,
-            f'"when interrupted: continue" is not safe: {able.model} does not end a step by itself',
+            f'"when interrupted: continue" is not safe: {able.model} does not end this step by '
+            "itself",
             'Write "when interrupted: quiet".',
         )
 
