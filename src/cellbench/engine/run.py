@@ -240,6 +240,7 @@ class Conducting:
             task.cancel()
         # The watch goes on meanwhile: a press wants to hear that its host lives.
         outcomes = await make_safe(self.bench, judgement.target)
+        self._runner.heart.left([each.instrument for each in outcomes if not each.confirmed])
         for task in watching:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
