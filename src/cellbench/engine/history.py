@@ -7,6 +7,7 @@ what is done of it.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ import numpy as np
 
 from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment
+from cellbench.engine.age import BOOT, Tie
 from cellbench.engine.extremes import Extremes
 from cellbench.engine.gap import BEGAN, StepLeft
 from cellbench.engine.step_list import BEGUN, HANDED, OVER, Place
@@ -65,6 +67,15 @@ class OpenList:
         """
         begun = cycler.attach(self.steps, self.test, self.place.after_row)
         self.running = await self._attached.enter_async_context(begun)
+
+    @property
+    def age_least_s(self) -> float:
+        """How old its run is at least, by how long the cycler has been at it."""
+        if self.running is None or math.isnan(self.running.started_s):
+            return -math.inf
+        place, loop_s = self.place, asyncio.get_running_loop().time()
+        began_s = place.list_began_s if place.has_begun else place.handed_s
+        return began_s + loop_s - self.running.started_s
 
     async def let_go(self) -> None:
         """End what goes on, unless that was done."""
@@ -167,6 +178,15 @@ class History:
         """Time of the last entry, 0 for none."""
         return self._journal[-1].time_s if self._journal else 0.0
 
+    @property
+    def tie(self) -> Tie | None:
+        """How its time was last tied to the computer's, None where it never was."""
+        ties = [each for each in self._journal if BOOT in each.data]
+        if not ties:
+            return None
+        boot = ties[-1].data[BOOT]
+        return Tie(ties[-1].time_s, boot["id"], float(boot["passed_s"]))
+
     # --- What was under way ---------------------------------------------------------------------
 
     def open_paths(self) -> Sequence[str]:
@@ -195,12 +215,13 @@ class History:
         times = [confirmed.get(name, math.inf) for name in channels]
         return max(times) if times and math.isfinite(max(times)) else None
 
-    def left_of(self, path: str, to_s: float) -> StepLeft | None:
+    def left_of(self, path: str, to_s: float, latest_s: float | None = None) -> StepLeft | None:
         """What is done of a step on the channel that was under way, None if it was not.
 
         Args:
             path: The step.
             to_s: Since when the cell is known to be at open circuit.
+            latest_s: The same, where the clock that tells it may be wrong.
         """
         if path not in self._open or self._reader is None:
             return None
@@ -221,9 +242,10 @@ class History:
             last_A=math.nan if last is None or last[4] is None else last[4],
             interruptions=self._interruptions(path),
             to_s=to_s,
+            latest_s=latest_s,
             ended_within=frozenset(each for each in self._ended if each.startswith(f"{path}/")),
             extremes=_extremes(rows),
-            within=self._left_within(path, to_s),
+            within=self._left_within(path, to_s, latest_s),
         )
 
     def _ends_within(self, path: str) -> list[JournalEntry]:
@@ -231,11 +253,11 @@ class History:
         return [each for each in self._journal
                 if each.kind == "step ended" and each.step.startswith(f"{path}/")]  # fmt: skip
 
-    def _left_within(self, path: str, to_s: float) -> dict[str, StepLeft]:
+    def _left_within(self, path: str, to_s: float, latest_s: float | None) -> dict[str, StepLeft]:
         """What is done of techniques that had interrupted a step when their host was lost."""
         inner = [other for other, entry in self._open.items()
                  if other.startswith(f"{path}/") and entry.data["verb"] != SPECTRUM]  # fmt: skip
-        found = {other: self.left_of(other, to_s) for other in inner}
+        found = {other: self.left_of(other, to_s, latest_s) for other in inner}
         return {other: left for other, left in found.items() if left is not None}
 
     def _interruptions(self, path: str) -> int:

@@ -46,6 +46,7 @@ class Interpreter:
 
     Attributes:
         open_since_s: Of a run that is gone on with: since when its cell is at open circuit.
+        open_latest_s: The same, where the clock that tells it may be wrong; None: it is right.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Interpreter:
         self._screened = history is not None
         self._orders: dict[type[Step], PressStep | TemperatureStep] = {}
         self.open_since_s = math.nan
+        self.open_latest_s: float | None = None
 
     async def walk(self) -> None:
         """Walk the program to its end.
@@ -173,7 +175,7 @@ class Interpreter:
         """What is done of a step on the channel that a lost host had under way."""
         if not isinstance(step, ChannelStep):
             return None
-        return self._history.left_of(step.path, self.open_since_s)
+        return self._history.left_of(step.path, self.open_since_s, self.open_latest_s)
 
     # --- Lists ----------------------------------------------------------------------------------
 

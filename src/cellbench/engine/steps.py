@@ -16,7 +16,7 @@ from cellbench.analysis.kramers_kronig import residual_percent
 from cellbench.bench import Bench
 from cellbench.engine.detection import Detection
 from cellbench.engine.environment import ATTENTIVE_INTERVAL_S, Environment
-from cellbench.engine.gap import StepLeft
+from cellbench.engine.gap import Bounds, StepLeft
 from cellbench.engine.heart import Heart
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
@@ -171,12 +171,18 @@ class StepRunner:
 
     def enter_cut_off(self, step: ChannelStep, left: StepLeft) -> None:
         """Enter what a lost host has left of a step that begins anew."""
-        gap = left.gap(step, self.watch.limits.current_max_A)
+        gap = left.gap(step, self.gap_bounds(step))
         gap.enter(self.journal, step.path)
         for within in () if step.every is None else numbered(step.every, left.interruptions):
             if isinstance(within, ChannelStep) and within.path in left.within:
                 self.enter_cut_off(within, left.within[within.path])
         self.enter_interrupted(step, {"charge_C": left.charge_C + gap.charge_C})
+
+    def gap_bounds(self, step: ChannelStep) -> Bounds:
+        """What the instrument of a step can pass while nobody sees it."""
+        assert self.bench.channel is not None  # noqa: S101 (checked before the run)
+        able = serving(self.bench.channel, step.technique).capabilities
+        return Bounds.of(self.watch.limits.current_max_A, able)
 
     async def held(self, step: AnyStep) -> float:
         """Wait, with the cell at open circuit, while anything holds the run; return how long."""

@@ -324,6 +324,7 @@ class TechniqueRows:
             step, lambda: self.recording.source, instrument.capabilities
         )
         self._held = self._watch.held
+        self._bounds = runner.gap_bounds(step)
         self._charge_max_C = math.inf if step.charge_max_C is None else step.charge_max_C
         self._zero_s = self.start_s
         self._begun = False
@@ -376,7 +377,7 @@ class TechniqueRows:
         """
         from_s = max(self._segment_s, self._last[0]) if self._begun else self._segment_s
         left_s = self._segment_end_s - from_s
-        self._unseen(Gap.of(self._step, from_s, open_s, self._last[2], self._most_A, left_s))
+        self._unseen(Gap.of(self._step, from_s, open_s, self._last[2], self._bounds, left_s))
 
     def _unseen(self, gap: Gap) -> None:
         gap.enter(self._runner.journal, self._step.path)
@@ -419,13 +420,9 @@ class TechniqueRows:
         self.elapsed_s = left.elapsed_s
         self.extremes.take(left.extremes)
         self._last = (left.last_s, math.nan, left.last_A)
-        self._unseen(left.gap(self._step, self._most_A))
+        self._unseen(left.gap(self._step, self._bounds))
         self.start_s = self._zero_s = self._now_s - self.elapsed_s
         self.go_on(0.0)
-
-    @property
-    def _most_A(self) -> float:
-        return self._runner.watch.limits.current_max_A
 
     @property
     def _now_s(self) -> float:
