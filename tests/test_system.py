@@ -216,7 +216,7 @@ def test_the_service_manager_is_told_by_a_datagram(
         assert manager.recv(100) == b"READY=1\nSTATUS=all is well"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="systemd is not for Windows")
+@posix_only
 @pytest.mark.timeout(20)
 def test_a_service_manager_that_does_not_listen_stops_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
