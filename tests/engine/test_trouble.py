@@ -175,6 +175,7 @@ def cases() -> list[Any]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_a_cable_that_is_pulled_for_five_seconds_changes_nothing(
     run: Runner, undisturbed: Any, instrument: str, during: str
@@ -183,6 +184,7 @@ def test_a_cable_that_is_pulled_for_five_seconds_changes_nothing(
     assert_as_undisturbed(ran, undisturbed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_an_instrument_that_is_away_for_minutes_is_waited_for(
     run: Runner, undisturbed: Any, instrument: str, during: str
@@ -203,6 +205,7 @@ def test_an_instrument_that_is_away_for_minutes_is_waited_for(
     assert f"{instrument}: works again after" in ran.texts()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_an_instrument_that_never_comes_back_ends_the_run_after_the_patience(
     run: Runner, instrument: str, during: str
@@ -231,6 +234,7 @@ def test_an_instrument_that_never_comes_back_ends_the_run_after_the_patience(
 # --- Other ways to fail --------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pull", [Cable.silence, Cable.garble], ids=["silent", "garbled"])
 @pytest.mark.parametrize("during", ["constant current", "spectrum"])
 @pytest.mark.parametrize("instrument", ["potentiostat", "press", "chamber"])
@@ -577,6 +581,7 @@ async def test_a_run_that_is_gone_on_with_waits_for_an_instrument_that_is_not_th
 SPECTRUM = "  - eis: {from: 100 kHz, to: 10 Hz, points: 5 per decade, amplitude: 10 mV}\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("instrument", ["source-measure unit", "potentiostat", "multiplexer"])
 def test_any_instrument_of_a_wired_cell_is_waited_for(run: Runner, instrument: str) -> None:
     out = Outage(instrument, "current", 600.0, 420.0)
