@@ -249,9 +249,10 @@ class History:
         )
 
     def _ends_within(self, path: str) -> list[JournalEntry]:
-        """Ends of steps that have interrupted another one."""
+        """Ends of techniques that have interrupted a step; a spectrum tells no charge."""
         return [each for each in self._journal
-                if each.kind == "step ended" and each.step.startswith(f"{path}/")]  # fmt: skip
+                if each.kind == "step ended" and each.step.startswith(f"{path}/")
+                and each.data["verb"] != SPECTRUM]  # fmt: skip
 
     def _left_within(self, path: str, to_s: float, latest_s: float | None) -> dict[str, StepLeft]:
         """What is done of techniques that had interrupted a step when their host was lost."""
