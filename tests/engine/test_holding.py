@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.protocol.conftest import CHANNEL
 
 from cellbench.engine.holding import AT_LIMIT, SETTLING_S, HeldVoltage
 from cellbench.engine.run import RunState
@@ -96,13 +97,34 @@ def test_a_taper_that_was_none_says_so(run: Runner) -> None:
     assert "not held" in ended.data["ending"]
 
 
+#: A cell that falls below the voltage at which a discharge has ended.
+FALLING = (
+    "  - discharge: {at: C/2, until: potential <= 2.8 V vs Li+/Li, at most: 3 h}\n"
+    "  - hold: {at: 2.8 V vs Li+/Li, for: 1 h, when interrupted: quiet}\n"
+)
+
+
+@pytest.mark.parametrize("bench", ["neware", "maccor"])
+def test_a_single_hold_of_a_cycler_is_gone_on_with_from_the_other_side(
+    run: Runner, bench: str
+) -> None:
+    charge = MISJUDGED.partition("  - rest")[0]
+    ran = run(HEAD + charge + FALLING, cell="NMC811_LYC_PMMA_Li", bench=bench)
+    assert ran.end.state is RunState.COMPLETED
+    assert ran.texts().count("from now on the voltage is held from the other side") == 1
+    rows = rows_of(ran, "hold")
+    assert rows["voltage_V"][len(rows["voltage_V"]) // 2 :] == pytest.approx(2.8, abs=5e-3)
+    ended = [each for each in ran.reader.journal if each.kind == "step ended"][-1]
+    assert ended.data["ending"] == "completed"
+
+
 # --- Rows ---------------------------------------------------------------------------------------
 
 
 def watched(rows: list[tuple[float, float, float]], flags: int = 0) -> tuple[list[int], list[str]]:
     """Flags of rows of a hold at 1 V with a limit of 1 mA, and what was told."""
     told: list[str] = []
-    held = HeldVoltage(ConstantVoltage(voltage_V=1.0, duration_s=1e4), 1e-3, 1e-5, told.append)
+    held = HeldVoltage(ConstantVoltage(voltage_V=1.0, duration_s=1e4), 1e-3, CHANNEL, told.append)
     return [held.flags(*row, flags) for row in rows], told
 
 

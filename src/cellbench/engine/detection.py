@@ -312,8 +312,8 @@ class StepWatch:
         if isinstance(technique, ConstantVoltage):
             self.held = HeldVoltage(
                 technique,
-                min(detection.limits.current_max_A, able.current_max_A),
-                able.voltage_noise_V,
+                detection.limits.current_max_A,
+                able,
                 partial(detection.not_held, step.path),
             )
         if isinstance(technique, Rest):

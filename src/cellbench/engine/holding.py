@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from cellbench.instruments.capabilities import ChannelCapabilities
 from cellbench.instruments.readings import Flag
 from cellbench.instruments.techniques import ConstantVoltage
 
@@ -32,8 +33,8 @@ class HeldVoltage:
 
     Args:
         technique: What is to be held.
-        current_max_A: The least of the limits of current that the instrument keeps.
-        noise_V: Of its readings.
+        current_max_A: The limit of current.
+        able: What the instrument can do.
         tell: Called once, when it is not held.
     """
 
@@ -41,12 +42,17 @@ class HeldVoltage:
         self,
         technique: ConstantVoltage,
         current_max_A: float,
-        noise_V: float,
+        able: ChannelCapabilities,
         tell: Callable[[str], None],
     ) -> None:
         self._held_V = technique.voltage_V
-        self._tolerance_V = max(OFF_V + OFF * abs(technique.voltage_V), OFF_NOISES * noise_V)
-        self._limit_A = AT_LIMIT * min(current_max_A, technique.current_range_A or math.inf)
+        self._tolerance_V = max(
+            OFF_V + OFF * abs(technique.voltage_V), OFF_NOISES * able.voltage_noise_V
+        )
+        most_A = min(current_max_A, able.current_max_A, technique.current_range_A or math.inf)
+        self._limit_A = AT_LIMIT * most_A
+        # One that rests at a known voltage comes to the right side by itself.
+        self._one_way = not able.holds_both_ways and technique.rest_V is None
         self._gap_s = max(_GAP_INTERVALS * technique.interval_s, _GAP_S)
         self._tell = tell
         self._told = False
@@ -73,6 +79,13 @@ class HeldVoltage:
                 f"{current_A * 1e3:.3g} mA, which is no limit of current"
             )
         return flags | _NOT_HELD
+
+    def turn(self) -> bool:
+        """Whether it is not held, and to be held from the other side; it is then judged anew."""
+        if not self._one_way or not self._last_s - self._off_s >= SETTLING_S:
+            return False
+        self._off_s = math.nan
+        return True
 
     @property
     def unheld(self) -> str:

@@ -89,7 +89,7 @@ class Technique:
         self._spectrum: AnyStep | None = None
         self._interruptions = 0
         self._ended_within: frozenset[str] = frozenset()
-        self._cut_off_within = False
+        self._cut_off_within = self._turns = False
         self._left_within: dict[str, StepLeft] = {}
         self._ending: Ending | None = None
 
@@ -170,7 +170,8 @@ class Technique:
         except InstrumentError as error:
             await runner.trouble.overcome(error, anew=not can_go_on(self._step))
             return True
-        return interruption.happened
+        turned, self._turns = self._turns, False
+        return interruption.happened or turned
 
     async def _run_segment(self, duration_s: float) -> None:
         runner, rows, technique = self._runner, self._rows, self._step.technique
@@ -191,6 +192,9 @@ class Technique:
                 async for block in blocks:
                     if rows.take(block, running.started_s):
                         break
+                    if can_go_on(self._step) and rows.turn():
+                        self._turns = True
+                        return
                     if runner.recorder.writer.backlogged:
                         await runner.recorder.writer.flush()
                 else:
@@ -504,6 +508,14 @@ class TechniqueRows:
             self.stopped = condition is not None
         self.met = "" if condition is None else describe(condition)
         return bool(self.met)
+
+    def turn(self) -> bool:
+        """Whether a voltage is to be held from the other side from now on."""
+        if self._held is None or not self._held.turn():
+            return False
+        text = "from now on the voltage is held from the other side"
+        self._runner.journal.enter_soon("remark", step=self._step.path, text=text)
+        return True
 
     def with_unheld(self, ending: str) -> str:
         """An ending, and that the voltage was not held by then."""
