@@ -283,7 +283,7 @@ def test_windows_counts_its_starts(windows: pytest.MonkeyPatch) -> None:
         OpenKey=lambda _, place: Key() if place.endswith("PrefetchParameters") else None,
         QueryValueEx=lambda key, name: (417, 4) if (key, name) == ("key", "BootId") else None,
     )
-    windows.setitem(sys.modules, "winreg", registry)  # type: ignore[arg-type]
+    windows.setitem(sys.modules, "winreg", registry)
     assert system.boot_id() == "417"
 
 
@@ -292,5 +292,5 @@ def test_a_windows_that_counts_no_starts_tells_none(windows: pytest.MonkeyPatch)
         raise FileNotFoundError
 
     registry = SimpleNamespace(HKEY_LOCAL_MACHINE=1, OpenKey=missing)
-    windows.setitem(sys.modules, "winreg", registry)  # type: ignore[arg-type]
+    windows.setitem(sys.modules, "winreg", registry)
     assert system.boot_id() == ""

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cellbench.engine.causes import judge, root_cause
 from cellbench.bench import OnTrouble
+from cellbench.engine.causes import judge, root_cause
 from cellbench.engine.run import RunState
 from cellbench.engine.trips import SafeState, Trip
 from cellbench.errors import InstrumentError
