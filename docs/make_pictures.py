@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from make_library import SHORTENED
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
@@ -29,8 +30,6 @@ from cellbench.store import Store
 IMAGES = Path(__file__).parent / "images"
 #: Test time at which the live view is drawn: well into the ramp.
 MOMENT_S = 20_300.0
-#: Protocols whose whole length shows no more than a part of it; docs/make_library.py tells it.
-SHORTENED = {"symmetric_cycling": ("cycles=100",)}
 #: Where a report has its plot: what its analysis draws, else the spectra, else all over time.
 PLOTS = ("figure[data-curves='0']:has(canvas)", "#nyquist-plot:has(canvas)", "#time-plot")
 #: What is of no use in a picture.
