@@ -17,9 +17,9 @@ DOCS = Path(__file__).parent
 SHIPPED = """# Drivers
 
 The drivers that come with cellbench, by the name that a bench file gives them. **None of them has
-been tried on an instrument yet.** Each says what it was made from, and what in particular nobody has
-verified; each passes the conformance kit against an emulator that was written apart from it. Another
-instrument is a class of some hundred lines: see [Writing a driver](writing_a_driver.md).
+been tried on an instrument yet.** Each says what it was made from, and what in particular nobody
+has verified; each passes the conformance kit against an emulator that was written apart from it.
+Another instrument is a class of some hundred lines: see [Writing a driver](writing_a_driver.md).
 
 ```sh
 cellbench drivers
@@ -46,8 +46,8 @@ open stream, and the options of its entry:
 Its methods are those of its role in [`cellbench.instruments.roles`](api.md#roles), a handful of
 coroutines. All numbers are SI floats; positive current is oxidation at the working electrode.
 Whatever goes wrong is an `InstrumentError` that says which instrument, what it said and what would
-be right. Time is `asyncio.get_running_loop().time()` and `asyncio.sleep` alone: on a simulated bench
-it is simulated. Options are a model of `cellbench_drivers.common.Options`, whose types read
+be right. Time is `asyncio.get_running_loop().time()` and `asyncio.sleep` alone: on a simulated
+bench it is simulated. Options are a model of `cellbench_drivers.common.Options`, whose types read
 `150 degC` as people write it. `cellbench_drivers.lines.Lines` speaks lines of ASCII (`scpi.Scpi`:
 with an error queue, `cellbench.transport.modbus.ModbusMaster`: registers); they drain a line on
 which a reply was lost, connect again, and never send anything twice.

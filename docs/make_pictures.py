@@ -1,4 +1,4 @@
-"""Make the pictures of the pages from simulated runs: the live view, a report, each protocol's plot.
+"""Make the pages' pictures from simulated runs: the live view, a report, each protocol's plot.
 
 python docs/make_pictures.py            (all of them, in ten minutes; needs Chromium and playwright)
 python docs/make_pictures.py ccd gitt   (the plots of these protocols)

@@ -61,6 +61,11 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(page, line, found["language"], found["title"], mark, said, content)
 
 
+def without_blocks(text: str) -> str:
+    """A page's own words."""
+    return _FENCE.sub("", text)
+
+
 def script(chosen: list[Path]) -> str:
     """What a reader of these pages saves and types."""
     typed = ["set -euo pipefail"]

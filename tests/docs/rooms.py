@@ -22,8 +22,8 @@ steps:
   - repeat: 500
     name: cycle
     steps:
-      - current: {at: 0.1 mA/cm2, for: 30 s}
-      - rest: 30 s
+      - current: {at: 0.1 mA/cm2, for: 30 min}
+      - rest: 30 min
 """
 #: In real time, for a press that hears its host: the run is killed in the middle.
 SHORT = """
@@ -37,14 +37,20 @@ steps:
 @contextmanager
 def a_run_that_asks(here: Path) -> Iterator[None]:
     """A run at a terminal, which waits for an answer."""
-    from tests.cli.test_terminal import Terminal  # noqa: PLC0415 (no Windows)
+    from tests.cli.test_terminal import Terminal  # no Windows
 
     (here / "asking.yaml").write_text(ASKING, encoding="utf-8")
     command = [sys.executable, "-m", "cellbench", "run", "asking.yaml", "--speed", "60"]
     terminal = Terminal(command)
-    terminal.wait_for("Is the glovebox closed?")
-    yield
-    assert terminal.end() == 130
+    try:
+        terminal.wait_for("Is the glovebox closed?")
+        yield
+    except BaseException:
+        terminal.process.kill()
+        raise
+    finally:
+        code = terminal.end()
+    assert code == 130, "the page ends with an abort"
 
 
 @contextmanager

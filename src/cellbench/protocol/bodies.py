@@ -263,7 +263,9 @@ class WaitBody(StepBody):
 class CheckBody(StepBody):
     """What has to be true before the protocol goes on; nothing is energised before."""
 
-    open_circuit: Text | None = maybe('Its voltage, e.g. "1.5 V to 3.6 V vs Li+/Li"', "open circuit")
+    open_circuit: Text | None = maybe(
+        'Its voltage, e.g. "1.5 V to 3.6 V vs Li+/Li"', "open circuit"
+    )
     contact: Text | None = maybe('Impedance at high frequency, e.g. "at most 10 kOhm"')
     stack_pressure: Text | None = maybe('Within, e.g. "4 MPa to 6 MPa"', "stack pressure")
     temperature: Text | None = maybe('Within, e.g. "15 degC to 30 degC"')

@@ -1,0 +1,64 @@
+"""The site is built without a warning, is whole, and asks for nothing from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.docs.blocks import DOCS, ROOT
+
+pytest.importorskip("mkdocs", reason="the extra [docs] is not installed")
+pytestmark = pytest.mark.long
+
+#: What a browser fetches by itself; links that a person may follow are none of it.
+_FETCHED = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*?\ssrc=[\"']?(https?:)?//"
+    r"|<link\b[^>]*?\shref=[\"']?(https?:)?//(?![^>]*rel=[\"']?canonical)"
+    r"|@import\s+(?:url\()?[\"']?(https?:)?//"
+    r"|url\([\"']?(https?:)?//"
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; a broken link, anchor or docstring fails, and a page without place."""
+    directory = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(directory)],
+        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, timeout=100,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return directory
+
+
+def test_every_page_is_there(site: Path) -> None:
+    pages = {path.relative_to(DOCS).with_suffix(".html") for path in DOCS.rglob("*.md")}
+    assert {page for page in pages if not (site / page).is_file()} == set()
+
+
+def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
+    found = [
+        f"{path.relative_to(site)}: {match[0]}"
+        for path in site.rglob("*")
+        if path.suffix in {".html", ".css"}
+        for match in _FETCHED.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+def test_docstrings_have_become_a_reference(site: Path) -> None:
+    text = (site / "api.html").read_text(encoding="utf-8")
+    for name in ("cellbench.instruments.roles.Press.ramp_to", "cellbench.testing.carry_out"):
+        assert f'id="{name}"' in text
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]+)|src=\"([^\"]+)\"", text)
+    assert len(links) > 10
+    assert [one or other for one, other in links if not (ROOT / (one or other)).exists()] == []
