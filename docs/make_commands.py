@@ -19,8 +19,8 @@ DOCS = Path(__file__).parent
 HEAD = """# Commands
 
 What each command of cellbench takes, as `--help` says it. Wherever a run is named, the end of its
-id or `last` will do. `--json` answers with one JSON object on standard output; errors and progress are
-on standard error.
+id or `last` will do. `--json` answers with one JSON object on standard output; errors and progress
+are on standard error.
 """
 
 
