@@ -159,7 +159,7 @@ def _default(info: FieldInfo) -> str:
 def _meaning(info: FieldInfo) -> str:
     said = (info.description or "").replace("|", "\\|").rstrip(".")
     words = _literals(info.annotation)
-    return f"{said}. One of `{'`, `'.join(words)}`." if words else f"{said}."
+    return f"{said}. One of `{'`, `'.join(words)}`." if len(words) > 1 else f"{said}."
 
 
 def _literals(annotation: Any) -> list[str]:

@@ -40,9 +40,9 @@ def main() -> None:
     wanted = sys.argv[1:]
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        reports = {name: _report_of(name, place) for name in wanted or library.protocol_names()}
         live = None if wanted else place / "live.svg"
         whole = None if live is None else _report(prepare("ccd", seed=0), place, live)
+        reports = {name: _report_of(name, place) for name in wanted or library.protocol_names()}
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]

@@ -72,6 +72,8 @@ def script(chosen: list[Path]) -> str:
     for block in (each for page in chosen for each in blocks(page) if each.mark != "not run"):
         if block.title:
             typed.append(f"cat > '{block.title}' <<'END OF FILE'\n{block.text}END OF FILE")
+        elif block.mark == "fails":
+            typed.append(f"if\n{block.text}then false; else [ $? -eq {block.said} ]; fi")
         elif block.language == "sh":
             typed.append(block.text)
     return "\n".join(typed)
