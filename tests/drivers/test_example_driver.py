@@ -19,6 +19,7 @@ from cellbench.testing import checks_for, failures, results
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+@pytest.mark.long
 def test_all_checks_are_carried_out_without_pytest_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(DOCS)
     subject = importlib.import_module("test_watlow_f4t").SUBJECT
