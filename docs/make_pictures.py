@@ -1,6 +1,6 @@
 """Make the pages' pictures from simulated runs: the live view, a report, each protocol's plot.
 
-python docs/make_pictures.py            (all of them, in ten minutes; needs Chromium and playwright)
+python docs/make_pictures.py            (all, in some minutes; needs Chromium, playwright and Pillow)
 python docs/make_pictures.py ccd gitt   (the plots of these protocols)
 """
 
