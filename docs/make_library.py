@@ -29,7 +29,7 @@ material does.
 #: What each is for, in the order of the page.
 LIBRARY: dict[str, dict[str, str]] = {
     "Pellets": {
-        "pelletize": "Presses a pellet, holds the force for a while, and asks for thickness and mass.",
+        "pelletize": "Presses a pellet, holds it, and asks for thickness and mass.",
         "pellet_conductivity": "Ionic conductivity of a pellet under stack pressure.",
         "arrhenius": "Conductivity over temperature, and its activation energy.",
         "dc_polarisation": "Electronic conductivity from currents that have become steady.",

@@ -1,7 +1,8 @@
 """Make the pages' pictures from simulated runs: the live view, a report, each protocol's plot.
 
-python docs/make_pictures.py            (all, in some minutes; needs Chromium, playwright and Pillow)
+python docs/make_pictures.py            (all, in minutes; needs Chromium, playwright, Pillow)
 python docs/make_pictures.py ccd gitt   (the plots of these protocols)
+python docs/make_pictures.py run        (the live view and the report alone)
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from cellbench.protocol import plan
 from cellbench.store import Store
 
 IMAGES = Path(__file__).parent / "images"
+#: What stands for the live view and the report among the names of protocols.
+RUN = "run"
 #: Test time at which the live view is drawn: well into the ramp.
 MOMENT_S = 20_300.0
 #: Where a report has its plot: what its analysis draws, else the spectra, else all over time.
@@ -37,21 +40,21 @@ PLAIN = "figure button, figure .hint { display: none } figure { padding: 8px }"
 
 
 def main() -> None:
-    wanted = sys.argv[1:]
+    wanted = sys.argv[1:] or [RUN, *library.protocol_names()]
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        live = None if wanted else place / "live.svg"
-        whole = None if live is None else _report(prepare("ccd", seed=0), place, live)
-        reports = {name: _report_of(name, place) for name in wanted or library.protocol_names()}
+        live = place / "live.svg"
+        reports = {name: _report_of(name, place, live) for name in wanted}
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]
             )
             for name, report in reports.items():
-                _picture_of_a_plot(browser, report, IMAGES / "protocols" / f"{name}.png")
-            if live is not None and whole is not None:
-                _picture(browser, whole, IMAGES / "report.png", 1000, 1480)
-                _picture(browser, live, IMAGES / "live.png", 1100, 420)
+                if name == RUN:
+                    _picture(browser, report, IMAGES / "report.png", 1000, 1480)
+                    _picture(browser, live, IMAGES / "live.png", 1100, 420)
+                else:
+                    _picture_of_a_plot(browser, report, IMAGES / "protocols" / f"{name}.png")
 
 
 def _picture_of_a_plot(browser: Browser, report: Path, target: Path) -> None:
@@ -77,7 +80,9 @@ def _opened(browser: Browser, source: Path, width: int, height: int) -> Page:
     return page
 
 
-def _report_of(name: str, directory: Path) -> Path:
+def _report_of(name: str, directory: Path, live: Path) -> Path:
+    if name == RUN:
+        return _report(prepare("ccd", seed=0), directory, live)
     return _report(prepare(name, sets=list(SHORTENED.get(name, ())), seed=0), directory)
 
 
