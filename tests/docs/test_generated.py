@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from tests.docs.blocks import DOCS
 
 from cellbench import library
+from cellbench.bench import BenchFile
 from cellbench.cell import CellCard
 from cellbench.protocol.bodies import MODELS
 from cellbench.protocol.schema import ConditionsBody, LimitsBody, ProtocolFile, Step
@@ -50,7 +51,8 @@ def test_protocols_are_told_of_with_the_results_of_every_verb() -> None:
         assert "channel" in told if "voltage_V" in fields else all(f"`{f}`" in told for f in fields)
 
 
-def test_cell_cards_are_told_of_with_every_key() -> None:
-    text = (DOCS / "cells.md").read_text(encoding="utf-8")
-    for name, field in CellCard.model_fields.items():
+@pytest.mark.parametrize(("page", "model"), [("cells.md", CellCard), ("benches.md", BenchFile)])
+def test_files_are_told_of_with_every_key(page: str, model: type[BaseModel]) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for name, field in model.model_fields.items():
         assert f"| `{field.alias or name}` |" in text

@@ -63,11 +63,14 @@ def test_docstrings_have_become_a_reference(site: Path) -> None:
         assert f'id="{name}"' in text
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
+def test_links_of_the_readme_lead_somewhere(site: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    links = re.findall(r"\]\((?!https?:)([^)#]+)|src=\"([^\"]+)\"", text)
+    links = re.findall(r"(?:\]\((?!https?:)|src=\")([^)#\"]+)(?:#([\w-]+))?", text)
     assert len(links) > 10
-    assert [one or other for one, other in links if not (ROOT / (one or other)).exists()] == []
+    for path, anchor in links:
+        assert (ROOT / path).exists(), path
+        page = (site / path.removeprefix("docs/")).with_suffix(".html")
+        assert not anchor or f'id="{anchor}"' in page.read_text(encoding="utf-8"), anchor
 
 
 @pytest.fixture
