@@ -33,11 +33,12 @@ def wait_for(happened: Callable[[], object], what: str) -> None:
         time.sleep(0.05)
 
 
-def picture(page: Page, name: str, *, whole: bool = False) -> None:
+def picture(page: Page, name: str, height: int = 800) -> None:
     """Make a picture for the documentation, where that is asked for."""
     if os.environ.get(PICTURES):
+        page.set_viewport_size({"width": 1280, "height": height})
         page.mouse.move(0, 0)
-        page.screenshot(path=IMAGES / f"web_{name}.png", full_page=whole)
+        page.screenshot(path=IMAGES / f"web_{name}.png")
 
 
 @dataclass
@@ -137,9 +138,11 @@ def said(process: subprocess.Popen[str], after: str) -> str:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+    """End a process, which may have ended by itself."""
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def test_runs_are_found_ticked_and_compared(desk: Desk, cycled: Sequence[str]) -
     output = page.locator("#traces .plot-head output").first
     for run in cycled:
         expect(output).to_contain_text(f"{run}: ")
-    picture(page, "compare")
+    picture(page, "compare", 1000)
 
 
 def test_a_run_that_has_ended_shows_cycles_findings_and_its_report(

@@ -93,7 +93,7 @@ def test_curves_steps_and_journal_follow_a_run_at_60_times(desk: Desk, cycling: 
     expect(page.locator("#spectra canvas")).to_have_count(1)
     expect(page.locator("#facts")).to_contain_text("at most 12 MPa")
     expect(page.get_by_role("note")).to_contain_text("SIMULATED")
-    picture(page, "run")
+    picture(page, "run", 1150)
 
 
 def test_an_operator_pauses_a_run_and_lets_it_go_on(desk: Desk, cycling: Running) -> None:
@@ -161,7 +161,7 @@ def test_a_prompt_is_answered_and_the_emergency_stop_opens_the_cell(
     page = desk.open()
     card = page.get_by_role("article").filter(has_text=run.id)
     expect(card.locator(".needs")).to_contain_text("Press by hand to 5 MPa on the cell = 0.39")
-    picture(page, "overview")
+    picture(page, "overview", 720)
     card.get_by_role("link").click()
     expect(page.locator("#prompt")).to_contain_text("Then type what it shows")
     picture(page, "prompt")

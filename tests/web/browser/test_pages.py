@@ -150,7 +150,7 @@ def test_mistakes_in_a_pasted_text_stand_at_their_lines(desk: Desk) -> None:
     marked = page.locator("li.wrong")
     expect(marked).to_have_count(1)
     expect(marked.locator("code")).to_contain_text("amplitude: 10 mA")
-    picture(page, "check", whole=True)
+    picture(page, "check", 1100)
     marked.click()  # puts the caret there
     line = text.evaluate("field => field.value.slice(0, field.selectionStart).split('\\n').length")
     assert "10 mA" in wrong.split("\n")[line - 1]

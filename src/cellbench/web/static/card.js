@@ -91,7 +91,7 @@ export class Card {
       values(summary, this.received), sparkline(summary.spark),
       ...summary.message && !summary.needs ? [element("p", powers(summary.message), {class: "message"})] : [],
       element("p", stepText(summary), {class: "step"}), progress(summary),
-      element("p", `${summary.bench}, run ${summary.run}`, {class: "soft small"}),
+      element("p", [`${summary.bench}, `, element("span", `run ${summary.run}`, {class: "whole"})], {class: "soft small"}),
     );
   }
 }

@@ -33,12 +33,12 @@ function showNow() {
   document.title = `${cell} ${state} · cellbench`;
   at("banner").hidden = !simulated;
   at("banner").textContent = simulated ? "SIMULATED BENCH: no instrument is connected" : "";
-  const told = needs && !summary.prompt ? needs : summary.verdict || message;
+  const told = needs ? "" : summary.verdict || message;
   at("now").replaceChildren(
-    ...needs && told ? [element("p", powers(told), {class: "needs"})] : [],
+    ...needs && !summary.prompt ? [element("p", powers(needs), {class: "needs"})] : [],
     ...Object.keys(summary.latest).length ? [values(summary, received)] : [],
     ...stepText(summary) ? [element("p", stepText(summary), {class: "step"})] : [], progress(summary),
-    ...!needs && told ? [element("p", powers(told), {class: "message"})] : []);
+    ...told ? [element("p", powers(told), {class: "message"})] : []);
 }
 
 const link = (text, href) => element("a", text, {href});
@@ -99,6 +99,7 @@ function take(more) {
   if (more.program) program.update(more.program);
   if (before.step_path !== summary.step_path || before.state !== summary.state) {
     markProtocol().catch(failed);
+    traces.stepChanged();
     slowly();
   }
 }

@@ -9,6 +9,7 @@ import {nameSteps, shadeSteps} from "./report/steps.js";
 const POINTS = 1500;        // asked for of each source
 const MOST_LIVE = 4000;     // so many rows are shown before the server is asked to thin them again
 const REDRAW_MS = 200;
+const RELOAD_MS = 3000;
 const LEAST_SPAN_S = 0.02;
 const WHOLE = Infinity;
 const COLUMNS = Object.keys(QUANTITIES);
@@ -132,6 +133,11 @@ export class TracePlots {
       else one.sources.push({source, columns: {...columns}, thinned: false, rows_in_range: columns.time_s.length});
     }
     if (this.follow) this.soon();
+  }
+
+  // What shades the curves comes with them.
+  stepChanged() {
+    if (this.follow && this.shape) this.reload ??= setTimeout(() => { this.reload = null; this.load(); }, RELOAD_MS);
   }
 
   soon() {
