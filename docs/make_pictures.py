@@ -15,10 +15,10 @@ from rich.console import Console
 
 from cellbench import clock
 from cellbench.cli.live import LiveView
-from cellbench.cli.run import banner
 from cellbench.engine.evaluation import evaluate, write_report
 from cellbench.engine.run import Conductor, RunEnd
 from cellbench.engine.session import Session, prepare
+from cellbench.engine.snapshot import snapshot
 from cellbench.protocol import plan
 from cellbench.store import Store
 
@@ -46,16 +46,16 @@ async def _run(session: Session, store: Store, directory: Path) -> RunEnd:
             session.program, bench, store, documents=session.documents(bench), seed=session.seed,
             planned=plan(session.program, bench),
         )  # fmt: skip
-        drawing = asyncio.create_task(_draw(session, conductor, directory / "live.svg"))
+        drawing = asyncio.create_task(_draw(conductor, directory / "live.svg"))
         end = await conductor.conduct()
         await drawing
         return end
 
 
-async def _draw(session: Session, conductor: Conductor, path: Path) -> None:
+async def _draw(conductor: Conductor, path: Path) -> None:
     await asyncio.sleep(MOMENT_S)
     console = Console(record=True, width=112, force_terminal=True, file=io.StringIO())
-    console.print(LiveView(conductor, banner(session, conductor)))
+    console.print(LiveView(lambda: snapshot(conductor)))
     console.save_svg(str(path), title="cellbench run protocols/ccd.yaml")
 
 

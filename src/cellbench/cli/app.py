@@ -14,6 +14,7 @@ from cellbench.cli.replicates import replicates
 from cellbench.cli.resume import resume
 from cellbench.cli.run import run
 from cellbench.cli.service import service
+from cellbench.cli.top import top
 
 app = typer.Typer(
     name="cellbench",
@@ -46,6 +47,7 @@ app.command()(quiet)
 app.command()(release)
 app.command()(service)
 app.command()(steer.status)
+app.command()(top)
 app.command()(steer.pause)
 app.command("continue")(steer.go_on)
 app.command()(steer.skip)
