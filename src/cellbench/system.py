@@ -261,6 +261,8 @@ _WINDOWS_KEYS = {"H": "up", "P": "down", "M": "right", "K": "left"}
 _PLAIN_KEYS = {"\r": "enter", "\n": "enter", "\x1b": "escape"}
 #: Windows cannot wait for a key with a timeout: how often it is looked for.
 _KEY_LOOK_S = 0.02
+#: The rest of what a key sends follows its Escape within this.
+_REST_S = 0.05
 
 
 @contextmanager
@@ -287,17 +289,16 @@ def pressed_keys() -> Iterator[NextKey]:
 
 
 def _next_key(terminal: int, wait_s: float) -> str:
-    ready, _, _ = select.select([terminal], [], [], wait_s)
-    if not ready:
+    if not select.select([terminal], [], [], wait_s)[0]:
         return ""
     try:
-        # A key's sequence comes in one piece; of keys that were typed ahead, the first counts.
-        text = os.read(terminal, 16).decode("utf-8", errors="replace")
+        text = os.read(terminal, 1).decode("utf-8", errors="replace")
+        # Whoever types Escape is slower than a terminal that sends the rest of an arrow.
+        if text == "\x1b" and select.select([terminal], [], [], _REST_S)[0]:
+            return _ANSI_KEYS.get(os.read(terminal, 2).decode("utf-8", errors="replace")[1:], "")
     except OSError:
         return "q"
-    if text.startswith(("\x1b[", "\x1bO")):
-        return _ANSI_KEYS.get(text[2:3], "")
-    return _PLAIN_KEYS.get(text[:1], text[:1]) or "q"
+    return _PLAIN_KEYS.get(text, text) or "q"
 
 
 def _next_key_on_windows(wait_s: float) -> str:

@@ -88,14 +88,15 @@ def _block(run: Summary, width: int, chosen: bool, *, plain: bool) -> Iterator[T
     if not run.under_way:
         yield _cropped(Text(f"    {_ended(run)}", style="dim"), width)
     elif run.time_s is not None:
-        yield _cropped(Text(f"    {_step(run)}"), width)
+        yield _step(run, width)
         yield _cropped(_course(run, width, plain=plain), width)
 
 
-def _step(run: Summary) -> str:
-    if not run.step:
-        return "no step is under way yet"
-    return f"{printable(run.step)}, {elapsed_text(run.step_elapsed_s or 0.0, run.step_duration_s)}"
+def _step(run: Summary, width: int) -> Text:
+    if run.step_elapsed_s is None:
+        return Text("    no step is under way yet")
+    elapsed = elapsed_text(run.step_elapsed_s, run.step_duration_s)
+    return _justified(Text(f"    {printable(run.step)}"), Text(elapsed), width)
 
 
 def _ended(run: Summary) -> str:

@@ -58,12 +58,14 @@ def top(
             if as_json:
                 runs = at_a_glance(opened, recent)
                 print_json({"runs": [each.model_dump(mode="json") for each in runs]})
-            elif (
-                once or not (sys.stdin.isatty() and console.is_terminal) or console.is_dumb_terminal
-            ):
-                console.print(Glance(at_a_glance(opened, recent), str(opened.directory)))
-            else:
+            elif not once and _can_be_drawn_on(console):
                 _Screen(console, opened).show(recent)
+            else:
+                console.print(Glance(at_a_glance(opened, recent), str(opened.directory)))
+
+
+def _can_be_drawn_on(console: Console) -> bool:
+    return sys.stdin.isatty() and console.is_terminal and not console.is_dumb_terminal
 
 
 class _Screen:

@@ -31,9 +31,9 @@ class Row:
 
 
 ROWS = (
-    Row("voltage_V", "voltage", lambda V: f"{V:.4f} V"),
+    Row("voltage_V", "voltage", lambda V: f"{V:z.4f} V"),
     Row("current_A", "current", lambda A: format_quantity(A, "current")),
-    Row("stack_pressure_Pa", "stack pressure", lambda Pa: f"{Pa / 1e6:.2f} MPa"),
+    Row("stack_pressure_Pa", "stack pressure", lambda Pa: f"{Pa / 1e6:z.2f} MPa"),
     Row("temperature_K", "temperature", lambda K: f"{K - 273.15:.1f} °C"),
 )
 
