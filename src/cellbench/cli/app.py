@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cellbench import __version__
-from cellbench.cli import bench, campaign, look, prepare, sim, steer, telemetry
+from cellbench.cli import bench, campaign, look, prepare, protocol, sim, steer, telemetry
 from cellbench.cli.quiet import quiet, release
 from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
@@ -71,5 +71,6 @@ app.command()(replay)
 app.command()(replicates)
 app.add_typer(bench.app, name="bench")
 app.add_typer(sim.app, name="sim")
+app.add_typer(protocol.app, name="protocol")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(telemetry.app, name="telemetry")
