@@ -266,7 +266,7 @@ def test_a_store_without_runs_is_said(store_directory: Path) -> None:
 # --- With a person at the run's own terminal ------------------------------------------------------
 
 if sys.platform != "win32":
-    from tests.cli.test_terminal import Terminal
+    from tests.terminal import Terminal
 
     def on_terminal(tmp_path: Path, protocol: str, *options: str) -> Terminal:
         path = tmp_path / "protocol.yaml"

@@ -64,7 +64,7 @@ class Glance:
         needy = sum(each.needs is not None for each in self._runs)
         needs = f", {needy} need{'s' if needy == 1 else ''} a hand" if needy else ""
         runs = f"{under_way} run{'' if under_way == 1 else 's'} under way{needs}"
-        return f"{local_text(datetime.now().astimezone())}   {runs}   {self._where}"
+        return f"{runs}   {local_text(datetime.now().astimezone())}   {self._where}"
 
     def _first(self, blocks: Sequence[Sequence[Text]], room: int) -> int:
         """The first block to be shown, so that the chosen one is seen whole."""

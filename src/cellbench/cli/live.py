@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 Look = Callable[[], Mapping[str, Any]]
 URGENT = "bold black on yellow"
 
-#: Widths from which limits and sparklines are shown beside the readings.
-_LIMITS_FROM, _SPARKLINES_FROM = 60, 76
 _BAR_MIN, _BAR_MAX = 10, 40
 #: Lines that the terminal itself wants: where the cursor stands.
 _SPARE_LINES = 1
@@ -104,21 +102,38 @@ def _fitting(parts: tuple[Text, Text], width: int) -> tuple[Text, ...]:
 
 
 def _readings(found: Mapping[str, Any], width: int, *, plain: bool) -> Table:
+    """A line for each reading; what there is no room for beside value and age is left out."""
+    rows = [(row, found["readings"][row.name]) for row in ROWS if row.name in found["readings"]]
+    names = [Text(row.label, no_wrap=True, overflow="ellipsis") for row, _ in rows]
+    values = [_value(row, each) for row, each in rows]
+    bars = [Text("" if plain else sparkline(each["recent"]), style="cyan") for _, each in rows]
+    limits = [Text(_beside(row, each["value"], found), style="dim") for row, each in rows]
+    ages = [_age(each) for _, each in rows]
+    room = width - sum(map(_width, (names, values, ages)))
+    for optional in (limits, bars):
+        if _width(optional) > room:
+            optional.clear()
+        room -= _width(optional)
     table = Table.grid(padding=(0, 2, 0, 0))
-    for row in ROWS:
-        latest = found["readings"].get(row.name)
-        if latest is None:
-            continue
-        value = Text(value_text(row, latest["value"]), justify="right", no_wrap=True)
-        cells = [Text(row.label, no_wrap=True), value]
-        if width >= _SPARKLINES_FROM and not plain:
-            cells.append(Text(sparkline(latest["recent"]), style="cyan"))
-        if width >= _LIMITS_FROM:
-            cells.append(Text(_beside(row, latest["value"], found), style="dim"))
-        age = age_text(latest["age_s"], stale=latest["stale"])
-        cells.append(Text(age, style=URGENT if latest["stale"] else "dim"))
+    columns = [each for each in (names, values, bars, limits, ages) if each]
+    for cells in zip(*columns, strict=True):
         table.add_row(*cells)
     return table
+
+
+def _value(row: Row, reading: Mapping[str, Any]) -> Text:
+    style = URGENT if reading["stale"] else ""
+    return Text(value_text(row, reading["value"]), style, justify="right", no_wrap=True)
+
+
+def _age(reading: Mapping[str, Any]) -> Text:
+    text = age_text(reading["age_s"], stale=reading["stale"])
+    return Text(text, style=URGENT if reading["stale"] else "dim")
+
+
+def _width(column: Sequence[Text]) -> int:
+    """What a column takes, with the space after it."""
+    return max((each.cell_len for each in column), default=-2) + 2
 
 
 def _beside(row: Row, value: float | None, found: Mapping[str, Any]) -> str:

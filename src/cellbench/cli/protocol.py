@@ -36,6 +36,7 @@ class Target(StrEnum):
 
 
 _ENDINGS = {Target.UNICYCLER: ".json", Target.PYBAMM: ".py"}
+_PROPER_NAMES = {Target.UNICYCLER: "aurora-unicycler", Target.PYBAMM: "PyBaMM"}
 _Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="The file to write (else: shown).", show_default=False),
@@ -91,7 +92,7 @@ def export(
             writable_output(output, _ENDINGS[target])
         card, _ = load_card(protocol, cell)
         cycling, misfits = reduced(load_protocol(protocol, card, parse_settings(sets or [])))
-        refuse_fatal(target.value, misfits)
+        refuse_fatal(_PROPER_NAMES[target], misfits)
         if target is Target.UNICYCLER:
             text, more = unicycler.written(cycling)
             misfits = [*misfits, *more]

@@ -61,7 +61,7 @@ def _short(text: str) -> str:
 def age_text(age_s: float, *, stale: bool) -> str:
     """How old a reading is; nothing for one that is new."""
     if stale:
-        return f"STALE, {duration(age_s)} old"
+        return f"STALE for {duration(age_s)}"
     return f"{duration(math.floor(age_s))} ago" if age_s >= _NEW_S else ""
 
 

@@ -39,7 +39,7 @@ def written(cycling: Cycling, misfits: Sequence[Misfit] = ()) -> tuple[str, list
         InputError: PyBaMM cannot say it.
     """
     found = [*misfits, Misfit(Origin(), "its limits: left out, the model has its own")]
-    found += _spectra(cycling.steps)
+    found += dict.fromkeys(_spectra(cycling.steps))
     cycles = list(_cycles(cycling.steps, "        "))
     if not cycles:
         found.append(Misfit(Origin(), "no step of it can be said there", fatal=True))

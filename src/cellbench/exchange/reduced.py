@@ -132,8 +132,8 @@ class _Reduction:
         self.recordings: list[Recording] = []
         card = program.card
         self._charging = -1.0 if card.knows_charge and card.charge_current == "negative" else 1.0
-        self._numbers: dict[tuple[str, int, int], int] = {}
-        self._step: AnyStep
+        self._numbers: dict[str, int] = {}
+        self._origin = Origin()
 
     def steps(self, items: Sequence[AnyStep | PassEnded]) -> tuple[Doing, ...]:
         """Steps and loops of a walk; passes of a loop that are alike become one loop again."""
@@ -147,14 +147,13 @@ class _Reduction:
                 loop = item.path.rpartition("[")[0]
                 entries[first:] = [(item.path, _Pass(loop, _joined(entries[first:])))]
             else:
-                self._step = item
+                self._origin = self._numbered(item.path)
                 entries.extend((item.path, each) for each in self._reduced(item))
         return _joined(entries)
 
     # --- Each step ------------------------------------------------------------------------------
 
     def _reduced(self, step: AnyStep) -> Sequence[Doing]:
-        self._numbers.setdefault(self._place, len(self._numbers) + 1)
         match step:
             case ChannelStep():
                 self.recordings.append(step.record)
@@ -240,16 +239,10 @@ class _Reduction:
 
     # --- What does not fit ----------------------------------------------------------------------
 
-    @property
-    def _origin(self) -> Origin:
-        """The step that is reduced: in a loop, the same in all passes."""
-        names = (part.partition("[")[0] for part in self._step.path.split("/"))
-        return Origin(self._numbers[self._place], "/".join(names))
-
-    @property
-    def _place(self) -> tuple[str, int, int]:
-        source = self._step.source
-        return self._step.file, source.line, source.column
+    def _numbered(self, path: str) -> Origin:
+        """A step's name and number: in a loop, the same in all passes."""
+        where = "/".join(part.partition("[")[0] for part in path.split("/"))
+        return Origin(self._numbers.setdefault(where, len(self._numbers) + 1), where)
 
     def _conditions(self, cut_offs: Sequence[CutOff]) -> None:
         for each in cut_offs:
