@@ -182,6 +182,6 @@ def test_without_its_characters_a_terminal_gets_no_bars() -> None:
     console.print(LiveView(found))
     console.file.flush()
     assert isinstance(console.file, io.TextIOWrapper)
-    text = console.file.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    text = console.file.buffer.getvalue().decode()
     assert "-0.2310 V" in text
     assert "????" not in text
