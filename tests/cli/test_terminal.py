@@ -49,6 +49,7 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
         each.close()
 
 
+@pytest.mark.long
 def test_a_question_can_be_seen_and_must_be_answered(begin: Begin) -> None:
     terminal = begin(PROTOCOL)
     terminal.wait_for("Is the glovebox closed? [yes/no]")
@@ -59,6 +60,7 @@ def test_a_question_can_be_seen_and_must_be_answered(begin: Begin) -> None:
     assert terminal.end() == 0
 
 
+@pytest.mark.long
 def test_ctrl_c_at_a_question_ends_the_run(begin: Begin) -> None:
     terminal = begin(PROTOCOL)
     terminal.wait_for("[yes/no]")
