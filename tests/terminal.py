@@ -15,6 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pyte
 
+#: Pieces of one drawing come closer together than this, drawings do not.
+_WITHIN_A_FRAME_S = 0.05
+
 
 class Terminal:
     """Runs a command, and shows what it draws.
@@ -102,6 +105,8 @@ class Terminal:
         while not what():
             assert time.monotonic() < deadline, "\n".join(self.lines) + self.shown[-500:]
             self._read(0.1)
+        while self._read(_WITHIN_A_FRAME_S):
+            pass  # what is drawn just now is seen whole
 
     def _read(self, wait_s: float) -> bool:
         if not select.select([self._ours], [], [], wait_s)[0]:

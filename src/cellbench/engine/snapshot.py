@@ -72,13 +72,13 @@ def _step(run: Conducting, now_s: float) -> dict[str, Any] | None:
     }
 
 
-def _limits(limits: Limits) -> dict[str, tuple[float | None, float | None]]:
+def _limits(limits: Limits) -> dict[str, list[float | None]]:
     """The lower and the upper one of each reading, None for none."""
     return {
-        "voltage_V": (limits.voltage_min_V, limits.voltage_max_V),
-        "current_A": (None, limits.current_max_A),
-        "stack_pressure_Pa": (limits.pressure_min_Pa, limits.pressure_max_Pa),
-        "temperature_K": (limits.temperature_min_K, limits.temperature_max_K),
+        "voltage_V": [limits.voltage_min_V, limits.voltage_max_V],
+        "current_A": [None, limits.current_max_A],
+        "stack_pressure_Pa": [limits.pressure_min_Pa, limits.pressure_max_Pa],
+        "temperature_K": [limits.temperature_min_K, limits.temperature_max_K],
     }
 
 
