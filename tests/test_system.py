@@ -211,7 +211,7 @@ def test_consoles_of_others_keep_their_encoding(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "stdout", stream)
     system.speak_utf8()
     print("5 Ω", flush=True)  # noqa: T201
-    assert stream.buffer.getvalue() == b"5 ?\n"  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue() == b"5 ?\n"
 
 
 def test_keys_of_windows_have_the_same_names(windows: pytest.MonkeyPatch) -> None:
