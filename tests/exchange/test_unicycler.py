@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from cellbench.cell import CellCard
 from cellbench.cli.app import app
 from cellbench.engine.session import prepare
 from cellbench.errors import InputError
@@ -212,6 +213,38 @@ def test_a_symmetric_cell_gets_signed_currents(tmp_path: Path) -> None:
     assert load_protocol(path).card.cell == "LYC_PMMA"
 
 
+@pytest.mark.parametrize(
+    ("card", "steps"),
+    [
+        (POUCH, ["charge: {at: C/10", "discharge: {at: 0.4C"]),
+        (None, ["current: {at: C/10", "current: {at: -0.4C"]),
+        # An anode against lithium: what raises its voltage takes the lithium out of it.
+        (
+            parse_card(CARD + "charge current: negative\n", "half"),
+            ["current: {at: C/10", "current: {at: -0.4C"],
+        ),
+    ],
+)
+def test_a_current_keeps_its_direction_whatever_charges_the_cell(
+    card: CellCard | None, steps: list[str], tmp_path: Path
+) -> None:
+    method = (
+        Passing(Flow(0.1, is_rate=True), 3600.0, 4.2),
+        Passing(Flow(-0.4, is_rate=True), 3600.0, 3.0),
+    )
+    text, _ = protocol_text(Cycling("x", method), [], "x.json", card)
+    assert [line.strip("- ").partition(",")[0] for line in text.splitlines()[-2:]] == steps
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    reduction, _ = reduced(load_protocol(path, card or POUCH))
+    first, second = reduction.steps
+    assert isinstance(first, Passing)
+    assert isinstance(second, Passing)
+    assert first.current.value == pytest.approx(12.3e-3)
+    assert (first.until_V, second.until_V) == (4.2, 3.0)
+    assert second.current.value == pytest.approx(-49.2e-3)
+
+
 def test_text_of_others_cannot_write_yaml(tmp_path: Path) -> None:
     evil = "x\nsteps: []\n# \x1b[2J"
     cycling = Cycling(evil, (Loop(2, (Resting(1.0),), evil),))
@@ -376,7 +409,7 @@ def test_what_is_left_out_is_told_of_by_step(tmp_path: Path) -> None:
     assert result.stdout.strip() == str(output)
     assert result.stderr.splitlines() == [
         "what does not fit:",
-        "  its steps are recorded by different rules: now all by the finest",
+        "  its steps are recorded by rules of their own: now all by one, the finest",
         "  step 1 (temperature): the whole step (temperature 25 °C): left out",
         '  step 2 (cycle/charge): its condition "stack pressure >= 9 MPa": left out',
         '  step 2 (cycle/charge): its condition "short": left out',

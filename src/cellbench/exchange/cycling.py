@@ -61,7 +61,10 @@ def refuse_fatal(target: str, misfits: Sequence[Misfit]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A current, positive where it charges the cell: in A, or as a C-rate."""
+    """A current in A, or as a C-rate; positive is oxidation at the working electrode.
+
+    That charges a usual cell, and other programs then say "charge" whatever the cell.
+    """
 
     value: float
     is_rate: bool = False

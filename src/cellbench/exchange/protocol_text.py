@@ -45,7 +45,7 @@ def protocol_text(
         cycling: What it does.
         misfits: What was found not to fit when it was read.
         source: The file that it comes from.
-        card: The cell that it is for; without one, "charge" and "discharge" need one that has them.
+        card: The cell that it is for; without one, currents have signs and nothing charges.
         card_file: Its file or shipped name, which the protocol then names.
 
     Returns:
@@ -146,11 +146,12 @@ class _Writer:
     """Writes steps.
 
     Args:
-        card: Whether its cell has a charge; without one, it has.
+        card: Whether a positive current charges its cell; without one, nobody knows.
     """
 
     def __init__(self, card: CellCard | None) -> None:
-        self._has_charge = card is None or card.knows_charge
+        positive = card is not None and card.charge_current == "positive"
+        self._says_charge = card is not None and card.knows_charge and positive
         self._names: set[str] = set()
 
     def lines(self, steps: Sequence[Doing], indent: str) -> Iterator[str]:
@@ -192,14 +193,14 @@ class _Writer:
                 return _spectrum(step)
 
     def _current(self, step: Passing) -> str:
-        charges = step.current.value > 0
-        if self._has_charge:
-            verb, at = ("charge" if charges else "discharge"), _flow(step.current)
+        rises = step.current.value > 0
+        if self._says_charge:
+            verb, at = ("charge" if rises else "discharge"), _flow(step.current)
         else:
-            verb, at = "current", ("" if charges else "-") + _flow(step.current)
+            verb, at = "current", ("" if rises else "-") + _flow(step.current)
         condition = ""
         if step.until_V is not None:
-            condition = f"voltage {'>=' if charges else '<='} {_number(step.until_V)} {_TERMINALS}"
+            condition = f"voltage {'>=' if rises else '<='} {_number(step.until_V)} {_TERMINALS}"
         return f"{verb}: {{at: {at}, {_ends(condition, step.duration_s)}, record: $rows}}"
 
 

@@ -56,7 +56,7 @@ def reduced(program: Program) -> tuple[Cycling, list[Misfit]]:
     Raises:
         ProtocolError: A step is wrong, or takes its numbers from the results of another.
     """
-    reduction = _Reduction(program)
+    reduction = _Reduction()
     steps = reduction.steps(list(Walk(program)))
     record, differ = _one_recording(reduction.recordings)
     misfits = [*_of_loops(program.nodes), *_of_limits(program.limits), *differ, *reduction.misfits]
@@ -108,7 +108,7 @@ def _one_recording(recordings: Sequence[Recording]) -> tuple[Recording, list[Mis
         dV_V=min((each.dV_V for each in plain if each.dV_V), default=None),
         dI_A=min((each.dI_A for each in plain if each.dI_A), default=None),
     )
-    text = "its steps are recorded by different rules: now all by the finest"
+    text = "its steps are recorded by rules of their own: now all by one, the finest"
     return one, [] if all(each == one for each in plain) else [Misfit(Origin(), text)]
 
 
@@ -121,17 +121,11 @@ class _Pass:
 
 
 class _Reduction:
-    """Reduces the steps of a walk, and keeps what does not fit.
+    """Reduces the steps of a walk, and keeps what does not fit."""
 
-    Args:
-        program: Its card says which direction charges.
-    """
-
-    def __init__(self, program: Program) -> None:
+    def __init__(self) -> None:
         self.misfits: list[Misfit] = []
         self.recordings: list[Recording] = []
-        card = program.card
-        self._charging = -1.0 if card.knows_charge and card.charge_current == "negative" else 1.0
         self._numbers: dict[str, int] = {}
         self._origin = Origin()
 
@@ -190,7 +184,7 @@ class _Reduction:
         self._conditions([each for each in technique.cut_offs if each not in ends])
         nearest = min if towards_above else max
         return Passing(
-            current=Flow(self._charging * technique.current_A),
+            current=Flow(technique.current_A),
             duration_s=technique.duration_s,
             until_V=nearest((each.value for each in ends), default=None),
             origin=self._origin,
