@@ -43,7 +43,9 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self._set_size(columns, rows)
         self.settings = termios.tcgetattr(theirs)
-        variables = {**os.environ, "TERM": "xterm-256color", **(environment or {})}
+        # Whoever runs tests in parallel says by COLUMNS how wide their own terminal is.
+        ours = {"TERM": "xterm-256color", "COLUMNS": None, "LINES": None}
+        variables = {**os.environ, **ours, **(environment or {})}
         # The process's own terminal, so that typing Ctrl-C is a signal to it.
         self.process = subprocess.Popen(
             command,
