@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
@@ -60,7 +59,9 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         StoreError: The file is missing or damaged.
     """
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        ) as connection:
             yield connection
     except sqlite3.Error as error:
         raise StoreError(f"{path.name} cannot be read: {error}") from error
