@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from cellbench.web.buckets import FROM_S, TO_S, Buckets
 from cellbench.web.facts import QUANTITIES, Facts
 from cellbench.web.journal import entries_after, without_data
 from cellbench.web.run_page import RunPage
-from cellbench.web.traces import Cut, last_row, reading, rows_between
+from cellbench.web.traces import Cut, commits_of, last_row, reading, rows_between
 
 #: Wall time between two looks at a run's file, and at what it does.
 LOOK_S, ASK_S = 0.1, 1.0
@@ -190,13 +189,17 @@ class Tail:
 
     async def _tell_news(self) -> None:
         """Look at the file again and again."""
-        while self._cursor is not None:
+        told_of: bytes | None = None
+        while (since := self._cursor) is not None:
+            committed = commits_of(self._page.path)
             # A file that cannot be read at the moment is looked at again.
             with suppress(CellbenchError):
-                pieces, self._cursor = await asyncio.to_thread(
-                    self._news, self._cursor, None, self._before
-                )
-                self.audience.tell(*pieces)
+                if committed is None or committed != told_of:
+                    pieces, reached = await asyncio.to_thread(self._news, since, None, self._before)
+                    self._cursor = reached
+                    self.audience.tell(*pieces)
+                    if reached.row - since.row < _ROWS and reached.entry - since.entry < _ENTRIES:
+                        told_of = committed  # all there was
             await asyncio.sleep(LOOK_S if self._under_way else IDLE_S)
 
     async def _tell_state(self) -> None:
@@ -273,12 +276,12 @@ class Glances:
     """All runs at a glance, while somebody looks at them.
 
     Args:
-        directory: Of the store.
+        store: The catalogue.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, store: Store) -> None:
         self.audience = Audience()
-        self._directory = directory
+        self._store = store
         self._told: dict[str, Summary] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -310,19 +313,18 @@ class Glances:
             await asyncio.sleep(ASK_S)
 
     def _look(self) -> dict[str, Summary]:
-        with Store(self._directory, make=False) as store:
-            return {each.run: each for each in at_a_glance(store, ENDED_WITHIN)}
+        return {each.run: each for each in at_a_glance(self._store, ENDED_WITHIN)}
 
 
 class Tails:
     """The tails of the runs that somebody watches, and the glances.
 
     Args:
-        directory: Of the store.
+        store: The catalogue.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.glances = Glances(directory)
+    def __init__(self, store: Store) -> None:
+        self.glances = Glances(store)
         self._tails: dict[str, Tail] = {}
 
     def of(self, page: RunPage) -> Tail:
