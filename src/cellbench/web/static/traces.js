@@ -3,13 +3,14 @@
 
 import {get, runPath} from "./api.js";
 import {clock, density, fixed, moment, QUANTITIES, scaled, span} from "./quantities.js";
-import {AXIS, FOOT, LEAST, RIGHT, atLeast, axis, boxed, brokenLine, charts, clear, colour, element, place, ticks} from "./report/common.js";
+import {AXIS, FOOT, LEAST, atLeast, axis, boxed, brokenLine, charts, clear, colour, element, place, ticks} from "./report/common.js";
 import {nameSteps, shadeSteps} from "./report/steps.js";
 
 const POINTS = 1500;        // asked for of each source
 const MOST_LIVE = 4000;     // so many rows are shown before the server is asked to thin them again
 const REDRAW_MS = 200;
-const RELOAD_MS = 3000;
+const RELOAD_MS = 1000;
+const DENSITY = 60;         // width of the axis on the right, px
 const LEAST_SPAN_S = 0.02;
 const WHOLE = Infinity;
 const COLUMNS = Object.keys(QUANTITIES);
@@ -117,6 +118,7 @@ export class TracePlots {
   take(one, answer) {
     one.sources = answer.sources.filter(({columns}) => columns.time_s.length);
     one.spans = answer.spans || [];
+    one.underWay = one.spans.find(({to}) => to >= answer.to_s);
     if (this.follow) one.end_s = answer.to_s;
     else one.end_s = Math.max(one.end_s || 0, answer.to_s);
   }
@@ -127,6 +129,7 @@ export class TracePlots {
     for (const {source, columns} of sources) {
       if (!columns.time_s.length) continue;
       one.end_s = Math.max(one.end_s || 0, columns.time_s.at(-1));
+      if (one.underWay) one.underWay.to = one.end_s;
       if (!this.follow) continue;
       const known = one.sources.find((each) => each.source === source);
       if (known) append(known, columns);
@@ -137,6 +140,7 @@ export class TracePlots {
 
   // What shades the curves comes with them.
   stepChanged() {
+    this.runs[0].underWay = null;
     if (this.follow && this.shape) this.reload ??= setTimeout(() => { this.reload = null; this.load(); }, RELOAD_MS);
   }
 
@@ -321,7 +325,7 @@ function scales(label, area_m2) {
 function axes(isLast, area_m2) {
   const time = {incrs: STEPS_S, space: 84};
   const empty = {values: (_, values) => values.map(() => "")};
-  const right = {side: 1, size: RIGHT, grid: {show: false}};
+  const right = {side: 1, size: DENSITY, grid: {show: false}};
   return [
     axis(isLast ? "time since the start / h:min" : null, isLast ? {...time, size: FOOT - 18, values: timeTicks} : {...time, size: 8, ...empty}),
     axis(null, {size: AXIS}),
