@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
@@ -74,11 +75,17 @@ async def with_program(site: Site, page: RunPage) -> None:
 
 
 async def page_begun(site: Site, run_id: str) -> RunPage:
-    """The page of a run, whose program is made meanwhile if need be."""
+    """The page of a run; its program is made meanwhile, and its samples are looked through."""
     page = await page_of(site, run_id)
     if page.program is None:
         site.soon(with_program(site, page))
+        site.soon(_looked_through(site, page))
     return page
+
+
+async def _looked_through(site: Site, page: RunPage) -> None:
+    with suppress(CellbenchError):  # whoever asks for the curves is told
+        await asyncio.to_thread(site.overviews.of(page.path).cut, None, None, 1)
 
 
 @router.get("/runs")

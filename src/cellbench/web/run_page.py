@@ -51,15 +51,15 @@ class RunPage:
 
     def whole(self) -> dict[str, Any]:
         """All there is to show."""
+        found = self._now()  # which waits for a run that is silent
         with self._lock:
-            found = self._now()
             self._update()
             return self._summary(found) | self._parts(found) | self._lasting()
 
     def changed(self) -> tuple[dict[str, Any] | None, bool]:
         """What is new since the last time, None for nothing; whether its process is there."""
+        found = self._now()
         with self._lock:
-            found = self._now()
             folded = self._update() or self._drawn is not self.program
             self._drawn = self.program
             shown, parts = self._summary(found), self._parts(found, with_tree=folded)

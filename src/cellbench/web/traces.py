@@ -35,7 +35,7 @@ from cellbench.web.buckets import (
 
 #: Rows of the file that share buckets, and rows whose buckets are made in one go.
 BLOCK_ROWS = 32
-_PIECE_ROWS = 2048 * BLOCK_ROWS
+_PIECE_ROWS = 512 * BLOCK_ROWS
 #: Runs of which buckets are kept: some megabytes for each million rows.
 _KEPT_RUNS = 24
 _THREADS = min(4, os.cpu_count() or 1)

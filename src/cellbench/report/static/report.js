@@ -15,6 +15,7 @@ function drawAll() {
   }
   const nyquist = document.getElementById("nyquist-plot");
   if (nyquist) nyquistPlot(nyquist, data.nyquist);
+  resize();  // the first of a pair was drawn when it had the whole width
 }
 
 const onPaper = (isPaper) => () => { root.classList.toggle("paper", isPaper); drawAll(); };
