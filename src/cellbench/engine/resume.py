@@ -21,7 +21,6 @@ from cellbench.analysis.stored import channel_names, environment, stored_dataset
 from cellbench.bench import Bench, BenchFile, parse_bench
 from cellbench.engine.age import SET_S, Tie, age_now, now_of_computer
 from cellbench.engine.causes import RunState
-from cellbench.engine.commands import PAUSE
 from cellbench.engine.gap import GAP, charge_bounds_C
 from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
 from cellbench.engine.history import RESUMED, History, OpenList, stretches
@@ -34,6 +33,7 @@ from cellbench.engine.safe_state import QUIET_DEADLINE_S, attempt
 from cellbench.engine.screening import PATH, expected_open_circuit_V, open_circuit_V
 from cellbench.engine.session import Session, read_bench, with_folders
 from cellbench.engine.status import Forecast
+from cellbench.engine.steering import PAUSE
 from cellbench.engine.step_list import OVER
 from cellbench.engine.trips import Undone
 from cellbench.errors import InputError, InstrumentError, OtherTest, StoreError

@@ -15,7 +15,7 @@ from cellbench.engine.recorder import ChannelRecording
 from cellbench.engine.screening import open_circuit_V
 from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.view import StepView
-from cellbench.errors import InstrumentError
+from cellbench.errors import InstrumentError, StoppedThere
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
 from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest, Sweep
@@ -578,7 +578,7 @@ def told(ending: Ending | None) -> str:
         raise StepFailed("the instrument did not say how the step ended")
     if ending.kind is EndingKind.TRIPPED:
         raise Trip("cell", f"the instrument switched off: {ending.detail}")
-    if ending.kind is EndingKind.ABORTED:
+    if ending.kind in {EndingKind.ABORTED, EndingKind.STOPPED}:
         raise StepFailed(f"{_BY_OTHERS}: {ending.detail or 'aborted'}")
     return ending.detail or ending.kind.value
 
@@ -587,7 +587,10 @@ def require_own_end(ending: Ending | None, instrument: str) -> None:
     """See that an instrument has not broken off what it was told to do.
 
     Raises:
+        StoppedThere: Somebody has stopped it there.
         InstrumentError: It has: what is to be done about that, its policy says.
     """
+    if ending is not None and ending.kind is EndingKind.STOPPED:
+        raise StoppedThere(instrument, ending.detail)
     if ending is not None and ending.kind is EndingKind.ABORTED:
         raise InstrumentError(instrument, f"{_BY_OTHERS}: {ending.detail or 'aborted'}")
