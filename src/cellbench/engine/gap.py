@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 
 from cellbench.engine.extremes import Extremes
 from cellbench.engine.journal import Journal
+from cellbench.instruments.capabilities import ChannelCapabilities
+from cellbench.instruments.roles import Channel
 from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest, Sweep
+from cellbench.instruments.wired import serving
 from cellbench.protocol.program import AnyStep, ChannelStep
 from cellbench.quantities import format_quantity
 
@@ -59,7 +62,7 @@ class Gap:
         """
         technique = step.technique
         if math.isinf(to_s):
-            to_s = from_s + max(0.0, left_s)
+            to_s = from_s + (max(0.0, left_s) if math.isfinite(left_s) else 0.0)
         if isinstance(technique, Rest):
             return cls(from_s, to_s, to_s - from_s, 0.0, 0.0, 0.0)
         passed_s = max(0.0, min(to_s - from_s, left_s))
@@ -67,7 +70,8 @@ class Gap:
             charge_C = technique.current_A * passed_s
             return cls(from_s, to_s, passed_s, charge_C, min(0.0, charge_C), max(0.0, charge_C))
         charge_C = 0.0 if math.isnan(last_A) else last_A * passed_s
-        most_C = current_max_A * passed_s
+        # The last row may have been the one that crossed the limit.
+        most_C = max(current_max_A * passed_s, abs(charge_C))
         return cls(from_s, to_s, passed_s, charge_C, -most_C, most_C)
 
     def enter(self, journal: Journal, path: str) -> None:
@@ -89,6 +93,12 @@ class Gap:
             charge_min_C=self.charge_min_C,
             charge_max_C=self.charge_max_C,
         )
+
+
+def able(channel: Channel | None, step: ChannelStep) -> ChannelCapabilities:
+    """What the instrument that serves a step can do."""
+    assert channel is not None  # noqa: S101 (checked before the run)
+    return serving(channel, step.technique).capabilities
 
 
 def charge_bounds_C(
@@ -128,9 +138,9 @@ class StepLeft:
     ended_within: frozenset[str] = frozenset()
     extremes: Extremes = field(default_factory=Extremes)
 
-    def gap(self, step: ChannelStep, current_max_A: float) -> Gap:
-        """The time from its last row to the open circuit."""
-        left_s = step.technique.duration_s - self.elapsed_s
+    def gap(self, step: ChannelStep, current_max_A: float, on: ChannelCapabilities) -> Gap:
+        """The time from its last row to the open circuit, on an instrument that is so able."""
+        left_s = on.goes_on_s(step.technique.duration_s - self.elapsed_s)
         return Gap.of(step, self.last_s, self.to_s, self.last_A, current_max_A, left_s)
 
 

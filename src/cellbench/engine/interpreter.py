@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from cellbench.engine.extremes import Extremes
-from cellbench.engine.gap import StepLeft, can_go_on
+from cellbench.engine.gap import StepLeft, able, can_go_on
 from cellbench.engine.history import LOOP_ENDED, PASS_ENDED, History, OpenList
 from cellbench.engine.look_ahead import LookAhead
 from cellbench.engine.screening import screen
@@ -172,7 +172,7 @@ class Interpreter:
         """Enter what is done of a step that a lost host had under way, and that begins anew."""
         runner = self._runner
         assert isinstance(step, ChannelStep)  # noqa: S101 (nothing else leaves anything)
-        gap = left.gap(step, runner.watch.limits.current_max_A)
+        gap = left.gap(step, runner.watch.limits.current_max_A, able(runner.bench.channel, step))
         gap.enter(runner.journal, step.path)
         runner.enter_interrupted(step, {"charge_C": left.charge_C + gap.charge_C})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.engine.extremes import Extremes
-from cellbench.engine.gap import BEGAN, Gap, StepLeft, can_go_on
+from cellbench.engine.gap import BEGAN, Gap, StepLeft, able, can_go_on
 from cellbench.engine.recorder import ChannelRecording
 from cellbench.engine.screening import open_circuit_V
 from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.view import StepView
 from cellbench.errors import InstrumentError
+from cellbench.instruments.capabilities import ChannelCapabilities
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
 from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest, Sweep
@@ -36,6 +38,9 @@ SKIPPED = "skipped by the operator"
 SETTLING_S = 300.0
 #: Instruments keep time to this fraction of a sample.
 _SLIVER = 0.1
+#: A row of a time so far ahead of the computer's was not understood: clocks drift by less, and a
+#: technique whose first reply came late is put too late by that.
+AHEAD_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,7 @@ class Technique:
             aclosing(self._own_blocks(running)) as blocks,
         ):
             async for block in blocks:
+                _require_past(rows.recording.source, block)
                 if rows.take(block, running.started_s):
                     break
                 if runner.recorder.writer.backlogged:
@@ -343,7 +349,7 @@ class TechniqueRows:
             open_s: When the cell was known to be at open circuit.
         """
         from_s = max(self._segment_s, self._last[0]) if self._begun else self._segment_s
-        left_s = self._segment_end_s - from_s
+        left_s = self._able.goes_on_s(self._segment_end_s - from_s)
         self._unseen(Gap.of(self._step, from_s, open_s, self._last[2], self._most_A, left_s))
 
     def _unseen(self, gap: Gap) -> None:
@@ -385,9 +391,13 @@ class TechniqueRows:
         self.elapsed_s = left.elapsed_s
         self.extremes.take(left.extremes)
         self._last = (left.last_s, math.nan, left.last_A)
-        self._unseen(left.gap(self._step, self._most_A))
+        self._unseen(left.gap(self._step, self._most_A, self._able))
         self.start_s = self._zero_s = self._now_s - self.elapsed_s
         self.go_on(0.0)
+
+    @property
+    def _able(self) -> ChannelCapabilities:
+        return able(self._runner.bench.channel, self._step)
 
     @property
     def _most_A(self) -> float:
@@ -478,6 +488,17 @@ class TechniqueRows:
             "charge_C": self.recording.charge_C,
             "duration_s": max(0.0, self.elapsed_s),
         }
+
+
+def _require_past(source: str, block: Block) -> None:
+    """Let no row count whose time has not come: its charge would be anything.
+
+    Raises:
+        InstrumentError: There is one.
+    """
+    ahead_s = max(block.time_s, default=0.0) - asyncio.get_running_loop().time()
+    if ahead_s > AHEAD_S:
+        raise InstrumentError(source, f"tells a row of a time that lies {ahead_s:.0f} s ahead")
 
 
 def _number(value: float | None) -> float:

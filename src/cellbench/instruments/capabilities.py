@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -47,6 +48,8 @@ class ChannelCapabilities:
             ``voltage``, ``current``.
         bounded_without_host: Whether a technique, once started, ends by itself in a state that is
             safe for the cell when the host dies.
+        silent_s: How long a technique goes on whose host fell silent, where the instrument does not
+            end it by its duration: the time of its watchdog; infinite without one.
         spectra_in_hold: Whether spectra can be taken within a constant voltage, without opening the
             cell.
     """
@@ -63,8 +66,17 @@ class ChannelCapabilities:
     bounded_without_host: bool
     reaction: ReactionTime
     voltage_noise_V: float
+    silent_s: float = math.inf
     spectra_in_hold: bool = False
     unverified: tuple[str, ...] = field(default=())
+
+    def goes_on_s(self, left_s: float) -> float:
+        """How long a technique that was lost from sight goes on at most.
+
+        Args:
+            left_s: Time of it that was left. A host that has to end it fell silent before that.
+        """
+        return left_s if "duration" in self.on_device else left_s + self.silent_s
 
 
 @dataclass(frozen=True, slots=True)
