@@ -297,6 +297,8 @@ class Resumption(Conducting):
         text = "; ".join([f"the guard: {act.why}", *outcomes])
         if act.open_circuit is not None:
             known_s = self._age_at(act.open_circuit)
+            if known_s < self._history.last_s:
+                known_s = None  # the clock was set back meanwhile
         await self.journal.enter("guard", text=text, open_circuit_s=known_s, confirmed=confirmed)
         return known_s
 
