@@ -135,11 +135,13 @@ class MacNet:
 
     def _within(self, asked: Mapping[str, Any]) -> bool:
         limits = self._limits
-        currents_A = asked["ISafeChg"], asked["ISafeDis"]
+        most_A: float = max(asked["ISafeChg"], asked["ISafeDis"])
+        high_V: float = asked["VSafeMax"]
+        low_V: float = asked["VSafeMin"]
         return (
-            max(currents_A) <= limits.current_max_A * _FACTOR
-            and asked["VSafeMax"] <= limits.voltage_max_V + _VOLTAGE_V
-            and asked["VSafeMin"] >= limits.voltage_min_V - _VOLTAGE_V
+            most_A <= limits.current_max_A * _FACTOR
+            and high_V <= limits.voltage_max_V + _VOLTAGE_V
+            and low_V >= limits.voltage_min_V - _VOLTAGE_V
         )
 
 
