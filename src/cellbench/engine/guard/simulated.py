@@ -122,4 +122,3 @@ class _Engine:
     """The engine's host, as something that can be ended."""
 
     end: Callable[[], Awaitable[str]]
-
