@@ -101,6 +101,15 @@ FOUND = {
     "a library whose instrument loses its power": Scenario(
         252, "biologic", (PRESS, CURRENT), (Line(Kind.RESET, "potentiostat", 40.0),),
     ),
+    # What was to be skipped had not begun: its list was handed over again, for ever.
+    "a list is skipped from before it has begun": Scenario(
+        2600, "neware", LIST, (Ask(12.5, "skip"),)
+    ),
+    # A list of which nothing was seen counted as never begun, and it had been at work.
+    "a cycler that loses its list after its host": Scenario(
+        2638, "neware", LIST,
+        (Kill(24.0, 0, 10.0), Line(Kind.RESET, "cycler", 27.0)),
+    ),
     # The answer that the pause was over had come, the disk had not taken it.
     "a pause that ends on a full disk": Scenario(
         692, "default", (PRESS, CURRENT),
