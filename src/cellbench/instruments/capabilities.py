@@ -52,6 +52,9 @@ class ChannelCapabilities:
             end it by its duration: the time of its watchdog; infinite without one.
         spectra_in_hold: Whether spectra can be taken within a constant voltage, without opening the
             cell.
+        holds_both_ways: Whether the current of a constant voltage flows in either direction, as the
+            cell needs it; a cycler's hold that charges, or discharges, leaves a cell alone that
+            needs the other one.
     """
 
     model: str
@@ -68,15 +71,8 @@ class ChannelCapabilities:
     voltage_noise_V: float
     silent_s: float = math.inf
     spectra_in_hold: bool = False
+    holds_both_ways: bool = True
     unverified: tuple[str, ...] = field(default=())
-
-    def goes_on_s(self, left_s: float) -> float:
-        """How long a technique that was lost from sight goes on at most.
-
-        Args:
-            left_s: Time of it that was left. A host that has to end it fell silent before that.
-        """
-        return left_s if "duration" in self.on_device else left_s + self.silent_s
 
 
 @dataclass(frozen=True, slots=True)
