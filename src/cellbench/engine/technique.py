@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing, nullcontext
@@ -38,6 +39,9 @@ _BY_OTHERS = "somebody or something else ended the step"
 SETTLING_S = 300.0
 #: Instruments keep time to this fraction of a sample.
 _SLIVER = 0.1
+#: A row of a time so far ahead of the computer's was not understood: clocks drift by less, and a
+#: technique whose first reply came late is put too late by that.
+AHEAD_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,7 @@ class Technique:
                 aclosing(self._own_blocks(running)) as blocks,
             ):
                 async for block in blocks:
+                    _require_past(rows.recording.source, block)
                     if rows.take(block, running.started_s):
                         break
                     if can_go_on(self._step) and rows.turn():
@@ -531,6 +536,17 @@ class TechniqueRows:
             "charge_C": self.recording.charge_C,
             "duration_s": max(0.0, self.elapsed_s),
         }
+
+
+def _require_past(source: str, block: Block) -> None:
+    """Let no row count whose time has not come: its charge would be anything.
+
+    Raises:
+        InstrumentError: There is one.
+    """
+    ahead_s = max(block.time_s, default=0.0) - asyncio.get_running_loop().time()
+    if ahead_s > AHEAD_S:
+        raise InstrumentError(source, f"tells a row of a time that lies {ahead_s:.0f} s ahead")
 
 
 def _number(value: float | None) -> float:
