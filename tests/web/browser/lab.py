@@ -132,7 +132,7 @@ def said(process: subprocess.Popen[str], after: str) -> str:
     shown = ""
     while after not in shown:
         line = process.stdout.readline()
-        assert line, f"{process.args} ended: {shown}"
+        assert line, f"it ended: {shown}"
         shown += line
     return shown.partition(after)[2]
 

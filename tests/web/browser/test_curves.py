@@ -149,7 +149,7 @@ def test_a_million_samples_are_zoomed_down_to_single_ones(desk: Desk, million: s
     assert sorted(voltages(answers[-1]))[-2:] == [pytest.approx(3.0, abs=0.51), SPIKE_V]
     picture(page, "zoom")
     page.get_by_role("button", name="back to what was shown before").click()
-    expect(hint).to_contain_text("8 min")
+    expect(hint).to_have_text(re.compile(r"^[78] min"))
     page.locator("#traces").get_by_role("button", name="closer").press("Backspace")
     expect(hint).to_contain_text(re.compile(r"5 h 3\d min"))
     page.keyboard.press("0")
