@@ -151,7 +151,7 @@ def test_a_million_samples_are_zoomed_down_to_single_ones(desk: Desk, million: s
     page.get_by_role("button", name="back to what was shown before").click()
     expect(hint).to_have_text(re.compile(r"^[78] min"))
     page.locator("#traces").get_by_role("button", name="closer").press("Backspace")
-    expect(hint).to_contain_text(re.compile(r"5 h 3\d min"))
+    expect(hint).to_have_text(re.compile(r"^5 h \d\d min"))
     page.keyboard.press("0")
     expect(hint).to_contain_text("1 000 000 samples")
 

@@ -2,6 +2,7 @@
    zoomed together down to single samples, which the server is asked for anew. */
 
 import {get, runPath} from "./api.js";
+import {failed} from "./notices.js";
 import {clock, density, fixed, moment, QUANTITIES, scaled, span} from "./quantities.js";
 import {AXIS, FOOT, LEAST, atLeast, axis, boxed, brokenLine, charts, clear, colour, element, place, ticks} from "./report/common.js";
 import {nameSteps, shadeSteps} from "./report/steps.js";
@@ -105,8 +106,8 @@ export class TracePlots {
       answers = await Promise.all(this.runs.map(({run}) =>
         get(runPath(run, "/traces"), query, {signal: request.signal})));
     } catch (error) {
-      if (error.name === "AbortError") return;
-      throw error;
+      if (error.name !== "AbortError") failed(error);
+      return;
     }
     this.runs.forEach((one, index) => this.take(one, answers[index]));
     this.cursor = answers[0].cursor;
@@ -116,11 +117,13 @@ export class TracePlots {
   }
 
   take(one, answer) {
+    const before = this.follow ? one.sources : [];
     one.sources = answer.sources.filter(({columns}) => columns.time_s.length);
+    // What came live while the answer was on its way is newer than it.
+    for (const source of one.sources) append(source, before.find((each) => each.source === source.source)?.columns);
     one.spans = answer.spans || [];
     one.underWay = one.spans.find(({to}) => to >= answer.to_s);
-    if (this.follow) one.end_s = answer.to_s;
-    else one.end_s = Math.max(one.end_s || 0, answer.to_s);
+    one.end_s = Math.max(one.end_s || 0, answer.to_s);
   }
 
   // Rows that came just now, of one run.
@@ -290,14 +293,17 @@ export class TracePlots {
   }
 }
 
+// Rows that are newer than those that are known of a source.
 function append(known, columns) {
-  const had = known.columns.time_s.length;
-  for (const [name, values] of Object.entries(columns)) {
-    known.columns[name] ??= new Array(had).fill(null);
-    for (const value of values) known.columns[name].push(value);
+  const until_s = known.columns.time_s.at(-1), first = columns?.time_s.findIndex((time_s) => time_s > until_s) ?? -1;
+  if (first < 0) return;
+  const names = new Set([...Object.keys(known.columns), ...Object.keys(columns)]);
+  const had = known.columns.time_s.length, more = columns.time_s.length - first;
+  for (const name of names) {
+    const values = known.columns[name] ??= new Array(had).fill(null);
+    for (let row = first; row < first + more; row += 1) values.push(columns[name]?.[row] ?? null);
   }
-  for (const values of Object.values(known.columns)) while (values.length < known.columns.time_s.length) values.push(null);
-  known.rows_in_range += columns.time_s.length;
+  known.rows_in_range += more;
 }
 
 // Lines with times of their own over one common column of times.
