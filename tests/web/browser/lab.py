@@ -33,10 +33,10 @@ def wait_for(happened: Callable[[], object], what: str) -> None:
         time.sleep(0.05)
 
 
-def picture(page: Page, name: str, height: int = 800) -> None:
+def picture(page: Page, name: str, height: int = 800, width: int = 1280) -> None:
     """Make a picture for the documentation, where that is asked for."""
     if os.environ.get(PICTURES):
-        page.set_viewport_size({"width": 1280, "height": height})
+        page.set_viewport_size({"width": width, "height": height})
         page.mouse.move(0, 0)
         page.screenshot(path=IMAGES / f"web_{name}.png")
 
@@ -132,7 +132,7 @@ def said(process: subprocess.Popen[str], after: str) -> str:
     shown = ""
     while after not in shown:
         line = process.stdout.readline()
-        assert line, f"{process.args} ended: {shown}"
+        assert line, f"it ended: {shown}"
         shown += line
     return shown.partition(after)[2]
 

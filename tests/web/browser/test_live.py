@@ -94,6 +94,8 @@ def test_curves_steps_and_journal_follow_a_run_at_60_times(desk: Desk, cycling: 
     expect(page.locator("#facts")).to_contain_text("at most 12 MPa")
     expect(page.get_by_role("note")).to_contain_text("SIMULATED")
     picture(page, "run", 1150)
+    page.emulate_media(color_scheme="dark")
+    picture(page, "phone", 844, 390)
 
 
 def test_an_operator_pauses_a_run_and_lets_it_go_on(desk: Desk, cycling: Running) -> None:

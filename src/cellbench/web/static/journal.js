@@ -7,8 +7,8 @@ import {element} from "./report/common.js";
 
 const FIRST = 200;
 const MOST = 1000;
-const ROUTINE = new Set(["step started", "step ended", "action", "settled"]);
-const GRAVE = new Set(["trip", "warning", "deviation", "gap", "host lost", "trouble"]);
+const ROUTINE = new Set(["step started", "step ended", "action", "outcome", "mark"]);
+const GRAVE = new Set(["trip", "warning", "deviation", "gap", "trouble", "aborted", "disk", "clock set", "computer slept"]);
 
 export class Journal {
   constructor(holder, run) {

@@ -9,9 +9,11 @@ export function done(text) {
   setTimeout(() => notice.remove(), DONE_MS);
 }
 
-// Stays until it is read.
+// Stays until it is read; the same is said once.
 export function failed(error) {
+  if ([...document.querySelectorAll(".notice.failed")].some((one) => one.dataset.text === error.message)) return;
   const notice = tell(error.message, "failed");
+  notice.dataset.text = error.message;
   const close = element("button", "Close", {type: "button", class: "quiet"});
   close.onclick = () => notice.remove();
   notice.append(" ", close);

@@ -1,18 +1,17 @@
 /* What every page does: sign out, the emergency stop, answers that pass. */
 
 import {get, isOperator, remove} from "./api.js";
-import {element} from "./report/common.js";
 import {perform, stopSeveral} from "./actions.js";
 import {failed} from "./notices.js";
 
-document.getElementById("sign-out")?.addEventListener("click", async () => {
+async function signOut() {
   try {
     await remove("/api/session");
     location.assign("/sign-in");
   } catch (error) {
     failed(error);
   }
-});
+}
 
 // The stop of the run that is shown; elsewhere one is asked which.
 async function emergency() {
@@ -27,4 +26,11 @@ async function emergency() {
   }
 }
 
-if (isOperator) document.getElementById("emergency").onclick = emergency;
+function ready(id, act) {
+  const button = document.getElementById(id);
+  button.onclick = act;
+  button.disabled = false;
+}
+
+ready("sign-out", signOut);
+if (isOperator) ready("emergency", emergency);

@@ -199,7 +199,7 @@ async function markProtocol() {
 // --- Begin -------------------------------------------------------------------------------------
 
 async function begin() {
-  const curves = traces.load().catch(failed);
+  const curves = traces.load();
   take(await get(runPath(run)));
   traces.know({area_m2: summary.area_m2, started: summary.started, label: summary.cell});
   await curves;

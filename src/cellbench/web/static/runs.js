@@ -7,7 +7,7 @@ import {runTable} from "./run_table.js";
 import {element} from "./report/common.js";
 
 const PAGE = 50;
-const STATES = ["running", "completed", "stopped", "aborted", "failed", "interrupted"];
+const STATES = ["running", "held", "asking", "lost", "completed", "stopped", "interrupted", "failed", "imported"];
 const form = document.getElementById("search");
 const more = document.getElementById("more");
 const link = document.getElementById("compare");

@@ -2,14 +2,16 @@
    zoomed together down to single samples, which the server is asked for anew. */
 
 import {get, runPath} from "./api.js";
+import {failed} from "./notices.js";
 import {clock, density, fixed, moment, QUANTITIES, scaled, span} from "./quantities.js";
-import {AXIS, FOOT, LEAST, RIGHT, atLeast, axis, boxed, brokenLine, charts, clear, colour, element, place, ticks} from "./report/common.js";
+import {AXIS, FOOT, LEAST, atLeast, axis, boxed, brokenLine, charts, clear, colour, element, place, ticks} from "./report/common.js";
 import {nameSteps, shadeSteps} from "./report/steps.js";
 
 const POINTS = 1500;        // asked for of each source
 const MOST_LIVE = 4000;     // so many rows are shown before the server is asked to thin them again
 const REDRAW_MS = 200;
-const RELOAD_MS = 3000;
+const RELOAD_MS = 1000;
+const DENSITY = 60;         // width of the axis on the right, px
 const LEAST_SPAN_S = 0.02;
 const WHOLE = Infinity;
 const COLUMNS = Object.keys(QUANTITIES);
@@ -104,8 +106,8 @@ export class TracePlots {
       answers = await Promise.all(this.runs.map(({run}) =>
         get(runPath(run, "/traces"), query, {signal: request.signal})));
     } catch (error) {
-      if (error.name === "AbortError") return;
-      throw error;
+      if (error.name !== "AbortError") failed(error);
+      return;
     }
     this.runs.forEach((one, index) => this.take(one, answers[index]));
     this.cursor = answers[0].cursor;
@@ -115,10 +117,13 @@ export class TracePlots {
   }
 
   take(one, answer) {
+    const before = this.follow ? one.sources : [];
     one.sources = answer.sources.filter(({columns}) => columns.time_s.length);
+    // What came live while the answer was on its way is newer than it.
+    for (const source of one.sources) append(source, before.find((each) => each.source === source.source)?.columns);
     one.spans = answer.spans || [];
-    if (this.follow) one.end_s = answer.to_s;
-    else one.end_s = Math.max(one.end_s || 0, answer.to_s);
+    one.underWay = one.spans.find(({to}) => to >= answer.to_s);
+    one.end_s = Math.max(one.end_s || 0, answer.to_s);
   }
 
   // Rows that came just now, of one run.
@@ -127,6 +132,7 @@ export class TracePlots {
     for (const {source, columns} of sources) {
       if (!columns.time_s.length) continue;
       one.end_s = Math.max(one.end_s || 0, columns.time_s.at(-1));
+      if (one.underWay) one.underWay.to = one.end_s;
       if (!this.follow) continue;
       const known = one.sources.find((each) => each.source === source);
       if (known) append(known, columns);
@@ -137,6 +143,7 @@ export class TracePlots {
 
   // What shades the curves comes with them.
   stepChanged() {
+    this.runs[0].underWay = null;
     if (this.follow && this.shape) this.reload ??= setTimeout(() => { this.reload = null; this.load(); }, RELOAD_MS);
   }
 
@@ -286,14 +293,17 @@ export class TracePlots {
   }
 }
 
+// Rows that are newer than those that are known of a source.
 function append(known, columns) {
-  const had = known.columns.time_s.length;
-  for (const [name, values] of Object.entries(columns)) {
-    known.columns[name] ??= new Array(had).fill(null);
-    for (const value of values) known.columns[name].push(value);
+  const until_s = known.columns.time_s.at(-1), first = columns?.time_s.findIndex((time_s) => time_s > until_s) ?? -1;
+  if (first < 0) return;
+  const names = new Set([...Object.keys(known.columns), ...Object.keys(columns)]);
+  const had = known.columns.time_s.length, more = columns.time_s.length - first;
+  for (const name of names) {
+    const values = known.columns[name] ??= new Array(had).fill(null);
+    for (let row = first; row < first + more; row += 1) values.push(columns[name]?.[row] ?? null);
   }
-  for (const values of Object.values(known.columns)) while (values.length < known.columns.time_s.length) values.push(null);
-  known.rows_in_range += columns.time_s.length;
+  known.rows_in_range += more;
 }
 
 // Lines with times of their own over one common column of times.
@@ -321,7 +331,7 @@ function scales(label, area_m2) {
 function axes(isLast, area_m2) {
   const time = {incrs: STEPS_S, space: 84};
   const empty = {values: (_, values) => values.map(() => "")};
-  const right = {side: 1, size: RIGHT, grid: {show: false}};
+  const right = {side: 1, size: DENSITY, grid: {show: false}};
   return [
     axis(isLast ? "time since the start / h:min" : null, isLast ? {...time, size: FOOT - 18, values: timeTicks} : {...time, size: 8, ...empty}),
     axis(null, {size: AXIS}),
