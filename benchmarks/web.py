@@ -127,7 +127,8 @@ def _live(channels: int, seconds: float) -> dict[str, Any]:
         runs = [_run_of(store, f"Live {number}") for number in range(channels)]
         browser = stack.enter_context(_served(store))
         delays_s: list[float] = []
-        asyncio.run(_told(runs, browser, delays_s, seconds))
+        stored_s: list[float] = []
+        asyncio.run(_told(runs, browser, delays_s, stored_s, seconds))
     delays_s.sort()
     return {
         "live": f"{channels} channels x {_RATE_HZ} Hz, all watched",
@@ -136,6 +137,7 @@ def _live(channels: int, seconds: float) -> dict[str, Any]:
         "delay_median_ms": round(1e3 * statistics.median(delays_s)),
         "delay_95_percent_ms": round(1e3 * delays_s[int(0.95 * len(delays_s))]),
         "delay_worst_ms": round(1e3 * delays_s[-1]),
+        "of_it_to_the_file_median_ms": round(1e3 * statistics.median(stored_s)),
     }
 
 
@@ -163,10 +165,27 @@ async def _told(runs: list[Path], browser: _Browser, delays_s: list[float], seco
         with browser.watching([f"/api/runs/{path.stem}/events" for path in runs], told):
             await asyncio.sleep(3.0)
             delays_s.clear()
+            seen = asyncio.create_task(asyncio.to_thread(_seen, runs[0], base_s, seconds))
             await _measured(writers, base_s, seconds)
+            stored_s.extend(await seen)
             await asyncio.sleep(2.0)
         for writer in writers:
             await writer.close()
+
+
+def _seen(path: Path, base_s: float, seconds: float) -> list[float]:
+    """How old each row is when somebody who does nothing else finds it in the file."""
+    delays_s: list[float] = []
+    until_s = time.monotonic() + seconds
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        ((last,),) = connection.execute("SELECT max(rowid) FROM sample").fetchall()
+        while time.monotonic() < until_s:
+            query = "SELECT rowid, time_s FROM sample WHERE rowid > ?"
+            rows = connection.execute(query, (last,)).fetchall()
+            delays_s += [time.time() - base_s - time_s for _, time_s in rows]
+            last = rows[-1][0] if rows else last
+            time.sleep(0.005)
+    return delays_s
 
 
 async def _measured(writers: list[RunWriter], base_s: float, seconds: float) -> None:
