@@ -1,0 +1,211 @@
+"""Reading the Battery Data Format: CSV (also .gz) and Parquet, ours and other people's."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellbench import __version__
+from cellbench.errors import InputError
+from cellbench.exchange.bdf import METADATA, needed
+from cellbench.exchange.incoming import Incoming, Origin, integrated_C, since_step_began
+from cellbench.exchange.outgoing import flags_of_words, mapped
+
+_C_PER_AH = 3600.0
+_ROWS_AT_ONCE = 10_000
+_NEEDED = ("test_time_second", "voltage_volt", "current_ampere")
+_TEXTS = ("step_id", "step_type", "flags")
+#: The format's names for people, of the columns that are read.
+_LABELS = {
+    "Test Time / s": "test_time_second",
+    "Voltage / V": "voltage_volt",
+    "Current / A": "current_ampere",
+    "Unix Time / s": "unix_time_second",
+    "Cycle Count / 1": "cycle_count",
+    "Step Count / 1": "step_count",
+    "Ambient Temperature / degC": "ambient_temperature_celsius",
+    "Surface Temperature T1 / degC": "temperature_t1_celsius",
+    "Applied Pressure / Pa": "applied_pressure_pa",
+    "Charging Capacity / Ah": "charging_capacity_ah",
+    "Discharging Capacity / Ah": "discharging_capacity_ah",
+    "Net Capacity / Ah": "net_capacity_ah",
+}
+_Table = dict[str, NDArray[Any]]
+
+
+def read_bdf(path: Path) -> Incoming:
+    """Read a file, and its metadata if they lie beside it.
+
+    Raises:
+        InputError: It is no such file, or a column is missing.
+    """
+    is_parquet = path.name.lower().endswith(".parquet")
+    table = _parquet(path) if is_parquet else _csv(path)
+    missing = [name for name in _NEEDED if name not in table]
+    if missing:
+        raise InputError(
+            f"{path.name} has no column {' and no column '.join(missing)}: "
+            "no file of the Battery Data Format"
+        )
+    if not len(table["test_time_second"]):
+        raise InputError(f"{path.name} has no rows")
+    metadata = _metadata(path)
+    return _incoming(path, table, metadata)
+
+
+def _incoming(path: Path, table: _Table, metadata: Mapping[str, Any]) -> Incoming:
+    time_s, current_A = table["test_time_second"], table["current_ampere"]
+    step = _numbers(table, "step_count", time_s)
+    if "step_id" not in table:
+        step = _counted(step, table)
+    charge_C, remark = _charge(table, step)
+    read = Incoming(
+        origin=Origin.of(
+            path,
+            str(metadata.get("written_by", "Battery Data Format")),
+            f"cellbench {__version__}",
+            remark,
+        ),
+        positive="charge",
+        time_s=time_s,
+        voltage_V=table["voltage_volt"],
+        current_A=current_A,
+        charge_C=charge_C,
+        step=step,
+        kind=table.get("step_type", np.full(len(time_s), "", dtype=object)),
+        path=table.get("step_id"),
+        cycle=_numbers(table, "cycle_count", time_s) if "cycle_count" in table else None,
+        stack_pressure_Pa=table.get("applied_pressure_pa"),
+        temperature_K=_kelvin(table),
+        started=_started(table, metadata),
+        metadata=metadata,
+        steps=tuple(metadata.get("steps", ())),
+    )
+    if "flags" in table:
+        return replace(read, flags=mapped(table["flags"].astype(str), flags_of_words).astype(int))
+    return read
+
+
+def _counted(step: NDArray[np.int_], table: _Table) -> NDArray[np.int_]:
+    """A number that changes where a step begins; where no step is told, where the current does.
+
+    Other people's numbers are often those of the schedule, and come again in each cycle.
+    """
+    if "step_count" not in table:
+        return np.zeros(len(step), dtype=int)
+    return np.cumsum(np.diff(step, prepend=step[:1]) != 0) + 1
+
+
+def _charge(table: _Table, step: NDArray[np.int_]) -> tuple[NDArray[Any] | None, str]:
+    time_s, current_A = table["test_time_second"], table["current_ampere"]
+    net_Ah = table.get("net_capacity_ah")
+    if net_Ah is None and {"charging_capacity_ah", "discharging_capacity_ah"} <= table.keys():
+        net_Ah = table["charging_capacity_ah"] - table["discharging_capacity_ah"]
+    if net_Ah is not None and np.isfinite(net_Ah).all():
+        return since_step_began(net_Ah * _C_PER_AH, time_s, current_A, step), "charge: the file's"
+    return integrated_C(time_s, current_A, step), "charge: integrated from the current"
+
+
+def _kelvin(table: _Table) -> NDArray[Any] | None:
+    for name in ("ambient_temperature_celsius", "temperature_t1_celsius"):
+        if name in table:
+            return cast("NDArray[Any]", table[name] + 273.15)
+    return None
+
+
+def _started(table: _Table, metadata: Mapping[str, Any]) -> datetime | None:
+    if "started_utc" in metadata:
+        return datetime.fromisoformat(metadata["started_utc"])
+    if "unix_time_second" not in table:
+        return None
+    start_s = float(table["unix_time_second"][0] - table["test_time_second"][0])
+    return datetime.fromtimestamp(start_s, UTC)
+
+
+def _numbers(table: _Table, name: str, like: NDArray[Any]) -> NDArray[np.int_]:
+    column = table.get(name)
+    return np.zeros(len(like), int) if column is None else np.nan_to_num(column).astype(int)
+
+
+def _metadata(path: Path) -> Mapping[str, Any]:
+    """What lies beside the data; other people's have another form, and are left alone."""
+    beside = path.with_name(path.name + METADATA)
+    if not beside.is_file():
+        return {}
+    try:
+        content = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{beside.name} is no JSON: {error}") from error
+    return content if str(content.get("written_by", "")).startswith("cellbench") else {}
+
+
+# --- Files --------------------------------------------------------------------------------------
+
+
+def _csv(path: Path) -> _Table:
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
+            return _csv_table(path, cast("TextIO", stream))
+    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path.name} is no CSV file: {error}") from error
+
+
+def _csv_table(path: Path, stream: TextIO) -> _Table:
+    reader = csv.reader(stream)
+    header = [_LABELS.get(name.strip(), name.strip()) for name in next(reader, [])]
+    pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in header if _is_read(name)}
+    while rows := list(islice(reader, _ROWS_AT_ONCE)):
+        uneven = next((row for row in rows if len(row) != len(header)), None)
+        if uneven is not None:
+            raise InputError(
+                f"{path.name}, near line {reader.line_num}: {len(uneven)} cells where the header "
+                f"has {len(header)}"
+            )
+        for name, cells in zip(header, zip(*rows, strict=True), strict=True):
+            if name in pieces:
+                pieces[name].append(_column(path, name, cells))
+    return {name: np.concatenate([[], *piece]) for name, piece in pieces.items()}
+
+
+def _is_read(name: str) -> bool:
+    return name in _LABELS.values() or name in _TEXTS
+
+
+def _column(path: Path, name: str, cells: tuple[str, ...]) -> NDArray[Any]:
+    if name in _TEXTS:
+        return np.array(cells, dtype=object)
+    try:
+        return np.array([float(cell) if cell else np.nan for cell in cells])
+    except ValueError as error:
+        raise InputError(f"{path.name}, column {name}: {error}") from error
+
+
+def _parquet(path: Path) -> _Table:
+    parquet = needed("pyarrow.parquet")
+    try:
+        table = parquet.read_table(path)
+    except Exception as error:
+        if type(error).__module__.startswith("pyarrow"):
+            raise InputError(f"{path.name} is no Parquet file: {error}") from error
+        raise
+    return dict(_arrays(table))
+
+
+def _arrays(table: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+    for label in table.column_names:
+        name = _LABELS.get(label, label)
+        if name in _TEXTS:
+            yield name, np.array(table[label].to_pylist(), dtype=object)
+        elif _is_read(name):
+            yield name, np.asarray(table[label].cast("double").to_numpy(), dtype=float)
