@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from cellbench import __version__
 from cellbench.analysis.stored import stored_steps
-from cellbench.errors import InputError
+from cellbench.exchange.needed import needed
 from cellbench.exchange.outgoing import Columns, Outgoing, as_rows
 from cellbench.exchange.plain_csv import write_rows
 from cellbench.exchange.staging import sha256
@@ -123,21 +122,6 @@ def write_parquet(outgoing: Outgoing, path: Path) -> None:
     _write_metadata(outgoing, path)
 
 
-def needed(module: str) -> Any:
-    """A module of the extra "data".
-
-    Raises:
-        InputError: It is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        name = module.partition(".")[0]
-        raise InputError(
-            f'{name} is needed for this and is not here: pip install "cellbench[data]"'
-        ) from error
-
-
 def _kind(name: str) -> str:
     match name:
         case "cycle_count" | "step_count":
@@ -202,7 +186,6 @@ def _steps(outgoing: Outgoing) -> list[dict[str, Any]]:
     """Every step by its number, those without a row of the channel included."""
     ran = {step.path: step for step in stored_steps(outgoing.reader)}
     return [
-        {"number": number, "path": path, "kind": kind}
-        | (asdict(ran[path]) if path in ran else {})
+        {"number": number, "path": path, "kind": kind} | (asdict(ran[path]) if path in ran else {})
         for number, (path, kind) in outgoing.reader.steps.items()
     ]

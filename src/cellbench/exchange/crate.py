@@ -58,7 +58,7 @@ def write_crate(
     write_bdf(outgoing, path / _BDF)
     if outgoing.reader.spectra():
         write_table(outgoing, path / "spectra.csv")
-    for name, text in (_texts(outgoing) | extra).items():
+    for name, text in (_texts(outgoing) | dict(extra)).items():
         (path / name).write_text(text, encoding="utf-8")
     graph = list(_graph(outgoing, path, license_id))
     # Not yet a term of the specification's own context.
@@ -118,7 +118,7 @@ def _root(outgoing: Outgoing, files: list[_Entity], license_id: str) -> _Entity:
         "keywords": ["battery", *(["simulated"] if run.simulated else [])],
         "license": {"@id": license_id},
         "hasPart": _ids(files),
-        "mentions": [{"@id": _ACTION}],
+        "mentions": {"@id": _ACTION},
     }
 
 
@@ -182,7 +182,7 @@ def _action(outgoing: Outgoing, files: list[_Entity], instruments: list[_Entity]
         "description": f"{run.state}: {run.reason}",
         "startTime": outgoing.started.isoformat(),
         "instrument": [{"@id": _SOFTWARE}, *_ids(instruments)],
-        "object": [{"@id": _CELL}],
+        "object": {"@id": _CELL},
         "result": _ids(files),
     } | ({"endTime": ended} if ended else {})
 

@@ -112,9 +112,7 @@ def since_step_began(
     return charge_C
 
 
-def integrated_C(
-    time_s: FloatArray, current_A: FloatArray, step: NDArray[np.int_]
-) -> FloatArray:
+def integrated_C(time_s: FloatArray, current_A: FloatArray, step: NDArray[np.int_]) -> FloatArray:
     """Charge since the beginning of each row's step, by trapezoids; zero at its first row."""
     known_A = np.nan_to_num(current_A)
     rises_C = np.diff(time_s, prepend=time_s[:1]) * (known_A + np.roll(known_A, 1)) / 2

@@ -59,7 +59,7 @@ class Outgoing:
 
     @property
     def charge_sign(self) -> float:
-        """+1 where positive current (oxidation at the working electrode) charges the cell, or -1."""
+        """+1 where positive current (oxidation at the working electrode) charges it, else -1."""
         return -1.0 if self.card.charge_current == "negative" else 1.0
 
     def entries(self, *kinds: str) -> list[JournalEntry]:
@@ -95,11 +95,11 @@ class Outgoing:
         ledger, cycles = Ledger(self.charge_sign), cycle_counts(self.reader.steps)
         for block in self.reader.blocks(*channel_names(self.environment)):
             step = block["step"].astype(int)
-            cycle = mapped(step, lambda number: cycles.get(number, 0))
+            cycle = mapped(step, lambda number: cycles.get(number, 0)).astype(int)
             yield (
                 block
                 | self.named(step, block["flags"])
-                | {"step": step, "cycle": cycle}
+                | {"step": step, "cycle": cycle, "flags": block["flags"].astype(int)}
                 | {"stack_pressure_Pa": self.stack_pressure_Pa.at(block["time_s"])}
                 | {"temperature_K": self.temperature_K.at(block["time_s"])}
                 | ledger.add(block["charge_C"], step, cycle)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from cellbench import __version__
 from cellbench.errors import InputError
-from cellbench.exchange.bdf import METADATA, needed
+from cellbench.exchange.bdf import METADATA
 from cellbench.exchange.incoming import Incoming, Origin, integrated_C, since_step_began
+from cellbench.exchange.needed import needed
 from cellbench.exchange.outgoing import flags_of_words, mapped
 
 _C_PER_AH = 3600.0

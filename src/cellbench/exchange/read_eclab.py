@@ -148,9 +148,7 @@ def _steps(file: _File, mode: NDArray[np.int_], current_A: FloatArray) -> NDArra
     return np.cumsum(np.any(changes, axis=0)) + 1
 
 
-def _spectra(
-    file: _File, time_s: FloatArray, measuring: NDArray[np.bool_]
-) -> Iterator[Spectrum]:
+def _spectra(file: _File, time_s: FloatArray, measuring: NDArray[np.bool_]) -> Iterator[Spectrum]:
     frequency_Hz = file.first("freq/Hz")
     real_ohm, minus_imag_ohm = file.first("Re(Z)/Ohm"), file.first("-Im(Z)/Ohm")
     if frequency_Hz is None or real_ohm is None or minus_imag_ohm is None:
@@ -166,9 +164,7 @@ def _spectra(
         )
 
 
-def _sweeps(
-    frequency_Hz: FloatArray, measuring: NDArray[np.bool_]
-) -> Iterator[NDArray[np.int_]]:
+def _sweeps(frequency_Hz: FloatArray, measuring: NDArray[np.bool_]) -> Iterator[NDArray[np.int_]]:
     """The rows of one spectrum after another: each begins where the frequency turns back."""
     rows = np.flatnonzero(measuring)
     if len(rows) < 2:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from cellbench.analysis.dataset import FloatArray
 from cellbench.errors import InputError
-from cellbench.exchange.bdf import needed
 from cellbench.exchange.incoming import Incoming, Origin
+from cellbench.exchange.needed import needed
 from cellbench.exchange.outgoing import mapped, stretches
 
 _C_PER_MAH = 3.6
@@ -68,9 +68,7 @@ def _unix_s(column: Any) -> FloatArray:
     return np.asarray(naive.to_numpy().astype("datetime64[us]").astype(np.int64) / 1e6)
 
 
-def _time_s(
-    in_step_s: FloatArray, since_start_s: FloatArray, step: NDArray[np.int_]
-) -> FloatArray:
+def _time_s(in_step_s: FloatArray, since_start_s: FloatArray, step: NDArray[np.int_]) -> FloatArray:
     """The cycler's time within each step, set behind each other by time stamps (often of 1 s)."""
     time_s, last_s = np.empty(len(step)), 0.0
     for rows in stretches(step):
