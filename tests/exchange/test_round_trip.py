@@ -86,6 +86,7 @@ def _out_and_in(reader: RunReader, run: Run, to: str, place: Path) -> tuple[Stor
         return store, back
 
 
+@pytest.mark.long
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

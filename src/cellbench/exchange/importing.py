@@ -25,7 +25,7 @@ from cellbench.analysis.stored import geometry
 from cellbench.analysis.table import dataset_of, step_numbers
 from cellbench.cell import CellCard
 from cellbench.errors import InputError
-from cellbench.exchange.incoming import Incoming
+from cellbench.exchange.incoming import Incoming, charge_C
 from cellbench.exchange.outgoing import stretches
 from cellbench.exchange.read_bdf import read_bdf
 from cellbench.exchange.read_eclab import read_eclab
@@ -209,15 +209,14 @@ def _rows(incoming: Incoming, card: CellCard, numbers: NDArray[np.int_]) -> Iter
     """All rows; what is missing in a slow column is a stale reading there, not no reading."""
     sign = _sign(incoming, card)
     current_A = sign * incoming.current_A
-    charge_C = None if incoming.charge_C is None else sign * incoming.charge_C
+    passed_C = sign * charge_C(incoming, numbers)
     flags = incoming.flags
     for row, (time_s, step) in enumerate(
         zip(incoming.time_s.tolist(), numbers.tolist(), strict=True)
     ):
-        charge = None if charge_C is None else _known(charge_C[row])
         flag = 0 if flags is None else int(flags[row])
-        measured = _known(incoming.voltage_V[row]), _known(current_A[row]), charge
-        yield (time_s, _CHANNEL, step, *measured, None, None, flag, None)
+        measured = (incoming.voltage_V[row], current_A[row], passed_C[row])
+        yield (time_s, _CHANNEL, step, *map(_known, measured), None, None, flag, None)
         if incoming.stack_pressure_Pa is not None:
             force_N = _known(incoming.stack_pressure_Pa[row] * card.stack_area_m2)
             yield (time_s, _GAUGE, step, None, None, None, force_N, None, _stale(force_N), None)

@@ -11,10 +11,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cellbench.analysis.cycles import passed_C
 from cellbench.analysis.dataset import FloatArray, Spectrum
 from cellbench.errors import InputError
 from cellbench.exchange.outgoing import stretches
 from cellbench.exchange.staging import sha256
+
+#: Remarks: where the charge is from.
+FROM_FILE, FROM_CURRENT = "charge: the file's own", "charge: integrated from the current"
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Incoming:
         origin: Where they are from.
         positive: What positive current (and charge) means in them.
         time_s: Ascending, since the start.
-        charge_C: Since the beginning of the row's step; None where nobody counted.
+        counted_C: Charge as the file counts it; None where nobody counted.
+        counting: From where it is counted; "" where the file does not tell.
         step: Changes where a step begins.
         kind: The step's technique: "rest", "charge", "discharge", "current", "voltage", "sweep", or
             "" where that is to be found from the rows.
@@ -68,7 +73,8 @@ class Incoming:
     current_A: FloatArray
     step: NDArray[np.int_]
     kind: NDArray[np.object_]
-    charge_C: FloatArray | None = None
+    counted_C: FloatArray | None = None
+    counting: Literal["start", "step", ""] = ""
     path: NDArray[np.object_] | None = None
     cycle: NDArray[np.int_] | None = None
     flags: NDArray[np.int_] | None = None
@@ -90,31 +96,33 @@ class Incoming:
             )
 
 
-def since_step_began(
-    counted_C: FloatArray, time_s: FloatArray, current_A: FloatArray, step: NDArray[np.int_]
-) -> FloatArray:
-    """Charge since the beginning of each row's step, from one that goes on, or begins anew at will.
+def charge_C(incoming: Incoming, step: NDArray[np.int_]) -> FloatArray:
+    """Charge since the beginning of each row's step: the file's own, else by trapezoids.
 
-    Where a step begins, the count either went on from the row before or began at zero: it was
-    whichever is nearer to what the current makes of that interval. A step whose number comes again
-    goes on counting.
+    A step whose number comes again goes on counting.
     """
-    charge_C, ends_C = counted_C.copy(), dict[int, float]()
+    charge_C, ends_C = np.empty(len(step)), dict[int, float]()
     for rows in stretches(step):
-        first, number = rows.start, int(step[rows.start])
-        before_C = float(counted_C[first - 1]) if first else 0.0
-        interval_s = float(time_s[first] - time_s[first - 1]) if first else 0.0
-        expected_C = float(np.nan_to_num(current_A[first])) * interval_s
-        leads_C = (float(counted_C[first]) - before_C, float(counted_C[first]))
-        lead_C = min(leads_C, key=lambda each: abs(each - expected_C))
-        charge_C[rows] += ends_C.get(number, 0.0) + lead_C - counted_C[first]
+        number = int(step[rows.start])
+        charge_C[rows] = ends_C.get(number, 0.0) + _passed_C(incoming, rows)
         ends_C[number] = float(charge_C[rows][-1])
     return charge_C
 
 
-def integrated_C(time_s: FloatArray, current_A: FloatArray, step: NDArray[np.int_]) -> FloatArray:
-    """Charge since the beginning of each row's step, by trapezoids; zero at its first row."""
-    known_A = np.nan_to_num(current_A)
-    rises_C = np.diff(time_s, prepend=time_s[:1]) * (known_A + np.roll(known_A, 1)) / 2
-    rises_C[np.diff(step, prepend=step[:1] - 1) != 0] = 0.0
-    return since_step_began(np.cumsum(rises_C), time_s, np.zeros(len(time_s)), step)
+def _passed_C(incoming: Incoming, rows: slice) -> FloatArray:
+    """Charge since the row before a stretch of one step.
+
+    Where nobody tells whether the file's count went on when the step began, or began at zero: it
+    was whichever is nearer to what the current makes of the first interval.
+    """
+    first = rows.start
+    before_s = float(incoming.time_s[max(first - 1, 0)])
+    driven_C = passed_C(incoming.time_s[rows], np.nan_to_num(incoming.current_A[rows]), before_s)
+    if incoming.counted_C is None:
+        return driven_C
+    counted_C = incoming.counted_C[rows]
+    before_C = float(incoming.counted_C[first - 1]) if first else 0.0
+    leads_C = {"start": float(counted_C[0]) - before_C, "step": float(counted_C[0])}
+    nearest_C = min(leads_C.values(), key=lambda each: abs(each - driven_C[0]))
+    lead_C = leads_C.get(incoming.counting, nearest_C)
+    return np.asarray(counted_C + (lead_C - counted_C[0]))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cellbench import __version__
 from cellbench.errors import InputError
 from cellbench.exchange.bdf import METADATA
-from cellbench.exchange.incoming import Incoming, Origin, integrated_C, since_step_began
+from cellbench.exchange.incoming import FROM_CURRENT, FROM_FILE, Incoming, Origin
 from cellbench.exchange.needed import needed
 from cellbench.exchange.outgoing import flags_of_words, mapped
 
@@ -69,19 +69,20 @@ def _incoming(path: Path, table: _Table, metadata: Mapping[str, Any]) -> Incomin
     step = _numbers(table, "step_count", time_s)
     if "step_id" not in table:
         step = _counted(step, table)
-    charge_C, remark = _charge(table, step)
+    counted_C = _counted_C(table)
     read = Incoming(
         origin=Origin.of(
             path,
             str(metadata.get("written_by", "Battery Data Format")),
             f"cellbench {__version__}",
-            remark,
+            FROM_CURRENT if counted_C is None else FROM_FILE,
         ),
         positive="charge",
         time_s=time_s,
         voltage_V=table["voltage_volt"],
         current_A=current_A,
-        charge_C=charge_C,
+        counted_C=counted_C,
+        counting="start" if "step_id" in table else "",
         step=step,
         kind=table.get("step_type", np.full(len(time_s), "", dtype=object)),
         path=table.get("step_id"),
@@ -107,14 +108,11 @@ def _counted(step: NDArray[np.int_], table: _Table) -> NDArray[np.int_]:
     return np.cumsum(np.diff(step, prepend=step[:1]) != 0) + 1
 
 
-def _charge(table: _Table, step: NDArray[np.int_]) -> tuple[NDArray[Any] | None, str]:
-    time_s, current_A = table["test_time_second"], table["current_ampere"]
+def _counted_C(table: _Table) -> NDArray[Any] | None:
     net_Ah = table.get("net_capacity_ah")
     if net_Ah is None and {"charging_capacity_ah", "discharging_capacity_ah"} <= table.keys():
         net_Ah = table["charging_capacity_ah"] - table["discharging_capacity_ah"]
-    if net_Ah is not None and np.isfinite(net_Ah).all():
-        return since_step_began(net_Ah * _C_PER_AH, time_s, current_A, step), "charge: the file's"
-    return integrated_C(time_s, current_A, step), "charge: integrated from the current"
+    return None if net_Ah is None or np.isnan(net_Ah).any() else net_Ah * _C_PER_AH
 
 
 def _kelvin(table: _Table) -> NDArray[Any] | None:

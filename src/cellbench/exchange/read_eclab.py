@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from cellbench import __version__
 from cellbench.analysis.dataset import FloatArray, Spectrum
 from cellbench.errors import InputError
-from cellbench.exchange.incoming import Incoming, Origin, integrated_C, since_step_began
+from cellbench.exchange.incoming import FROM_CURRENT, FROM_FILE, Incoming, Origin
 
 #: Environment variable: the Python that has galvani.
 GALVANI = "CELLBENCH_GALVANI"
@@ -86,12 +86,8 @@ def _incoming(
     current_A, mode = _current_A(file, time_s), _mode(file, len(time_s))
     step = _steps(file, mode, current_A)[rows]
     time_s, current_A, mode = time_s[rows], current_A[rows], mode[rows]
-    charge_C, remark = integrated_C(time_s, current_A, step), "charge: integrated from the current"
     counted_mAh = file.first("(Q-Qo)/mA.h")
-    if counted_mAh is not None:
-        counted_C = counted_mAh[rows] * _C_PER_MAH
-        charge_C = since_step_began(counted_C, time_s, current_A, step)
-        remark = "charge: the potentiostat's"
+    remark = FROM_CURRENT if counted_mAh is None else FROM_FILE
     kinds = {_REST: "rest", _VOLTAGE: "voltage"}
     temperature_degC = file.first("Temperature/°C")
     cycle = file.first("cycle number", "half cycle")
@@ -104,7 +100,8 @@ def _incoming(
         time_s=time_s,
         voltage_V=voltage_V[rows],
         current_A=current_A,
-        charge_C=charge_C,
+        counted_C=None if counted_mAh is None else counted_mAh[rows] * _C_PER_MAH,
+        counting="start",
         step=step,
         kind=np.array([kinds.get(each, "") for each in mode.tolist()], dtype=object),
         cycle=None if cycle is None else cycle[rows].astype(int) // half + half - 1,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cellbench.analysis.dataset import FloatArray
 from cellbench.errors import InputError
-from cellbench.exchange.incoming import Incoming, Origin
+from cellbench.exchange.incoming import FROM_FILE, Incoming, Origin
 from cellbench.exchange.needed import needed
 from cellbench.exchange.outgoing import mapped, stretches
 
@@ -42,14 +42,15 @@ def read_neware(path: Path) -> Incoming:
             path,
             "Neware BTS",
             f"NewareNDA {version('NewareNDA')}",
-            "charge: the cycler's",
+            FROM_FILE,
             "time: of each step by its first time stamp; its zone is that of the cycler's computer",
         ),
         positive="charge",
         time_s=_time_s(_floats(frame["Time"]), moments_s - start_s, step),
         voltage_V=_floats(frame["Voltage"]),
         current_A=_floats(frame["Current(mA)"]) / 1e3,
-        charge_C=counted_mAh * _C_PER_MAH,
+        counted_C=counted_mAh * _C_PER_MAH,
+        counting="step",
         step=step,
         kind=mapped(frame["Status"].to_numpy().astype(str), _kind),
         cycle=frame["Cycle"].to_numpy().astype(int),
