@@ -216,6 +216,21 @@ def test_the_service_manager_is_told_by_a_datagram(
         assert manager.recv(100) == b"READY=1\nSTATUS=all is well"
 
 
+@posix_only
+@pytest.mark.timeout(20)
+def test_a_service_manager_that_does_not_listen_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    assert not system.notify_service_manager("READY=1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        while system.notify_service_manager("WATCHDOG=1"):
+            pass
+        assert manager.recv(100) == b"WATCHDOG=1"
+        assert system.notify_service_manager("WATCHDOG=1")
+
+
 def test_the_watchdog_is_for_the_process_that_systemd_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -266,9 +266,10 @@ def kept_awake() -> Iterator[str]:
 
 
 def notify_service_manager(*facts: str) -> bool:
-    """Tell systemd, if it has started this process, e.g. ``READY=1``; returns whether it has.
+    """Tell systemd, if it has started this process, e.g. ``READY=1``; returns whether it was told.
 
-    One datagram of lines to the socket in NOTIFY_SOCKET, as sd_notify(3) says.
+    One datagram of lines to the socket in NOTIFY_SOCKET, as sd_notify(3) says. A manager that is
+    away, or so busy that its queue is full, is not waited for: it hears of us the next time.
     """
     place = os.environ.get("NOTIFY_SOCKET", "")
     if WINDOWS or not place:
@@ -276,7 +277,11 @@ def notify_service_manager(*facts: str) -> bool:
     if place.startswith("@"):  # a name that is in no directory
         place = f"\0{place[1:]}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.sendto("\n".join(facts).encode(), place)
+        channel.setblocking(False)
+        try:
+            channel.sendto("\n".join(facts).encode(), place)
+        except OSError:
+            return False
     return True
 
 

@@ -76,11 +76,13 @@ async def rig() -> AsyncIterator[Rig]:
 SUBJECT = Subject(F4T, {"temperature max": "150 degC"}, rig, name="chamber")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("check", checks_for("chamber"), ids=str)
 def test_the_example_conforms(check: Check) -> None:
     carry_out(check, SUBJECT)
 
 
+@pytest.mark.long
 def test_all_checks_are_carried_out_without_pytest_too() -> None:
     assert failures(SUBJECT) == []
     assert [str(each)[:2] for each in results(SUBJECT)] == ["ok"] * len(checks_for("chamber"))

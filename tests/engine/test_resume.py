@@ -65,6 +65,7 @@ def run(
     return run_with_kills(path, tmp_path / "store", fate, away_s=away_s, **named)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment_s", [3.0, 15.0, 50.0, 84.5, 90.0, 300.0, 500.0, 1300.0, 1350.0])
 def test_a_host_that_dies_once_costs_nothing_but_a_gap(tmp_path: Path, moment_s: float) -> None:
     ended = run(tmp_path, kill_at(moment_s))

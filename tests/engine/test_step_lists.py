@@ -97,6 +97,7 @@ def test_a_step_is_told_to_have_ended_on_what_the_cycler_ended_it_on(cycled: Ran
     assert found["cycle[1]/rest"].data["results"]["duration_s"] == pytest.approx(60, abs=0.2)
 
 
+@pytest.mark.long
 def test_times_of_a_step_are_those_of_its_rows(cycled: Ran) -> None:
     starts = {e.step: e.data for e in cycled.reader.journal if e.kind == "step started"}
     for path, end in ends(cycled).items():

@@ -173,6 +173,7 @@ def cases() -> list[Any]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_a_cable_that_is_pulled_for_five_seconds_changes_nothing(
     run: Runner, undisturbed: Any, instrument: str, during: str
@@ -181,6 +182,7 @@ def test_a_cable_that_is_pulled_for_five_seconds_changes_nothing(
     assert_as_undisturbed(ran, undisturbed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_an_instrument_that_is_away_for_minutes_is_waited_for(
     run: Runner, undisturbed: Any, instrument: str, during: str
@@ -201,6 +203,7 @@ def test_an_instrument_that_is_away_for_minutes_is_waited_for(
     assert f"{instrument}: works again after" in ran.texts()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_an_instrument_that_never_comes_back_ends_the_run_after_the_patience(
     run: Runner, instrument: str, during: str
@@ -229,6 +232,7 @@ def test_an_instrument_that_never_comes_back_ends_the_run_after_the_patience(
 # --- Other ways to fail --------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pull", [Cable.silence, Cable.garble], ids=["silent", "garbled"])
 @pytest.mark.parametrize("during", ["constant current", "spectrum"])
 @pytest.mark.parametrize("instrument", ["potentiostat", "press", "chamber"])
@@ -529,6 +533,7 @@ def test_emulators_that_are_served_anew_are_connected_to_again(tmp_path: Path) -
 SPECTRUM = "  - eis: {from: 100 kHz, to: 10 Hz, points: 5 per decade, amplitude: 10 mV}\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("instrument", ["source-measure unit", "potentiostat", "multiplexer"])
 def test_any_instrument_of_a_wired_cell_is_waited_for(run: Runner, instrument: str) -> None:
     out = Outage(instrument, "current", 600.0, 420.0)

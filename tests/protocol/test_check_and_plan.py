@@ -33,6 +33,7 @@ def said(program: Program, bench: Bench) -> str:
     return " ".join(problem.render() for problem in check(program, bench).problems)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", library.protocol_names())
 def test_each_shipped_protocol_is_sound_on_the_usual_bench(name: str, bench: Bench) -> None:
     program = load_protocol(name)
