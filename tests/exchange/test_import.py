@@ -19,9 +19,9 @@ from cellbench.analysis.dataset import Dataset
 from cellbench.analysis.stored import stored_dataset
 from cellbench.cli.app import app
 from cellbench.errors import InputError
-from cellbench.exchange.export import export
+from cellbench.exchange.export import FORMATS, export
 from cellbench.exchange.importing import import_file, read
-from cellbench.exchange.incoming import Incoming, Origin, charge_C
+from cellbench.exchange.incoming import Incoming, Origin, step_charge_C
 from cellbench.exchange.read_eclab import GALVANI
 from cellbench.protocol import load_card
 from cellbench.store import Run, RunReader, Store
@@ -125,6 +125,7 @@ def test_positive_current_charges_whatever_the_card_calls_positive(
         ("a.bdf", "test_time_second,voltage_volt,current_ampere\n1,2\n", "near line 2: 2 cells"),
         ("a.bdf", "test_time_second,voltage_volt,current_ampere\n1,2,x\n", "column current_ampere"),
         ("a.bdf", "test_time_second,voltage_volt,current_ampere\n2,2,0\n1,2,0\n", "time goes back"),
+        ("a.bdf", "test_time_second,voltage_volt,current_ampere\n1,2,0\n,2,0\n", "at row 2"),
         ("a.gz", "no gzip", "no CSV file"),
         ("a.parquet", "no parquet", "no Parquet file"),
         ("a.mpt", "no EC-Lab", "does not begin with"),
@@ -213,8 +214,13 @@ def test_our_own_mpt_files_come_in_again(ramp: Any, store: Store, tmp_path: Path
     for name in ("time_s", "voltage_V"):
         assert np.array_equal(kept[name], before[name])
     assert kept["current_A"] == pytest.approx(before["current_A"], rel=1e-12)
-    spectra = read(next(tmp_path.glob("*-spectrum-003.mpt"))).spectra
-    assert spectra[0].impedance_ohm.tolist() == ramp.reader.spectra()[2].impedance_ohm.tolist()
+    measured = next(tmp_path.glob("*-spectrum-003.mpt"))
+    run = import_file(store, measured, "LYC_PMMA", None, ["conductivity"])
+    reader = RunReader(store.run_path(run.id))
+    (spectrum,), third = reader.spectra(), ramp.reader.spectra()[2]
+    assert spectrum.impedance_ohm.tolist() == third.impedance_ohm.tolist()
+    for to in FORMATS:
+        assert export(reader, run, to, tmp_path / "out")
 
 
 @pytest.mark.skipif(find_spec("galvani") is not None, reason="galvani is in this environment")
@@ -253,7 +259,7 @@ def test_a_count_that_goes_on_or_begins_anew_is_the_charge_of_each_step(
         voltage_V=nothing, current_A=np.array([9.0, 9, 9, -2, -2, -2]), step=step,
         kind=nothing.astype(object), counted_C=None if counted is None else np.array(counted),
     )  # fmt: skip
-    found = charge_C(incoming, step)
+    found = step_charge_C(incoming, step)
     assert found.tolist() == expected
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cellbench.analysis import analyse
 from cellbench.analysis.stored import stored_dataset
+from cellbench.errors import InputError
 from cellbench.exchange.export import export
 from cellbench.exchange.importing import import_file
 from cellbench.instruments.readings import Flag
@@ -161,3 +162,25 @@ def test_without_its_metadata_a_file_needs_a_card(ramp: Any, tmp_path: Path) -> 
     assert "for_each[3]/current_2" in paths
     kept = reader.samples("channel")
     assert np.array_equal(kept["current_A"], ramp.reader.samples("potentiostat")["current_A"])
+
+
+def test_data_that_were_changed_do_not_pass_for_those_that_were_exported(
+    ramp: Any, tmp_path: Path
+) -> None:
+    data, beside = export(ramp.reader, ramp.run, "bdf", tmp_path)
+    data.write_text(data.read_text(encoding="utf-8").replace("0.0,", "0.1,", 1), encoding="utf-8")
+    with Store(tmp_path / "store") as store:
+        with pytest.raises(InputError, match="was changed"):
+            import_file(store, data, None, None, None)
+        beside.write_text('{"written_by": "cellbench 0.1.0"}', encoding="utf-8")
+        with pytest.raises(InputError, match="is not as cellbench writes it"):
+            import_file(store, data, None, None, None)
+
+
+def test_a_parquet_file_brings_its_metadata_within_itself(ramp: Any, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    data, beside = export(ramp.reader, ramp.run, "parquet", tmp_path)
+    beside.unlink()
+    with Store(tmp_path / "store") as store:
+        run = import_file(store, data, None, None, None)
+    assert (run.simulated, run.cell, run.protocol) == (True, ramp.run.cell, ramp.run.protocol)

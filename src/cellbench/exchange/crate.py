@@ -20,6 +20,7 @@ from cellbench.exchange.outgoing import Outgoing
 from cellbench.exchange.plain_csv import write_csv
 from cellbench.exchange.spectra import write_table
 from cellbench.exchange.staging import sha256
+from cellbench.store import IMPORTED
 
 _METADATA_FILE = "ro-crate-metadata.json"
 _SPECIFICATION = "https://w3id.org/ro/crate/1.1"
@@ -83,6 +84,7 @@ def _json(content: Any) -> str:
 def _graph(outgoing: Outgoing, path: Path, license_id: str | None) -> Iterator[_Entity]:
     files = [_file(each) for each in sorted(path.iterdir())]
     instruments = list(_instruments(outgoing))
+    how = "imported" if outgoing.run.state == IMPORTED else "ran"
     yield {
         "@id": _METADATA_FILE,
         "@type": "CreativeWork",
@@ -98,7 +100,7 @@ def _graph(outgoing: Outgoing, path: Path, license_id: str | None) -> Iterator[_
         "@type": "SoftwareApplication",
         "name": "cellbench",
         "version": str(outgoing.environment["cellbench"]),
-        "description": f"Version that ran it; written by version {__version__}",
+        "description": f"The version that {how} it; these files were written by {__version__}",
     }
     yield {"@id": _CELL, "@type": "Product", "name": outgoing.run.cell, **_described(outgoing)}
     yield _action(outgoing, files, instruments)

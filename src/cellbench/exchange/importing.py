@@ -25,7 +25,7 @@ from cellbench.analysis.stored import geometry
 from cellbench.analysis.table import dataset_of, step_numbers
 from cellbench.cell import CellCard
 from cellbench.errors import InputError
-from cellbench.exchange.incoming import Incoming, charge_C
+from cellbench.exchange.incoming import Incoming, step_charge_C
 from cellbench.exchange.outgoing import stretches
 from cellbench.exchange.read_bdf import read_bdf
 from cellbench.exchange.read_eclab import read_eclab
@@ -103,13 +103,13 @@ def import_file(
 def _entered(
     store: Store, beside: Path, incoming: Incoming, card: CellCard, protocol: str | None
 ) -> Run:
-    metadata, began = incoming.metadata, _started(incoming)
+    kept, began = incoming.metadata, _started(incoming)
     run = store.register(
         protocol=_title(incoming, protocol),
         cell=card.cell,
-        bench=str(metadata.get("bench") or incoming.model or incoming.origin.program),
-        simulated=bool(metadata.get("simulated")),
-        seed=metadata.get("seed"),
+        bench=kept.bench if kept else incoming.model or incoming.origin.program,
+        simulated=kept is not None and kept.simulated,
+        seed=kept.seed if kept else None,
         began=began,
     )
     beside.replace(store.run_path(run.id))
@@ -121,8 +121,8 @@ def _entered(
 def _card(incoming: Incoming, cell: str | None) -> tuple[CellCard, str]:
     if cell is not None:
         return load_card(None, cell)
-    text = incoming.metadata.get("documents", {}).get("cell")
-    if text is None:
+    text = incoming.metadata and incoming.metadata.documents.get("cell")
+    if not text:
         raise InputError(
             f"{incoming.origin.file} does not say what its cell is: name a cell card by --cell "
             "(its areas, masses and signs are what the analyses follow; cellbench cells)"
@@ -141,34 +141,33 @@ def _last_s(incoming: Incoming) -> float:
 
 
 def _title(incoming: Incoming, protocol: str | None) -> str:
-    return protocol or str(incoming.metadata.get("protocol") or incoming.origin.file)
+    kept = incoming.metadata
+    return protocol or (kept.protocol if kept else incoming.origin.file)
 
 
 def _analyses(incoming: Incoming, card: CellCard) -> list[str]:
-    kept: list[str] | None = incoming.metadata.get("environment", {}).get("analyses")
-    if kept is not None:
-        return kept
+    if incoming.metadata is not None:
+        return list(incoming.metadata.environment.get("analyses", ()))
     return ["capacity"] if card.kind in {"full", "half"} and len(incoming.time_s) else []
 
 
 def _documents(
     incoming: Incoming, card_text: str, protocol: str | None, analyses: list[str]
 ) -> dict[str, str]:
-    origin, kept = asdict(incoming.origin), incoming.metadata.get("documents", {})
+    origin, kept = asdict(incoming.origin), incoming.metadata
     surroundings = {
         "cellbench": __version__,
         "roles": {"channel": _CHANNEL, "gauge": _GAUGE, "chamber": _CHAMBER},
         "channels": [_CHANNEL],
         "instruments": _identities(incoming),
-        "parameters": incoming.metadata.get("environment", {}).get("parameters", {}),
+        "parameters": kept.environment.get("parameters", {}) if kept else {},
         "analyses": analyses,
-        "seed": incoming.metadata.get("seed"),
-        "simulated": bool(incoming.metadata.get("simulated")),
+        "seed": kept.seed if kept else None,
+        "simulated": kept is not None and kept.simulated,
     }
     told = f"# {_title(incoming, protocol)}: imported from {origin['file']}, no protocol of ours\n"
-    beside = {"imported metadata": json.dumps(incoming.metadata)} if incoming.metadata else {}
-    return beside | {
-        "protocol": kept.get("protocol", told),
+    return {
+        "protocol": kept.documents.get("protocol", told) if kept else told,
         "cell": card_text,
         "environment": json.dumps(surroundings, indent=2),
         "origin": json.dumps(origin, indent=2),
@@ -176,9 +175,10 @@ def _documents(
 
 
 def _identities(incoming: Incoming) -> dict[str, Any]:
-    kept: dict[str, Any] = incoming.metadata.get("environment", {}).get("instruments", {})
+    if incoming.metadata is not None:
+        return dict(incoming.metadata.environment.get("instruments", {}))
     own = {"model": incoming.model, "serial": incoming.serial, "firmware": "", "remarks": []}
-    return kept or {_CHANNEL: own}
+    return {_CHANNEL: own}
 
 
 # --- The run's file -----------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def _rows(incoming: Incoming, card: CellCard, numbers: NDArray[np.int_]) -> Iter
     """All rows; what is missing in a slow column is a stale reading there, not no reading."""
     sign = _sign(incoming, card)
     current_A = sign * incoming.current_A
-    passed_C = sign * charge_C(incoming, numbers)
+    passed_C = sign * step_charge_C(incoming, numbers)
     flags = incoming.flags
     for row, (time_s, step) in enumerate(
         zip(incoming.time_s.tolist(), numbers.tolist(), strict=True)
@@ -255,8 +255,10 @@ def _spectrum_row(step: int, one: Spectrum) -> dict[str, Any]:
 
 def _steps(incoming: Incoming, card: CellCard) -> tuple[list[_Step], NDArray[np.int_]]:
     """The steps, and the number of each row's."""
-    if incoming.steps:
-        return [_kept(each) for each in incoming.steps], incoming.step
+    if incoming.metadata is not None:
+        return [_Step(each.number, each.data) for each in incoming.metadata.steps], incoming.step
+    if not len(incoming.time_s):
+        return [], incoming.step
     table = {
         "time_s": incoming.time_s,
         "voltage_V": incoming.voltage_V,
@@ -276,12 +278,6 @@ def _steps(incoming: Incoming, card: CellCard) -> tuple[list[_Step], NDArray[np.
     return list(steps.values()), numbers
 
 
-def _kept(step: Mapping[str, Any]) -> _Step:
-    """A step as the run that was exported kept it; one of which it tells no time never ended."""
-    data = {"start_s": 0.0, "end_s": 0.0} | {k: v for k, v in step.items() if k != "number"}
-    return _Step(int(step["number"]), StepData(**data))
-
-
 def _named(incoming: Incoming, rows: slice, plain: StepData, card: CellCard) -> StepData:
     """A step with the technique and the place that the file tells, else those of its rows."""
     kind = str(incoming.kind[rows.start]) or plain.kind
@@ -289,8 +285,10 @@ def _named(incoming: Incoming, rows: slice, plain: StepData, card: CellCard) -> 
         kind = "current"
     settings = dict(plain.settings)
     if kind in {*_DRIVEN, "current"}:
-        current_A = _sign(incoming, card) * incoming.current_A[rows]
-        settings.setdefault("current_A", float(np.median(current_A)))
+        current_A = incoming.current_A[rows][np.isfinite(incoming.current_A[rows])]
+        if len(current_A):
+            typical_A = _sign(incoming, card) * float(np.median(current_A))
+            settings.setdefault("current_A", typical_A)
     path = f"{kind}_{plain.path.rpartition('_')[2]}"
     if incoming.path is not None:
         path = str(incoming.path[rows.start])
@@ -313,14 +311,14 @@ def _entries(incoming: Incoming, steps: Sequence[_Step]) -> list[JournalEntry]:
     told: list[_Told] = [(0.0, "run started", "", text, asdict(origin))]
     for step in steps:
         told += _begin_and_end(step.data)
-    told += [
-        (gap["from_s"], "gap", gap["step"], gap["text"], gap)
-        for gap in incoming.metadata.get("gaps", ())
-    ]
-    told += [
-        (each["time_s"], each["kind"], each["step"], each["text"], {})
-        for each in incoming.metadata.get("remarks", ())
-    ]
+    if incoming.metadata is not None:
+        told += [
+            (gap.from_s, "gap", gap.step, gap.text, gap.model_dump())
+            for gap in incoming.metadata.gaps
+        ]
+        told += [
+            (each.time_s, each.kind, each.step, each.text, {}) for each in incoming.metadata.remarks
+        ]
     told.sort(key=lambda each: each[0])
     told.append((max(_last_s(incoming), told[-1][0]), "run ended", "", text, {"state": IMPORTED}))
     began = _started(incoming)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from cellbench.analysis.cycles import passed_C
-from cellbench.analysis.dataset import FloatArray, Spectrum
+from cellbench.analysis.dataset import FloatArray, Setting, Spectrum, StepData
 from cellbench.errors import InputError
 from cellbench.exchange.outgoing import stretches
 from cellbench.exchange.staging import sha256
@@ -45,6 +45,59 @@ class Origin:
         return cls(path.name, sha256(path), program, reader, remarks)
 
 
+class KeptStep(BaseModel):
+    """A step as the run that was exported kept it; one of which no time is told never ended."""
+
+    number: int
+    path: str
+    kind: str
+    start_s: float = 0.0
+    end_s: float = 0.0
+    settings: dict[str, Setting] = {}
+    ending: str = ""
+
+    @property
+    def data(self) -> StepData:
+        """The step without its number."""
+        return StepData(**self.model_dump(exclude={"number"}))
+
+
+class Gap(BaseModel):
+    """A time in which nobody saw the cell, with the charge that can have passed."""
+
+    model_config = ConfigDict(extra="allow")
+
+    step: str
+    text: str
+    from_s: float
+
+
+class Remark(BaseModel):
+    """An entry of the journal that tells of something that was not as planned."""
+
+    time_s: float
+    kind: str
+    step: str
+    text: str
+
+
+class Metadata(BaseModel):
+    """What stands beside data that cellbench has exported, as far as it comes in again."""
+
+    sha256: str | None = None
+    written_by: str
+    simulated: bool
+    protocol: str
+    bench: str
+    seed: int | None
+    started_utc: datetime
+    steps: tuple[KeptStep, ...]
+    gaps: tuple[Gap, ...]
+    remarks: tuple[Remark, ...]
+    environment: dict[str, Any]
+    documents: dict[str, str]
+
+
 @dataclass(frozen=True, eq=False)
 class Incoming:
     """Columns of one length, one row per sample, NaN where not measured.
@@ -61,9 +114,8 @@ class Incoming:
         path: Of the step in its protocol; None where there is none.
         cycle: Number of the cycle, None where it is not told.
         flags: Bits of `Flag`; None for none.
-        steps: Of our own files: the steps as the run kept them, by number.
         model, serial: Of the instrument.
-        metadata: Of our own files: what stood beside the data.
+        metadata: Of our own files.
     """
 
     origin: Origin
@@ -84,19 +136,19 @@ class Incoming:
     started: datetime | None = None
     model: str = ""
     serial: str = ""
-    steps: tuple[Mapping[str, Any], ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Metadata | None = None
 
     def __post_init__(self) -> None:
-        if len(self.time_s) and np.any(np.diff(self.time_s) < 0):
-            row = int(np.argmax(np.diff(self.time_s) < 0)) + 2
+        forward = np.diff(self.time_s, prepend=-np.inf) >= 0
+        if not forward.all():
+            row = int(np.argmin(forward)) + 1
             raise InputError(
-                f"{self.origin.file}: time goes back at row {row}: "
+                f"{self.origin.file}: time goes back, or is missing, at row {row}: "
                 "the rows of one test, in the order of time, are wanted"
             )
 
 
-def charge_C(incoming: Incoming, step: NDArray[np.int_]) -> FloatArray:
+def step_charge_C(incoming: Incoming, step: NDArray[np.int_]) -> FloatArray:
     """Charge since the beginning of each row's step: the file's own, else by trapezoids.
 
     A step whose number comes again goes on counting.

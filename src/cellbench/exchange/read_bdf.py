@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from cellbench import __version__
 from cellbench.errors import InputError
 from cellbench.exchange.bdf import METADATA
-from cellbench.exchange.incoming import FROM_CURRENT, FROM_FILE, Incoming, Origin
+from cellbench.exchange.incoming import FROM_CURRENT, FROM_FILE, Incoming, Metadata, Origin
 from cellbench.exchange.needed import needed
 from cellbench.exchange.outgoing import flags_of_words, mapped
+from cellbench.exchange.staging import sha256
 
 _C_PER_AH = 3600.0
 _ROWS_AT_ONCE = 10_000
@@ -51,7 +53,7 @@ def read_bdf(path: Path) -> Incoming:
         InputError: It is no such file, or a column is missing.
     """
     is_parquet = path.name.lower().endswith(".parquet")
-    table = _parquet(path) if is_parquet else _csv(path)
+    table, embedded = _parquet(path) if is_parquet else (_csv(path), None)
     missing = [name for name in _NEEDED if name not in table]
     if missing:
         raise InputError(
@@ -60,11 +62,10 @@ def read_bdf(path: Path) -> Incoming:
         )
     if not len(table["test_time_second"]):
         raise InputError(f"{path.name} has no rows")
-    metadata = _metadata(path)
-    return _incoming(path, table, metadata)
+    return _incoming(path, table, _metadata(path, embedded))
 
 
-def _incoming(path: Path, table: _Table, metadata: Mapping[str, Any]) -> Incoming:
+def _incoming(path: Path, table: _Table, metadata: Metadata | None) -> Incoming:
     time_s, current_A = table["test_time_second"], table["current_ampere"]
     step = _numbers(table, "step_count", time_s)
     if "step_id" not in table:
@@ -73,7 +74,7 @@ def _incoming(path: Path, table: _Table, metadata: Mapping[str, Any]) -> Incomin
     read = Incoming(
         origin=Origin.of(
             path,
-            str(metadata.get("written_by", "Battery Data Format")),
+            "Battery Data Format" if metadata is None else metadata.written_by,
             f"cellbench {__version__}",
             FROM_CURRENT if counted_C is None else FROM_FILE,
         ),
@@ -91,7 +92,6 @@ def _incoming(path: Path, table: _Table, metadata: Mapping[str, Any]) -> Incomin
         temperature_K=_kelvin(table),
         started=_started(table, metadata),
         metadata=metadata,
-        steps=tuple(metadata.get("steps", ())),
     )
     if "flags" in table:
         return replace(read, flags=mapped(table["flags"].astype(str), flags_of_words).astype(int))
@@ -122,13 +122,16 @@ def _kelvin(table: _Table) -> NDArray[Any] | None:
     return None
 
 
-def _started(table: _Table, metadata: Mapping[str, Any]) -> datetime | None:
-    if "started_utc" in metadata:
-        return datetime.fromisoformat(metadata["started_utc"])
+def _started(table: _Table, metadata: Metadata | None) -> datetime | None:
+    if metadata is not None:
+        return metadata.started_utc
     if "unix_time_second" not in table:
         return None
     start_s = float(table["unix_time_second"][0] - table["test_time_second"][0])
-    return datetime.fromtimestamp(start_s, UTC)
+    try:
+        return datetime.fromtimestamp(start_s, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _numbers(table: _Table, name: str, like: NDArray[Any]) -> NDArray[np.int_]:
@@ -136,16 +139,26 @@ def _numbers(table: _Table, name: str, like: NDArray[Any]) -> NDArray[np.int_]:
     return np.zeros(len(like), int) if column is None else np.nan_to_num(column).astype(int)
 
 
-def _metadata(path: Path) -> Mapping[str, Any]:
-    """What lies beside the data; other people's have another form, and are left alone."""
+def _metadata(path: Path, embedded: bytes | None) -> Metadata | None:
+    """What lies beside the data, or is in them; other people's has another form, and is left."""
     beside = path.with_name(path.name + METADATA)
-    if not beside.is_file():
-        return {}
+    text = beside.read_bytes() if beside.is_file() else embedded
+    if text is None:
+        return None
     try:
-        content = json.loads(beside.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{beside.name} is no JSON: {error}") from error
-    return content if str(content.get("written_by", "")).startswith("cellbench") else {}
+        content = json.loads(text)
+        if not str(content.get("written_by", "")).startswith("cellbench"):
+            return None
+        metadata = Metadata.model_validate(content)
+    except (ValueError, AttributeError) as error:
+        why = str(error).splitlines()[0]
+        raise InputError(f"{beside.name} is not as cellbench writes it: {why}") from error
+    if metadata.sha256 not in {None, sha256(path)}:
+        raise InputError(
+            f"{path.name} is not the file that {beside.name} was written for, or was changed "
+            "since: move the metadata away to import it by itself, with --cell"
+        )
+    return metadata
 
 
 # --- Files --------------------------------------------------------------------------------------
@@ -183,14 +196,14 @@ def _is_read(name: str) -> bool:
 
 def _column(path: Path, name: str, cells: tuple[str, ...]) -> NDArray[Any]:
     if name in _TEXTS:
-        return np.array(cells, dtype=object)
+        return np.array([sys.intern(cell) for cell in cells], dtype=object)  # few are different
     try:
         return np.array([float(cell) if cell else np.nan for cell in cells])
     except ValueError as error:
         raise InputError(f"{path.name}, column {name}: {error}") from error
 
 
-def _parquet(path: Path) -> _Table:
+def _parquet(path: Path) -> tuple[_Table, bytes | None]:
     parquet = needed("pyarrow.parquet")
     try:
         table = parquet.read_table(path)
@@ -198,7 +211,7 @@ def _parquet(path: Path) -> _Table:
         if type(error).__module__.startswith("pyarrow"):
             raise InputError(f"{path.name} is no Parquet file: {error}") from error
         raise
-    return dict(_arrays(table))
+    return dict(_arrays(table)), (table.schema.metadata or {}).get(b"cellbench")
 
 
 def _arrays(table: Any) -> Iterator[tuple[str, NDArray[Any]]]:
