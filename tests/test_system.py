@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import getpass
+import io
 import json
 import os
 import signal
@@ -204,6 +205,27 @@ def test_consoles_of_windows_are_made_to_speak_utf8(windows: pytest.MonkeyPatch)
     assert settings == [{"encoding": "utf-8", "errors": "replace"}]
 
 
+def test_consoles_of_others_keep_their_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "WINDOWS", False)
+    stream = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    monkeypatch.setattr(sys, "stdout", stream)
+    system.speak_utf8()
+    print("5 Ω", flush=True)  # noqa: T201
+    assert stream.buffer.getvalue() == b"5 ?\n"
+
+
+def test_keys_of_windows_have_the_same_names(windows: pytest.MonkeyPatch) -> None:
+    typed = ["\xe0", "H", "\xe0", "P", "\x00", ";", "\r", "\x1b", "q", "\x03"]
+    keyboard = SimpleNamespace(kbhit=lambda: bool(typed), getwch=lambda: typed.pop(0))
+    windows.setitem(sys.modules, "msvcrt", keyboard)
+    with system.pressed_keys() as next_key:
+        keys = [next_key(0.1) for _ in range(6)]
+        assert keys == ["up", "down", "", "enter", "escape", "q"]
+        with pytest.raises(KeyboardInterrupt):
+            next_key(0.1)
+        assert next_key(0.05) == ""
+
+
 @posix_only
 def test_the_service_manager_is_told_by_a_datagram(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -258,3 +280,39 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
     script = "import sys, json, cellbench.system; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert not {"psutil", "wakepy", "numpy"} & set(json.loads(done.stdout))
+
+
+# --- Starts of the computer ---------------------------------------------------------------------
+
+
+@posix_only
+@pytest.mark.skipif(sys.platform != "linux", reason="what Linux tells")
+def test_a_start_of_the_computer_is_known_by_its_id() -> None:
+    assert len(system.boot_id()) == 36
+    assert system.boot_id() == system.boot_id()
+
+
+def test_windows_counts_its_starts(windows: pytest.MonkeyPatch) -> None:
+    class Key:
+        def __enter__(self) -> str:
+            return "key"
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    registry = SimpleNamespace(
+        HKEY_LOCAL_MACHINE=1,
+        OpenKey=lambda _, place: Key() if place.endswith("PrefetchParameters") else None,
+        QueryValueEx=lambda key, name: (417, 4) if (key, name) == ("key", "BootId") else None,
+    )
+    windows.setitem(sys.modules, "winreg", registry)
+    assert system.boot_id() == "417"
+
+
+def test_a_windows_that_counts_no_starts_tells_none(windows: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise FileNotFoundError
+
+    registry = SimpleNamespace(HKEY_LOCAL_MACHINE=1, OpenKey=missing)
+    windows.setitem(sys.modules, "winreg", registry)
+    assert system.boot_id() == ""

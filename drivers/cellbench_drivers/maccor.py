@@ -16,6 +16,7 @@ Source: the PyPI package ``pymacnet``, and Maccor's help on MacNet that comes wi
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar
@@ -35,7 +36,7 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
-from cellbench_drivers.channels import opening_cell
+from cellbench_drivers.channels import holds_by_charging, opening_cell
 from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options, to_the_end
 from cellbench_drivers.maccor_net import (
     AVAILABLE,
@@ -213,9 +214,9 @@ class Maccor:
                     raise InstrumentError(self.name, f"cannot do {current_A:g} A within its limits")
                 current_range = self._range_for(magnitude_A)
                 return Output("C" if charges else "D", magnitude_A, bound_V, current_range)
-            case ConstantVoltage(voltage_V=voltage_V, current_range_A=expected_A):
+            case ConstantVoltage(voltage_V=voltage_V, current_range_A=expected_A) as hold:
                 current_range = self._range_for(min(most_A, expected_A or most_A))
-                mode = "C" if voltage_V >= open_circuit_V else "D"
+                mode = "C" if holds_by_charging(hold, open_circuit_V) else "D"
                 bound_A = min(most_A, self._ranges[current_range - 1])
                 return Output(mode, bound_A, voltage_V, current_range)
         return None
@@ -338,7 +339,7 @@ class Maccor:
         self, model: str, window_V: tuple[float, float], current_max_A: float
     ) -> ChannelCapabilities:
         smallest_A = min((top_A for top_A in self._ranges if top_A > 0), default=current_max_A)
-        guarded = self._options.watchdog is not None
+        watchdog_s = self._options.watchdog
         return ChannelCapabilities(
             model=model,
             voltage_min_V=window_V[0],
@@ -349,9 +350,11 @@ class Maccor:
             techniques=frozenset({"rest", "constant current", "constant voltage"}),
             impedance=None,
             on_device=frozenset(),
-            bounded_without_host=guarded,
+            bounded_without_host=watchdog_s is not None,
+            silent_s=math.inf if watchdog_s is None else watchdog_s + _INTERVAL_MIN_S,
             reaction=ReactionTime(_INTERVAL_MIN_S, 0.1, _STOP_POLL_S + SPACING_S),
             voltage_noise_V=window_V[1] * _RESOLUTION,
+            holds_both_ways=False,
             unverified=(
                 "MacNetDirectModeWD in System.ini: MacNet cannot tell it",
                 "smallest current and noise: from the data sheet of the unit",

@@ -28,8 +28,8 @@ def test_runs_are_found_by_what_they_are(opened: OpenedStore, ramp: Any) -> None
     assert [run.started for run in everything] == sorted(
         (run.started for run in everything), reverse=True
     )
-    assert opened.runs("CRITICAL CURRENT", cell="lyc", state="completed", limit=1)
-    assert opened.runs("simulated bench", protocol="formation") == []
+    assert opened.runs("CRITICAL CURRENT", cell="LYC_PMMA", state="completed", limit=1)
+    assert opened.runs("simulated bench", protocol="Formation") == []
     assert opened.run(ramp.run.id).cell == "LYC_PMMA"
     with pytest.raises(InputError, match="there is no run"):
         opened.run("2001-01-01-001")

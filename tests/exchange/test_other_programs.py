@@ -89,6 +89,14 @@ def test_ionworksdata_integrates_the_capacities_that_we_report(formation: dict[s
     assert discharged_Ah == pytest.approx(ours_Ah, rel=2e-3)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_ionworksdata_reads_our_mpt_file_too(formation: dict[str, Any]) -> None:
+    read = pytest.importorskip("ionworksdata.read", reason="ionworksdata is not installed")
+    rows, _ = read.time_series_and_steps(_only(formation, "*simulated.mpt"), "biologic")
+    lines = _only(formation, "*.bdf.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == len(lines) - 1
+
+
 def test_impedance_py_reads_and_fits_a_spectrum(tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     _cellbench("run", "pellet_conductivity", "--store", store, "--json")

@@ -148,6 +148,21 @@ def test_continuing_without_the_host_needs_a_bounded_instrument(
 
 
 @pytest.mark.parametrize(
+    ("step", "refused"),
+    [("current: {at: 0.1 mA/cm2, for: 1 h", False),
+     ("current: {at: 0.1 mA/cm2, until: voltage >= 0.1 V, at most: 1 h", False),
+     ("current: {at: 0.1 mA/cm2, until: stack pressure > 6 MPa, at most: 1 h", True),
+     ("current: {at: 0.1 mA/cm2, for: 1 h, every: {after: 5 min, do: [rest: 1 min]}", True),
+     ("rest: {for: 1 h, stop if: temperature > 40 degC", True)],
+)  # fmt: skip
+def test_continuing_needs_a_step_that_nothing_but_the_instrument_ends(
+    step: str, refused: bool, program: Load, bench: Bench
+) -> None:
+    found = said(program(f"  - {step}, when interrupted: continue}}\n"), bench)
+    assert ("is not safe" in found) is refused
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("  - eis: {from: 1 Hz, to: 1 mHz, amplitude: 1 mA}\n", "galvanostatic"),

@@ -27,12 +27,10 @@ from cellbench.engine.requests import (
     Who,
 )
 from cellbench.engine.status import Status
-from cellbench.engine.steering import EndAfter, Steering
+from cellbench.engine.steering import PAUSE, EndAfter, Steering
 from cellbench.engine.trips import Aborted
 from cellbench.errors import StoreError
 
-#: What holds a run that a person paused, by name.
-PAUSE = "pause"
 #: An answer waits so long for the disk; what was asked for is done before.
 KEPT_S = 5.0
 
@@ -151,9 +149,12 @@ class Commands:
         return _Done(f"the pause is over{_held(steering)}", f"continued by {who}")
 
     def _skip(self, who: Who) -> _Done:
-        steering, step = self._run.steering, self._step()
+        steering = self._run.steering
         if steering.skip_wanted:
-            raise _DoneBefore(f"skips {step}")
+            raise _DoneBefore(f"skips {steering.skipped}")
+        step = steering.under_way
+        if not step:
+            raise _NotDone("it is between two steps: nothing is skipped")
         steering.skip()
         return _Done(f"skips {step}", f"{step} skipped by {who}")
 

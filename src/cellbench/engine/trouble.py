@@ -21,8 +21,8 @@ from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.bench import Bench, OnTrouble
 from cellbench.engine.journal import Journal
 from cellbench.engine.status import Status
-from cellbench.engine.steering import Steering
-from cellbench.errors import InstrumentError, InstrumentTimeout, TransportClosed
+from cellbench.engine.steering import PAUSE, Steering
+from cellbench.errors import InstrumentError, InstrumentTimeout, StoppedThere, TransportClosed
 from cellbench.instruments.readings import Identity
 from cellbench.instruments.roles import ByHand, Channel, Instrument, Switch
 from cellbench.quantities import format_quantity
@@ -142,6 +142,8 @@ class Trouble:
             self._begun_anew[name] = self._begun_anew.get(name, 0) + 1
             if self._begun_anew[name] > 1 + self._policy(name).retries:
                 raise error
+        if isinstance(error, StoppedThere):
+            self._steering.hold(PAUSE, f"{error}; cellbench continue lets the run go on")
         # Several may wait for one instrument, and go away; that it is reached does not.
         await asyncio.shield(self.begin(error))
 
@@ -211,7 +213,7 @@ class Trouble:
     def _require_hope(self, error: InstrumentError, series: _Series) -> None:
         """Raise the error of an instrument that answers, and fails at the same each time."""
         exhausted = series.attempts >= self._policy(error.instrument).retries
-        if exhausted and series.reached and not _is_silence(error):
+        if exhausted and series.reached and not is_silence(error):
             raise error
 
     async def _reach(
@@ -356,9 +358,11 @@ def is_cut_off(error: InstrumentError) -> bool:
     return isinstance(error.__cause__, TransportClosed)
 
 
-def _is_silence(error: InstrumentError) -> bool:
+def is_silence(error: InstrumentError) -> bool:
     """Whether an instrument does not answer, in contrast to one that answers with a refusal."""
-    return is_cut_off(error) or isinstance(error, InstrumentTimeout)
+    cause = error.__cause__
+    inner = isinstance(cause, InstrumentError) and is_silence(cause)
+    return inner or is_cut_off(error) or isinstance(error, InstrumentTimeout)
 
 
 def _hold_of(name: str) -> str:

@@ -10,7 +10,7 @@ with cellbench.open() as store:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, Self
@@ -48,8 +48,10 @@ class Facts:
 class Backend(Protocol):
     """Where runs are; every method takes the run's whole id."""
 
-    def runs(self, filters: Mapping[str, str], limit: int | None) -> list[Facts]:
-        """The runs that pass the filters text, cell, protocol, state; newest first."""
+    def runs(
+        self, text: str, cell: str, protocol: str, state: str, limit: int | None
+    ) -> list[Facts]:
+        """The runs that hold a text and are as told where that is not empty; newest first."""
 
     def find(self, name: str) -> Facts:
         """The run of an id, the end of one, or "last"."""
@@ -164,13 +166,12 @@ class OpenedStore:
 
         Args:
             text: What is to occur in the id, protocol, cell, bench, or reason of the end.
-            cell: What is to occur in the cell's name.
-            protocol: What is to occur in the protocol's name.
+            cell: The cell's name.
+            protocol: The protocol's name.
             state: "running", "completed", "imported", ...
             limit: How many at most.
         """
-        filters = {"text": text, "cell": cell, "protocol": protocol, "state": state}
-        found = self._backend.runs({k: v for k, v in filters.items() if v}, limit)
+        found = self._backend.runs(text, cell, protocol, state, limit)
         return [OpenedRun(**vars(facts), _backend=self._backend) for facts in found]
 
     def run(self, name: str = "last") -> OpenedRun:

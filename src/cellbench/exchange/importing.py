@@ -226,8 +226,7 @@ def _rows(incoming: Incoming, card: CellCard, numbers: NDArray[np.int_]) -> Iter
 
 
 def _sign(incoming: Incoming, card: CellCard) -> float:
-    reverse = incoming.positive == "charge" and card.charge_current == "negative"
-    return -1.0 if reverse else 1.0
+    return geometry(card).charge_sign if incoming.positive == "charge" else 1.0
 
 
 def _known(value: float) -> float | None:

@@ -20,8 +20,6 @@ from cellbench.exchange.outgoing import Outgoing
 from cellbench.protocol import load_card
 from cellbench.store import Run, RunReader, Store
 
-_TEXTS = ("id", "protocol", "cell", "bench", "reason")
-
 
 class LocalStore:
     """A backend of `OpenedStore`.
@@ -40,9 +38,12 @@ class LocalStore:
         """Give up the catalogue."""
         self._store.close()
 
-    def runs(self, filters: Mapping[str, str], limit: int | None) -> list[Facts]:
-        """The runs that pass the filters, newest first."""
-        passing = (run for run in self._store.runs() if _passes(run, filters))
+    def runs(
+        self, text: str, cell: str, protocol: str, state: str, limit: int | None
+    ) -> list[Facts]:
+        """The runs that are as told, newest first."""
+        exactly = {"cell": cell, "protocol": protocol, "state": state}
+        passing = (run for run in self._store.runs() if _passes(run, text, exactly))
         return [_facts(run) for run in islice(passing, limit)]
 
     def find(self, name: str) -> Facts:
@@ -102,19 +103,12 @@ def _facts(run: Run) -> Facts:
     )
 
 
-def _passes(run: Run, filters: Mapping[str, str]) -> bool:
-    within = " ".join(getattr(run, name) for name in _TEXTS)
-    return all(
-        value == run.state
-        if name == "state"
-        else value.casefold() in (within if name == "text" else getattr(run, name)).casefold()
-        for name, value in filters.items()
+def _passes(run: Run, text: str, exactly: Mapping[str, str]) -> bool:
+    within = (run.id, run.protocol, run.cell, run.bench, run.reason)
+    return any(text.casefold() in each.casefold() for each in within) and all(
+        getattr(run, name) == value for name, value in exactly.items() if value
     )
 
 
 def _plain(column: NDArray[Any]) -> NDArray[Any]:
-    match column.dtype.kind:
-        case "O":
-            return column.astype(str)
-        case _:
-            return column
+    return column.astype(str) if column.dtype.kind == "O" else column

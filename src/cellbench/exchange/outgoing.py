@@ -7,7 +7,7 @@ Charge is positive where it goes into the cell, whatever the sign of the current
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellbench.analysis.dataset import FloatArray, Series
-from cellbench.analysis.stored import channel_names, environment
+from cellbench.analysis.stored import channel_names, environment, geometry
 from cellbench.cell import CellCard
 from cellbench.instruments.readings import Flag
 from cellbench.protocol import parse_card
@@ -60,7 +60,7 @@ class Outgoing:
     @property
     def charge_sign(self) -> float:
         """+1 where positive current (oxidation at the working electrode) charges it, else -1."""
-        return -1.0 if self.card.charge_current == "negative" else 1.0
+        return geometry(self.card).charge_sign
 
     def entries(self, *kinds: str) -> list[JournalEntry]:
         """The journal's entries of some kinds, in order."""
@@ -180,7 +180,7 @@ def stretches(step: NDArray[Any]) -> Iterator[slice]:
     return (slice(first, end) for first, end in itertools.pairwise(edges) if end > first)
 
 
-def mapped(values: NDArray[Any], function: Any) -> NDArray[Any]:
+def mapped(values: NDArray[Any], function: Callable[[Any], Any]) -> NDArray[Any]:
     """A function's answers for an array of few different numbers."""
     different, places = np.unique(values, return_inverse=True)
     return np.array([function(each) for each in different.tolist()], dtype=object)[places]

@@ -218,6 +218,8 @@ def _arrays(table: Any) -> Iterator[tuple[str, NDArray[Any]]]:
     for label in table.column_names:
         name = _LABELS.get(label, label)
         if name in _TEXTS:
-            yield name, np.array(table[label].to_pylist(), dtype=object)
+            encoded = table[label].cast("string").fill_null("").combine_chunks().dictionary_encode()
+            words = np.array(encoded.dictionary.to_pylist(), dtype=object)
+            yield name, words[encoded.indices.to_numpy()]
         elif _is_read(name):
             yield name, np.asarray(table[label].cast("double").to_numpy(), dtype=float)

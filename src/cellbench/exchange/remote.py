@@ -20,7 +20,7 @@ from cellbench.exchange.client import Facts
 
 _PATIENCE_S = 120.0
 #: Runs, or entries, that are asked for at once.
-_AT_ONCE = 500
+_AT_ONCE = 200
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -50,13 +50,16 @@ class RemoteStore:
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def runs(self, filters: Mapping[str, str], limit: int | None) -> list[Facts]:
-        """The runs that pass the filters, newest first."""
+    def runs(
+        self, text: str, cell: str, protocol: str, state: str, limit: int | None
+    ) -> list[Facts]:
+        """The runs that are as told, newest first."""
+        filters = {"text": text, "cell": cell, "protocol": protocol, "state": state}
         found: list[Facts] = []
         before: str | None = None
         while limit is None or len(found) < limit:
             at_once = _AT_ONCE if limit is None else min(_AT_ONCE, limit - len(found))
-            asked = dict(filters) | {"limit": str(at_once)}
+            asked = filters | {"limit": str(at_once)}
             answer = self._json("/runs", asked | ({"before": before} if before else {}))
             found += [_facts(each) for each in answer["runs"]]
             before = answer["next"]
@@ -76,7 +79,8 @@ class RemoteStore:
 
     def spectra(self, run: str) -> tuple[Spectrum, ...]:
         """The spectra as measured."""
-        return tuple(_spectrum(each) for each in self._json(f"/runs/{run}/spectra")["measured"])
+        found = self._json(f"/runs/{run}/spectra/measured")["spectra"]
+        return tuple(_spectrum(each) for each in found)
 
     def cycles(self, run: str) -> list[dict[str, Any]]:
         """The cycles as rows."""

@@ -17,6 +17,7 @@ class Flag(IntFlag):
     MISSING = 8  #: rows before this one did not arrive
     STALE = 16  #: the instrument repeats an old value
     AFTER_CROSSING = 32  #: recorded after the condition that ended its step was crossed
+    NOT_HELD = 64  #: the voltage is not the one to be held, and no limit of current is the reason
 
 
 @dataclass(slots=True)
@@ -26,7 +27,9 @@ class Block:
     Attributes:
         time_s: Loop time of each row, taken from the instrument's clock where it has one.
         columns: Values by name with unit: ``voltage_V``, ``current_A``, ``frequency_Hz``,
-            ``impedance_real_ohm``, ``impedance_imag_ohm`` (Im Z as is: negative for a capacitor).
+            ``impedance_real_ohm``, ``impedance_imag_ohm`` (Im Z as is: negative for a capacitor);
+            ``charge_C`` where the instrument counts the charge of the technique itself (nan: not in
+            this row), which is then believed.
         flags: `Flag` bits of each row.
     """
 
@@ -57,7 +60,8 @@ class EndingKind(StrEnum):
     COMPLETED = "completed"  #: its programmed duration or sweep is over
     CUT_OFF = "cut-off"  #: one of its cut-offs was crossed
     TRIPPED = "tripped"  #: one of the electrical limits was crossed
-    ABORTED = "aborted"  #: the host ended it
+    ABORTED = "aborted"  #: the host ended it, or something that the instrument does not tell
+    STOPPED = "stopped"  #: somebody stopped it at the instrument, or with the maker's program
 
 
 @dataclass(frozen=True, slots=True)
