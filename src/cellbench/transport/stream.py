@@ -126,7 +126,8 @@ class Stream(ABC):
             begins: How the message begins.
             size: Its length.
         """
-        if len(self._buffer) != size or not self._buffer.startswith(begins):
+        buffer = self._buffer
+        if len(buffer) != size or not buffer.startswith(begins):
             return None
         return self._take_all()
 
