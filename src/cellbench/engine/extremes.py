@@ -16,6 +16,17 @@ class Extremes:
     current_min_A: float = math.inf
     current_max_A: float = 0.0
 
+    def row(self, voltage_V: float, magnitude_A: float) -> None:
+        """Widen by one row; what was not measured (nan) is nothing."""
+        if voltage_V < self.voltage_min_V:
+            self.voltage_min_V = voltage_V
+        if voltage_V > self.voltage_max_V:
+            self.voltage_max_V = voltage_V
+        if magnitude_A < self.current_min_A:
+            self.current_min_A = magnitude_A
+        if magnitude_A > self.current_max_A:
+            self.current_max_A = magnitude_A
+
     def take(self, other: Extremes) -> None:
         """Widen by those of another."""
         self.voltage_min_V = min(self.voltage_min_V, other.voltage_min_V)

@@ -438,17 +438,13 @@ class TechniqueRows:
     def _row(
         self, time_s: float, voltage_V: float, current_A: float, flags: int, number: int | None
     ) -> bool:
-        runner, extremes = self._runner, self.extremes
+        runner = self._runner
         charge_C = self.recording.take(time_s, voltage_V, current_A, flags, number)
         runner.status.electrical(time_s, voltage_V, current_A)
         runner.verdicts.row(time_s, voltage_V, current_A)
         self._last = (time_s, voltage_V, current_A)
         self.elapsed_s = time_s - self._zero_s
-        magnitude_A = abs(current_A)
-        extremes.voltage_min_V = min(extremes.voltage_min_V, voltage_V)
-        extremes.voltage_max_V = max(extremes.voltage_max_V, voltage_V)
-        extremes.current_min_A = min(extremes.current_min_A, magnitude_A)
-        extremes.current_max_A = max(extremes.current_max_A, magnitude_A)
+        self.extremes.row(voltage_V, abs(current_A))
         runner.guard(voltage_V, current_A, flags)
         self._watch.row(time_s, voltage_V, current_A, charge_C)
         return True if self._after else self._ends(voltage_V, current_A, charge_C)

@@ -73,7 +73,7 @@ class ModbusMaster:
 
     def __init__(self, stream: Stream, unit: int, framing: Framing, timeout_s: float = 1.0) -> None:
         self._stream = stream
-        self._unit = unit
+        self._unit, self._address = unit, bytes([unit])
         self._rtu = framing == "rtu"
         self._head_size = _RTU_EXCEPTION_SIZE if self._rtu else _MBAP.size
         self._timeout_s = timeout_s
@@ -138,25 +138,25 @@ class ModbusMaster:
         return reply
 
     def _framed(self, pdu: bytes) -> bytes:
-        if not self._rtu:
-            self._transaction = self._transaction % 0xFFFF + 1
-            return _MBAP.pack(self._transaction, 0, len(pdu) + 1, self._unit) + pdu
-        return _rtu_frame(self._unit, pdu)
+        if self._rtu:
+            return _rtu_frame(self._unit, pdu)
+        self._transaction = self._transaction % 0xFFFF + 1
+        return _MBAP.pack(self._transaction, 0, len(pdu) + 1, self._unit) + pdu
 
     def _at_once(self, begins: bytes, size: int) -> bytes | None:
         """The PDU of the reply, where it is there already and is what was asked for: nearly always.
 
         What else came is left where it is, for `_reply` to judge.
         """
-        if not self._rtu:
-            head = _MBAP.pack(self._transaction, 0, size + 1, self._unit)
-            frame = self._stream.arrived(head + begins, _MBAP.size + size)
-            return frame and frame[_MBAP.size :]
-        frame = self._stream.arrived(bytes([self._unit]) + begins, size + 3)
-        if frame is None:
-            return None
-        self._line_free_s = self._stream.now() + _RTU_GAP_S
-        return _checked(frame)
+        if self._rtu:
+            frame = self._stream.arrived(self._address + begins, size + 3)
+            if frame is None:
+                return None
+            self._line_free_s = self._stream.now() + _RTU_GAP_S
+            return _checked(frame)
+        head = _MBAP.pack(self._transaction, 0, size + 1, self._unit)
+        frame = self._stream.arrived(head + begins, _MBAP.size + size)
+        return frame and frame[_MBAP.size :]
 
     async def _reply(self, function: int) -> bytes:
         now = self._stream.now
