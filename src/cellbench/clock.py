@@ -343,18 +343,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # Public ways to these attributes would cost as much again as the turn.
         # ruff: disable[SLF001]
         for turn in range(_TURNS_PER_LOOK):
-            if ready and turn:
+            if turn and ready:
                 clock.stand_still()
-            else:
-                while timers and timers[0][2]._cancelled:
-                    heappop(timers)
-                if not turn:
-                    self._process_events(clock.select(self._patience_s()))  # type: ignore[attr-defined]
-                elif timers:
-                    clock.jump_to(timers[0][0])
-                else:
-                    return
+            elif self._pass_time(looks=not turn):
                 due_s = clock.now_s + _RESOLUTION_S
+            else:
+                return
             while timers and timers[0][0] < due_s:
                 ready.append(heappop(timers)[2])
             for _ in range(len(ready)):
@@ -371,6 +365,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if self._paced or self._stopping or clock.holds:
                 return
         # ruff: enable[SLF001]
+
+    def _pass_time(self, *, looks: bool) -> bool:
+        """Let time pass to what is due next, with a look at the selector or without one.
+
+        Returns whether that is known: without a look, a timer is.
+        """
+        timers = self._timers
+        while timers and timers[0][2].cancelled():
+            heappop(timers)
+        if looks:
+            self._process_events(self._time.select(self._patience_s()))  # type: ignore[attr-defined]
+        elif timers:
+            self._time.jump_to(timers[0][0])
+        return looks or bool(timers)
 
     def _patience_s(self) -> float | None:
         """How long the selector may wait; None without anything that is due."""

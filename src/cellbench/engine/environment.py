@@ -554,9 +554,7 @@ class Environment:
         started_s = journal.now_s
         while not self._settled(name, target, settle, started_s):
             if journal.now_s - started_s > settle.timeout_s:
-                raise StepFailed(
-                    _unsettled(name, target, self._status.value(name), settle)
-                )
+                raise StepFailed(_unsettled(name, target, self._status.value(name), settle))
             await sleep_until(asyncio.get_running_loop().time() + self._interval_s)
 
     def _settled(self, name: str, target: float, settle: Settle, since_s: float) -> bool:
