@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cellbench.analysis import available, definition
 
-PAGE = Path(__file__).with_name("analyses.md")
+DOCS = Path(__file__).parent
 HEAD = """# Analyses
 
 A protocol names the analyses that are done when it has ended (`analyses: [ccd, conductivity]`);
@@ -25,9 +25,9 @@ beside it where there is one. Options are given from Python.
 """
 
 
-def page() -> str:
-    """The whole page."""
-    return HEAD + "".join(_section(name) for name in available())
+def pages() -> dict[str, str]:
+    """The page, by its place in docs/."""
+    return {"analyses.md": HEAD + "".join(_section(name) for name in available())}
 
 
 def _section(name: str) -> str:
@@ -51,4 +51,5 @@ def _options(arguments: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")

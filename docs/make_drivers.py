@@ -1,4 +1,4 @@
-"""Writes docs/drivers.md from what the drivers say of themselves, and the worked example.
+"""Writes docs/drivers.md and docs/writing_a_driver.md from drivers, the kit and the example.
 
 python docs/make_drivers.py
 """
@@ -14,38 +14,24 @@ from typing import Any
 from cellbench.instruments.registry import driver_names, load_driver
 
 DOCS = Path(__file__).parent
-PAGE, EXAMPLE = DOCS / "drivers.md", DOCS / "watlow_f4t.py"
-HEAD = """# Drivers
+SHIPPED = """# Drivers
+
+The drivers that come with cellbench, by the name that a bench file gives them. **None of them has
+been tried on an instrument yet.** Each says what it was made from, and what in particular nobody
+has verified; each passes the conformance kit against an emulator that was written apart from it.
+Another instrument is a class of some hundred lines: see [Writing a driver](writing_a_driver.md).
+
+```sh
+cellbench drivers
+```
+"""
+WRITING = """# Writing a driver
 
 A driver is one class that plays a role for one family of instruments: `channel` (potentiostat,
 cycler, source-measure unit), `press`, `gauge`, `chamber` or `switch`. It reads like the
 instrument's manual; everything else (protocols, limits, journal, recovery) is cellbench's.
 
-`cellbench drivers` lists what is installed. None of the shipped drivers has been tried on an
-instrument yet: what each is made from, and what in particular nobody has verified, stands
-[below](#shipped-drivers). Each passes the conformance kit against an emulator that was written
-apart from it.
-
-## Writing a driver
-
-### How it is found
-
-Either as a plain file that the bench file names, relative to itself:
-
-```yaml
-bench: oven bench
-instruments:
-  chamber: {driver: watlow_f4t.py:WatlowF4T, port: 192.0.2.20, temperature max: 150 degC}
-```
-
-or by an entry point of a package of your own, and then by its name, as the shipped ones:
-
-```toml
-[project.entry-points."cellbench.drivers"]
-watlow_f4t = "our_instruments.watlow_f4t:WatlowF4T"
-```
-
-### What it is
+## What it is
 
 A class with four class variables, built from the name that the bench file gives the instrument, an
 open stream, and the options of its entry:
@@ -57,53 +43,65 @@ open stream, and the options of its entry:
 | `serial` | settings of its serial port, `None` where it has none |
 | `tcp_port` | the TCP port that it listens on by default, `None` where it has none |
 
-Its methods are those of its role in `cellbench.instruments.roles`, a handful of coroutines. All
-numbers are SI floats; positive current is oxidation at the working electrode. Whatever goes wrong
-is an `InstrumentError` that says which instrument, what it said and what would be right. Time is
-`asyncio.get_running_loop().time()` and `asyncio.sleep` alone: on a simulated bench it is simulated.
-Options are a model of `cellbench_drivers.common.Options`, whose types read `150 degC` as people
-write it. `cellbench_drivers.lines.Lines` speaks lines of ASCII (`scpi.Scpi`: with an error queue,
-`cellbench.transport.modbus.ModbusMaster`: registers); they drain a line on which a reply was lost,
-connect again, and never send anything twice.
+Its methods are those of its role in [`cellbench.instruments.roles`](api.md#roles), a handful of
+coroutines. All numbers are SI floats; positive current is oxidation at the working electrode.
+Whatever goes wrong is an `InstrumentError` that says which instrument, what it said and what would
+be right. Time is `asyncio.get_running_loop().time()` and `asyncio.sleep` alone: on a simulated
+bench it is simulated. Options are a model of `cellbench_drivers.common.Options`, whose types read
+`150 degC` as people write it. `cellbench_drivers.lines.Lines` speaks lines of ASCII (`scpi.Scpi`:
+with an error queue, `cellbench.transport.modbus.ModbusMaster`: registers); they drain a line on
+which a reply was lost, connect again, and never send anything twice.
 
-### A whole one
+## A whole one
 
-A chamber behind a Watlow F4T, [watlow_f4t.py](watlow_f4t.py):
+A chamber behind a Watlow F4T:
 
-```python
+```python title="watlow_f4t.py"
 <EXAMPLE>```
 
-### What the kit demands
+A bench file names it by its file, relative to itself:
+
+```yaml
+bench: oven bench
+instruments:
+  chamber: {driver: watlow_f4t.py:WatlowF4T, port: 192.0.2.20, temperature max: 150 degC}
+```
+
+A package of your own names it by an entry point; then it goes by its name, as the shipped ones do:
+
+```toml
+[project.entry-points."cellbench.drivers"]
+watlow_f4t = "our_instruments.watlow_f4t:WatlowF4T"
+```
+
+## Putting it through the kit
 
 `cellbench.testing` puts a driver through all that a run may do to it, against an emulator, or the
 instrument itself with a dummy cell on its leads. It wants to know how to connect, and as much of
-the truth as there is (whether the cell is energised, what the force is):
+the truth as there is (whether the cell is energised, what the force is). Here the emulator is a
+chamber of the simulated bench:
 
-```python
-import pytest
-from cellbench.testing import Rig, Subject, carry_out, checks_for
+```python title="test_watlow_f4t.py"
+<TEST>```
 
-SUBJECT = Subject(WatlowF4T, {"temperature max": "150 degC"}, rig)  # rig: see cellbench.testing
-
-
-@pytest.mark.parametrize("check", checks_for("chamber"), ids=str)
-def test_it_conforms(check):
-    carry_out(check, SUBJECT)
+```sh
+pytest -q test_watlow_f4t.py
 ```
 
-Without pytest, `cellbench.testing.failures(SUBJECT)` carries them all out. A complete rig with its
-emulator is in `tests/drivers/test_example_driver.py`. The checks, by role:
+Without pytest, `cellbench.testing.failures(SUBJECT)` carries all checks out. An emulator should be
+written by somebody who has not seen the driver, from the manual: what both of them misread, no test
+finds. The checks, by role:
 
-<CHECKS>
-## Shipped drivers
-"""
+<CHECKS>"""
 
 
-def page() -> str:
-    """The whole page."""
-    head = HEAD.replace("<EXAMPLE>", EXAMPLE.read_text(encoding="utf-8"))
-    head = head.replace("<CHECKS>", _checks())
-    return head + "".join(_section(name) for name in driver_names())
+def pages() -> dict[str, str]:
+    """The pages, by their places in docs/."""
+    writing = WRITING.replace("<CHECKS>", _checks().rstrip() + "\n")
+    for mark, file in (("<EXAMPLE>", "watlow_f4t.py"), ("<TEST>", "test_watlow_f4t.py")):
+        writing = writing.replace(mark, (DOCS / file).read_text(encoding="utf-8"))
+    sections = "".join(_section(name) for name in driver_names())
+    return {"drivers.md": SHIPPED + sections, "writing_a_driver.md": writing}
 
 
 def _checks() -> str:
@@ -122,7 +120,7 @@ def _section(name: str) -> str:
     module = import_module(driver.__module__)
     text = inspect.cleandoc(module.__doc__ or "").replace("``", "`")
     options = "".join(f"- `{option}`: {meaning}\n" for option, meaning in _options(module))
-    return f"\n### {name}\n\nRole: {driver.role}. {driver.summary}.\n\n{text}\n\n{options}"
+    return f"\n## {name}\n\nRole: {driver.role}. {driver.summary}.\n\n{text}\n\n{options}"
 
 
 def _options(module: Any) -> list[tuple[str, str]]:
@@ -145,4 +143,5 @@ def _has_options(kind: Any) -> bool:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")

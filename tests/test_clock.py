@@ -352,3 +352,12 @@ def test_timers_and_arrivals_do_not_starve_one_another() -> None:
             await timers()
 
     clock.run(main())
+
+
+@pytest.mark.parametrize(("speed", "seconds"), [(None, 2.0), (60.0, 120.0)])
+def test_the_computer_is_no_faster_where_time_is(speed: float | None, seconds: float) -> None:
+    async def main() -> float:
+        return clock.of_real_time(2.0)
+
+    assert clock.run(main(), virtual=True, speed=speed) == seconds
+    assert clock.run(main()) == 2.0

@@ -216,6 +216,21 @@ def test_the_service_manager_is_told_by_a_datagram(
         assert manager.recv(100) == b"READY=1\nSTATUS=all is well"
 
 
+@posix_only
+@pytest.mark.timeout(20)
+def test_a_service_manager_that_does_not_listen_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    assert not system.notify_service_manager("READY=1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        while system.notify_service_manager("WATCHDOG=1"):
+            pass
+        assert manager.recv(100) == b"WATCHDOG=1"
+        assert system.notify_service_manager("WATCHDOG=1")
+
+
 def test_the_watchdog_is_for_the_process_that_systemd_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -243,3 +258,39 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
     script = "import sys, json, cellbench.system; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert not {"psutil", "wakepy", "numpy"} & set(json.loads(done.stdout))
+
+
+# --- Starts of the computer ---------------------------------------------------------------------
+
+
+@posix_only
+@pytest.mark.skipif(sys.platform != "linux", reason="what Linux tells")
+def test_a_start_of_the_computer_is_known_by_its_id() -> None:
+    assert len(system.boot_id()) == 36
+    assert system.boot_id() == system.boot_id()
+
+
+def test_windows_counts_its_starts(windows: pytest.MonkeyPatch) -> None:
+    class Key:
+        def __enter__(self) -> str:
+            return "key"
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    registry = SimpleNamespace(
+        HKEY_LOCAL_MACHINE=1,
+        OpenKey=lambda _, place: Key() if place.endswith("PrefetchParameters") else None,
+        QueryValueEx=lambda key, name: (417, 4) if (key, name) == ("key", "BootId") else None,
+    )
+    windows.setitem(sys.modules, "winreg", registry)
+    assert system.boot_id() == "417"
+
+
+def test_a_windows_that_counts_no_starts_tells_none(windows: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise FileNotFoundError
+
+    registry = SimpleNamespace(HKEY_LOCAL_MACHINE=1, OpenKey=missing)
+    windows.setitem(sys.modules, "winreg", registry)
+    assert system.boot_id() == ""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from cellbench.errors import InstrumentError
 from cellbench.instruments.readings import Block, Ending, EndingKind
-from cellbench.instruments.techniques import CutOff
+from cellbench.instruments.techniques import ConstantVoltage, CutOff
 from cellbench.quantities import format_quantity
 
 ENDED_BY_HOST = Ending(EndingKind.ABORTED, "ended by the host", on_device=False)
@@ -60,6 +60,19 @@ def crossing(cut_off: CutOff) -> str:
     """Say that a cut-off was crossed."""
     side = "at or above" if cut_off.above else "at or below"
     return f"{cut_off.quantity} {side} {format_quantity(cut_off.value, cut_off.quantity)}"
+
+
+def holds_by_charging(technique: ConstantVoltage, voltage_V: float) -> bool:
+    """Whether a hold that takes current in one direction only is to be one that charges.
+
+    Args:
+        technique: The hold.
+        voltage_V: The cell's voltage before it, which counts where nobody knows where it rests: it
+            may still be relaxing from a current.
+    """
+    if technique.rest_V is not None and technique.rest_V != technique.voltage_V:
+        return technique.voltage_V > technique.rest_V
+    return technique.voltage_V >= voltage_V
 
 
 @contextmanager

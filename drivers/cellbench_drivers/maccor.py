@@ -35,7 +35,7 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.transport import SerialSettings
 from cellbench.transport.stream import Stream
-from cellbench_drivers.channels import opening_cell
+from cellbench_drivers.channels import holds_by_charging, opening_cell
 from cellbench_drivers.common import Current, Duration, Options, Voltage, parse_options, to_the_end
 from cellbench_drivers.maccor_net import (
     AVAILABLE,
@@ -213,9 +213,9 @@ class Maccor:
                     raise InstrumentError(self.name, f"cannot do {current_A:g} A within its limits")
                 current_range = self._range_for(magnitude_A)
                 return Output("C" if charges else "D", magnitude_A, bound_V, current_range)
-            case ConstantVoltage(voltage_V=voltage_V, current_range_A=expected_A):
+            case ConstantVoltage(voltage_V=voltage_V, current_range_A=expected_A) as hold:
                 current_range = self._range_for(min(most_A, expected_A or most_A))
-                mode = "C" if voltage_V >= open_circuit_V else "D"
+                mode = "C" if holds_by_charging(hold, open_circuit_V) else "D"
                 bound_A = min(most_A, self._ranges[current_range - 1])
                 return Output(mode, bound_A, voltage_V, current_range)
         return None
@@ -352,6 +352,7 @@ class Maccor:
             bounded_without_host=guarded,
             reaction=ReactionTime(_INTERVAL_MIN_S, 0.1, _STOP_POLL_S + SPACING_S),
             voltage_noise_V=window_V[1] * _RESOLUTION,
+            holds_both_ways=False,
             unverified=(
                 "MacNetDirectModeWD in System.ini: MacNet cannot tell it",
                 "smallest current and noise: from the data sheet of the unit",

@@ -352,6 +352,7 @@ def _capabilities(model: str, options: NewareOptions) -> ChannelCapabilities:
         bounded_without_host=True,
         reaction=ReactionTime(REFRESH_S, _TRANSPORT_S, _COMMAND_S),
         voltage_noise_V=options.voltage_max * _RESOLUTION,
+        holds_both_ways=False,
         unverified=(
             "whether the API tells A or mA: cross-check with a known resistor",
             "smallest current and noise: from the data sheet of the unit",

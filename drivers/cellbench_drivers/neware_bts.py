@@ -34,6 +34,9 @@ IDLE = frozenset({"finish", "stop", "protect"})
 _NONE = "--"
 #: The entry of a test's log that names its last row.
 _LOG_END = 100001
+#: Types of steps in rows, by the sign of their current.
+_DIRECTIONS = {"cc": 1.0, "cv": 1.0, "dc": -1.0, "dv": -1.0, "rest": 0.0}
+_C_PER_AH = 3600.0
 
 
 class Address(NamedTuple):
@@ -69,13 +72,18 @@ class Test(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row: its number in the test, the step of the file, time within that step."""
+    """One row: its number in the test, the step of the file, time and charge within that step.
+
+    The charge is the cycler's own count, which sees what flows between two rows; nan where the type
+    of the step does not tell its sign.
+    """
 
     number: int
     step: int
     step_ms: int
     voltage_V: float
     current_A: float
+    charge_C: float = math.nan
 
 
 class FinishedStep(NamedTuple):
@@ -267,7 +275,13 @@ class Bts:
             self._whole(row, "testtime"),
             self._float(row, "volt"),
             self._float(row, "curr") * self._amperes,
+            self._charge_C(row),
         )
+
+    def _charge_C(self, row: ET.Element) -> float:
+        """The charge of a step so far, which the cycler counts without a sign."""
+        sign = _DIRECTIONS.get(row.get("steptype", ""), math.nan)
+        return sign * self._reading(row, "cap") * self._amperes * _C_PER_AH
 
     def _reading(self, row: ET.Element, key: str) -> float:
         """A live value, nan where the channel has none."""

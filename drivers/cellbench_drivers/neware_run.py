@@ -318,6 +318,7 @@ class NewareRun(TechniqueRun):
         columns = {
             "voltage_V": [row.voltage_V for row in rows],
             "current_A": [row.current_A for row in rows],
+            "charge_C": [row.charge_C for row in rows],
         }
         if self._as_list:
             columns |= {"step": positions, "row": [float(row.number) for row in rows]}

@@ -23,6 +23,7 @@ from cellbench.instruments.techniques import (
     StepList,
     Technique,
 )
+from cellbench_drivers.channels import holds_by_charging
 
 #: Limits are programmed as wide as the host watches them: a hold at a limit is no trip.
 VOLTAGE_TOLERANCE_V = 5e-3
@@ -211,7 +212,7 @@ def _kind(technique: Step, past: _Past) -> tuple[_Kind, _Past]:
             code = _CC_CHARGE if direction > 0 else _CC_DISCHARGE
             return _Kind(code), _Past(reached_V, direction, technique.current_A, reached_V)
         case ConstantVoltage():
-            direction = _direction(technique.voltage_V, past)
+            direction = _direction(technique, past)
             code = _CV_CHARGE if direction > 0 else _CV_DISCHARGE
             goes_on = past.stopped_V == technique.voltage_V
             kind = _Kind(code, abs(past.current_A) if goes_on else None)
@@ -219,13 +220,12 @@ def _kind(technique: Step, past: _Past) -> tuple[_Kind, _Past]:
     return _Kind(_REST), _Past(past.voltage_V, past.direction)
 
 
-def _direction(voltage_V: float, past: _Past) -> int:
-    """Whether a hold begins with charge (1) or discharge (-1)."""
-    if voltage_V > past.voltage_V:
-        return 1
-    if voltage_V < past.voltage_V:
-        return -1
-    return past.direction or 1
+def _direction(hold: ConstantVoltage, past: _Past) -> int:
+    """Whether a hold is one of charge (1) or of discharge (-1): it takes current that way only."""
+    undecided = math.isnan(past.voltage_V) or hold.voltage_V == past.voltage_V
+    if undecided and hold.rest_V is None:
+        return past.direction or 1
+    return 1 if holds_by_charging(hold, past.voltage_V) else -1
 
 
 def _head(config: ET.Element, test: str, capacity_C: float | None) -> None:

@@ -68,7 +68,7 @@ class _TimeSelector(selectors.BaseSelector):
 
     def __init__(self, speed: float | None) -> None:
         self._real = selectors.DefaultSelector()
-        self._speed = speed
+        self.speed = speed
         self.idle_turns = 0
         self._origin = time.perf_counter()
         self._held_s = 0.0
@@ -80,22 +80,22 @@ class _TimeSelector(selectors.BaseSelector):
 
     @property
     def jumps(self) -> bool:
-        return self._speed is None
+        return self.speed is None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._real.select(0)
         if ready or (timeout is not None and timeout <= 0):
             self.stand_still()
-            if self._speed is not None and not self.holds:
+            if self.speed is not None and not self.holds:
                 # Else what comes in after a long computation would come in before it, and the
                 # pauses that are measured from there would be too short for the other end.
-                self._go_to(self._reached_ns(timeout, self._speed))
+                self._go_to(self._reached_ns(timeout, self.speed))
             return ready
         self.idle_turns = 0
         if self.holds:
             return self._held()
-        if self._speed is not None:
-            return self._pass_scaled(timeout, self._speed)
+        if self.speed is not None:
+            return self._pass_scaled(timeout, self.speed)
         if timeout is None:
             raise VirtualTimeError(
                 "virtual time is deadlocked: every task waits and no timer is set"
@@ -121,7 +121,7 @@ class _TimeSelector(selectors.BaseSelector):
 
     def pace(self, speed: float | None) -> None:
         """Let time pass at another speed from now on, None to jump."""
-        self._speed = speed
+        self.speed = speed
         if speed is not None:
             self._origin = time.perf_counter() - self.now_s / speed
 
@@ -290,6 +290,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def jumps(self) -> bool:
         """Whether time jumps to what is due next; else it passes at a speed, with its jitter."""
         return self._time.jumps
+
+    @property
+    def speed(self) -> float | None:
+        """Virtual seconds in a real one; None where time jumps."""
+        return self._time.speed
 
     def pace(self, speed: float | None) -> None:
         """Let time pass at another speed from now on: while a person holds a run that jumps.
@@ -563,6 +568,12 @@ def run(main: Coroutine[Any, Any, T], *, virtual: bool = False, speed: float | N
         loop_factory=lambda: VirtualLoop(speed) if virtual else RealLoop()
     ) as runner:
         return runner.run(main)
+
+
+def of_real_time(real_s: float) -> float:
+    """How many seconds of the running loop pass in ``real_s`` of the computer's own time."""
+    loop = asyncio.get_running_loop()
+    return real_s * (loop.speed or 1.0) if isinstance(loop, VirtualLoop) else real_s
 
 
 async def sleep_until(deadline_s: float) -> None:

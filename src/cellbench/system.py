@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +36,27 @@ def passed_ns() -> int:
     computer sleeps, and a sleep would be missing from the times of samples, with no gap to be seen.
     """
     return time.perf_counter_ns() if WINDOWS else time.clock_gettime_ns(_THROUGH_SLEEP)
+
+
+def boot_id() -> str:
+    """Return what tells one start of this computer from another, empty where nothing does.
+
+    With the same one, `passed_ns` goes on from process to process.
+    """
+    try:
+        if WINDOWS:
+            return str(_windows_boot_count())
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _windows_boot_count() -> int:
+    """How often Windows was started, as it counts itself; raises OSError where it does not."""
+    registry = import_module("winreg")
+    place = r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters"
+    with registry.OpenKey(registry.HKEY_LOCAL_MACHINE, place) as key:
+        return int(registry.QueryValueEx(key, "BootId")[0])
 
 
 class Clocks(Protocol):
@@ -266,9 +288,10 @@ def kept_awake() -> Iterator[str]:
 
 
 def notify_service_manager(*facts: str) -> bool:
-    """Tell systemd, if it has started this process, e.g. ``READY=1``; returns whether it has.
+    """Tell systemd, if it has started this process, e.g. ``READY=1``; returns whether it was told.
 
-    One datagram of lines to the socket in NOTIFY_SOCKET, as sd_notify(3) says.
+    One datagram of lines to the socket in NOTIFY_SOCKET, as sd_notify(3) says. A manager that is
+    away, or so busy that its queue is full, is not waited for: it hears of us the next time.
     """
     place = os.environ.get("NOTIFY_SOCKET", "")
     if WINDOWS or not place:
@@ -276,7 +299,11 @@ def notify_service_manager(*facts: str) -> bool:
     if place.startswith("@"):  # a name that is in no directory
         place = f"\0{place[1:]}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.sendto("\n".join(facts).encode(), place)
+        channel.setblocking(False)
+        try:
+            channel.sendto("\n".join(facts).encode(), place)
+        except OSError:
+            return False
     return True
 
 

@@ -198,6 +198,7 @@ TRAPS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trap", list(TRAPS.values()), ids=list(TRAPS))
 def test_instrument_and_room_do_not_fake_a_verdict(ramp: Ramp, trap: dict[str, Any]) -> None:
     for seed in range(3):

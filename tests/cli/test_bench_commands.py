@@ -465,6 +465,7 @@ def test_check_works_over_tcp_serial_and_visa(served: dict[str, Any], tmp_path: 
     assert [each["sound"] for each in checked["instruments"]] == [True] * 4
 
 
+@pytest.mark.long
 @posix_only
 def test_console_works_over_tcp(served: dict[str, Any], tmp_path: Path) -> None:
     path = bench_file(served, tmp_path)

@@ -174,6 +174,7 @@ def test_a_run_outlasts_a_file_system_that_is_really_full(
     assert "exit code 0" in done.stdout
 
 
+@pytest.mark.long
 def test_a_store_that_cannot_be_made_is_said(long_protocol: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = subprocess.run(
@@ -188,6 +189,7 @@ def test_a_store_that_cannot_be_made_is_said(long_protocol: str, tmp_path: Path)
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_an_instrument_that_is_not_there_is_named(long_protocol: str, tmp_path: Path) -> None:
     bench = tmp_path / "bench.yaml"
     bench.write_text(
@@ -222,6 +224,7 @@ def test_help_and_version_answer(tmp_path: Path) -> None:
         assert "cellbench" in done.stdout
 
 
+@pytest.mark.long
 @posix_only
 def test_ctrl_c_ends_a_campaign_with_its_processes_and_temporary_files(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -36,6 +36,7 @@ def test_ccd_of_the_coated_electrolyte_is_well_over_one(capsys: pytest.CaptureFi
     assert found["stack_pressure_MPa"] == pytest.approx(5, abs=0.1)
 
 
+@pytest.mark.long
 def test_ccd_of_the_bare_electrolyte_is_irregular_beyond_a_half(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -45,6 +46,7 @@ def test_ccd_of_the_bare_electrolyte_is_irregular_beyond_a_half(
     assert found["short_at_mA_cm2"] > 0.6
 
 
+@pytest.mark.long
 def test_the_reviews_ramp_tells_irregular_and_short_apart(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -52,6 +54,7 @@ def test_the_reviews_ramp_tells_irregular_and_short_apart(
     assert (found["irregular_at_mA_cm2"], found["short_at_mA_cm2"]) == (0.6, 0.7)
 
 
+@pytest.mark.long
 def test_a_cell_that_does_not_fail_is_not_reached(capsys: pytest.CaptureFixture[str]) -> None:
     found = ccd(capsys, "--cell", "Li2ZrCl5.5F0.5", "--set", REVIEWS_RAMP)
     assert found["verdict"] == "not_reached"
@@ -177,6 +180,7 @@ def test_what_there_is_to_choose_from_is_listed(capsys: pytest.CaptureFixture[st
     assert {row["name"] for row in answer(capsys, "drivers")["drivers"]} >= {"palmsens"}
 
 
+@pytest.mark.long
 def test_every_shipped_protocol_passes_its_check(capsys: pytest.CaptureFixture[str]) -> None:
     for row in answer(capsys, "protocols")["protocols"]:
         assert answer(capsys, "check", row["name"])["ok"]

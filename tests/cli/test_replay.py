@@ -75,6 +75,7 @@ def test_todays_code_does_what_was_recorded(cellbench: Cellbench, path: Path) ->
     assert "No divergence" in out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "setting", "instrument"),
     [

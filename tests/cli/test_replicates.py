@@ -50,6 +50,7 @@ def record_of(store: Path, *runs: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.long
 def test_failed_cells_are_counted_shown_and_not_in_the_mean(store: Path) -> None:
     found = record_of(store, "001", "002", "003", "004")
     assert (found["replicates"], found["failed"]) == (4, 1)

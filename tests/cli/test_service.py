@@ -125,6 +125,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
+@pytest.mark.long
 def test_a_run_that_lost_its_host_is_resumed_and_its_end_is_told(bench: Bench) -> None:
     run = bench.lose()
     bench.plan(resume=[0])
@@ -136,6 +137,7 @@ def test_a_run_that_lost_its_host_is_resumed_and_its_end_is_told(bench: Bench) -
     assert "the stand-in says 0" in kept
 
 
+@pytest.mark.long
 def test_a_bench_that_is_not_there_yet_is_tried_again(bench: Bench) -> None:
     bench.lose()
     bench.plan(resume=[3, 3, 0])
@@ -144,6 +146,7 @@ def test_a_bench_that_is_not_there_yet_is_tried_again(bench: Bench) -> None:
     assert "its bench cannot be had (exit code 3)" in log
 
 
+@pytest.mark.long
 def test_what_cannot_be_resumed_is_brought_to_quiet_once_and_left_to_people(bench: Bench) -> None:
     run = bench.lose()
     bench.plan(resume=[2])
@@ -154,6 +157,7 @@ def test_what_cannot_be_resumed_is_brought_to_quiet_once_and_left_to_people(benc
     assert bench.verbs == ["resume", "quiet"]
 
 
+@pytest.mark.long
 @posix_only
 def test_a_run_whose_process_dies_again_and_again_is_left_quiet(bench: Bench) -> None:
     bench.lose()
@@ -164,6 +168,7 @@ def test_a_run_whose_process_dies_again_and_again_is_left_quiet(bench: Bench) ->
     assert "NOT everything is confirmed" in log
 
 
+@pytest.mark.long
 def test_a_run_that_was_lost_too_long_ago_is_not_gone_on_with(bench: Bench) -> None:
     bench.lose(age_s=3 * 3600.0)
     bench.plan(resume=[0])
@@ -172,6 +177,7 @@ def test_a_run_that_was_lost_too_long_ago_is_not_gone_on_with(bench: Bench) -> N
     assert "more than 2 h ago" in log
 
 
+@pytest.mark.long
 def test_by_the_policy_never_benches_are_brought_to_quiet_alone(bench: Bench) -> None:
     bench.lose()
     bench.plan(resume=[0])

@@ -77,6 +77,7 @@ def terminal(tmp_path: Path) -> Terminal:
     return Terminal([sys.executable, "-m", "cellbench", "run", str(path)])
 
 
+@pytest.mark.long
 def test_a_question_can_be_seen_and_must_be_answered(terminal: Terminal) -> None:
     terminal.wait_for("Is the glovebox closed? [yes/no]")
     terminal.type("maybe\n")
@@ -86,6 +87,7 @@ def test_a_question_can_be_seen_and_must_be_answered(terminal: Terminal) -> None
     assert terminal.end() == 0
 
 
+@pytest.mark.long
 def test_ctrl_c_at_a_question_ends_the_run(terminal: Terminal) -> None:
     terminal.wait_for("[yes/no]")
     terminal.type("\x03")

@@ -458,6 +458,7 @@ FOUND = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "each", "due"), FOUND)
 def test_what_was_found(name: str, each: str, due: list[Trouble], tmp_path: Path) -> None:
     carry_out(name, each, tmp_path, due)

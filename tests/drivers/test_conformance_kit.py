@@ -109,6 +109,7 @@ def test_a_broken_driver_is_found_out(driver: Any, check: str, says: str) -> Non
         carry_out(found, Subject(driver, {}, rig))
 
 
+@pytest.mark.long
 def test_a_check_that_waits_for_ever_fails_too() -> None:
     class Sleeps(Eurotherm):
         async def quiet(self) -> Outcome:

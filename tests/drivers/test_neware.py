@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import math
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -74,6 +75,7 @@ class BtsClient:
         self.test = 143
         self.rows: list[tuple[int, int, float, float]] = []  # step, ms, V, A
         self.missing: set[int] = set()
+        self.step_type, self.counted = "cc", "0"
         self.log_end = True
         self.finished_steps = ""
         self.starts = "ok"
@@ -173,9 +175,12 @@ class BtsClient:
         assert found is not None
         first, count = int(found[1]), int(found[2])
         assert 1 <= count <= 1000
+        about = (
+            f'steptype="{self.step_type}" atime="2025-12-28 22:29:05" cap="{self.counted}" eng="0"'
+        )
         data = "".join(
-            f'<data seqid="{number}" stepid="{step}" cycleid="0" steptype="cc" testtime="{ms}" '
-            f'atime="2025-12-28 22:29:05" volt="{volt}" curr="{curr}" cap="0" eng="0" />'
+            f'<data seqid="{number}" stepid="{step}" cycleid="0" testtime="{ms}" volt="{volt}" '
+            f'curr="{curr}" {about} />'
             for number, (step, ms, volt, curr) in enumerate(self.rows, start=1)
             if first <= number < first + count and number not in self.missing
         )
@@ -442,7 +447,7 @@ def test_a_current_runs_to_its_cut_off_on_the_cycler(tmp_path: Path) -> None:
     blocks, running = play(scenario, tmp_path)
     assert column(blocks, "voltage_V") == pytest.approx([row[2] for row in rows])
     assert column(blocks, "current_A") == pytest.approx([1.25e-3] * 11)
-    assert set(blocks[0].columns) == {"voltage_V", "current_A"}
+    assert set(blocks[0].columns) == {"voltage_V", "current_A", "charge_C"}
     times = [time_s - running.started_s for block in blocks for time_s in block.time_s]
     assert times == pytest.approx(list(range(11)))
     assert running.ending is not None
@@ -641,6 +646,23 @@ def test_leaving_when_the_connection_is_gone_is_an_error(tmp_path: Path) -> None
                 await client._end.close()
 
     play(scenario, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "counted", "charge_C"),
+    [("cc", "0.5", 1800.0), ("dv", "0.5", -1800.0), ("dc", "0.25", -900.0), ("rest", "0", 0.0),
+     ("pulse", "0.5", math.nan), ("cv", "--", math.nan)],
+)  # fmt: skip
+def test_the_cycler_counts_the_charge_and_the_step_tells_its_sign(
+    tmp_path: Path, kind: str, counted: str, charge_C: float
+) -> None:
+    async def scenario(client: BtsClient, neware: Neware) -> list[Block]:
+        client.step_type, client.counted = kind, counted
+        client.on_start = lambda: finishing(client, [(1, 36000000, 4.0, 0.0)], 1.0)
+        return (await ran(neware, CHARGE))[0]
+
+    (count_C,) = column(play(scenario, tmp_path), "charge_C")
+    assert count_C == pytest.approx(charge_C, nan_ok=True)
 
 
 # --- Lists --------------------------------------------------------------------------------------
@@ -879,7 +901,8 @@ async def test_captured_frames_are_understood(tmp_path: Path) -> None:
         assert await bts.last_test(first) == (143, 219585)
         rows = await bts.rows(first, 219576)
         assert [row.number for row in rows] == list(range(219576, 219586))
-        assert rows[-1] == (219585, 24, 36136400, 3.49995565414429, -0.000295051460852847)
+        assert rows[-1][:5] == (219585, 24, 36136400, 3.49995565414429, -0.000295051460852847)
+        assert abs(rows[-1].charge_C) < 36
         assert await bts.last_row_of_log(first) == 219585
         steps = await bts.finished_steps(first)
         assert steps[-1] == (7519, 7927, 3, 3932700)

@@ -137,6 +137,7 @@ def test_a_look_brings_values_and_what_was_refused(served: Served) -> None:
     assert reply.data == {"voltage_V": None, "refused": {"wrong token": 1}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("speed", [None, 60.0, 1.0])
 def test_a_request_reaches_a_loop_whose_time_flies(served: Served, speed: float | None) -> None:
     async def busy() -> tuple[Reply, float]:
@@ -172,6 +173,7 @@ def test_a_request_reaches_a_loop_that_waits_for_a_person(served: Served) -> Non
 # --- What is not ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changed",
     [
@@ -212,6 +214,7 @@ def test_what_is_wrong_changes_nothing_and_is_counted(
     assert told.isprintable()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sent", "why"),
     [

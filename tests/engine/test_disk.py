@@ -183,6 +183,7 @@ def test_a_disk_that_will_not_last_is_said_early_with_what_the_plan_needs(run: R
     assert "at this rate" in entry.text
 
 
+@pytest.mark.long
 def test_a_recording_is_thinned_openly_and_goes_back_when_there_is_space(run: Runner) -> None:
     def free_B(time_s: float) -> float:
         if 2000.0 <= time_s < 4000.0:

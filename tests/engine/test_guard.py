@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from cellbench.engine.guard.messages import Beat, Over, Step, from_line, to_line
 from cellbench.engine.guard.simulated import SimulatedGuard
 from cellbench.engine.run import RunEnd
 from cellbench.engine.session import SIMULATED_DATE, prepare
+from cellbench.engine.trips import Aborted
 from cellbench.errors import StoreError
 from cellbench.instruments.readings import Outcome
 from cellbench.store import Store
@@ -217,6 +218,41 @@ def test_an_engine_that_ends_in_order_is_left_to_it(tmp_path: Path) -> None:
     assert report.watched
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_an_engine_leaves_unknown_is_tried_once_by_the_guard(
+    tmp_path: Path, answers: bool
+) -> None:
+    async def story(scene: Scene) -> None:
+        await asyncio.sleep(FLOWS_S)
+        conducting = scene.host.conducting
+        assert conducting is not None
+        heart, line = conducting._runner.heart, scene.bench.potentiostat.line
+        engine_left = heart.left
+
+        def left(unknown: Sequence[str]) -> None:
+            engine_left(unknown)
+            line.silent = not answers
+
+        heart.left = left  # type: ignore[method-assign]
+        line.silent = True
+        conducting.abort(Aborted("aborted"))
+        end = await scene.task
+        assert [each.confirmed for each in end.outcomes if each.instrument == "potentiostat"] == [
+            False
+        ]
+        assert (scene.current_A == 0) is answers
+        await scene.guard_ends()
+
+    done = play(tmp_path, story).last
+    assert done is not None
+    assert done.why == "its run ended, and left potentiostat unknown"
+    assert set(done.outcomes) == {"potentiostat"}
+    assert done.outcomes["potentiostat"].confirmed is answers
+    assert (done.open_circuit is not None) is answers
+    known = "all of it is known by now" if answers else "still unknown: potentiostat"
+    assert done.ending == known
+
+
 def test_one_that_does_not_answer_is_retried_and_keeps_nobody_waiting(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
         await asyncio.sleep(FLOWS_S)
@@ -270,6 +306,27 @@ def test_a_list_that_the_cycler_bounds_is_left_alone_until_it_is_over(tmp_path: 
     )
     assert done.outcomes["cycler"].confirmed
     assert "cycler" not in done.readings  # what it did is still the newest that it holds
+
+
+@pytest.mark.parametrize("bench", [None, "keithley"])
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_single_step_goes_on_where_it_declares_that_and_the_instrument_bounds_it(
+    tmp_path: Path, bench: str | None, declared: bool
+) -> None:
+    async def story(scene: Scene) -> None:
+        await asyncio.sleep(FLOWS_S)
+        scene.host.kill()
+        await asyncio.sleep(60)
+        assert (scene.current_A != 0) is declared
+        await scene.current_stops(within_s=600.0)
+        scene.guard.asker = "a technician"
+        await asyncio.sleep(600)
+
+    ending = ", when interrupted: continue" if declared else ""
+    protocol = PRESSED.replace("for: 1 h", f"for: 10 min{ending}")
+    done = play(tmp_path, story, protocol, bench=bench).last
+    assert done is not None
+    assert bool(done.left_alone) is declared
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -375,7 +432,7 @@ def test_no_clean_up_of_a_killed_host_reaches_the_bench(tmp_path: Path) -> None:
 
 
 def test_messages_go_through_the_pipe() -> None:
-    for message in (Beat(), Over(), Step("cycle[2]/charge", {"cycler": 60.0})):
+    for message in (Beat(), Over(), Over(["press"]), Step("cycle[2]/charge", {"cycler": 60.0})):
         assert from_line(to_line(message)) == message
     with pytest.raises(ValueError, match="no message"):
         from_line(b'{"beat": {"what": 1}}')

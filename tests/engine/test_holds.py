@@ -84,6 +84,7 @@ def test_a_rest_rests_while_it_is_held(run: Runner) -> None:
     assert entries(ran, "step ended")[0].time_s == pytest.approx(600, abs=10)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at_s", [600.0, 1240.0])
 def test_a_hold_with_spectra_goes_on_with_both(run: Runner, at_s: float) -> None:
     ran = run(HEAD + HOLD, disturb=held(at_s, 1800))

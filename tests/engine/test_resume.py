@@ -12,6 +12,7 @@ import pytest
 from tests.hosts import Ended, Fate, Host, run_with_kills
 from tests.invariants import check
 
+from cellbench.engine.detection import Detection
 from cellbench.engine.requests import Continue, Pause, Who
 from cellbench.store import runfile
 
@@ -65,6 +66,7 @@ def run(
     return run_with_kills(path, tmp_path / "store", fate, away_s=away_s, **named)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment_s", [3.0, 15.0, 50.0, 84.5, 90.0, 300.0, 500.0, 1300.0, 1350.0])
 def test_a_host_that_dies_once_costs_nothing_but_a_gap(tmp_path: Path, moment_s: float) -> None:
     ended = run(tmp_path, kill_at(moment_s))
@@ -108,3 +110,67 @@ def test_a_run_that_was_paused_is_paused_when_it_is_resumed(tmp_path: Path) -> N
     check(ended, STEPS)
     (went_on,) = [each for each in ended.reader.journal if each.kind == "went on"]
     assert went_on.data["held_s"] > 590
+
+
+# --- What interrupts a step ---------------------------------------------------------------------
+
+PULSED = """
+cellbench: 1
+name: Pulsed
+cell: NMC811_LYC_PMMA_Li
+steps:
+  - rest: 1 min
+  - current:
+      at: 0.1 mA
+      for: 20 min
+      every: {after: 5 min, do: [current: {at: 0.5 mA, for: 1 min}, rest: 1 min]}
+  - rest: 1 min
+"""
+
+
+@pytest.mark.parametrize(
+    "moments_s",
+    [(340.0,), (400.0,), (430.0,), (500.0,), (640.0,), (400.0, 100.0, 250.0), (430.0, 70.0, 70.0)],
+)
+def test_a_pulse_that_interrupts_a_step_is_neither_lost_nor_given_again(
+    tmp_path: Path, moments_s: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching: list[Detection] = []
+    begin = Detection.__init__
+
+    def noted(detection: Detection, *args: Any, **named: Any) -> None:
+        begin(detection, *args, **named)
+        watching.append(detection)
+
+    monkeypatch.setattr(Detection, "__init__", noted)
+    ended = run(tmp_path, kill_at(*moments_s), PULSED, bench=Path("keithley"))
+    assert ended.kills == len(moments_s)
+    journal = ended.reader.journal
+    results = {each.step: each.data["results"]["charge_C"] for each in journal
+               if each.kind == "step ended"}  # fmt: skip
+    pulses = [path for path in results if path.startswith("current/") and path.endswith("/current")]
+    # Of a pulse that was cut off the rest counts as given; one that nobody saw begin is the step's.
+    assert [results[each] for each in pulses] == pytest.approx([0.03] * len(pulses), rel=0.01)
+    assert results["current"] == pytest.approx(0.12 + 0.03 * len(pulses), rel=0.01)
+    gaps = [each.data for each in journal if each.kind == "gap"]
+    low_C, high_C = (
+        results["current"] - sum(each["charge_C"] - each[bound] for each in gaps)
+        for bound in ("charge_min_C", "charge_max_C")
+    )
+    passed_C = ended.simulator.world.cell.passed_C
+    assert low_C - 1e-3 < passed_C < high_C + 1e-3
+    budget = watching[-1].budget
+    assert budget.charged_C == pytest.approx(results["current"], rel=0.01)
+
+
+def test_rows_after_a_resumption_are_of_the_step_that_goes_on(tmp_path: Path) -> None:
+    ended = run(tmp_path, kill_at(200.0, 150.0))
+    rows = ended.reader.samples("potentiostat")
+    of = [ended.reader.steps[int(step)][0] for step in rows["step"]]
+    journal = [each for each in ended.reader.journal if each.step == "cycle[1]/current"]
+    start_s = next(each.time_s for each in journal if each.kind == "step started")
+    (end_s,) = [each.time_s for each in journal if each.kind == "step ended"]
+    within = [path for path, time_s in zip(of, rows["time_s"], strict=True)
+              if start_s < time_s <= end_s]  # fmt: skip
+    assert within.count("cycle[1]/current") > 100
+    assert within.count("screening") < 20

@@ -32,13 +32,37 @@ def test_a_hold_leaves_alone_what_only_a_skip_interrupts() -> None:
         loop, steering = asyncio.get_running_loop(), Steering()
         loop.call_later(3.0, steering.hold, "pause", "paused")
         loop.call_later(6.0, steering.skip)
-        async with steering.interruptible(holds=False) as interruption:
-            await asyncio.sleep(100.0)
-        assert interruption.happened
-        assert steering.skip_wanted
+        with steering.step("wait"):
+            async with steering.interruptible(holds=False) as interruption:
+                await asyncio.sleep(100.0)
+            assert interruption.happened
+            assert steering.skip_wanted
+        assert not steering.skip_wanted
         return loop.time()
 
     assert clock.run(walk(), virtual=True) == 6.0
+
+
+def test_a_skip_between_two_steps_belongs_to_none() -> None:
+    async def walk() -> bool:
+        loop, steering = asyncio.get_running_loop(), Steering()
+        loop.call_later(3.0, steering.skip)
+        async with steering.interruptible() as interruption:
+            await asyncio.sleep(5.0)
+        with steering.step("rest"):
+            return interruption.happened or steering.skip_wanted
+
+    assert clock.run(walk(), virtual=True) is False
+
+
+def test_what_is_skipped_within_a_step_is_not_the_step_itself() -> None:
+    steering = Steering()
+    with steering.step("hold"):
+        with steering.step("hold/every[1]/eis"):
+            steering.skip()
+            assert steering.skipped == "hold/every[1]/eis"
+        assert steering.under_way == "hold"
+        assert not steering.skip_wanted
 
 
 def test_what_begins_under_a_hold_is_interrupted_at_its_first_wait() -> None:

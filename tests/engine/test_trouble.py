@@ -15,6 +15,8 @@ import pytest
 
 from cellbench import clock
 from cellbench.bench import OnTrouble, parse_bench
+from cellbench.engine import awaiting
+from cellbench.engine.awaiting import awaited_bench
 from cellbench.engine.run import Conductor, RunEnd, RunState
 from cellbench.engine.session import prepare
 from cellbench.errors import InstrumentError, InstrumentTimeout, TransportClosed
@@ -173,6 +175,7 @@ def cases() -> list[Any]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_a_cable_that_is_pulled_for_five_seconds_changes_nothing(
     run: Runner, undisturbed: Any, instrument: str, during: str
@@ -181,6 +184,7 @@ def test_a_cable_that_is_pulled_for_five_seconds_changes_nothing(
     assert_as_undisturbed(ran, undisturbed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_an_instrument_that_is_away_for_minutes_is_waited_for(
     run: Runner, undisturbed: Any, instrument: str, during: str
@@ -201,6 +205,7 @@ def test_an_instrument_that_is_away_for_minutes_is_waited_for(
     assert f"{instrument}: works again after" in ran.texts()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_an_instrument_that_never_comes_back_ends_the_run_after_the_patience(
     run: Runner, instrument: str, during: str
@@ -229,6 +234,7 @@ def test_an_instrument_that_never_comes_back_ends_the_run_after_the_patience(
 # --- Other ways to fail --------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pull", [Cable.silence, Cable.garble], ids=["silent", "garbled"])
 @pytest.mark.parametrize("during", ["constant current", "spectrum"])
 @pytest.mark.parametrize("instrument", ["potentiostat", "press", "chamber"])
@@ -524,11 +530,58 @@ def test_emulators_that_are_served_anew_are_connected_to_again(tmp_path: Path) -
     assert any("potentiostat: works again" in text for text in texts)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("entry", "comes", "said"),
+    [({}, True, 1), ({"on trouble": {"retries": 0, "then": "abort"}}, True, 0), ({}, False, 1)],
+)
+async def test_a_run_that_is_gone_on_with_waits_for_an_instrument_that_is_not_there_yet(
+    tmp_path: Path, entry: dict[str, Any], comes: bool, said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TCP, in real time: a computer that is up before one of its instruments."""
+    monkeypatch.setattr(awaiting, "LONGEST_S", 4.0)
+    monkeypatch.setattr(awaiting, "PAUSE_S", 0.5)
+    protocol = tmp_path / "short.yaml"
+    protocol.write_text(HEAD + "steps:\n" + SHORT)
+    heard: list[str] = []
+    async with SimulatedBench("LYC_PMMA", 1) as simulator, AsyncExitStack() as servers:
+        addresses = await servers.enter_async_context(simulator.serve())
+        description = simulator.description(addresses)
+        description["instruments"]["chamber"] |= entry
+        file = tmp_path / "bench.yaml"
+        file.write_text(json.dumps(description))
+        await servers.aclose()
+        session = prepare(str(protocol), cell="LYC_PMMA", bench=file)
+
+        async def power() -> None:
+            for name, (address, *_) in addresses.items():
+                if name == "chamber":
+                    await asyncio.sleep(2.5)
+                if comes or name != "chamber":
+                    port = int(address.rpartition(":")[2])
+                    device = serve([simulator.instruments[name]], base_port=port)
+                    await servers.enter_async_context(device)
+
+        powering = asyncio.create_task(power())
+        await asyncio.sleep(0.5)
+        waiting = awaited_bench(session, None, "resume", heard.append)
+        if comes and said:
+            async with waiting as bench:
+                assert bench.chamber is not None
+        else:
+            with pytest.raises(InstrumentError, match=r"chamber: .*cannot be opened"):
+                await waiting.__aenter__()
+        await powering
+    assert len(heard) == said
+    assert all(each.startswith("chamber: ") for each in heard)
+
+
 # --- One cell on several instruments -------------------------------------------------------------
 
 SPECTRUM = "  - eis: {from: 100 kHz, to: 10 Hz, points: 5 per decade, amplitude: 10 mV}\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("instrument", ["source-measure unit", "potentiostat", "multiplexer"])
 def test_any_instrument_of_a_wired_cell_is_waited_for(run: Runner, instrument: str) -> None:
     out = Outage(instrument, "current", 600.0, 420.0)

@@ -106,6 +106,7 @@ def test_a_spectrum_alone_can_prove_a_short(
     assert verdicts.holds("short") is found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shorted_rows", [0, 3, 30, 180])
 @pytest.mark.parametrize("where", [40, 41, 59])
 def test_what_runs_along_and_the_analysis_afterwards_say_the_same(

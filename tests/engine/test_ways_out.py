@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cellbench.bench import OnTrouble
 from cellbench.engine.causes import judge, root_cause
 from cellbench.engine.run import RunState
 from cellbench.engine.trips import SafeState, Trip
@@ -68,14 +69,22 @@ def test_a_bug_in_one_instrument_does_not_take_the_others_safe_state(run: Runner
     assert "run ended" in ran.kinds()
 
 
-def test_a_step_that_something_else_aborted_has_failed(run: Runner) -> None:
-    async def meddle(simulator: Any, _bench: Any, _conductor: Any) -> None:
+@pytest.mark.parametrize(
+    ("policy", "state"),
+    [(OnTrouble(retries=0, then="abort"), RunState.FAILED), (OnTrouble(), RunState.COMPLETED)],
+)
+def test_a_step_that_something_else_aborted_is_trouble(
+    run: Runner, policy: OnTrouble, state: RunState
+) -> None:
+    async def meddle(simulator: Any, bench: Any, _conductor: Any) -> None:
+        bench.on_trouble["potentiostat"] = policy
         await asyncio.sleep(100)
         simulator.potentiostat.receive(b"Z\n")
 
     ran = run(HEAD + "  - current: {at: 0.5 mA/cm2, for: 10 min}\n", disturb=meddle)
-    assert ran.end.state is RunState.FAILED
-    assert ran.end.exit_code != 0
+    assert ran.end.state is state
+    assert bool(ran.end.exit_code) is (state is RunState.FAILED)
+    assert "somebody or something else ended the step" in ran.texts()
     assert_at_open_circuit(ran)
 
 

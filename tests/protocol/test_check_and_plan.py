@@ -33,6 +33,7 @@ def said(program: Program, bench: Bench) -> str:
     return " ".join(problem.render() for problem in check(program, bench).problems)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", library.protocol_names())
 def test_each_shipped_protocol_is_sound_on_the_usual_bench(name: str, bench: Bench) -> None:
     program = load_protocol(name)
@@ -144,6 +145,21 @@ def test_continuing_without_the_host_needs_a_bounded_instrument(
     text = "  - rest: {for: 1 h, when interrupted: continue}\n"
     assert "is not safe" in said(program(text), slow_bench)
     assert said(program(text), bench) == ""
+
+
+@pytest.mark.parametrize(
+    ("step", "refused"),
+    [("current: {at: 0.1 mA/cm2, for: 1 h", False),
+     ("current: {at: 0.1 mA/cm2, until: voltage >= 0.1 V, at most: 1 h", False),
+     ("current: {at: 0.1 mA/cm2, until: stack pressure > 6 MPa, at most: 1 h", True),
+     ("current: {at: 0.1 mA/cm2, for: 1 h, every: {after: 5 min, do: [rest: 1 min]}", True),
+     ("rest: {for: 1 h, stop if: temperature > 40 degC", True)],
+)  # fmt: skip
+def test_continuing_needs_a_step_that_nothing_but_the_instrument_ends(
+    step: str, refused: bool, program: Load, bench: Bench
+) -> None:
+    found = said(program(f"  - {step}, when interrupted: continue}}\n"), bench)
+    assert ("is not safe" in found) is refused
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,14 @@ def test_every_plot_is_drawn(page: tuple[str, str]) -> None:
     assert elements.count("<canvas") >= 5  # voltage, current, pressure, temperature, Nyquist
 
 
+def test_plots_side_by_side_are_of_one_width(page: tuple[str, str]) -> None:
+    elements, _ = page
+    (pair,) = re.findall(r'<figure[^>]*data-curves="0".*?</figure>', elements, re.DOTALL)
+    widths = re.findall(r'class="u-wrap" style="width: (\d+)px', pair)
+    assert len(widths) == 2
+    assert abs(int(widths[0]) - int(widths[1])) <= 1
+
+
 def test_the_browser_has_nothing_to_complain_of(page: tuple[str, str]) -> None:
     _, log = page
     assert not re.findall(r"CONSOLE.*(?:error|Uncaught).*", log, re.IGNORECASE)

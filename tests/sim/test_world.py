@@ -60,6 +60,7 @@ def test_looking_more_often_changes_nothing(looks_s: Times) -> None:
     assert run(looks_s).snapshot() | {"time_s": END_S} == run([]).snapshot()
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(cuts_s=st.lists(st.floats(100.0, 5000.0), min_size=1, max_size=20))
 def test_advancing_in_pieces_equals_advancing_at_once(cuts_s: Times) -> None:
@@ -332,6 +333,7 @@ def test_a_restored_full_cell_repeats_itself() -> None:
     assert trace(world, 200) == first
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("voltage_V", [-5.0, 0.0, 2.0, 3.7, 4.3, 6.0])
 @pytest.mark.parametrize("name", ["NCM85_InLi", "NMC811_LYC_PMMA_Li", "LYC_carbon_Li"])
 def test_any_voltage_imposed_on_any_cell_finds_a_finite_current(

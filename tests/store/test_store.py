@@ -183,3 +183,39 @@ def test_the_environment_names_the_place(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("CELLBENCH_STORE", str(tmp_path / "elsewhere"))
     with Store() as store:
         assert store.directory == tmp_path / "elsewhere"
+
+
+async def ended_in_its_file(path: Path, *after: str) -> None:
+    """Leave a run's file that has ended, and perhaps gone on after that."""
+    writer = RunWriter(path, durable=False)
+    kinds = ["run started", "run ended", *after]
+    await writer.add_entries([
+        JournalEntry(
+            seq=seq, time_s=float(seq), utc=START, kind=kind,
+            text="stopped: too warm" if kind == "run ended" else kind,
+            data={"state": "stopped"} if kind == "run ended" else {},
+        )
+        for seq, kind in enumerate(kinds)
+    ])  # fmt: skip
+    await writer.close()
+
+
+@pytest.mark.parametrize(("after", "state"), [((), "stopped"), (("resumed",), "running")])
+async def test_a_run_whose_end_the_catalogue_never_heard_of_has_ended_as_its_file_says(
+    store_directory: Path, after: tuple[str, ...], state: str
+) -> None:
+    with Store(store_directory) as store:
+        begun = store.register(protocol="ccd", cell="A", bench="2", simulated=False, seed=None)
+        await ended_in_its_file(store.run_path(begun.id), *after)
+        (listed,), found = store.runs(), store.find("last")
+    assert listed.state == found.state == state
+    assert found.reason == ("" if after else "too warm")
+    assert (found.ended is None) is bool(after)
+
+
+def test_a_file_without_a_format_is_no_runs_file(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE anything (x)")
+    with pytest.raises(StoreError, match="is no run's file"):
+        RunReader(path)

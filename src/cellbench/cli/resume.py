@@ -81,6 +81,7 @@ async def _resume(
     as_json: bool,
 ) -> RunEnd:
     from cellbench.cli.company import company
+    from cellbench.engine.awaiting import awaited_bench
     from cellbench.engine.resume import age_of, taken_up
     from cellbench.protocol import plan
 
@@ -89,7 +90,7 @@ async def _resume(
         beside = await stack.enter_async_context(company(session, telemetry, as_json=as_json))
         with stopping.cancels_this_task():
             bench = await stack.enter_async_context(
-                session.bench(beside.prompts, take_over=f"resume {run.id}")
+                awaited_bench(session, beside.prompts, f"resume {run.id}", print_error)
             )
             resumption = await taken_up(
                 session,

@@ -151,9 +151,12 @@ class Commands:
         return _Done(f"the pause is over{_held(steering)}", f"continued by {who}")
 
     def _skip(self, who: Who) -> _Done:
-        steering, step = self._run.steering, self._step()
+        steering = self._run.steering
         if steering.skip_wanted:
-            raise _DoneBefore(f"skips {step}")
+            raise _DoneBefore(f"skips {steering.skipped}")
+        step = steering.under_way
+        if not step:
+            raise _NotDone("it is between two steps: nothing is skipped")
         steering.skip()
         return _Done(f"skips {step}", f"{step} skipped by {who}")
 

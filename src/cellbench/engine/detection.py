@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from itertools import accumulate, pairwise
+from functools import partial
+from itertools import pairwise
 from typing import Any, Protocol
 
-import numpy as np
-
-from cellbench.analysis.dataset import Dataset, Geometry, Spectrum
+from cellbench.analysis.dataset import Geometry, Spectrum
 from cellbench.analysis.warming import warming
+from cellbench.engine.history import Stretch
+from cellbench.engine.holding import HeldVoltage
 from cellbench.engine.journal import Journal
 from cellbench.engine.trips import Trip
-from cellbench.instruments.techniques import ConstantCurrent, Rest
+from cellbench.instruments.capabilities import ChannelCapabilities
+from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest
 from cellbench.protocol.program import ChannelStep, Limits
 
 #: Of what comes out of a cell, so much may have gone in: less is not the loss of a sound cell but a
@@ -61,6 +64,7 @@ RESTED_S, REMEMBERED_S = 60.0, 900.0
 _C_PER_MAH = 3.6
 
 SOFT_SHORT, IRREGULAR, LEAK = "soft short", "irregular voltage", "leak"
+_NOT_HELD = "not held"
 
 
 class ChargeBudget:
@@ -157,20 +161,18 @@ class Detection:
         """Whether the cell holds charge: its voltage is not its polarisation."""
         return self.geometry.layout == "full" or self.geometry.active_mass_kg is not None
 
-    def restore(self, dataset: Dataset) -> None:
-        """Count what the steps of a run that is gone on with have passed."""
-        if not len(dataset.samples.charge_C):
-            return
-        paths = {step.path for step in dataset.steps}
-        for step in dataset.steps:
-            parents = accumulate(step.path.split("/")[:-1], "{}/{}".format)
-            if paths.intersection(parents):
-                continue  # it interrupted another, which counts its charge too
-            rows = dataset.samples.between(step.start_s, step.end_s)
-            # A row at the very start may be the last one of the step before.
-            known = rows.charge_C[~np.isnan(rows.charge_C) & (rows.time_s > step.start_s)]
-            if len(known):
-                self.passed(float(known[-1]))
+    def restore(self, stretches: Iterable[Stretch]) -> None:
+        """Count what the steps of a run that is gone on with have passed, in their order."""
+        counted_C: dict[int, float] = defaultdict(float)
+        latest: dict[str, int] = {}
+        for stretch in stretches:
+            latest[stretch.path] = stretch.step_id
+            passed_C = stretch.charge_C - counted_C[stretch.step_id]
+            self.passed(passed_C)
+            # What it interrupts counts its charge too, from its own next row on.
+            for step_id in (stretch.step_id, latest.get(stretch.interrupted)):
+                if step_id is not None:
+                    counted_C[step_id] += passed_C
 
     def passed(self, charge_C: float) -> None:
         """Count charge of a step that nobody watches any more."""
@@ -178,9 +180,17 @@ class Detection:
         if charge_C:
             self.charged_last = charge_C * self.geometry.charge_sign > 0
 
-    def step(self, step: ChannelStep, source: Callable[[], str]) -> StepWatch:
-        """Return what takes the rows of a step; ``source`` tells the instrument of the latest."""
-        return StepWatch(self, step, source, judged=not self._foreseen)
+    def step(
+        self, step: ChannelStep, source: Callable[[], str], able: ChannelCapabilities
+    ) -> StepWatch:
+        """Return what takes the rows of a step.
+
+        Args:
+            step: The step.
+            source: Tells the instrument of the latest row.
+            able: What the instrument can do.
+        """
+        return StepWatch(self, step, source, able, judged=not self._foreseen)
 
     def longest_s(self, current_A: float) -> float:
         """How long a current can go on: for the instrument, which then ends it by itself.
@@ -257,27 +267,55 @@ class Detection:
         """Tell of a sign: a warning that people are told of, or a trip where that is wanted."""
         if self.limits.soft_short == "trip":
             self.trip(Trip("cell", f"{kind}: {text}"))
+        if self._is_new(kind):
+            self._journal.enter_soon(
+                "warning", step=path, text=f"{kind}: {text}", state=kind, alert="trips", **data
+            )
+
+    def not_held(self, path: str, text: str) -> None:
+        """Tell of a voltage that is not held: in each step that it happens in, to people once."""
+        alert = {"alert": "trouble"} if self._is_new(_NOT_HELD) else {}
+        self._journal.enter_soon("deviation", step=path, text=text, state=_NOT_HELD, **alert)
+
+    def _is_new(self, kind: str) -> bool:
+        """Whether nobody was told of a thing of a kind for a while; they are now."""
         now_s = self._journal.now_s
         if now_s - self._warned_s.get(kind, -math.inf) < APART_S:
-            return
+            return False
         self._warned_s[kind] = now_s
-        self._journal.enter_soon(
-            "warning", step=path, text=f"{kind}: {text}", state=kind, alert="trips", **data
-        )
+        return True
 
 
 class StepWatch:
-    """The rows of one step, as `Detection` sees them."""
+    """The rows of one step, as `Detection` sees them.
+
+    Attributes:
+        held: Of a constant voltage, whether it is held; flags its rows.
+    """
 
     def __init__(
-        self, detection: Detection, step: ChannelStep, source: Callable[[], str], *, judged: bool
+        self,
+        detection: Detection,
+        step: ChannelStep,
+        source: Callable[[], str],
+        able: ChannelCapabilities,
+        *,
+        judged: bool,
     ) -> None:
         self._detection = detection
         self._budget = detection.budget
         self._passed_C = 0.0
         self.source = source
         self._rows: _Rows | None = None
+        self.held: HeldVoltage | None = None
         technique = step.technique
+        if isinstance(technique, ConstantVoltage):
+            self.held = HeldVoltage(
+                technique,
+                detection.limits.current_max_A,
+                able,
+                partial(detection.not_held, step.path),
+            )
         if isinstance(technique, Rest):
             self._rows = _Resting(detection, step, self, judged=judged)
         else:
@@ -289,6 +327,11 @@ class StepWatch:
     def counted(self, charge_C: float) -> None:
         """Take note of charge of the step that was counted elsewhere."""
         self._passed_C += charge_C
+
+    def unseen(self, charge_C: float) -> None:
+        """Count charge of the step that nobody has seen: a row may never follow."""
+        self._passed_C += charge_C
+        self._detection.passed(charge_C)
 
     def row(self, time_s: float, voltage_V: float, current_A: float, charge_C: float) -> None:
         """Take one row, with the charge of the step so far; raises `Trip`."""

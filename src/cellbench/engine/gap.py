@@ -9,10 +9,12 @@ goes on as if all of it had passed: no charge is put into a cell twice.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cellbench.engine.extremes import Extremes
 from cellbench.engine.journal import Journal
+from cellbench.instruments.capabilities import ChannelCapabilities
 from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest, Sweep
 from cellbench.protocol.program import AnyStep, ChannelStep
 from cellbench.quantities import format_quantity
@@ -22,6 +24,31 @@ GAP, BEGAN = "gap", "began"
 #: Shorter gaps without any charge are none.
 _NOTHING_S = 1e-3
 _C_PER_MAH = 3.6
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an instrument can have passed while nobody saw it.
+
+    Attributes:
+        current_max_A: The limit that it watches.
+        one_way_A: A hold takes current in one direction only: that of its last current, where that
+            was at least this large; infinite where it may take either.
+    """
+
+    current_max_A: float
+    one_way_A: float = math.inf
+
+    @classmethod
+    def of(cls, current_max_A: float, able: ChannelCapabilities) -> Bounds:
+        """The bounds of an instrument that watches a limit of current."""
+        return cls(current_max_A, math.inf if able.holds_both_ways else able.current_min_A)
+
+    def of_hold_A(self, last_A: float) -> tuple[float, float]:
+        """The least and the largest current of a hold."""
+        if abs(last_A) >= self.one_way_A:
+            return (0.0, self.current_max_A) if last_A > 0 else (-self.current_max_A, 0.0)
+        return -self.current_max_A, self.current_max_A
 
 
 @dataclass(frozen=True)
@@ -44,8 +71,8 @@ class Gap:
 
     @classmethod
     def of(
-        cls, step: ChannelStep, from_s: float, to_s: float, last_A: float, current_max_A: float,
-        left_s: float,
+        cls, step: ChannelStep, from_s: float, to_s: float, last_A: float, bounds: Bounds,
+        left_s: float, latest_s: float | None = None,
     ) -> Gap:  # fmt: skip
         """Bound what passed in a gap of a step.
 
@@ -54,8 +81,9 @@ class Gap:
             from_s: When it was last seen.
             to_s: From when on the cell was at open circuit; infinite if nobody knows.
             last_A: The current that was seen last, nan for none.
-            current_max_A: The limit that the instrument watches.
+            bounds: What the instrument can have passed.
             left_s: How long the instrument would have gone on by itself.
+            latest_s: When it can have come to open circuit at the latest, where that is later.
         """
         technique = step.technique
         if math.isinf(to_s):
@@ -63,12 +91,13 @@ class Gap:
         if isinstance(technique, Rest):
             return cls(from_s, to_s, to_s - from_s, 0.0, 0.0, 0.0)
         passed_s = max(0.0, min(to_s - from_s, left_s))
+        most_s = max(0.0, min((to_s if latest_s is None else latest_s) - from_s, left_s))
         if isinstance(technique, ConstantCurrent):
-            charge_C = technique.current_A * passed_s
-            return cls(from_s, to_s, passed_s, charge_C, min(0.0, charge_C), max(0.0, charge_C))
-        charge_C = 0.0 if math.isnan(last_A) else last_A * passed_s
-        most_C = current_max_A * passed_s
-        return cls(from_s, to_s, passed_s, charge_C, -most_C, most_C)
+            current_A, (low_A, high_A) = technique.current_A, sorted((0.0, technique.current_A))
+        else:
+            current_A = 0.0 if math.isnan(last_A) else last_A
+            low_A, high_A = bounds.of_hold_A(last_A)
+        return cls(from_s, to_s, passed_s, current_A * passed_s, low_A * most_s, high_A * most_s)
 
     def enter(self, journal: Journal, path: str) -> None:
         """Enter it in the journal."""
@@ -113,9 +142,11 @@ class StepLeft:
         elapsed_s, charge_C: Of its own time and charge, up to the last row that was kept.
         last_s, last_A: That row's time and current; the step's start and nan where there is none.
         interruptions: How often it was interrupted for other steps.
-        ended_within: Paths of those that have ended.
+        ended_within: Paths of those that have ended; their charge counts as its own.
+        within: Those that were under way themselves, by their paths: then the step itself was not.
         extremes: Of the rows that were kept.
         to_s: From when on the cell is known to have been at open circuit.
+        latest_s: The same, where the clock that tells it may be wrong; None: it is right.
     """
 
     step_id: int
@@ -125,13 +156,17 @@ class StepLeft:
     last_A: float
     interruptions: int
     to_s: float
+    latest_s: float | None = None
     ended_within: frozenset[str] = frozenset()
+    within: Mapping[str, StepLeft] = field(default_factory=dict)
     extremes: Extremes = field(default_factory=Extremes)
 
-    def gap(self, step: ChannelStep, current_max_A: float) -> Gap:
+    def gap(self, step: ChannelStep, bounds: Bounds) -> Gap:
         """The time from its last row to the open circuit."""
         left_s = step.technique.duration_s - self.elapsed_s
-        return Gap.of(step, self.last_s, self.to_s, self.last_A, current_max_A, left_s)
+        if self.within:
+            return Gap.of(step, self.last_s, self.last_s, self.last_A, bounds, left_s)
+        return Gap.of(step, self.last_s, self.to_s, self.last_A, bounds, left_s, self.latest_s)
 
 
 def can_go_on(step: AnyStep) -> bool:

@@ -5,7 +5,7 @@ The engine's own loop tells it; a hung loop is thus silent. Nobody listens unles
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 
@@ -31,6 +31,13 @@ class Heart:
         Args:
             continues: Channels that are left alone on host loss, each with the time in s after
                 which it has ended by itself at the latest; none of them for "quiet".
+        """
+
+    def left(self, unknown: Sequence[str]) -> None:
+        """Take note that the run has left its bench, as far as it could.
+
+        Args:
+            unknown: Instruments whose safe state could not be read back.
         """
 
     @contextmanager

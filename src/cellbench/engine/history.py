@@ -7,13 +7,17 @@ what is done of it.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment
+from cellbench.engine.age import BOOT, Tie
 from cellbench.engine.extremes import Extremes
 from cellbench.engine.gap import BEGAN, StepLeft
 from cellbench.engine.step_list import BEGUN, HANDED, OVER, Place
@@ -25,6 +29,10 @@ from cellbench.store import JournalEntry, RunReader, SampleRow
 PASS_ENDED, LOOP_ENDED = "pass ended", "loop ended"
 #: Kind of the entry with which a run is gone on with.
 RESUMED = "resumed"
+#: In the path of a step that interrupts another one, after the path of that.
+_EVERY = "/every["
+#: The verb of steps that begin anew, whatever they interrupt.
+SPECTRUM = "eis"
 
 
 @dataclass
@@ -60,6 +68,15 @@ class OpenList:
         begun = cycler.attach(self.steps, self.test, self.place.after_row)
         self.running = await self._attached.enter_async_context(begun)
 
+    @property
+    def age_least_s(self) -> float:
+        """How old its run is at least, by how long the cycler has been at it."""
+        if self.running is None or math.isnan(self.running.started_s):
+            return -math.inf
+        place, loop_s = self.place, asyncio.get_running_loop().time()
+        began_s = place.list_began_s if place.has_begun else place.handed_s
+        return began_s + loop_s - self.running.started_s
+
     async def let_go(self) -> None:
         """End what goes on, unless that was done."""
         await self._attached.aclose()
@@ -70,6 +87,30 @@ class OpenList:
         assert self.running is not None  # noqa: S101 (attached to before)
         async with self._attached:
             yield self.running
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Rows of one step that follow each other: charge of the step at the last of them."""
+
+    step_id: int
+    path: str
+    charge_C: float
+
+    @property
+    def interrupted(self) -> str:
+        """Path of the step that this one has interrupted, empty for none."""
+        return self.path.rpartition(_EVERY)[0]
+
+
+def stretches(reader: RunReader) -> Iterator[Stretch]:
+    """Yield the stretches of a run's rows, in their order."""
+    rows = reader.samples(*channel_names(environment(reader)))
+    known = ~np.isnan(rows["charge_C"])
+    step_ids, charges_C = rows["step"][known].astype(int), rows["charge_C"][known]
+    for last in np.flatnonzero(np.diff(step_ids, append=-1)):
+        step_id = int(step_ids[last])
+        yield Stretch(step_id, reader.steps[step_id][0], float(charges_C[last]))
 
 
 class History:
@@ -137,16 +178,26 @@ class History:
         """Time of the last entry, 0 for none."""
         return self._journal[-1].time_s if self._journal else 0.0
 
+    @property
+    def tie(self) -> Tie | None:
+        """How its time was last tied to the computer's, None where it never was."""
+        ties = [each for each in self._journal if BOOT in each.data]
+        if not ties:
+            return None
+        boot = ties[-1].data[BOOT]
+        return Tie(ties[-1].time_s, boot["id"], float(boot["passed_s"]))
+
     # --- What was under way ---------------------------------------------------------------------
 
     def open_paths(self) -> Sequence[str]:
         """Steps that have begun and not ended; a step that interrupts another comes after it."""
         return list(self._open)
 
-    def interrupting(self) -> Iterator[JournalEntry]:
-        """Starts of the steps under way that interrupt others."""
+    def spectra_within(self) -> Iterator[JournalEntry]:
+        """Starts of the spectra under way that interrupt other steps."""
         for path, entry in self._open.items():
-            if any(path.startswith(f"{other}/") for other in self._open):
+            within = any(path.startswith(f"{other}/") for other in self._open)
+            if within and entry.data["verb"] == SPECTRUM:
                 yield entry
 
     def open_circuit_s(self, channels: Sequence[str]) -> float | None:
@@ -164,12 +215,13 @@ class History:
         times = [confirmed.get(name, math.inf) for name in channels]
         return max(times) if times and math.isfinite(max(times)) else None
 
-    def left_of(self, path: str, to_s: float) -> StepLeft | None:
+    def left_of(self, path: str, to_s: float, latest_s: float | None = None) -> StepLeft | None:
         """What is done of a step on the channel that was under way, None if it was not.
 
         Args:
             path: The step.
             to_s: Since when the cell is known to be at open circuit.
+            latest_s: The same, where the clock that tells it may be wrong.
         """
         if path not in self._open or self._reader is None:
             return None
@@ -180,23 +232,44 @@ class History:
         last = rows[-1] if rows else None
         began = self._began.get(path)
         zero_s = started_s if began is None else float(began.data["zero_s"])
+        last_s = started_s if last is None else last[0]
+        within = [each for each in self._ends_within(path) if each.time_s > last_s]
         return StepLeft(
             step_id=step_id,
             elapsed_s=0.0 if last is None else max(0.0, last[0] - zero_s),
-            charge_C=0.0 if last is None else last[5] or 0.0,
-            last_s=started_s if last is None else last[0],
+            charge_C=(0.0 if last is None else last[5] or 0.0) + sum(map(_charge_C, within)),
+            last_s=max([last_s, *(each.time_s for each in within)]),
             last_A=math.nan if last is None or last[4] is None else last[4],
             interruptions=self._interruptions(path),
             to_s=to_s,
+            latest_s=latest_s,
             ended_within=frozenset(each for each in self._ended if each.startswith(f"{path}/")),
             extremes=_extremes(rows),
+            within=self._left_within(path, to_s, latest_s),
         )
 
+    def _ends_within(self, path: str) -> list[JournalEntry]:
+        """Ends of techniques that have interrupted a step; a spectrum tells no charge."""
+        return [each for each in self._journal
+                if each.kind == "step ended" and each.step.startswith(f"{path}/")
+                and each.data["verb"] != SPECTRUM]  # fmt: skip
+
+    def _left_within(self, path: str, to_s: float, latest_s: float | None) -> dict[str, StepLeft]:
+        """What is done of techniques that had interrupted a step when their host was lost."""
+        inner = [other for other, entry in self._open.items()
+                 if other.startswith(f"{path}/") and entry.data["verb"] != SPECTRUM]  # fmt: skip
+        found = {other: self.left_of(other, to_s, latest_s) for other in inner}
+        return {other: left for other, left in found.items() if left is not None}
+
     def _interruptions(self, path: str) -> int:
-        prefix = f"{path}/every["
+        prefix = path + _EVERY
         numbers = [int(each.removeprefix(prefix).partition("]")[0])
                    for each in self._started if each.startswith(prefix)]  # fmt: skip
         return max(numbers, default=0)
+
+
+def _charge_C(ended: JournalEntry) -> float:
+    return float(ended.data["results"].get("charge_C", 0.0))
 
 
 def _extremes(rows: Sequence[SampleRow]) -> Extremes:

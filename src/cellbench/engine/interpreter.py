@@ -46,6 +46,7 @@ class Interpreter:
 
     Attributes:
         open_since_s: Of a run that is gone on with: since when its cell is at open circuit.
+        open_latest_s: The same, where the clock that tells it may be wrong; None: it is right.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Interpreter:
         self._screened = history is not None
         self._orders: dict[type[Step], PressStep | TemperatureStep] = {}
         self.open_since_s = math.nan
+        self.open_latest_s: float | None = None
 
     async def walk(self) -> None:
         """Walk the program to its end.
@@ -160,7 +162,8 @@ class Interpreter:
         self._show(step, journal.now_s)
         left = self._left_of(step)
         if left is not None and not can_go_on(step):
-            self._enter_interrupted(step, left)
+            assert isinstance(step, ChannelStep)  # noqa: S101 (nothing else leaves anything)
+            runner.enter_cut_off(step, left)
             left = None
         elif left is None and step.path in self._history.open_paths():
             runner.enter_interrupted(step)
@@ -168,19 +171,11 @@ class Interpreter:
         if step.save_as is not None:
             walk.record(step.save_as, end.results)
 
-    def _enter_interrupted(self, step: AnyStep, left: StepLeft) -> None:
-        """Enter what is done of a step that a lost host had under way, and that begins anew."""
-        runner = self._runner
-        assert isinstance(step, ChannelStep)  # noqa: S101 (nothing else leaves anything)
-        gap = left.gap(step, runner.watch.limits.current_max_A)
-        gap.enter(runner.journal, step.path)
-        runner.enter_interrupted(step, {"charge_C": left.charge_C + gap.charge_C})
-
     def _left_of(self, step: AnyStep) -> StepLeft | None:
         """What is done of a step on the channel that a lost host had under way."""
         if not isinstance(step, ChannelStep):
             return None
-        return self._history.left_of(step.path, self.open_since_s)
+        return self._history.left_of(step.path, self.open_since_s, self.open_latest_s)
 
     # --- Lists ----------------------------------------------------------------------------------
 

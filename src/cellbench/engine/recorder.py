@@ -23,7 +23,7 @@ UNSEEN_S = 60.0
 #: Rows come early by up to this part of an interval.
 _EARLY = 0.1
 #: As a plain number: an operation on a member of `Flag` costs more than the rest of a row.
-_FAULTS = ~int(Flag.LATE)
+_FAULTS = ~int(Flag.LATE | Flag.NOT_HELD)
 #: With log spacing, kept rows per decade of the step's time.
 ROWS_PER_DECADE = 50
 #: Of a recording that is thinned, intervals between kept rows and changes are so many times larger.
@@ -174,6 +174,7 @@ class ChannelRecording:
         self._kept: SampleRow | None = None
         self._kept_pressure: float | None = None
         self._after_gap = 0
+        self._before_C = 0.0
         self.charge_C = 0.0
         self.rows = 0
 
@@ -190,6 +191,7 @@ class ChannelRecording:
         """
         self.finish()
         self.charge_C += charge_C
+        self._before_C = self.charge_C
         self._last = self._start_s = self._begun_s = None
         self._after_gap = Flag.MISSING if missing else 0
 
@@ -201,7 +203,7 @@ class ChannelRecording:
 
     def take(
         self, time_s: float, voltage_V: float, current_A: float, flags: int,
-        number: int | None = None,
+        number: int | None = None, counted_C: float | None = None,
     ) -> float:  # fmt: skip
         """Take one raw row at a time since the start of the run; return the charge so far.
 
@@ -211,7 +213,11 @@ class ChannelRecording:
             current_A: Current.
             flags: `Flag` bits.
             number: The instrument's own number of the row, where it has one.
+            counted_C: Charge since the technique took hold as the instrument counts it, nan or None
+                where it does not.
         """
+        if counted_C is not None and math.isnan(counted_C):
+            counted_C = None
         last = self._last
         if last is None:
             self._start_s = time_s
@@ -227,8 +233,10 @@ class ChannelRecording:
             if elapsed_s > self._gap_s:
                 flags |= Flag.MISSING
                 self._recorder.missing += round(elapsed_s / self._interval_s) - 1
-                if elapsed_s >= UNSEEN_S:
+                if elapsed_s >= UNSEEN_S and counted_C is None:
                     self._recorder.unseen(last[0], time_s, before_A, current_A)
+        if counted_C is not None:
+            self.charge_C = self._before_C + counted_C
         step_id = self._recorder.step_id
         row: SampleRow = (
             time_s, self.source, step_id, voltage_V, current_A, self.charge_C, None, None, flags,

@@ -19,11 +19,12 @@ from typing import Any, TypeVar
 from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment, stored_dataset
 from cellbench.bench import Bench, BenchFile, parse_bench
+from cellbench.engine.age import SET_S, Tie, age_now, now_of_computer
 from cellbench.engine.causes import RunState
 from cellbench.engine.commands import PAUSE
 from cellbench.engine.gap import GAP, charge_bounds_C
 from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
-from cellbench.engine.history import RESUMED, History, OpenList
+from cellbench.engine.history import RESUMED, History, OpenList, stretches
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
 from cellbench.engine.recorded import recording_of
@@ -148,7 +149,7 @@ class Resumption(Conducting):
         store: Where it is kept.
         run: The run.
         history: What was done of it; a list that a cycler had under way is attached to.
-        age_s: How long ago it began; its clock never runs backwards, whatever became of others.
+        age_s: How long ago it began, by the computer's clock; its own never runs backwards.
         accepted: Whether somebody consents to a cell that changed meanwhile.
         planned: The program's plan.
     """
@@ -166,22 +167,24 @@ class Resumption(Conducting):
         planned: Plan | None = None,
     ) -> None:
         path = store.run_path(run.id)
+        tie = None if bench.simulated else history.tie or Tie(0.0, "", 0.0)
+        self._age = age_now(age_s, history.last_s, tie, session.file.speed)
+        if history.open_list is not None:
+            self._age = self._age.at_least(history.open_list.age_least_s)
         self._reader = RunReader(path)
         self._history = history
         self._ended_before, self._accepted = run.reason, accepted
         self._speed = session.file.speed
         if bench.ownership is not None:
             bench.ownership.tell(f"run {run.id}", path)
-        self._away_s = max(0.0, age_s - history.last_s)
-        #: A clock that was set back does not tell how long nobody was there.
-        self._clock_tells = age_s >= history.last_s
+        self._away_s = self._age.age_s - history.last_s
         store.reopen(run)
         writer = RunWriter(path, durable=not bench.simulated, again=True)
         journal = Journal(
             writer,
             run.started.replace(tzinfo=UTC),
             first=history.next_entry,
-            age_s=history.last_s + self._away_s,
+            age_s=self._age.age_s,
         )
         super().__init__(
             session.program, bench, store, run, writer, journal, first_step=history.next_step
@@ -203,10 +206,9 @@ class Resumption(Conducting):
     async def _open(self) -> None:
         away = format_quantity(self._away_s, "time")
         why = f" (it ended: {self._ended_before})" if self._ended_before else ""
-        if not self._clock_tells:
-            away = "an unknown time (the computer's clock was set back)"
-        text = f"resumed after {away}{why}"
-        await self.journal.enter(RESUMED, text=text, away_s=self._away_s)
+        text = f"resumed after {away}{self._age.told}{why}"
+        tie = {} if self.bench.simulated else now_of_computer()
+        await self.journal.enter(RESUMED, text=text, away_s=self._away_s, **tie)
         opened = self._history.open_list
         if self._history.lost_list is not None:
             await self._enter_lost(self._history.lost_list)
@@ -215,7 +217,7 @@ class Resumption(Conducting):
             text = f"attached again: what follows row {row} is fetched"
             await self.journal.enter("attached", text=text, test=opened.test, after_row=row)
             self._let_go_on(opened)
-        for entry in self._history.interrupting():
+        for entry in self._history.spectra_within():
             verb = entry.data["verb"]
             self.journal.enter_soon(
                 "step ended", step=entry.step, verb=verb, ending=INTERRUPTED, results={}
@@ -261,7 +263,7 @@ class Resumption(Conducting):
             await self._require_the_cell()
         dataset = stored_dataset(self._reader, self.program.card)
         self._runner.verdicts.restore(dataset)
-        self._runner.detection.restore(dataset)
+        self._runner.detection.restore(stretches(self._reader))
         await self._interpreter.walk()
 
     async def _come_to_quiet(self) -> None:
@@ -271,8 +273,12 @@ class Resumption(Conducting):
             text = f"{channel.name}: {outcome.state}"
             await self.journal.enter("outcome", text=text, instrument=channel.name, confirmed=True)
         known_s = await self._known_open_s()
-        seen_s = self.journal.now_s if self._clock_tells else math.inf
-        self._interpreter.open_since_s = seen_s if known_s is None else known_s
+        if known_s is None:
+            self._interpreter.open_since_s = self.journal.now_s if self._age.known else math.inf
+            # By a clock that may have been set it can have gone on for as long as it was told to.
+            self._interpreter.open_latest_s = None if self._age.proven else math.inf
+        else:
+            self._interpreter.open_since_s = known_s
 
     async def _open_cell(self, channel: Channel) -> Outcome:
         outcome = await attempt(channel, "quiet", channel.quiet, QUIET_DEADLINE_S)
@@ -295,7 +301,7 @@ class Resumption(Conducting):
         outcomes = [f"{name}: {each.state}" for name, each in act.outcomes.items()]
         confirmed = {name: each.confirmed for name, each in act.outcomes.items()}
         text = "; ".join([f"the guard: {act.why}", *outcomes])
-        if act.open_circuit is not None:
+        if act.open_circuit is not None and abs(self._age.shift_s) <= SET_S:
             known_s = self._age_at(act.open_circuit)
         await self.journal.enter("guard", text=text, open_circuit_s=known_s, confirmed=confirmed)
         return known_s

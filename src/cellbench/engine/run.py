@@ -16,6 +16,7 @@ from typing import Any
 
 from cellbench.analysis.stored import geometry
 from cellbench.bench import Bench
+from cellbench.engine.age import now_of_computer
 from cellbench.engine.causes import Judgement, RunState, is_bug, judge, root_cause
 from cellbench.engine.commands import Commands
 from cellbench.engine.detection import Detection
@@ -240,6 +241,7 @@ class Conducting:
             task.cancel()
         # The watch goes on meanwhile: a press wants to hear that its host lives.
         outcomes = await make_safe(self.bench, judgement.target)
+        self._runner.heart.left([each.instrument for each in outcomes if not each.confirmed])
         for task in watching:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -354,7 +356,8 @@ class Conductor(Conducting):
 
     async def _open(self) -> None:
         await self.writer.add_documents(self._documents)
-        await self.journal.enter("run started", text=self._headline())
+        tie = {} if self.bench.simulated else now_of_computer()
+        await self.journal.enter("run started", text=self._headline(), **tie)
 
     async def _walk(self) -> None:
         await self._interpreter.walk()

@@ -9,8 +9,8 @@ between two steps, and within what is `interruptible`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from enum import Enum, auto
 
 
@@ -32,12 +32,13 @@ class Steering:
 
     Attributes:
         end_after: Where the run is to end before its program does, None for nowhere.
-        skip_wanted: Whether the step under way is to be skipped; whoever ends it says so.
+        under_way: Path of the step that can be skipped, empty between two steps.
+        skipped: Path of the one that is to be skipped, empty for none.
     """
 
     def __init__(self) -> None:
         self.end_after: EndAfter | None = None
-        self.skip_wanted = False
+        self.under_way = self.skipped = ""
         self._holds: dict[str, str] = {}
         self._free = asyncio.Event()
         self._free.set()
@@ -60,10 +61,27 @@ class Steering:
         if not self._holds:
             self._free.set()
 
+    @property
+    def skip_wanted(self) -> bool:
+        """Whether a step is to be skipped."""
+        return bool(self.skipped)
+
     def skip(self) -> None:
-        """End the step that is under way, as if it were over."""
-        self.skip_wanted = True
-        self._interrupt(skipping=True)
+        """End the step that is under way, as if it were over; between two steps do nothing."""
+        self.skipped = self.under_way
+        if self.skipped:
+            self._interrupt(skipping=True)
+
+    @contextmanager
+    def step(self, path: str) -> Iterator[None]:
+        """While the context lasts a step can be skipped; one within it, instead of it."""
+        outer, self.under_way = self.under_way, path
+        try:
+            yield
+        finally:
+            self.under_way = outer
+            if f"{self.skipped}/".startswith(f"{path}/"):
+                self.skipped = ""
 
     async def wait(self) -> None:
         """Return when nothing holds the run."""

@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from cellbench.engine.gap import StepLeft
-from cellbench.engine.technique import CAPPED, StepEnd, TechniqueRows, told
+from cellbench.engine.technique import CAPPED, StepEnd, TechniqueRows, require_own_end, told
 from cellbench.engine.trips import StepFailed
 from cellbench.errors import InstrumentError, OtherTest
 from cellbench.instruments.readings import Block, Ending, EndingKind
@@ -142,6 +142,7 @@ class StepListRun:
                     await self._rows_of_list(running)
                     cut_off = unwatched and _was_aborted(running.ending)
                     if not cut_off:
+                        require_own_end(running.ending, self._name)
                         await self._to_its_end(running.ending)
         except InstrumentError as error:
             await runner.trouble.overcome(error)
@@ -151,6 +152,7 @@ class StepListRun:
                 cut_off = await self._went_on()
         if cut_off:
             await self.over()
+        runner.steering.under_way = ""
 
     async def _went_on(self) -> bool:
         """Fetch what the cycler did of a list that was cut off, until it came to open circuit.
@@ -177,6 +179,12 @@ class StepListRun:
                 return True
             await self._to_its_end(running.ending)
             return False
+
+    @property
+    def _name(self) -> str:
+        channel = self._runner.bench.channel
+        assert channel is not None  # noqa: S101 (it runs the list)
+        return channel.name
 
     def _is_within_step(self) -> bool:
         """Whether the cell was open before the step under way can have been over."""
@@ -224,6 +232,7 @@ class StepListRun:
         self._runner.recorder.step_id = place.step_id
         self._began_s = place.began_s
         self._runner.passes.begin(self._steps[place.position].path, place.began_s)
+        self._skippable(self._steps[place.position].path)
         self._rows = self._rows_of(self._steps[place.position])
         if last is not None and last[2] == place.step_id:
             self._rows.restore(last, place.began_s)
@@ -273,6 +282,15 @@ class StepListRun:
         self._rows.take(replace(block, time_s=times), self._runner.journal.loop_time(self._began_s))
         self._number = int(block.columns["row"][-1])
 
+    def _skippable(self, path: str) -> None:
+        """Take note of the step under way; to skip one that ended before is too late by now."""
+        steering = self._runner.steering
+        late, steering.under_way = steering.under_way, path
+        if not path and late and steering.skipped == late:
+            steering.skipped = ""
+            text = f"{late} is not skipped: it had ended by itself"
+            self._runner.journal.enter_soon("remark", step=late, text=text)
+
     # --- Steps ----------------------------------------------------------------------------------
 
     def _rows_of(self, step: ChannelStep) -> TechniqueRows:
@@ -288,6 +306,7 @@ class StepListRun:
             step, began_s=round(self._began_s, 9), test=self._test, position=self._position
         )
         runner.passes.begin(step.path, self._began_s)
+        self._skippable(step.path)
         self._rows = self._rows_of(step)
         self._announce(step, self._began_s)
 
@@ -300,7 +319,7 @@ class StepListRun:
         step = self._steps[self._position]
         self._boundary_s = max(rows.last_s, self._began_s)
         results = rows.results()
-        end = StepEnd(self._how(step, results), results, rows.extremes)
+        end = StepEnd(rows.with_unheld(self._how(step, results)), results, rows.extremes)
         self._runner.passes.end(step.path, rows.extremes, results["charge_C"])
         await self._enter_end(step, end)
 
@@ -317,6 +336,7 @@ class StepListRun:
             await self._enter_end(step, StepEnd(f"{cut_off} as it began"))
 
     async def _enter_end(self, step: ChannelStep, end: StepEnd) -> None:
+        self._skippable("")
         times = (self._began_s, self._boundary_s)
         self._runner.enter_end(step, end, times, ended_s=round(self._boundary_s, 9))
         await self._ended(self._position, end)

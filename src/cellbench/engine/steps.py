@@ -16,7 +16,7 @@ from cellbench.analysis.kramers_kronig import residual_percent
 from cellbench.bench import Bench
 from cellbench.engine.detection import Detection
 from cellbench.engine.environment import ATTENTIVE_INTERVAL_S, Environment
-from cellbench.engine.gap import StepLeft
+from cellbench.engine.gap import Bounds, StepLeft
 from cellbench.engine.heart import Heart
 from cellbench.engine.journal import Journal
 from cellbench.engine.limits import LimitWatch
@@ -25,7 +25,16 @@ from cellbench.engine.recorder import Recorder, blob
 from cellbench.engine.sanity import check_sanity
 from cellbench.engine.status import Status
 from cellbench.engine.steering import Steering
-from cellbench.engine.technique import CAPPED, SKIPPED, SpectrumUnderWay, StepEnd, Technique, told
+from cellbench.engine.technique import (
+    CAPPED,
+    SKIPPED,
+    SpectrumUnderWay,
+    StepEnd,
+    Technique,
+    numbered,
+    require_own_end,
+    told,
+)
 from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.trouble import Trouble
 from cellbench.engine.verdicts import Verdicts
@@ -135,6 +144,14 @@ class StepRunner:
 
         What cannot go on where it was cut off begins anew, once nothing holds the run any more.
         """
+        if under_way is not None:  # whoever wants to skip it skips what it is part of
+            return await self._performed(step, under_way, left)
+        with self.steering.step(step.path):
+            return await self._performed(step, under_way, left)
+
+    async def _performed(
+        self, step: AnyStep, under_way: SpectrumUnderWay | None, left: StepLeft | None
+    ) -> StepEnd:
         while True:
             if under_way is None:
                 await self.held(step)
@@ -149,9 +166,23 @@ class StepRunner:
                 break
             self.enter_interrupted(step, end.results)
             left = None
-        self.steering.skip_wanted = False
         self.enter_end(step, end, (start_s, self.journal.now_s))
         return end
+
+    def enter_cut_off(self, step: ChannelStep, left: StepLeft) -> None:
+        """Enter what a lost host has left of a step that begins anew."""
+        gap = left.gap(step, self.gap_bounds(step))
+        gap.enter(self.journal, step.path)
+        for within in () if step.every is None else numbered(step.every, left.interruptions):
+            if isinstance(within, ChannelStep) and within.path in left.within:
+                self.enter_cut_off(within, left.within[within.path])
+        self.enter_interrupted(step, {"charge_C": left.charge_C + gap.charge_C})
+
+    def gap_bounds(self, step: ChannelStep) -> Bounds:
+        """What the instrument of a step can pass while nobody sees it."""
+        assert self.bench.channel is not None  # noqa: S101 (checked before the run)
+        able = serving(self.bench.channel, step.technique).capabilities
+        return Bounds.of(self.watch.limits.current_max_A, able)
 
     async def held(self, step: AnyStep) -> float:
         """Wait, with the cell at open circuit, while anything holds the run; return how long."""
@@ -227,10 +258,12 @@ class StepRunner:
             self.passes.end(step.path, end.extremes, end.results["charge_C"])
         return end
 
-    async def _interrupting(self, step: AnyStep, under_way: SpectrumUnderWay | None) -> StepEnd:
+    async def _interrupting(
+        self, step: AnyStep, under_way: SpectrumUnderWay | None, left: StepLeft | None
+    ) -> StepEnd:
         """Carry out a step that interrupts another, and show it meanwhile."""
         shown, self.status.step_what = self.status.step_what, step.what
-        end = await self.perform(step, under_way)
+        end = await self.perform(step, under_way, left)
         self.status.step_what = shown
         return end
 
@@ -270,9 +303,10 @@ class StepRunner:
         async with channel.run(step.technique, self.watch.limits.electrical) as running:
             async for block in running:
                 points.take(block, running.open_circuit_V)
+        source = serving(channel, step.technique).name
+        require_own_end(running.ending, source)
         told(running.ending)
         open_circuit_V = running.open_circuit_V
-        source = serving(channel, step.technique).name
         self.detection.compare(source, self.journal.now_s, open_circuit_V)
         return open_circuit_V
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
 from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest, Sweep
 from cellbench.instruments.wired import handover_s, serving
+from cellbench.protocol.check_channel import ends_by_itself
 from cellbench.protocol.conditions import describe, first_met
-from cellbench.protocol.program import AnyStep, ChannelStep, EisStep
+from cellbench.protocol.program import AnyStep, ChannelStep, EisStep, Every
 from cellbench.store import SampleRow
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CAPPED = "its cap was reached before its condition"
 SKIPPED = "skipped by the operator"
+_BY_OTHERS = "somebody or something else ended the step"
 #: After an interruption a current first relaxes: slopes and changes are not judged for so long,
 #: or for a quarter of the time between two interruptions.
 SETTLING_S = 300.0
@@ -71,7 +73,7 @@ class SpectrumUnderWay:
 
 
 #: Carries out an interrupting step as any other, with its journal entries.
-Perform = Callable[[AnyStep, SpectrumUnderWay | None], Awaitable[StepEnd]]
+Perform = Callable[[AnyStep, SpectrumUnderWay | None, StepLeft | None], Awaitable[StepEnd]]
 
 
 class Technique:
@@ -87,23 +89,19 @@ class Technique:
         self._spectrum: AnyStep | None = None
         self._interruptions = 0
         self._ended_within: frozenset[str] = frozenset()
-        self._cut_off_within = False
+        self._cut_off_within = self._turns = False
+        self._left_within: dict[str, StepLeft] = {}
         self._ending: Ending | None = None
 
     def take_up(self, left: StepLeft) -> None:
         """Go on with a step that was cut off."""
         self._interruptions, self._ended_within = left.interruptions, left.ended_within
-        self._cut_off_within = self._interruptions > 0 and any(
-            path not in left.ended_within for path in self._paths_within()
-        )
-        self._rows.take_up(left)
-
-    def _paths_within(self) -> list[str]:
-        """Paths of the steps of the latest interruption."""
         every = self._step.every
-        return (
-            [] if every is None else [each.path.format(self._interruptions) for each in every.steps]
-        )
+        within = numbered(every, self._interruptions) if every and self._interruptions else []
+        self._cut_off_within = any(each.path not in left.ended_within for each in within)
+        self._left_within = dict(left.within)
+        self._runner.recorder.step_id = self._step_id = left.step_id
+        self._rows.take_up(left)
 
     async def run(self) -> StepEnd:
         """Run it to its end; raises like `StepRunner.run`."""
@@ -172,7 +170,8 @@ class Technique:
         except InstrumentError as error:
             await runner.trouble.overcome(error, anew=not can_go_on(self._step))
             return True
-        return interruption.happened
+        turned, self._turns = self._turns, False
+        return interruption.happened or turned
 
     async def _run_segment(self, duration_s: float) -> None:
         runner, rows, technique = self._runner, self._rows, self._step.technique
@@ -185,16 +184,29 @@ class Technique:
             technique = technique.model_copy(update=update)
         rows.recording.source = serving(channel, technique).name
         rows.segment_begins(technique.duration_s)
-        async with (
-            channel.run(technique, runner.watch.limits.electrical) as running,
-            aclosing(self._own_blocks(running)) as blocks,
-        ):
-            async for block in blocks:
-                if rows.take(block, running.started_s):
-                    break
-                if runner.recorder.writer.backlogged:
-                    await runner.recorder.writer.flush()
+        with self._continuing(serving(channel, technique), technique.duration_s):
+            async with (
+                channel.run(technique, runner.watch.limits.electrical) as running,
+                aclosing(self._own_blocks(running)) as blocks,
+            ):
+                async for block in blocks:
+                    if rows.take(block, running.started_s):
+                        break
+                    if can_go_on(self._step) and rows.turn():
+                        self._turns = True
+                        return
+                    if runner.recorder.writer.backlogged:
+                        await runner.recorder.writer.flush()
+                else:
+                    require_own_end(running.ending, rows.recording.source)
         self._ending = running.ending
+
+    def _continuing(self, channel: Channel, at_most_s: float) -> AbstractContextManager[None]:
+        """While the context lasts, the step goes on without its host, where it declares that."""
+        step = self._step
+        if step.when_interrupted != "continue" or not ends_by_itself(step, channel.capabilities):
+            return nullcontext()
+        return self._runner.heart.continuing(channel.name, at_most_s)
 
     async def _own_blocks(self, running: Running) -> AsyncGenerator[Block, None]:
         """Yield the technique's own rows; spectra among them are carried out as they come."""
@@ -239,22 +251,37 @@ class Technique:
         self._interruptions += 1
         rows.recording.finish()  # before rows of what interrupts it
         charge_C = unseen_s = 0.0
-        for each in every.steps:
+        for each in numbered(every, self._interruptions):
             begun_s = self._runner.journal.now_s if under_way is None else rows.last_s
             begun_s -= handover_s(channel)  # the cell rests while it changes hands
-            numbered = replace(each, path=each.path.format(self._interruptions))
-            if numbered.path in self._ended_within:
+            if each.path in self._ended_within:
                 continue
-            self._spectrum = None if under_way is None else numbered
-            end = await self._perform(numbered, under_way)
+            self._spectrum = None if under_way is None else each
+            end = await self._perform(each, under_way, self._left_of(each))
             self._spectrum = None
             charge_C += end.results.get("charge_C", 0.0)
             if _is_biased(each):
                 unseen_s += self._runner.journal.now_s - handover_s(channel) - begun_s
+        if under_way is None:
+            # That it goes on is on the disk before it does: what passes from then on is its own.
+            await self._runner.journal.durable()
         recorder.step_id = step_id
         rows.resume(charge_C, unseen_s, min(SETTLING_S, every.period_s / 4))
 
+    def _left_of(self, step: AnyStep) -> StepLeft | None:
+        """What a lost host has left of an interrupting step that goes on where it was."""
+        left = self._left_within.pop(step.path, None)
+        if left is None or can_go_on(step):
+            return left
+        assert isinstance(step, ChannelStep)  # noqa: S101 (nothing else leaves anything)
+        self._runner.enter_cut_off(step, left)
+        return None
+
     async def _told(self) -> str:
+        """How it ended, and that a voltage was not held which it was all about."""
+        return self._rows.with_unheld(await self._how())
+
+    async def _how(self) -> str:
         """How it ended, with a warning where that was not how it was meant to."""
         step, rows, journal = self._step, self._rows, self._runner.journal
         if rows.stopped:
@@ -269,15 +296,21 @@ class Technique:
         return told(self._ending)
 
 
+def numbered(every: Every, interruption: int) -> list[AnyStep]:
+    """Return the steps of one interruption, with its number in their paths."""
+    return [replace(each, path=each.path.format(interruption)) for each in every.steps]
+
+
 class TechniqueRows:
     """Every raw row of one step: limits, charge, conditions, recording, live values."""
 
     def __init__(self, runner: StepRunner, step: ChannelStep) -> None:
         channel = runner.bench.channel
         assert channel is not None  # noqa: S101 (checked before the run)
+        instrument = serving(channel, step.technique)
         self.recording = ChannelRecording(
             runner.recorder,
-            serving(channel, step.technique).name,
+            instrument.name,
             step.technique.interval_s,
             step.record,
         )
@@ -291,7 +324,11 @@ class TechniqueRows:
         self._step = step
         self._conditions = (*step.until, *step.stop_if)
         self._view = StepView(self._conditions, runner.status, runner.verdicts.holds)
-        self._watch = runner.detection.step(step, lambda: self.recording.source)
+        self._watch = runner.detection.step(
+            step, lambda: self.recording.source, instrument.capabilities
+        )
+        self._held = self._watch.held
+        self._bounds = runner.gap_bounds(step)
         self._charge_max_C = math.inf if step.charge_max_C is None else step.charge_max_C
         self._zero_s = self.start_s
         self._begun = False
@@ -344,10 +381,11 @@ class TechniqueRows:
         """
         from_s = max(self._segment_s, self._last[0]) if self._begun else self._segment_s
         left_s = self._segment_end_s - from_s
-        self._unseen(Gap.of(self._step, from_s, open_s, self._last[2], self._most_A, left_s))
+        self._unseen(Gap.of(self._step, from_s, open_s, self._last[2], self._bounds, left_s))
 
     def _unseen(self, gap: Gap) -> None:
         gap.enter(self._runner.journal, self._step.path)
+        self._watch.unseen(gap.charge_C)
         self.recording.resume(gap.charge_C, missing=True)
         self.elapsed_s += gap.passed_s
         self._begun = False
@@ -380,18 +418,15 @@ class TechniqueRows:
 
     def take_up(self, left: StepLeft) -> None:
         """Go on with a step that was cut off."""
+        self._step_id = left.step_id
         self.recording.charge_C = left.charge_C
         self._watch.counted(left.charge_C)
         self.elapsed_s = left.elapsed_s
         self.extremes.take(left.extremes)
         self._last = (left.last_s, math.nan, left.last_A)
-        self._unseen(left.gap(self._step, self._most_A))
+        self._unseen(left.gap(self._step, self._bounds))
         self.start_s = self._zero_s = self._now_s - self.elapsed_s
         self.go_on(0.0)
-
-    @property
-    def _most_A(self) -> float:
-        return self._runner.watch.limits.current_max_A
 
     @property
     def _now_s(self) -> float:
@@ -417,12 +452,14 @@ class TechniqueRows:
             # From when its own time counts: a host that comes after this one needs to know.
             zero_s = round(self._zero_s, 9)
             self._runner.journal.enter_soon(BEGAN, step=self._step.path, zero_s=zero_s)
-        numbers = block.columns.get("row")
+        numbers, counts = block.columns.get("row"), block.columns.get("charge_C")
         for index, loop_time_s in enumerate(block.time_s):
             current_A = 0.0 if currents is None else currents[index]
+            counted_C = None if counts is None else counts[index]
             flags = block.flags[index] | self._after
             number = None if numbers is None else int(numbers[index])
-            if self._row(since_start(loop_time_s), voltages[index], current_A, flags, number):
+            time_s = since_start(loop_time_s)
+            if self._row(time_s, voltages[index], current_A, flags, number, counted_C):
                 # What came with the crossing is kept, and said to lie after it.
                 self._after = Flag.AFTER_CROSSING
         return bool(self._after)
@@ -436,10 +473,13 @@ class TechniqueRows:
                 self._zero_s = time_s - self.elapsed_s
 
     def _row(
-        self, time_s: float, voltage_V: float, current_A: float, flags: int, number: int | None
-    ) -> bool:
+        self, time_s: float, voltage_V: float, current_A: float, flags: int, number: int | None,
+        counted_C: float | None,
+    ) -> bool:  # fmt: skip
         runner = self._runner
-        charge_C = self.recording.take(time_s, voltage_V, current_A, flags, number)
+        if self._held is not None:
+            flags = self._held.flags(time_s, voltage_V, current_A, flags)
+        charge_C = self.recording.take(time_s, voltage_V, current_A, flags, number, counted_C)
         runner.status.electrical(time_s, voltage_V, current_A)
         runner.verdicts.row(time_s, voltage_V, current_A)
         self._last = (time_s, voltage_V, current_A)
@@ -464,6 +504,19 @@ class TechniqueRows:
             self.stopped = condition is not None
         self.met = "" if condition is None else describe(condition)
         return bool(self.met)
+
+    def turn(self) -> bool:
+        """Whether a voltage is to be held from the other side from now on."""
+        if self._held is None or not self._held.turn():
+            return False
+        text = "from now on the voltage is held from the other side"
+        self._runner.journal.enter_soon("remark", step=self._step.path, text=text)
+        return True
+
+    def with_unheld(self, ending: str) -> str:
+        """An ending, and that the voltage was not held by then."""
+        unheld = "" if self._held is None else self._held.unheld
+        return f"{ending}; {unheld}" if unheld else ending
 
     def results(self) -> dict[str, float]:
         """What later expressions can use."""
@@ -522,5 +575,15 @@ def told(ending: Ending | None) -> str:
     if ending.kind is EndingKind.TRIPPED:
         raise Trip("cell", f"the instrument switched off: {ending.detail}")
     if ending.kind is EndingKind.ABORTED:
-        raise StepFailed(f"somebody or something else ended the step: {ending.detail or 'aborted'}")
+        raise StepFailed(f"{_BY_OTHERS}: {ending.detail or 'aborted'}")
     return ending.detail or ending.kind.value
+
+
+def require_own_end(ending: Ending | None, instrument: str) -> None:
+    """See that an instrument has not broken off what it was told to do.
+
+    Raises:
+        InstrumentError: It has: what is to be done about that, its policy says.
+    """
+    if ending is not None and ending.kind is EndingKind.ABORTED:
+        raise InstrumentError(instrument, f"{_BY_OTHERS}: {ending.detail or 'aborted'}")

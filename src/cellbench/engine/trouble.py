@@ -211,7 +211,7 @@ class Trouble:
     def _require_hope(self, error: InstrumentError, series: _Series) -> None:
         """Raise the error of an instrument that answers, and fails at the same each time."""
         exhausted = series.attempts >= self._policy(error.instrument).retries
-        if exhausted and series.reached and not _is_silence(error):
+        if exhausted and series.reached and not is_silence(error):
             raise error
 
     async def _reach(
@@ -356,9 +356,11 @@ def is_cut_off(error: InstrumentError) -> bool:
     return isinstance(error.__cause__, TransportClosed)
 
 
-def _is_silence(error: InstrumentError) -> bool:
+def is_silence(error: InstrumentError) -> bool:
     """Whether an instrument does not answer, in contrast to one that answers with a refusal."""
-    return is_cut_off(error) or isinstance(error, InstrumentTimeout)
+    cause = error.__cause__
+    inner = isinstance(cause, InstrumentError) and is_silence(cause)
+    return inner or is_cut_off(error) or isinstance(error, InstrumentTimeout)
 
 
 def _hold_of(name: str) -> str:

@@ -49,6 +49,9 @@ class ChannelCapabilities:
             safe for the cell when the host dies.
         spectra_in_hold: Whether spectra can be taken within a constant voltage, without opening the
             cell.
+        holds_both_ways: Whether the current of a constant voltage flows in either direction, as the
+            cell needs it; a cycler's hold that charges, or discharges, leaves a cell alone that
+            needs the other one.
     """
 
     model: str
@@ -64,6 +67,7 @@ class ChannelCapabilities:
     reaction: ReactionTime
     voltage_noise_V: float
     spectra_in_hold: bool = False
+    holds_both_ways: bool = True
     unverified: tuple[str, ...] = field(default=())
 
 

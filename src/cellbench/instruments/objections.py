@@ -30,7 +30,9 @@ def objection(technique: Technique, able: ChannelCapabilities) -> str:
     match technique:
         case ConstantCurrent(current_A=current_A):
             return _of_current(abs(current_A), able)
-        case ConstantVoltage(voltage_V=voltage_V):
+        case ConstantVoltage(voltage_V=voltage_V, rest_V=rest_V):
+            if voltage_V == rest_V and not able.holds_both_ways:
+                return f"holds {voltage_V:g} V with current in one direction only"
             return _of_voltages((voltage_V,), able)
         case Sweep():
             return _of_voltages(technique.voltages_V, able)

@@ -17,6 +17,7 @@ class Flag(IntFlag):
     MISSING = 8  #: rows before this one did not arrive
     STALE = 16  #: the instrument repeats an old value
     AFTER_CROSSING = 32  #: recorded after the condition that ended its step was crossed
+    NOT_HELD = 64  #: the voltage is not the one to be held, and no limit of current is the reason
 
 
 @dataclass(slots=True)
@@ -26,7 +27,9 @@ class Block:
     Attributes:
         time_s: Loop time of each row, taken from the instrument's clock where it has one.
         columns: Values by name with unit: ``voltage_V``, ``current_A``, ``frequency_Hz``,
-            ``impedance_real_ohm``, ``impedance_imag_ohm`` (Im Z as is: negative for a capacitor).
+            ``impedance_real_ohm``, ``impedance_imag_ohm`` (Im Z as is: negative for a capacitor);
+            ``charge_C`` where the instrument counts the charge of the technique itself (nan: not in
+            this row), which is then believed.
         flags: `Flag` bits of each row.
     """
 

@@ -90,6 +90,9 @@ class Impedance(_Data):
 class ConstantVoltage(_Data):
     """A constant voltage (chronoamperometry). ``current_range_A`` is the largest expected.
 
+    ``rest_V`` is where the cell relaxes to by itself, where its kind tells that (0 for a symmetric
+    one): it tells the direction of the current that keeps it away from there.
+
     With ``spectra``, one of them each ``spectra_every_s`` from start to start, at the same voltage;
     the cell stays on throughout. For channels whose capabilities say that they can.
     """
@@ -99,6 +102,7 @@ class ConstantVoltage(_Data):
     duration_s: PositiveFloat
     interval_s: PositiveFloat = 1.0
     current_range_A: PositiveFloat | None = None
+    rest_V: float | None = None
     cut_offs: tuple[CutOff, ...] = ()
     spectra: Impedance | None = None
     spectra_every_s: PositiveFloat | None = None

@@ -143,6 +143,7 @@ class StepBody(Body):
 _FOR = 'How long: a time, or for a current also a charge, e.g. "20 min", "1 mAh/cm2"'
 _UNTIL = 'Conditions, any of which ends it, e.g. "voltage >= 1 V"'
 _STOP_IF = "Conditions that end it early, with a warning; the protocol goes on"
+_RECORD = "Which samples are kept; one each second if nothing is said"
 _AT_MOST = 'Bounds in case no condition comes, e.g. "10 h" or "1.3 of nominal capacity"'
 
 
@@ -154,7 +155,7 @@ class ChannelBody(StepBody):
     at_most: ListText | None = maybe(_AT_MOST, "at most")
     stop_if: Conditions = Field(default=(), description=_STOP_IF, alias="stop if")
     every: EveryBody | None = maybe("Steps that interrupt it again and again")
-    record: Record = Field(default_factory=Record)
+    record: Record = Field(default_factory=Record, description=_RECORD)
 
 
 class RestBody(ChannelBody):
@@ -195,7 +196,7 @@ class SweepBody(StepBody):
     step: Text | None = maybe("Staircase step; 1 mV unless given")
     until: Conditions = Field(default=(), description=_UNTIL)
     current_range: Text | None = maybe("The largest current that is expected", "current range")
-    record: Record = Field(default_factory=Record)
+    record: Record = Field(default_factory=Record, description=_RECORD)
 
 
 class CvBody(StepBody):
@@ -209,7 +210,7 @@ class CvBody(StepBody):
     step: Text | None = maybe("Staircase step; 1 mV unless given")
     until: Conditions = Field(default=(), description=_UNTIL)
     current_range: Text | None = maybe("The largest current that is expected", "current range")
-    record: Record = Field(default_factory=Record)
+    record: Record = Field(default_factory=Record, description=_RECORD)
 
 
 class EisBody(StepBody):
@@ -218,7 +219,7 @@ class EisBody(StepBody):
     example = "{from: 1 MHz, to: 100 mHz}"
     from_: Text = Field(description="Highest frequency", alias="from")
     to: Text = says("Lowest frequency")
-    points: Text = Field("10 per decade", description='e.g. "10 per decade"')
+    points: Text = Field("10 per decade", description='How many, e.g. "10 per decade"')
     amplitude: Text = Field("10 mV", description="Of the voltage; a current is galvanostatic")
     bias: Text = Field("open circuit", description='"open circuit" or a voltage (or current)')
     band: Literal["exact", "as available"] = Field(
@@ -262,10 +263,12 @@ class WaitBody(StepBody):
 class CheckBody(StepBody):
     """What has to be true before the protocol goes on; nothing is energised before."""
 
-    open_circuit: Text | None = maybe('e.g. "1.5 V to 3.6 V vs Li+/Li"', "open circuit")
+    open_circuit: Text | None = maybe(
+        'Its voltage, e.g. "1.5 V to 3.6 V vs Li+/Li"', "open circuit"
+    )
     contact: Text | None = maybe('Impedance at high frequency, e.g. "at most 10 kOhm"')
-    stack_pressure: Text | None = maybe('e.g. "4 MPa to 6 MPa"', "stack pressure")
-    temperature: Text | None = maybe('e.g. "15 degC to 30 degC"')
+    stack_pressure: Text | None = maybe('Within, e.g. "4 MPa to 6 MPa"', "stack pressure")
+    temperature: Text | None = maybe('Within, e.g. "15 degC to 30 degC"')
 
 
 class PromptBody(StepBody):

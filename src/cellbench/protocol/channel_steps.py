@@ -122,6 +122,7 @@ def _voltage(fields: Fields, common: Common) -> ChannelStep:
         duration_s=duration_s,
         interval_s=interval_s,
         current_range_A=current_range(fields),
+        rest_V=0.0 if fields.scope.card.kind in {"symmetric", "blocking"} else None,
         cut_offs=ends.cut_offs,
     )
     what = f"{common['verb']} {fields.words('at')} {_for(duration_s, capped)}"

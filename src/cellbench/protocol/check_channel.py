@@ -35,6 +35,7 @@ def check_channel(
             yield from _current(step, current_A, program, able)
         case ConstantVoltage(voltage_V=voltage_V):
             yield from _voltage(step, voltage_V, program, able)
+            yield from _both_ways(step, technique, able)
         case Sweep():
             yield from _sweep(step, technique, program, able)
         case Rest():
@@ -84,6 +85,18 @@ def _current(
             step,
             f"{_asked(step)}{shown} is below what {able.model} resolves, "
             f"{_amperes(able.current_min_A)}",
+        )
+
+
+def _both_ways(
+    step: ChannelStep, technique: ConstantVoltage, able: ChannelCapabilities
+) -> Iterator[Problem]:
+    if technique.rest_V == technique.voltage_V and not able.holds_both_ways:
+        yield _at(
+            step,
+            f"a hold of {able.model} takes current in one direction only, and a cell that rests at "
+            f"{technique.voltage_V:g} V needs either to be held there",
+            'Let it come there by itself ("rest"), or use a potentiostat.',
         )
 
 
@@ -200,11 +213,27 @@ def _interval(step: ChannelStep, able: ChannelCapabilities) -> Iterator[Problem]
         )
 
 
+def ends_by_itself(step: ChannelStep, able: ChannelCapabilities) -> bool:
+    """Whether an instrument ends a step without the computer, whichever of its ends comes first.
+
+    A current needs an end by its voltage for that, a voltage one by its current.
+    """
+    technique = step.technique
+    by_charge = step.charge_max_C is not None and not isinstance(technique, ConstantCurrent)
+    if step.until or step.stop_if or step.every is not None or by_charge:
+        return False  # the computer judges that
+    needed = {"duration", *(cut_off.quantity for cut_off in technique.cut_offs)}
+    if not isinstance(technique, Rest):
+        needed.add("voltage" if isinstance(technique, ConstantCurrent) else "current")
+    return able.bounded_without_host and needed <= able.on_device
+
+
 def _interrupted(step: ChannelStep, able: ChannelCapabilities) -> Iterator[Problem]:
-    if step.when_interrupted == "continue" and not able.bounded_without_host:
+    if step.when_interrupted == "continue" and not ends_by_itself(step, able):
         yield _at(
             step,
-            f'"when interrupted: continue" is not safe: {able.model} does not end a step by itself',
+            f'"when interrupted: continue" is not safe: {able.model} does not end this step by '
+            "itself",
             'Write "when interrupted: quiet".',
         )
 

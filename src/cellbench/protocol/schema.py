@@ -146,11 +146,13 @@ class LimitsBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     voltage: Text | None = maybe('At the terminals, e.g. "-2 V to 2 V"')
-    potential: Text | None = maybe('e.g. "2.5 V to 4.9 V vs Li+/Li"')
+    potential: Text | None = maybe('With its reference, e.g. "2.5 V to 4.9 V vs Li+/Li"')
     current: Text | None = maybe('Magnitude, e.g. "5 mA/cm2"')
-    stack_pressure: Text | None = maybe('e.g. "at most 12 MPa"', "stack pressure")
-    temperature: Text | None = maybe('e.g. "10 degC to 60 degC"')
-    charge: Text | None = maybe('e.g. "at most 1.3 of nominal capacity", "5 mAh"')
+    stack_pressure: Text | None = maybe('Within, e.g. "at most 12 MPa"', "stack pressure")
+    temperature: Text | None = maybe('Within, e.g. "10 degC to 60 degC"')
+    charge: Text | None = maybe(
+        'Into the cell or out of it, e.g. "at most 1.3 of nominal capacity", "5 mAh"'
+    )
     soft_short: Literal["warn", "trip"] | None = maybe(
         "What a sign of a soft short comes to; a warning if nothing is said", "soft short"
     )
@@ -181,8 +183,13 @@ class ProtocolFile(BaseModel):
     parameters: dict[str, ListText] = Field(
         default_factory=dict, description="Values with defaults; --set name=value changes them"
     )
-    limits: LimitsBody = Field(default_factory=LimitsBody)
-    conditions: ConditionsBody = Field(default_factory=ConditionsBody)
+    limits: LimitsBody = Field(
+        default_factory=LimitsBody, description="What holds at all times, beside the card's limits"
+    )
+    conditions: ConditionsBody = Field(
+        default_factory=ConditionsBody,
+        description="How stack pressure and temperature are followed",
+    )
     define: dict[str, Any] = Field(
         default_factory=dict, description="Blocks that are used by name: eis: $spectrum"
     )

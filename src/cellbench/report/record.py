@@ -28,7 +28,7 @@ class Counts:
     Attributes:
         total: Rows that were kept.
         missing: Rows of the channel that never arrived.
-        late, saturated, stale: Rows that carry this flag.
+        late, saturated, stale, not_held: Rows that carry this flag.
     """
 
     total: int
@@ -36,6 +36,7 @@ class Counts:
     late: int
     saturated: int
     stale: int
+    not_held: int
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Record:
             late=int(np.count_nonzero(flags & Flag.LATE)),
             saturated=int(np.count_nonzero(flags & Flag.SATURATED)),
             stale=int(np.count_nonzero(flags & Flag.STALE)),
+            not_held=int(np.count_nonzero(flags & Flag.NOT_HELD)),
         )
 
     @cached_property

@@ -13,6 +13,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from cellbench.errors import InputError, StoreError
 from cellbench.store.places import store_directory
+from cellbench.store.reader import how_it_ended
 from cellbench.store.runfile import open_engine
 from cellbench.store.tables import Run
 
@@ -92,8 +93,19 @@ class Store:
 
     def runs(self, limit: int | None = None) -> Sequence[Run]:
         """Return the runs, newest first."""
-        with Session(self._engine) as session:
-            return session.exec(select(Run).order_by(col(Run.started).desc()).limit(limit)).all()
+        with Session(self._engine, expire_on_commit=False) as session:
+            newest_first = select(Run).order_by(col(Run.started).desc()).limit(limit)
+            runs = session.exec(newest_first).all()
+            session.expunge_all()
+        for run in runs:
+            self._believe_its_file(run)
+        return runs
+
+    def _believe_its_file(self, run: Run) -> None:
+        """Take a run's end from its file, where a full disk kept the catalogue from hearing it."""
+        ended = how_it_ended(self.run_path(run.id)) if run.state == "running" else None
+        if ended is not None:
+            run.state, run.reason, run.ended = ended
 
     def find(self, run_id: str) -> Run:
         """Return a run by its id, ``last``, or an unambiguous ending of an id such as ``003``.

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,8 @@ from cellbench.store.tables import (
 from cellbench.transport.recording import unpacked
 
 FloatArray = NDArray[np.float64]
+#: Kind of the last journal entry of a run that has ended.
+RUN_ENDED = "run ended"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,23 @@ def never_began(path: Path) -> bool:
     return bool(version == 0)  # the last that is written as a file is made
 
 
+def how_it_ended(path: Path) -> tuple[str, str, datetime] | None:
+    """State, reason and time with which a run's file ends, None where it has not ended."""
+    if not path.is_file():
+        return None
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            last = connection.execute(
+                "SELECT kind, data, text, utc FROM journalentry ORDER BY seq DESC LIMIT 1"
+            ).fetchone()
+        except sqlite3.DatabaseError:
+            return None
+    if last is None or last[0] != RUN_ENDED:
+        return None
+    state = str(json.loads(last[1])["state"])
+    return state, last[2].removeprefix(f"{state}: "), datetime.fromisoformat(last[3])
+
+
 #: Rows that are read from the file in one go.
 _ROWS_AT_ONCE = 10_000
 
@@ -93,6 +113,11 @@ class RunReader:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
             except sqlite3.DatabaseError as error:
                 raise StoreError(f"{path} is not a run's file: {error}") from error
+        if version == 0:
+            raise StoreError(
+                f"{path} is no run's file: it is empty, another program's database, or of a run "
+                "that was lost before it began"
+            )
         if version != FORMAT_VERSION:
             raise StoreError(
                 f"{path} has format {version}, this cellbench reads format {FORMAT_VERSION}"

@@ -194,6 +194,7 @@ def test_the_alicat_package_drives_it(to_partner: Callable[..., Any]) -> None:
     assert "10v05" in firmware
 
 
+@pytest.mark.long
 @given(st.one_of(st.binary(max_size=60), st.from_regex(rb"A[SRLWV$]{0,3}[-0-9 .=]{0,9}")))
 @hypothesis.settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

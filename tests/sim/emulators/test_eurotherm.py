@@ -122,6 +122,7 @@ def test_bisynch_polls_and_selections_are_answered_byte_by_byte(with_bench: Tell
     with_bench(story, "chamber", chamber_protocol="bisynch", temperature_K=298.15)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", ["modbus", "bisynch"])
 @given(data=st.binary(max_size=100))
 @settings(

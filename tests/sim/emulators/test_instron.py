@@ -232,6 +232,7 @@ def test_the_emergency_stop_is_code_3(with_emulator: Tell) -> None:
     telling(with_emulator, story)
 
 
+@pytest.mark.long
 @given(st.one_of(st.binary(max_size=60), st.from_regex(r"[QCP][0-9]{1,4}(,-?[0-9.]{0,4}){0,3}")))
 @hypothesis.settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

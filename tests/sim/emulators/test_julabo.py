@@ -198,6 +198,7 @@ def test_the_julabo_package_drives_it(to_partner: Callable[..., Any]) -> None:
     assert told[4:] == ("02 REMOTE STOP", False)
 
 
+@pytest.mark.long
 @given(st.binary(max_size=60))
 @hypothesis.settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

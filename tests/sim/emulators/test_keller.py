@@ -174,6 +174,7 @@ def test_the_keller_protocol_package_reads_it(to_partner: Callable[..., Any], ec
     assert hundredths / 100 == pytest.approx(celsius) == pytest.approx(25.0)
 
 
+@pytest.mark.long
 @given(st.binary(max_size=60))
 @hypothesis.settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -186,6 +186,7 @@ def test_it_passes_requests_through_to_the_gauge(with_emulator: Tell) -> None:
     with_emulator(to_client, Mark10StandEmulator.from_bench, options={"capacity": "1.5 kN"})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [Mark10GaugeEmulator, Mark10StandEmulator])
 @given(
     data=st.one_of(st.binary(max_size=60), st.from_regex(rb"([duslmzfgeh/]|-?[0-9.]{1,4}|\r){9}"))

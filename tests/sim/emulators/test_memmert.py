@@ -167,6 +167,7 @@ def test_the_pyatmoweb_package_reads_it(to_partner: Callable[..., Any]) -> None:
     assert others == [None, None, -42.0, limits, "Manual", "rw", "B007.0042"]
 
 
+@pytest.mark.long
 @given(st.binary(max_size=100))
 @hypothesis.settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -154,6 +154,7 @@ def test_a_layer_passivates_above_its_onset_and_does_nothing_below(full_cell: Fu
     assert layer.leakage_A_per_m2 > 0.0
 
 
+@pytest.mark.long
 def test_the_ladder_of_cut_offs_breaks_near_4_3_volts_with_a_sulfide_only(
     full_cell: FullCells,
 ) -> None:

@@ -100,6 +100,7 @@ def ramp(
     return steps
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize(
     ("name", "densities", "irregular", "short"),

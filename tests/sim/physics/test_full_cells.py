@@ -33,6 +33,7 @@ def test_rates_of_study_b_and_the_return(full_cell: FullCells) -> None:
     assert capacities[5] == pytest.approx(capacities[0], rel=0.01)
 
 
+@pytest.mark.long
 def test_study_b_breaks_in_over_eight_cycles_and_then_keeps_its_capacity(
     full_cell: FullCells,
 ) -> None:

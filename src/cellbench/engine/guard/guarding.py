@@ -32,6 +32,8 @@ from cellbench.quantities import format_quantity
 _TICK_S = 0.5
 #: Between two attempts at an instrument: at first, and at most.
 _PAUSE_S, _PAUSE_MAX_S = 1.0, 30.0
+#: How long an instrument is tried of which an engine that has ended knew nothing.
+ONCE_S = 60.0
 #: So long after its declared bound a step that was left alone is over for sure.
 _MARGIN_S = 60.0
 #: How long the voltage is looked at when the cell is at open circuit.
@@ -77,6 +79,9 @@ async def guard(
 ) -> None:
     """Listen to an engine to its end, and should it be lost bring its bench to quiet.
 
+    Where the engine ended in order, and could not read back an instrument's safe state, that is
+    tried once more.
+
     Args:
         messages: What the engine says.
         engine: The engine, to be ended first: two never talk to one instrument.
@@ -86,18 +91,22 @@ async def guard(
         asked: Tells who asks for the bench, which is then given up.
     """
     listening = _Listening(messages, reaction.silence_s)
-    why = await listening.until_lost()
-    if why is None:
+    lost = await listening.until_lost()
+    if isinstance(lost, Over) and not lost.unknown:
         ledger.enter(Kind.OVER, "the engine has left the bench in its own order")
         return
+    unknown = lost.unknown if isinstance(lost, Over) else ()
     ledger.enter(
         Kind.NOTICED,
-        why,
+        f"its run ended, and left {', '.join(unknown)} unknown" if unknown else str(lost),
         step=listening.step.path,
         channels=[each.name for each in bench.channels()],
     )
-    ledger.enter(Kind.ENGINE, await engine.end())
     quieting = _Quieting(bench, ledger, listening.bounds(), reaction.limits)
+    if unknown:
+        ledger.enter(Kind.ENDED, await quieting.once(unknown))
+        return
+    ledger.enter(Kind.ENGINE, await engine.end())
     ledger.enter(Kind.ENDED, await quieting.run(asked))
 
 
@@ -114,8 +123,8 @@ class _Listening:
         self._silence_s = math.inf if silence_s is None else silence_s
         self._told_s = _now_s()
 
-    async def until_lost(self) -> str | None:
-        """Return how the engine was lost; None if it came to its own end."""
+    async def until_lost(self) -> str | Over:
+        """Return how the engine was lost, or with what it came to its own end."""
         silent_s, last_s = 0.0, _now_s()
         while True:
             try:
@@ -132,7 +141,7 @@ class _Listening:
                 case None:
                     return "its process is gone, without a word"
                 case Over():
-                    return None
+                    return message
                 case Step():
                     self.step, self._told_s = message, last_s
                 case _:
@@ -185,6 +194,20 @@ class _Quieting:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
             await self._bench.give_up()
+
+    async def once(self, names: Sequence[str]) -> str:
+        """Try once to bring some instruments to quiet; says what came of it."""
+        tried = [each for each in self._bench.all() if each.name in names and not each.by_hand]
+        try:
+            outcomes = await asyncio.gather(
+                *(attempt(each, "quiet", each.quiet, ONCE_S) for each in tried)
+            )
+        finally:
+            await self._bench.give_up()
+        for instrument, outcome in zip(tried, outcomes, strict=True):
+            self._enter(instrument, outcome)
+        left = [each.instrument for each in outcomes if not each.confirmed]
+        return f"still unknown: {', '.join(left)}" if left else "all of it is known by now"
 
     async def _keep(self, instrument: Reachable) -> None:
         """Bring one instrument to quiet, and keep it there as long as it needs somebody."""

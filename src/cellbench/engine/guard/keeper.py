@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from cellbench.engine.guard.guarding import ONCE_S
 from cellbench.engine.guard.ledger import ledger_path
 from cellbench.engine.guard.messages import Beat, Message, Over, Step, Watch
 from cellbench.engine.guard.piped import GuardGone, PipedGuard
@@ -50,8 +51,12 @@ class Guarding(Protocol):
     def check(self) -> None:
         """See that it is there; raises GuardGone."""
 
-    async def end(self) -> None:
-        """Wait until it has ended, having been told that all is over."""
+    async def end(self, busy_s: float) -> None:
+        """Wait until it has ended, having been told that all is over.
+
+        Args:
+            busy_s: How long it still has something to do.
+        """
 
 
 StartGuard: TypeAlias = Callable[[Watch], Guarding]
@@ -95,6 +100,7 @@ class Keeper(Heart):
         self._started_s = self._retry_s = 0.0
         self._said = ""
         self._step, self._declared_s = Step(""), 0.0
+        self._unknown: list[str] = []
         self._hangs_s = math.inf  # when the watch counts as hung, loop time
         self._beating: asyncio.Task[None] | None = None
 
@@ -126,17 +132,21 @@ class Keeper(Heart):
         """See `Heart`."""
         self._say_step(Step(self._step.path, continues))
 
+    def left(self, unknown: Sequence[str]) -> None:
+        """See `Heart`."""
+        self._unknown = list(unknown)
+
     async def over(self) -> None:
-        """Tell the guard that the bench was left in order, and see it end."""
+        """Tell the guard that the bench was left, and see it end; it may try once what failed."""
         if self._beating is not None:
             self._beating.cancel()
             with suppress(asyncio.CancelledError):
                 await self._beating
-        self._tell(Over())
+        self._tell(Over(self._unknown))
         self._conducting = None
         guard, self._guard = self._guard, None
         if guard is not None:
-            await guard.end()
+            await guard.end(ONCE_S if self._unknown else 0.0)
 
     def _entered(self, entry: JournalEntry) -> None:
         """Called with each entry of the journal, before the disk has it."""

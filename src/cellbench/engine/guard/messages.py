@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -61,7 +61,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Over:
-    """The engine has left the bench in its safe state: there is nothing left to guard."""
+    """The engine has left the bench, of its own accord: there is nothing left to guard.
+
+    Attributes:
+        unknown: Instruments whose safe state it could not read back.
+    """
+
+    unknown: Sequence[str] = field(default_factory=list)
 
 
 Message: TypeAlias = Watch | Beat | Step | Over

@@ -83,10 +83,10 @@ class PipedGuard:
         with suppress(OSError):
             self._pipe.close()
 
-    async def end(self) -> None:
-        """Wait until it has ended, having been told that all is over."""
+    async def end(self, busy_s: float) -> None:
+        """Wait until it has ended; see `cellbench.engine.guard.keeper.Guarding`."""
         try:
-            async with asyncio.timeout(_END_S):
+            async with asyncio.timeout(busy_s + _END_S):
                 while self._process.poll() is None:
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:

@@ -80,7 +80,7 @@ class SimulatedGuard:
         if self._is_hung_up or self.task is None or self.task.done():
             raise GuardGone("has ended")
 
-    async def end(self) -> None:
+    async def end(self, busy_s: float) -> None:  # noqa: ARG002 (as a process)
         """Wait until it has ended."""
         if self.task is not None and not self._is_hung_up:
             await self.task

@@ -5,6 +5,7 @@ function drawAll() {
   if (data.time.panels.length) timePlot();
   curvePlots();
   nyquistPlot();
+  resize();  // the first of a pair was drawn when it had the whole width
 }
 
 function resize() {
