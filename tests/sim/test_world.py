@@ -238,7 +238,8 @@ def test_steps_of_a_minute_follow_steps_of_a_second(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Cell, "longest_step_s", 0.0)
     fine, many = course()
 
-    assert few < 150 < 3000 < many
+    assert few < 150
+    assert many > 3000
     assert np.array(coarse)[:, 0] == pytest.approx(np.array(fine)[:, 0], abs=0.1e-3, rel=0.0)
     assert np.array(coarse)[:, 1] == pytest.approx(np.array(fine)[:, 1], abs=0.5, rel=0.0)
 
