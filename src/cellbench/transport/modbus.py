@@ -138,25 +138,25 @@ class ModbusMaster:
         return reply
 
     def _framed(self, pdu: bytes) -> bytes:
-        if self._rtu:
-            return _rtu_frame(self._unit, pdu)
-        self._transaction = self._transaction % 0xFFFF + 1
-        return _MBAP.pack(self._transaction, 0, len(pdu) + 1, self._unit) + pdu
+        if not self._rtu:
+            self._transaction = self._transaction % 0xFFFF + 1
+            return _MBAP.pack(self._transaction, 0, len(pdu) + 1, self._unit) + pdu
+        return _rtu_frame(self._unit, pdu)
 
     def _at_once(self, begins: bytes, size: int) -> bytes | None:
         """The PDU of the reply, where it is there already and is what was asked for: nearly always.
 
         What else came is left where it is, for `_reply` to judge.
         """
-        if self._rtu:
-            frame = self._stream.arrived(self._address + begins, size + 3)
-            if frame is None:
-                return None
-            self._line_free_s = self._stream.now() + _RTU_GAP_S
-            return _checked(frame)
-        head = _MBAP.pack(self._transaction, 0, size + 1, self._unit)
-        frame = self._stream.arrived(head + begins, _MBAP.size + size)
-        return frame and frame[_MBAP.size :]
+        if not self._rtu:
+            head = _MBAP.pack(self._transaction, 0, size + 1, self._unit)
+            frame = self._stream.arrived(head + begins, _MBAP.size + size)
+            return frame and frame[_MBAP.size :]
+        frame = self._stream.arrived(self._address + begins, size + 3)
+        if frame is None:
+            return None
+        self._line_free_s = self._stream.now() + _RTU_GAP_S
+        return _checked(frame)
 
     async def _reply(self, function: int) -> bytes:
         now = self._stream.now
