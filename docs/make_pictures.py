@@ -21,10 +21,10 @@ from rich.console import Console
 
 from cellbench import clock, library
 from cellbench.cli.live import LiveView
-from cellbench.cli.run import banner
 from cellbench.engine.evaluation import evaluate, write_report
 from cellbench.engine.run import Conductor, RunEnd
 from cellbench.engine.session import Session, prepare
+from cellbench.engine.snapshot import snapshot
 from cellbench.protocol import plan
 from cellbench.store import Store
 
@@ -100,14 +100,14 @@ async def _run(session: Session, store: Store, live: Path | None) -> RunEnd:
         )  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
             if live is not None:
-                tasks.create_task(_draw(session, conductor, live))
+                tasks.create_task(_draw(conductor, live))
             return await conductor.conduct()
 
 
-async def _draw(session: Session, conductor: Conductor, path: Path) -> None:
+async def _draw(conductor: Conductor, path: Path) -> None:
     await asyncio.sleep(MOMENT_S)
     console = Console(record=True, width=112, force_terminal=True, file=io.StringIO())
-    console.print(LiveView(conductor, banner(session, conductor)))
+    console.print(LiveView(lambda: snapshot(conductor)))
     console.save_svg(str(path), title="cellbench run protocols/ccd.yaml")
 
 

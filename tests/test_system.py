@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import getpass
+import io
 import json
 import os
 import signal
@@ -202,6 +203,27 @@ def test_consoles_of_windows_are_made_to_speak_utf8(windows: pytest.MonkeyPatch)
     windows.setattr(sys, "stderr", SimpleNamespace())  # not every stream can
     system.speak_utf8()
     assert settings == [{"encoding": "utf-8", "errors": "replace"}]
+
+
+def test_consoles_of_others_keep_their_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "WINDOWS", False)
+    stream = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    monkeypatch.setattr(sys, "stdout", stream)
+    system.speak_utf8()
+    print("5 Ω", flush=True)  # noqa: T201
+    assert stream.buffer.getvalue() == b"5 ?\n"
+
+
+def test_keys_of_windows_have_the_same_names(windows: pytest.MonkeyPatch) -> None:
+    typed = ["\xe0", "H", "\xe0", "P", "\x00", ";", "\r", "\x1b", "q", "\x03"]
+    keyboard = SimpleNamespace(kbhit=lambda: bool(typed), getwch=lambda: typed.pop(0))
+    windows.setitem(sys.modules, "msvcrt", keyboard)
+    with system.pressed_keys() as next_key:
+        keys = [next_key(0.1) for _ in range(6)]
+        assert keys == ["up", "down", "", "enter", "escape", "q"]
+        with pytest.raises(KeyboardInterrupt):
+            next_key(0.1)
+        assert next_key(0.05) == ""
 
 
 @posix_only

@@ -241,7 +241,7 @@ class BiologicRun(TechniqueRun):
     def _decision(self, state: int) -> Ending | None:
         """How the host ends it now, None if it does not."""
         if state == PAUSED:
-            return Ending(EndingKind.ABORTED, "the channel was paused")
+            return Ending(EndingKind.STOPPED, "the channel was paused")
         if self._crossed is None or state != RUNNING:
             return None
         watch, seen_s = self._crossed

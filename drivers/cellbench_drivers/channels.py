@@ -45,7 +45,8 @@ class TechniqueRun(ABC):
     @property
     def ended_by_itself(self) -> bool:
         """Whether the instrument has ended it, and not the host or somebody else."""
-        return self.ending is not None and self.ending.kind is not EndingKind.ABORTED
+        others = {EndingKind.ABORTED, EndingKind.STOPPED}
+        return self.ending is not None and self.ending.kind not in others
 
     def end(self) -> None:
         """Take note that the host has ended it."""

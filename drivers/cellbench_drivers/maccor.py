@@ -16,6 +16,7 @@ Source: the PyPI package ``pymacnet``, and Maccor's help on MacNet that comes wi
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar
@@ -338,7 +339,7 @@ class Maccor:
         self, model: str, window_V: tuple[float, float], current_max_A: float
     ) -> ChannelCapabilities:
         smallest_A = min((top_A for top_A in self._ranges if top_A > 0), default=current_max_A)
-        guarded = self._options.watchdog is not None
+        watchdog_s = self._options.watchdog
         return ChannelCapabilities(
             model=model,
             voltage_min_V=window_V[0],
@@ -349,7 +350,8 @@ class Maccor:
             techniques=frozenset({"rest", "constant current", "constant voltage"}),
             impedance=None,
             on_device=frozenset(),
-            bounded_without_host=guarded,
+            bounded_without_host=watchdog_s is not None,
+            silent_s=math.inf if watchdog_s is None else watchdog_s + _INTERVAL_MIN_S,
             reaction=ReactionTime(_INTERVAL_MIN_S, 0.1, _STOP_POLL_S + SPACING_S),
             voltage_noise_V=window_V[1] * _RESOLUTION,
             holds_both_ways=False,

@@ -335,7 +335,7 @@ class NewareRun(TechniqueRun):
         if status == "protect":
             return Ending(EndingKind.TRIPPED, f"protection{self._limits_text()}")
         if status == "stop":
-            return Ending(EndingKind.ABORTED, "stopped at the cycler")
+            return Ending(EndingKind.STOPPED, "stopped at the cycler")
         if self._last is None and self._yield_from == 1:
             return Ending(EndingKind.ABORTED, "it finished without a row")
         return self._finished_list() if self._as_list else self._finished_one()

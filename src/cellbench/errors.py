@@ -28,6 +28,10 @@ class InstrumentTimeout(InstrumentError):
     """An instrument did not answer in time; whether it acted is unknown."""
 
 
+class StoppedThere(InstrumentError):
+    """Somebody stopped an instrument by hand: only a person lets it go on."""
+
+
 class OtherTest(InstrumentError):
     """A cycler does not have the test that it is asked for, and nothing runs on it."""
 

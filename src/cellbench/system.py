@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import getpass
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -263,13 +264,80 @@ def serial_port_name(port: str) -> str:
 
 
 def speak_utf8() -> None:
-    """Let output hold Ω, ° and block characters: consoles of Windows often start without."""
-    if not WINDOWS:
-        return
+    """Let output hold Ω, ° and block characters: consoles of Windows often start without.
+
+    Elsewhere the encoding is the user's choice; what it does not hold is shown as a question mark.
+    """
+    settings = {"encoding": "utf-8", "errors": "replace"} if WINDOWS else {"errors": "replace"}
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(encoding="utf-8", errors="replace")
+            reconfigure(**settings)
+
+
+# --- Keys -----------------------------------------------------------------------------------------
+
+NextKey = Callable[[float], str]
+_ANSI_KEYS = {"A": "up", "B": "down", "C": "right", "D": "left"}
+_WINDOWS_KEYS = {"H": "up", "P": "down", "M": "right", "K": "left"}
+_PLAIN_KEYS = {"\r": "enter", "\n": "enter", "\x1b": "escape"}
+#: Windows cannot wait for a key with a timeout: how often it is looked for.
+_KEY_LOOK_S = 0.02
+#: The rest of what a key sends follows its Escape within this.
+_REST_S = 0.05
+
+
+@contextmanager
+def pressed_keys() -> Iterator[NextKey]:
+    """Read single keys from this terminal while the context lasts, without showing them.
+
+    Yields:
+        What waits for a key, so many seconds at most: ``up``, ``down``, ``left``, ``right``,
+        ``enter``, ``escape``, a character, or nothing. A terminal that is gone says ``q``.
+    """
+    if WINDOWS:
+        yield _next_key_on_windows
+        return
+    import termios  # noqa: PLC0415 (exists on POSIX alone)
+    import tty  # noqa: PLC0415
+
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    tty.setcbreak(terminal)
+    try:
+        yield lambda wait_s: _next_key(terminal, wait_s)
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _next_key(terminal: int, wait_s: float) -> str:
+    if not select.select([terminal], [], [], wait_s)[0]:
+        return ""
+    try:
+        text = os.read(terminal, 1).decode("utf-8", errors="replace")
+        # Whoever types Escape is slower than a terminal that sends the rest of an arrow.
+        if text == "\x1b" and select.select([terminal], [], [], _REST_S)[0]:
+            return _ANSI_KEYS.get(os.read(terminal, 2).decode("utf-8", errors="replace")[1:], "")
+    except OSError:
+        return "q"
+    return _PLAIN_KEYS.get(text, text) or "q"
+
+
+def _next_key_on_windows(wait_s: float) -> str:
+    import msvcrt  # noqa: PLC0415 (exists on Windows alone)
+
+    deadline_s = time.monotonic() + wait_s
+    while not getattr(msvcrt, "kbhit")():  # noqa: B009 (unknown to type checkers elsewhere)
+        if time.monotonic() >= deadline_s:
+            return ""
+        time.sleep(_KEY_LOOK_S)
+    read = getattr(msvcrt, "getwch")  # noqa: B009
+    text: str = read()
+    if text in {"\x00", "\xe0"}:  # an arrow, or another key without a character
+        return _WINDOWS_KEYS.get(read(), "")
+    if text == "\x03":
+        raise KeyboardInterrupt
+    return _PLAIN_KEYS.get(text, text)
 
 
 # --- Sleep, and service managers ------------------------------------------------------------------

@@ -266,7 +266,7 @@ def test_a_store_without_runs_is_said(store_directory: Path) -> None:
 # --- With a person at the run's own terminal ------------------------------------------------------
 
 if sys.platform != "win32":
-    from tests.cli.test_terminal import Terminal
+    from tests.terminal import Terminal
 
     def on_terminal(tmp_path: Path, protocol: str, *options: str) -> Terminal:
         path = tmp_path / "protocol.yaml"
@@ -289,6 +289,7 @@ if sys.platform != "win32":
         shown.type("oiled\n")
         shown.wait_for("everything in its safe state")
         assert shown.end() == 0
+        shown.close()
         journal = [entry.text for entry in reader().journal if entry.kind == "answer"]
         assert journal == ["yes", "oiled"]
         (command,) = (entry for entry in reader().journal if entry.kind == "command")
@@ -303,14 +304,17 @@ if sys.platform != "win32":
         asked.wait_for("End run")
         asked.type("n\n")
         assert asked.end() == 1
+        asked.close()
         assert status()["state"] == "held"
         asked = Terminal([sys.executable, "-m", "cellbench", "abort"])
         asked.wait_for("End run")
         asked.type("y\n")
         asked.wait_for("on the way to the safe state")
         assert asked.end() == 0
+        asked.close()
         shown.wait_for("everything in its safe state")
         assert shown.end() == 130
+        shown.close()
 
 
 def reader() -> RunReader:

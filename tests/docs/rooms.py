@@ -37,7 +37,7 @@ steps:
 @contextmanager
 def a_run_that_asks(here: Path) -> Iterator[None]:
     """A run at a terminal, which waits for an answer."""
-    from tests.cli.test_terminal import Terminal  # no Windows
+    from tests.terminal import Terminal  # no Windows
 
     (here / "asking.yaml").write_text(ASKING, encoding="utf-8")
     command = [sys.executable, "-m", "cellbench", "run", "asking.yaml", "--speed", "60"]
@@ -50,6 +50,7 @@ def a_run_that_asks(here: Path) -> Iterator[None]:
         raise
     finally:
         code = terminal.end()
+        terminal.close()
     assert code == 130, "the page ends with an abort"
 
 

@@ -646,7 +646,7 @@ def test_an_overheated_amplifier_is_told() -> None:
 def test_a_paused_channel_is_stopped() -> None:
     device = scripted(Fetch(ROWS[:1]), Fetch(state=PAUSED))
     _, ending, _ = outcome(device, CHARGE)
-    assert ending == Ending(EndingKind.ABORTED, "the channel was paused")
+    assert ending == Ending(EndingKind.STOPPED, "the channel was paused")
     assert device.state == STOPPED
 
 

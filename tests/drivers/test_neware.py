@@ -471,7 +471,7 @@ def test_milliamperes_are_an_option(tmp_path: Path) -> None:
         ("finish", 60000, EndingKind.COMPLETED),
         ("finish", 30000, EndingKind.ABORTED),
         ("protect", 30000, EndingKind.TRIPPED),
-        ("stop", 30000, EndingKind.ABORTED),
+        ("stop", 30000, EndingKind.STOPPED),
     ],
 )
 def test_how_it_ended_is_told_by_status_and_rows(

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from rich.text import Text
 from tests.engine.conftest import Ran, Runner
 
 from cellbench import clock
@@ -264,7 +263,7 @@ def test_a_look_says_what_the_run_does(run: Runner) -> None:
         conductor.steering.hold("pause", "paused by jk at pc since Sat 03:12")
         looks.append(snapshot(conductor))
         console = Console(file=io.StringIO(), width=100)
-        console.print(LiveView(conductor, Text("banner")))
+        console.print(LiveView(lambda: snapshot(conductor)))
         assert isinstance(console.file, io.StringIO)
         assert "PAUSED by jk at pc since Sat 03:12" in console.file.getvalue()
         conductor.steering.let_go("pause")

@@ -1,13 +1,15 @@
 """What was programmed into an instrument when it was told to energise the cell, by the wire alone.
 
-A reading of each manual of its own: of MethodSCRIPT, of SCPI, of Neware's step files.
+A reading of each manual of its own: of MethodSCRIPT, of SCPI, of Neware's step files, of MacNet.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from cellbench.protocol.program import Limits
@@ -103,6 +105,46 @@ class StepFile:
                 self._tell(f"{path.name} protects from no current")
 
 
+class MacNet:
+    """A channel's safety limits are set before direct mode is started, whose output lies within."""
+
+    SAFETY, START, OUTPUT = (6, 10), (6, 7), (6, 8)
+
+    def __init__(self, limits: Limits, tell: Tell) -> None:
+        self._limits, self._tell = limits, tell
+        self._is_safe = False
+
+    def heard(self, data: bytes) -> None:
+        try:
+            asked = json.loads(data)["params"]
+        except (ValueError, KeyError):
+            return
+        function = asked["FClass"], asked["FNum"]
+        if function == self.SAFETY:
+            self._is_safe = self._within(asked)
+        if function == self.START and not self._is_safe:
+            self._tell("direct mode was started without safety limits")
+        if function in {self.START, self.OUTPUT}:
+            limits = self._limits
+            current_A, voltage_V = abs(asked["Current"]), asked["Voltage"]
+            window = limits.voltage_min_V - _VOLTAGE_V, limits.voltage_max_V + _VOLTAGE_V
+            if current_A > limits.current_max_A * _FACTOR or not (
+                window[0] <= voltage_V <= window[1]
+            ):
+                self._tell(f"direct mode was to put out {current_A} A up to {voltage_V} V")
+
+    def _within(self, asked: Mapping[str, Any]) -> bool:
+        limits = self._limits
+        most_A: float = max(asked["ISafeChg"], asked["ISafeDis"])
+        high_V: float = asked["VSafeMax"]
+        low_V: float = asked["VSafeMin"]
+        return (
+            most_A <= limits.current_max_A * _FACTOR
+            and high_V <= limits.voltage_max_V + _VOLTAGE_V
+            and low_V >= limits.voltage_min_V - _VOLTAGE_V
+        )
+
+
 def _number(written: str) -> float:
     scale = {"m": 1e-3, "u": 1e-6, "n": 1e-9, "k": 1e3}.get(written[-1:], 1.0)
     return float(written.rstrip("munk")) * scale
@@ -114,7 +156,7 @@ def _most_V(limits: Limits) -> float:
 
 def watch_of(
     driver: str, limits: Limits, tell: Tell, folder: Path
-) -> MethodScript | SourceMeasure | StepFile | None:
+) -> MethodScript | SourceMeasure | StepFile | MacNet | None:
     """What listens in on a channel of that driver; None for other instruments."""
     match driver:
         case "palmsens":
@@ -123,5 +165,7 @@ def watch_of(
             return SourceMeasure(limits, tell)
         case "neware":
             return StepFile(limits, tell, folder)
+        case "maccor":
+            return MacNet(limits, tell)
         case _:
             return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import multiprocessing
 import sys
 import time
@@ -43,10 +44,16 @@ _SHOWN = (
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one scenario."""
+    """What came of one scenario.
+
+    Attributes:
+        cell: Its card.
+        answered: Deaths of hosts at which a guard lived.
+    """
 
     seed: int
     bench: str
+    cell: str
     ending: str
     struck: tuple[str, ...]
     rows: int
@@ -54,6 +61,7 @@ class Result:
     wall_s: float
     kills: int
     resumes: int
+    answered: int = 0
     wrong: tuple[str, ...] = field(default=())
 
 
@@ -73,17 +81,21 @@ def judged(make: Callable[[int], Scenario], seed: int) -> Result:
     except Exception as error:  # noqa: BLE001 (the campaign goes on)
         text = traceback.format_exc(limit=-3)
         wrong = (f"cannot be played: {type(error).__name__}: {error}\n{text}",)
-        return Result(seed, planned.bench, "broken", (), 0, 0.0, 0.0, 0, 0, wrong)
+        return Result(
+            seed, planned.bench, planned.cell, "broken", (), 0, 0.0, 0.0, 0, 0, wrong=wrong
+        )
     return Result(
         seed,
         planned.bench,
+        planned.cell,
         _ending(played),
         tuple(name_of(fault) for _, fault in played.seen.struck),
         len(played.reader.all_rows) if played.reader else 0,  # type: ignore[attr-defined]
         played.ended_s,
         time.perf_counter() - began_s,
-        played.kills,
-        played.resumes,
+        played.hosts.kills,
+        played.hosts.resumes,
+        sum(math.isfinite(each.notices_s) for each in played.hosts.deaths),
         wrong,
     )
 
@@ -121,6 +133,7 @@ def summary(results: Sequence[Result], wall_s: float) -> str:
     endings = Counter(each.ending for each in results)
     struck = Counter(name for each in results for name in each.struck)
     benches = Counter(each.bench for each in results)
+    cells = Counter(each.cell for each in results)
     wrong = [each for each in results if each.wrong]
     lines = [
         f"{len(results)} scenarios (seeds {results[0].seed} to {results[-1].seed}), "
@@ -128,8 +141,10 @@ def summary(results: Sequence[Result], wall_s: float) -> str:
         f"{sum(each.simulated_s for each in results) / 3600:.0f} h of simulated time, "
         f"{wall_s:.0f} s of wall time",
         "benches: " + _counts(benches),
+        "cells: " + _counts(cells),
         "endings: " + _counts(endings),
         f"hosts killed: {sum(each.kills for each in results)}, "
+        f"of which a guard took over from {sum(each.answered for each in results)}, "
         f"resumed by a person: {sum(each.resumes for each in results)}",
         "faults that struck: " + _counts(struck),
         f"scenarios with something wrong: {len(wrong)}",
@@ -151,7 +166,7 @@ def show(planned: Scenario) -> None:
     for entry in played.reader.journal if played.reader else ():
         told = {key: value for key, value in entry.data.items() if key in _SHOWN}
         say(f"{entry.time_s:10.3f}  {entry.kind:14} {entry.step:24} {entry.text} {told or ''}")
-    for end in played.ends:
+    for end in played.hosts.ends:
         say(f"end: {end if isinstance(end, Exception) else (end.state.value, end.reason)}")
     for text in violations(played):
         say(f"WRONG: {text}")

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from tests.faults.checks_guard import demanded, guard_violations
+from tests.faults.generate import BENCHES, FULL
+from tests.faults.injector import Imposed
 from tests.faults.lab import Played
 from tests.faults.scenario import (
     Ask,
     BrokenSensor,
+    DeafGuard,
     Fault,
     FullDisk,
     Kill,
@@ -38,14 +42,17 @@ from cellbench.store import JournalEntry
 
 #: Instruments' accuracy, as a part of the charge that went through and per second of the run.
 CHARGE_PART, CHARGE_A, CHARGE_C = 3e-3, 2e-7, 2e-4
+#: Time that a spectrum takes besides its points, with the cell open or not.
+SPECTRUM_S = 1.0
 #: A source's compliance lies a little beyond the limit, which the host then sees crossed.
 COMPLIANCE = 1.05
 #: A trip by the host is an open cell within this, where the channel can be reached.
 REACTION_S = 3.0
 #: Recorded rows of a step may lie so much further apart than its longest interval.
 _SLACK_S = 1.0
+#: Instruments tell times as single-precision numbers.
+_TIME_S = 1e-3
 _VISIBLE = {"gap", "resumed", "interrupted", "held", "went on", "attached", "trouble", "overcome"}
-_CHANNEL_DRIVERS = {"palmsens", "keithley", "neware"}
 
 
 def violations(played: Played) -> list[str]:
@@ -60,6 +67,7 @@ def violations(played: Played) -> list[str]:
         *_times(played),
         *_visible(played),
         *_goes_on(played),
+        *guard_violations(played),
     ]
 
 
@@ -73,7 +81,7 @@ def _bench(played: Played) -> Iterator[str]:
         yield f"nobody looked at: {text}"
     if played.stalled:
         yield "the run came to a standstill"
-    for each in played.ends:
+    for each in played.hosts.ends:
         if isinstance(each, Exception) and not isinstance(each, CellbenchError):
             yield f"a host ended with {type(each).__name__}: {each}"
         elif isinstance(each, RunEnd) and each.reason.startswith("internal error"):
@@ -84,7 +92,9 @@ def _commands(played: Played) -> Iterator[str]:
     """No command outside limits is ever issued; bounds are in force before energising."""
     limits = played.session.program.limits
     most_A = limits.current_max_A * COMPLIANCE
-    for each in played.seen.imposed:
+    for each, until_s in _imposed(played):
+        if until_s <= each.time_s:
+            continue  # a reset, and what follows it in one message
         if each.kind == "current" and abs(each.value) > most_A:
             yield f"{each.value:g} A was driven at {each.time_s:g} s, limit {most_A:g} A"
         window = limits.voltage_min_V - 0.01 <= each.value <= limits.voltage_max_V + 0.01
@@ -99,10 +109,19 @@ def _commands(played: Played) -> Iterator[str]:
     yield from played.seen.unbounded
 
 
+def _imposed(played: Played) -> Iterator[tuple[Imposed, float]]:
+    """What was imposed on the cell, each until when."""
+    imposed = played.seen.imposed
+    for each, after in pairwise(imposed):
+        yield each, after.time_s
+    if imposed:
+        yield imposed[-1], math.inf
+
+
 def _ending(played: Played) -> Iterator[str]:
     """After the end the cell is at open circuit, or the outcome says unknown."""
     end = played.end
-    if end is None or not isinstance(played.ends[-1], RunEnd):
+    if end is None or not isinstance(played.hosts.ends[-1], RunEnd):
         return
     channels = set(_channels(played))
     known = all(each.confirmed for each in end.outcomes if each.instrument in channels)
@@ -116,26 +135,17 @@ def _reaction(played: Played) -> Iterator[str]:
     for entry in _journal(played):
         if entry.kind != "trip":
             continue
-        at_s = played.started_s + entry.time_s
+        at_s = played.hosts.started_s + entry.time_s
         if any(_is_near(fault, at_s, channels) for fault in played.scenario.faults):
             continue
-        energised = _energised_after(played, at_s + REACTION_S)
-        if energised:
-            yield f"{REACTION_S:g} s after the trip at {entry.time_s:g} s: {energised}"
-
-
-def _energised_after(played: Played, time_s: float) -> str:
-    last = "open"
-    for each in played.seen.imposed:
-        if each.time_s > time_s:
-            break
-        last = each.kind
-    return "" if last == "open" else f"the cell is under {last}"
+        if (demand := demanded(played, at_s + REACTION_S)) != "open":
+            told = f"{REACTION_S:g} s after the trip at {entry.time_s:g} s"
+            yield f"{told}: the cell is under {demand}"
 
 
 def _is_near(fault: Fault, at_s: float, channels: Sequence[str]) -> bool:
     """Whether a fault may keep a channel from being reached around a time of the run."""
-    if isinstance(fault, Kill):
+    if isinstance(fault, Kill | DeafGuard):
         return True  # the run's time is another one then
     if not isinstance(fault, Line) or fault.target not in (*channels, "multiplexer"):
         return False
@@ -242,14 +252,34 @@ def _charge(played: Played) -> Iterator[str]:
             low += charge_C - unseen_C
             high += charge_C + unseen_C
             through += abs(charge_C)
-    if any(isinstance(each, Short) for each in played.scenario.faults):
-        through += 0.6  # the current jumps between two rows
     slack_C = CHARGE_PART * through + CHARGE_A * played.ended_s + CHARGE_C
+    if not low - slack_C <= played.passed_C <= high + slack_C:
+        slack_C += _between_rows_C(rows, channels) + _in_spectra_C(played, last_of)
     if not low - slack_C <= played.passed_C <= high + slack_C:
         yield (
             f"{played.passed_C * 1e3:.4g} mC have passed, the run says {low * 1e3:.4g} to "
             f"{high * 1e3:.4g} mC (accuracy {slack_C * 1e3:.2g} mC)"
         )
+
+
+def _between_rows_C(rows: Sequence[Any], channels: Sequence[str]) -> float:
+    """What nobody can know of rows: between two of them the current was somewhere between."""
+    unknown_C = 0.0
+    last: dict[tuple[str, int], tuple[float, float]] = {}
+    for time_s, source, step, _, current_A, *_ in rows:
+        if source not in channels or current_A is None:
+            continue
+        before_s, before_A = last.get((source, step), (time_s, current_A))
+        unknown_C += 0.5 * abs(current_A - before_A) * (time_s - before_s)
+        last[source, step] = time_s, current_A
+    return unknown_C
+
+
+def _in_spectra_C(played: Played, last_of: Mapping[str, tuple[float, float, float]]) -> float:
+    """What nobody measures: how long exactly a hold's current went on through its spectra."""
+    holds = [each.step.partition("/every[")[0] for each in _journal(played)
+             if each.kind == "spectrum" and "/every[" in each.step]  # fmt: skip
+    return sum(abs(last_of[path][1]) * SPECTRUM_S for path in holds if path in last_of)
 
 
 def _times(played: Played) -> Iterator[str]:
@@ -265,7 +295,7 @@ def _times(played: Played) -> Iterator[str]:
     latest: dict[str, float] = {}
     for row in played.reader.all_rows if played.reader else ():  # type: ignore[attr-defined]
         time_s, source = row[0], row[1]
-        if time_s < latest.get(source, -1.0) - 1e-6 - late_s.get(source, 0.0):
+        if time_s < latest.get(source, -1.0) - _TIME_S - late_s.get(source, 0.0):
             yield f"{source}: a row of {time_s:.3f} s follows one of {latest[source]:.3f} s"
             latest[source] = time_s
         latest[source] = max(time_s, latest.get(source, -1.0))
@@ -301,7 +331,7 @@ def _goes_on(played: Played) -> Iterator[str]:
     if played.end is not None and played.end.state is RunState.COMPLETED:
         return
     if all(_must_be_overcome(played, fault) for fault in played.scenario.faults):
-        said = played.end.reason if played.end else f"{played.ends[-1:]}"
+        said = played.end.reason if played.end else f"{played.hosts.ends[-1:]}"
         yield f"it should have come to its end: {said}"
 
 
@@ -315,18 +345,16 @@ def _must_be_overcome(played: Played, fault: Fault) -> bool:
             return False  # a wrong number may make sense
         case Line():
             return True
-        case Kill() | Ask() | FullDisk():
+        case Ask(what="skip") if played.scenario.cell == FULL:
+            return False  # a charge that is left out is missing in the discharge
+        case Kill() | DeafGuard() | Ask() | FullDisk():
             return True
         case BrokenSensor() | Leak() | StuckValve() | Short() | WrongForce():
             return False
 
 
-def _channels(played: Played) -> list[str]:
-    return [
-        name
-        for name, entry in played.session.file.instruments.items()
-        if entry.driver in _CHANNEL_DRIVERS
-    ]
+def _channels(played: Played) -> Sequence[str]:
+    return BENCHES[played.scenario.bench].channels
 
 
 def _journal(played: Played) -> Sequence[JournalEntry]:

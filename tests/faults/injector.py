@@ -21,15 +21,18 @@ from tests.faults.scenario import (
     StuckValve,
     WrongForce,
 )
+from tests.hosts import Plugs
 
 from cellbench_sim.bench import SimulatedBench
 from cellbench_sim.emulators import Emulator
-from cellbench_sim.emulators.device import Wire
+from cellbench_sim.emulators.biologic import LibraryStream
 from cellbench_sim.emulators.registry import emulator_class
 from cellbench_sim.emulators.scpi_switch import ScpiSwitchEmulator
 
 _NOISE = b"\xfe\xff"
 _LOOK_S = 5.0
+#: Drivers of what is clipped to the cell.
+_ON_THE_CELL = {"palmsens", "keithley", "neware", "maccor", "biologic"}
 
 
 class _SwitchedOff(Exception):
@@ -91,17 +94,25 @@ class TappedLine:
 
     def arm(self, fault: Line) -> None:
         """Have the next message hit."""
-        now_s = self._injector.now_s
         match fault.kind:
             case Kind.SILENT:
-                self._silent_until_s = max(self._silent_until_s, now_s + fault.duration_s)
-                self._injector.strikes(fault)
+                self._fall_silent(fault)
             case Kind.PULLED:
-                self._silent_until_s = max(self._silent_until_s, now_s + fault.duration_s)
-                self._injector.strikes(fault)
+                self._fall_silent(fault)
                 self.device.hang_up()
             case _:
                 self._due.append(fault)
+
+    def _fall_silent(self, fault: Line) -> None:
+        self._silent_until_s = max(self._silent_until_s, self._injector.now_s + fault.duration_s)
+        self._injector.strikes(fault)
+        # What is behind a library hears no bytes that could be kept from it here.
+        self.device.line.silent = True
+        self._injector.after(fault.duration_s, self._speak)
+
+    def _speak(self) -> None:
+        # An instant is not told to the last nanosecond.
+        self.device.line.silent = self._injector.now_s < self._silent_until_s - 1e-3
 
     def receive(self, data: bytes) -> None:
         injector = self._injector
@@ -176,7 +187,7 @@ class Injector:
 
     def __init__(self, simulator: SimulatedBench, options: dict[str, Any], seed: int) -> None:
         self.simulator, self.seen = simulator, Seen()
-        self.wires: list[Wire] = []
+        self.plugs: list[Plugs] = []
         self.on_message: Callable[[str], None] = lambda _: None
         self.bounds: dict[str, Any] = {}
         self._options, self._seed = options, seed
@@ -236,7 +247,7 @@ class Injector:
         world.advance_to(timebase.now())
         leads = simulator.leads.get(name)
         entry = self._options[name]
-        if entry["driver"] in {"palmsens", "keithley", "neware"}:
+        if entry["driver"] in _ON_THE_CELL:
             (world if leads is None else leads).open_circuit()
         if entry["driver"] == "plc_press":
             world.press.max_force_N = world.press._fixture.max_force_N  # it forgets the run's
@@ -252,9 +263,11 @@ class Injector:
             simulator._wire()
             simulator._connect_leads(new, frozenset())
         self._lines[name] = TappedLine(new, self)
-        for wire in self.wires:
+        for wire in (each for plugs in self.plugs for each in plugs.wires.get(name, ())):
             if wire._device is old:
                 wire._device = new
+                if isinstance(wire, LibraryStream):
+                    cast("Any", wire.library)._instrument = new
 
     def _wrong_force(self, fault: WrongForce) -> None:
         devices = self.simulator.instruments.values()

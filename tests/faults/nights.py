@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tests.faults.generate import BENCHES, fault
+from tests.faults.generate import BENCHES, fault, kill
 from tests.faults.scenario import Scenario
 
 from cellbench.library import directory
@@ -17,6 +17,10 @@ NIGHTS = (
 )
 
 
+#: Nights with a guard, whose host dies once more.
+_GUARDED = 0.3
+
+
 def night(seed: int) -> Scenario:
     """Return the night of a number."""
     rng = random.Random(1_000_000 + seed)  # noqa: S311 (no secret)
@@ -27,5 +31,8 @@ def night(seed: int) -> Scenario:
         fault(rng, BENCHES[bench], rng.uniform(0.01, 1.0) * duration_s)
         for _ in range(rng.choice((1, 2, 3)))
     ]
-    faults = sorted(found, key=lambda each: each.at_s)
-    return Scenario(seed, bench, (), tuple(faults), cell=cell, protocol=text)
+    guarded = rng.random() < _GUARDED
+    if guarded:
+        found.append(kill(rng, BENCHES[bench], rng.uniform(0.01, 1.0) * duration_s))
+    faults = tuple(sorted(found, key=lambda each: each.at_s))
+    return Scenario(seed, bench, (), faults, cell=cell, protocol=text, guarded=guarded)

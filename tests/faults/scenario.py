@@ -92,20 +92,40 @@ class FullDisk:
     duration_s: float
 
 
+class Victim(Enum):
+    """Which process dies."""
+
+    ENGINE = "host killed"
+    GUARD = "guard killed"
+    BOTH = "host and guard killed"
+    HUNG = "host hangs"  #: the engine, which is still there
+
+
 @dataclass(frozen=True)
 class Kill:
-    """The host dies, and comes back; between two turns of its loop, after a message on a wire.
+    """A process dies, between two turns of its loop, after a message on a wire.
 
     Attributes:
         turns: How many turns after the message.
-        away_s: How long nobody is there.
+        away_s: How long nobody is there when the engine has died.
         clock_step_s: How wrong the clock of the host is that comes back.
+        late_s: How much later the guard notices: a busy computer.
     """
 
     at_s: float
     turns: int = 0
     away_s: float = 30.0
     clock_step_s: float = 0.0
+    victim: Victim = Victim.ENGINE
+    late_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class DeafGuard:
+    """Nothing that the engine says reaches its guard."""
+
+    at_s: float
+    duration_s: float
 
 
 @dataclass(frozen=True)
@@ -118,7 +138,7 @@ class Ask:
 
 
 Fault: TypeAlias = (
-    Line | WrongForce | BrokenSensor | Leak | StuckValve | Short | FullDisk | Kill | Ask
+    Line | WrongForce | BrokenSensor | Leak | StuckValve | Short | FullDisk | Kill | DeafGuard | Ask
 )
 
 
@@ -132,6 +152,7 @@ class Scenario:
         faults: What goes wrong.
         limits: Of the protocol, as YAML; empty for the cell's alone.
         cell: Its card.
+        guarded: Whether the engine has a guard.
     """
 
     seed: int
@@ -141,6 +162,7 @@ class Scenario:
     limits: str = ""
     cell: str = "LYC_PMMA"
     conditions_s: int = 5
+    guarded: bool = False
     protocol: str = field(default="", repr=False)
 
     @property
@@ -168,8 +190,10 @@ class Scenario:
             lines.append(f"    cell={self.cell!r},")
         if self.conditions_s != 5:
             lines.append(f"    conditions_s={self.conditions_s},")
+        if self.guarded:
+            lines.append("    guarded=True,")
         # An enumeration's own representation is no code.
-        return re.sub(r"<(Kind\.\w+): '[^']*'>", r"\1", "\n".join([*lines, ")"]))
+        return re.sub(r"<((?:Kind|Victim)\.\w+): '[^']*'>", r"\1", "\n".join([*lines, ")"]))
 
 
 def name_of(fault: Fault) -> str:
@@ -194,4 +218,6 @@ def name_of(fault: Fault) -> str:
         case FullDisk():
             return "full disk"
         case Kill():
-            return "host killed"
+            return fault.victim.value
+        case DeafGuard():
+            return "guard deaf"

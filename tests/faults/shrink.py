@@ -62,6 +62,8 @@ def _shorter(scenario: Scenario) -> Iterator[Scenario]:
             yield _with_step(scenario, index, fewer)
     if scenario.limits:
         yield replace(scenario, limits="")
+    if scenario.guarded:
+        yield replace(scenario, guarded=False)
     for index, fault in enumerate(scenario.faults):
         for rounder in _rounder(fault):
             faults = (*scenario.faults[:index], rounder, *scenario.faults[index + 1 :])
@@ -80,5 +82,7 @@ def _rounder(fault: Fault) -> Iterator[Fault]:
             yield replace(fault, turns=0)
         if fault.clock_step_s:
             yield replace(fault, clock_step_s=0.0)
+        if fault.late_s:
+            yield replace(fault, late_s=0.0)
     if isinstance(fault, Line) and fault.duration_s != round(fault.duration_s):
         yield replace(fault, duration_s=float(round(fault.duration_s)))

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from tests.faults.checks import violations
 from tests.faults.lab import play
-from tests.faults.scenario import Ask, FullDisk, Kill, Kind, Line, Scenario, WrongForce
+from tests.faults.scenario import (
+    Ask,
+    FullDisk,
+    Kill,
+    Kind,
+    Line,
+    Scenario,
+    Short,
+    WrongForce,
+)
 
 PRESS = "press: {to: 2 MPa, ramp: 1 MPa/s, settle: {within: 0.3 MPa, for: 8 s, at most: 20 min}}"
 LIST = (
@@ -15,6 +24,9 @@ LIST = (
     "rest: {for: 10 s, record: {every: 2 s}}",
     "current: {at: -0.2 mA/cm2, for: 20 s, record: {every: 2 s}}",
 )
+
+CURRENT = "current: {at: 0.2 mA/cm2, for: 60 s, record: {every: 1 s}}"
+SHORT_CURRENT = "current: {at: 0.4 mA/cm2, for: 12 s, record: {every: 1 s}}"
 
 FOUND = {
     # The gap was as long as the clock said, and the charge in it far too small.
@@ -54,6 +66,54 @@ FOUND = {
     "a list that is open after a trip": Scenario(
         376, "neware", LIST, (WrongForce(17.0, 17.0, 3.0),),
         limits="stack pressure: 0.8 MPa to 5 MPa",
+    ),
+    # Nobody let it go on who had paused it: he did so while nobody was there.
+    "a host that dies while its run is paused": Scenario(
+        1137, "default", (PRESS, CURRENT), (Ask(30.0, "pause", 30.0), Kill(40.0, away_s=300.0)),
+    ),
+    # The charge that was counted of a gap lay outside of its own bounds.
+    "a sweep that a short ends": Scenario(
+        4098, "default", (PRESS, "sweep: {from: 0 mV, to: 20 mV, rate: 1 mV/s}"),
+        (Short(12.0, 1.0),),
+    ),
+    # One bit of a time: 4.7 hours of charge were counted in a second.
+    "a row of a time that has not come": Scenario(
+        4550, "default", (PRESS, CURRENT),
+        (Line(Kind.FLIPPED, "potentiostat", 30.0, where=0.837),),
+    ),
+    # The cycler goes on to its watchdog, past the end of a step that the host has to end.
+    "a cycler that does not end its steps itself": Scenario(
+        69, "maccor", (PRESS, SHORT_CURRENT, SHORT_CURRENT),
+        (Line(Kind.REPLY_LOST, "cycler", 23.0),),
+    ),
+    "a cycler that does not end its steps itself, and its host": Scenario(
+        19, "maccor", (PRESS, SHORT_CURRENT), (Kill(22.0, away_s=300.0),),
+    ),
+    # The guard had opened the cell before it was lost, by a clock that was set back meanwhile.
+    "a guard whose clock is set back": Scenario(
+        14, "default", (PRESS, CURRENT), (Kill(30.0, away_s=30.0, clock_step_s=-3600.0),),
+        guarded=True,
+    ),
+    # What was sent on a connection that was lost counted as misuse of the library.
+    "a library whose instrument is unplugged": Scenario(
+        268, "biologic", (PRESS, CURRENT), (Line(Kind.PULLED, "potentiostat", 40.0, 8.0),),
+    ),
+    "a library whose instrument loses its power": Scenario(
+        252, "biologic", (PRESS, CURRENT), (Line(Kind.RESET, "potentiostat", 40.0),),
+    ),
+    # What was to be skipped had not begun: its list was handed over again, for ever.
+    "a list is skipped from before it has begun": Scenario(
+        2600, "neware", LIST, (Ask(12.5, "skip"),)
+    ),
+    # A list of which nothing was seen counted as never begun, and it had been at work.
+    "a cycler that loses its list after its host": Scenario(
+        2638, "neware", LIST,
+        (Kill(24.0, 0, 10.0), Line(Kind.RESET, "cycler", 27.0)),
+    ),
+    # The answer that the pause was over had come, the disk had not taken it.
+    "a pause that ends on a full disk": Scenario(
+        692, "default", (PRESS, CURRENT),
+        (Ask(30.0, "pause", 20.0), FullDisk(40.0, 60.0), Kill(55.0, away_s=30.0)),
     ),
 }  # fmt: skip
 

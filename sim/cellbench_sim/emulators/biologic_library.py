@@ -119,6 +119,7 @@ class BiologicLibrary:
     def __init__(self, instrument: Instrument) -> None:
         self._instrument = instrument
         self._connections: set[int] = set()
+        self._lost: set[int] = set()
         self._severed = False
         self._next_connection = 0
         instrument.libraries.append(self)
@@ -131,6 +132,7 @@ class BiologicLibrary:
     def sever(self) -> None:
         """Cut this host off: nothing that it calls reaches the instrument any more."""
         self._severed = True
+        self._lost |= self._connections
         self._connections.clear()
 
     def mend(self) -> None:
@@ -486,6 +488,8 @@ class BiologicLibrary:
     # ------------------------------------------------------------------ what calls require
 
     def _require_connection(self, identifier: int) -> None:
+        if identifier in self._lost:
+            raise Failure(ErrorCode.NOTCONNECTED, f"connection {identifier} was lost")
         if identifier not in self._connections:
             raise Misuse(ErrorCode.NOTCONNECTED, f"connection {identifier} is not open")
 

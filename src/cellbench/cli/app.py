@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from cellbench import __version__
-from cellbench.cli import bench, campaign, look, prepare, sim, steer, telemetry
+from cellbench.cli import bench, campaign, look, prepare, protocol, sim, steer, telemetry
 from cellbench.cli.quiet import quiet, release
 from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
 from cellbench.cli.resume import resume
 from cellbench.cli.run import run
 from cellbench.cli.service import service
+from cellbench.cli.top import top
 
 app = typer.Typer(
     name="cellbench",
@@ -46,6 +47,7 @@ app.command()(quiet)
 app.command()(release)
 app.command()(service)
 app.command()(steer.status)
+app.command()(top)
 app.command()(steer.pause)
 app.command("continue")(steer.go_on)
 app.command()(steer.skip)
@@ -69,5 +71,6 @@ app.command()(replay)
 app.command()(replicates)
 app.add_typer(bench.app, name="bench")
 app.add_typer(sim.app, name="sim")
+app.add_typer(protocol.app, name="protocol")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(telemetry.app, name="telemetry")

@@ -299,7 +299,7 @@ def _tell_checked(each: Checked, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from cellbench.cli.live import printable
+    from cellbench.cli.words import printable
 
     table = Table(title=Text(f"{each.name}  ({each.role}: {each.driver} at {each.port})"))
     table.title_justify = "left"

@@ -30,7 +30,6 @@ class Company:
 
     def __init__(
         self,
-        session: Session,
         console: Console,
         person: ConsoleOperator | None,
         prompts: Prompts | None,
@@ -39,13 +38,12 @@ class Company:
         side: SideThread,
     ) -> None:
         self.prompts = prompts
-        self._session, self._console, self._person = session, console, person
+        self._console, self._person = console, person
         self._telemetry, self._guard, self._side = telemetry, guard, side
 
     async def conduct(self, conducting: Conducting, file: Path) -> RunEnd:
         """Conduct a run, whose file is given, to its end; everybody hears of it meanwhile."""
         from cellbench.cli.live import watching
-        from cellbench.cli.run import banner
         from cellbench.engine.control import ControlServer
         from cellbench.engine.gate import gate_of
 
@@ -55,7 +53,7 @@ class Company:
         if self._telemetry is not None:
             self._telemetry.follow(conducting, gate)
         async with ControlServer(conducting.run.id, file, self._side, gate):
-            with watching(conducting, banner(self._session, conducting), self._console) as live:
+            with watching(conducting, self._console) as live:
                 if self._person is not None:
                     self._person.live = live
                 return await conducting.conduct()
@@ -81,4 +79,4 @@ async def company(
     async with AsyncExitStack() as stack:
         guard = await stack.enter_async_context(guarded(session))
         side = await stack.enter_async_context(SideThread())
-        yield Company(session, console, person, prompts, telemetry, guard, side)
+        yield Company(console, person, prompts, telemetry, guard, side)

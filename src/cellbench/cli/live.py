@@ -2,167 +2,171 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cellbench.engine.run import Conducting
-from cellbench.engine.status import Status
-from cellbench.store import JournalEntry
-
-_BARS = "▁▂▃▄▅▆▇█"
-_MESSAGES_SHOWN = 6
-_SPARKLINE_WIDTH = 24
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the live view: what it is called, and how its SI value is shown."""
-
-    name: str
-    label: str
-    unit: str
-    scale: float
-    offset: float = 0.0
-
-
-ROWS = (
-    Row("voltage_V", "voltage", "V", 1.0),
-    Row("current_A", "current", "mA", 1e3),
-    Row("stack_pressure_Pa", "stack pressure", "MPa", 1e-6),
-    Row("temperature_K", "temperature", "°C", 1.0, -273.15),
+from cellbench.cli.words import (
+    ROWS,
+    Row,
+    age_text,
+    bounds_text,
+    clock_text,
+    ends_text,
+    printable,
+    sparkline,
+    step_text,
+    urgent_lines,
+    value_text,
 )
+from cellbench.engine.overview import progress
+from cellbench.engine.snapshot import snapshot
 
+if TYPE_CHECKING:
+    from cellbench.engine.run import Conducting
+    from cellbench.store import JournalEntry
 
-def sparkline(values: list[float]) -> str:
-    """Draw values as a line of bars; a flat signal is a flat line."""
-    shown = [value for value in values if value == value][-_SPARKLINE_WIDTH:]  # noqa: PLR0124
-    if not shown:
-        return ""
-    low, high = min(shown), max(shown)
-    # Noise is not news: a bar's full height is a fiftieth of the value at least.
-    span = max(high - low, 0.02 * max(abs(low), abs(high)), 1e-12)
-    low = min(low, (low + high - span) / 2)
-    return "".join(_BARS[min(7, int(8 * (value - low) / span))] for value in shown)
+Look = Callable[[], Mapping[str, Any]]
+URGENT = "bold black on yellow"
 
-
-def clock_text(seconds: float) -> str:
-    """Write a time as 1 d 02:03:04, leaving out days that are not there."""
-    whole = timedelta(seconds=round(seconds))
-    hours, rest = divmod(whole.seconds, 3600)
-    text = f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"
-    return f"{whole.days} d {text}" if whole.days else text
-
-
-def printable(text: str) -> str:
-    """Text as it may go to a terminal: what a protocol says cannot move its cursor."""
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
-def held(why: str) -> str:
-    """What holds a run, as it stands out: "PAUSED by jk at glovebox-pc since Sat 03:12"."""
-    first, _, rest = printable(why).partition(" ")
-    return f"{first.upper()} {rest}"
+_BAR_MIN, _BAR_MAX = 10, 40
+#: Lines that the terminal itself wants: where the cursor stands.
+_SPARE_LINES = 1
 
 
 class LiveView:
-    """The view of one run, redrawn by rich as often as it likes.
+    """The view of one run, drawn anew by rich as often as it likes.
+
+    The newest messages get what is left of the screen's height: nothing above them ever moves out
+    of sight.
 
     Args:
-        conductor: Whose status to show.
-        banner: First line: simulated or not, cell, run.
+        look: Says what the run does, as `cellbench.engine.snapshot` does.
     """
 
-    def __init__(self, conductor: Conducting, banner: Text) -> None:
-        self._conductor = conductor
-        self._banner = banner
+    def __init__(self, look: Look) -> None:
+        self._look = look
 
-    def __rich__(self) -> RenderableType:
-        status = self._conductor.status
-        return Group(
-            self._banner,
-            self._progress(status),
-            self._step(status),
-            *self._holds(status),
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        found, width = self._look(), options.max_width
+        above = [
+            *_fitting(banner(found), width),
+            *self._progress(found, width),
+            Text(step_text(found["step"])),
+            *(Text(line, style=URGENT) for line in urgent_lines(found)),
             Text(),
-            self._readings(status),
-            *self._messages(status),
-        )
+            _readings(found, width, plain=options.ascii_only),
+        ]
+        used = sum(len(console.render_lines(each, options, pad=False)) for each in above)
+        yield from above
+        room = max(1, (options.height or console.height) - used - _SPARE_LINES)
+        yield from _messages(found, console, width, room)
 
-    def _progress(self, status: Status) -> RenderableType:
-        line = Table.grid(padding=(0, 3))
-        bar: RenderableType = Text()
-        ends = "end unknown"
-        if status.planned_end_s:
-            done = min(1.0, status.time_s / status.planned_end_s)
-            bar = ProgressBar(total=1.0, completed=done, width=30)
-            end = self._conductor.run.started + timedelta(seconds=status.planned_end_s)
-            ends = f"ends by {end.astimezone():%a %H:%M}"
-        name = Text(self._conductor.program.name, style="bold")
-        line.add_row(name, clock_text(status.time_s), ends, bar)
-        return line
+    def _progress(self, found: Mapping[str, Any], width: int) -> Iterator[Text | Table]:
+        name = Text(printable(found["protocol"]), style="bold", no_wrap=True, overflow="ellipsis")
+        times = f"{clock_text(found['time_s'])}   {ends_text(found)}"
+        if name.cell_len + len(times) + 3 > width:
+            yield name
+            name = Text()
+        line = Table.grid(padding=(0, 3, 0, 0))
+        cells: list[Text | ProgressBar] = [*([name] if name else []), Text(times)]
+        done, room = progress(found), width - name.cell_len - len(times) - 14
+        if done is not None:
+            if room >= _BAR_MIN:
+                cells.append(ProgressBar(total=1.0, completed=done, width=min(room, _BAR_MAX)))
+            cells.append(Text(f"{100 * done:.0f} %"))
+        line.add_row(*cells)
+        yield line
 
-    def _step(self, status: Status) -> Text:
-        elapsed = max(0.0, status.time_s - status.step_started_s)
-        text = f"{status.step_what}, {clock_text(elapsed)}"
-        if status.step_number:
-            text = f"step {status.step_number}/{status.steps_planned}  {text}"
-        if status.step_duration_s:
-            text += f" of {clock_text(status.step_duration_s)}"
-        return Text(text)
 
-    def _holds(self, status: Status) -> Iterator[Text]:
-        for why in status.holds.values():
-            yield Text(held(why), style="bold black on yellow")
+def banner(found: Mapping[str, Any]) -> tuple[Text, Text]:
+    """Whether any of it is real, and which cell and run it is."""
+    who = Text(f"cell {printable(found['cell'])}   run {found['run']}")
+    if not found["simulated"]:
+        return Text(printable(found["bench"]), style="bold"), who
+    seed = "" if found["seed"] is None else f" (seed {found['seed']})"
+    mark = f"SIMULATED BENCH{seed}: no instrument is connected."
+    return Text(mark, style=URGENT), who
 
-    def _readings(self, status: Status) -> Table:
-        table = Table.grid(padding=(0, 2))
-        for row in ROWS:
-            latest = status.latest.get(row.name)
-            if latest is None:
-                continue
-            age_s = status.time_s - latest.time_s
-            table.add_row(
-                row.label,
-                Text(f"{latest.value * row.scale + row.offset:.4g} {row.unit}", justify="right"),
-                Text(sparkline(list(latest.recent)), style="cyan"),
-                Text(self._limits(row), style="dim"),
-                Text(f"{age_s:.0f} s ago" if age_s >= 1 else "", style="dim"),
-            )
-        return table
 
-    def _limits(self, row: Row) -> str:
-        limits = self._conductor.program.limits
-        match row.name:
-            case "voltage_V":
-                return f"limits {limits.voltage_min_V:g} to {limits.voltage_max_V:g} V"
-            case "current_A":
-                return f"limit {limits.current_max_A * 1e3:.4g} mA"
-            case "stack_pressure_Pa" if limits.pressure_max_Pa is not None:
-                return f"at most {limits.pressure_max_Pa / 1e6:g} MPa"
-            case _:
-                return ""
+def _fitting(parts: tuple[Text, Text], width: int) -> tuple[Text, ...]:
+    """Two texts on one line if there is room for both."""
+    line = Text("   ").join(parts)
+    return (line,) if line.cell_len <= width else parts
 
-    def _messages(self, status: Status) -> Iterator[Text]:
-        for time_s, text in list(status.messages)[-_MESSAGES_SHOWN:]:
-            yield Text(f"{clock_text(time_s)}  {printable(text)}", style="dim")
+
+def _readings(found: Mapping[str, Any], width: int, *, plain: bool) -> Table:
+    """A line for each reading; what there is no room for beside value and age is left out."""
+    rows = [(row, found["readings"][row.name]) for row in ROWS if row.name in found["readings"]]
+    names = [Text(row.label, no_wrap=True, overflow="ellipsis") for row, _ in rows]
+    values = [_value(row, each) for row, each in rows]
+    bars = [Text("" if plain else sparkline(each["recent"]), style="cyan") for _, each in rows]
+    limits = [Text(_beside(row, each["value"], found), style="dim") for row, each in rows]
+    ages = [_age(each) for _, each in rows]
+    room = width - sum(map(_width, (names, values, ages)))
+    for optional in (limits, bars):
+        if _width(optional) > room:
+            optional.clear()
+        room -= _width(optional)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    columns = [each for each in (names, values, bars, limits, ages) if each]
+    for cells in zip(*columns, strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _value(row: Row, reading: Mapping[str, Any]) -> Text:
+    style = URGENT if reading["stale"] else ""
+    return Text(value_text(row, reading["value"]), style, justify="right", no_wrap=True)
+
+
+def _age(reading: Mapping[str, Any]) -> Text:
+    text = age_text(reading["age_s"], stale=reading["stale"])
+    return Text(text, style=URGENT if reading["stale"] else "dim")
+
+
+def _width(column: Sequence[Text]) -> int:
+    """What a column takes, with the space after it."""
+    return max((each.cell_len for each in column), default=-2) + 2
+
+
+def _beside(row: Row, value: float | None, found: Mapping[str, Any]) -> str:
+    """A current as a density too, and the limits of a reading."""
+    density = ""
+    if row.name == "current_A" and value is not None:
+        density = f"{value / found['area_m2'] / 10:.4g} mA/cm2"
+    bounds = bounds_text(row, *found["limits"][row.name])
+    return ", ".join(each for each in (density, bounds) if each)
+
+
+def _messages(found: Mapping[str, Any], console: Console, width: int, room: int) -> Iterator[Text]:
+    """The newest messages, as many as there is room for, the last one at the bottom."""
+    shown: list[Text] = []
+    for each in reversed(found["messages"]):
+        text = f"{clock_text(each['time_s'])}  {printable(each['text'])}"
+        lines = list(Text(text, style="dim").wrap(console, width))
+        if len(shown) + len(lines) > room:
+            break
+        shown = [*lines, *shown]
+    yield from shown
 
 
 @contextmanager
-def watching(conductor: Conducting, banner: Text, console: Console) -> Iterator[Live | None]:
+def watching(conductor: Conducting, console: Console) -> Iterator[Live | None]:
     """Show a run on ``console`` while the context lasts; yields the live view, if it is one."""
-    if console.is_terminal:
-        with Live(LiveView(conductor, banner), console=console, refresh_per_second=6) as live:
+    if console.is_terminal and not console.is_dumb_terminal:
+        view = LiveView(lambda: snapshot(conductor))
+        with Live(view, console=console, refresh_per_second=6) as live:
             yield live
         return
-    console.print(banner, soft_wrap=True)
+    mark = Text("   ").join(banner(snapshot(conductor)))
+    console.print(mark, soft_wrap=True)
     conductor.journal.listeners.append(_plain(console))
     yield None
 

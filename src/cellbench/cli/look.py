@@ -80,7 +80,7 @@ def show(
             entries = [entry.model_dump(mode="json") for entry in evaluation.reader.journal]
             print_json(evaluation.answer() | {"journal": entries})
             return
-        from cellbench.cli.live import clock_text, printable
+        from cellbench.cli.words import clock_text, printable
 
         for entry in evaluation.reader.journal:
             text = entry.text

@@ -6,10 +6,17 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from cellbench.cli.live import ROWS, clock_text, held, printable
-
-#: A reading that is younger is new.
-_NEW_S = 1.0
+from cellbench.cli.words import (
+    ROWS,
+    age_text,
+    clock_text,
+    ends_text,
+    local_text,
+    printable,
+    step_text,
+    urgent_lines,
+    value_text,
+)
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -26,19 +33,10 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _under_way(found: Mapping[str, Any]) -> Iterator[str]:
-    ends = found["ends_by_utc"]
-    running = f"{clock_text(found['time_s'])} since its start"
-    yield running if ends is None else f"{running}, ends by {_local(ends)}"
-    if found["ending"]:
-        yield f"on the way to its safe state: {printable(found['ending'])}"
-    yield from map(held, found["holds"].values())
-    if found["end_after"]:
-        yield f"is to end after this {found['end_after']}"
-    yield _step(found["step"])
-    question = found["question"]
-    if question is not None:
-        choices = f" [{'/'.join(question['choices'])}]" if question["choices"] else ""
-        yield f"ASKS: {printable(question['prompt'] + choices)}"
+    yield f"{clock_text(found['time_s'])} since its start, {ends_text(found)}"
+    yield step_text(found["step"])
+    yield from urgent_lines(found)
+    if found["question"] is not None:
         yield f"  answer with: cellbench answer {found['run']} TEXT"
     yield from _readings(found["readings"])
     if found["guard"]:
@@ -50,7 +48,7 @@ def _under_way(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _left(found: Mapping[str, Any]) -> Iterator[str]:
-    at = "" if found["utc"] is None else _local(found["utc"])
+    at = "" if found["utc"] is None else local_text(datetime.fromisoformat(found["utc"]))
     lost = found["state"] == "lost"
     if not lost:
         yield f"{found['state']} at {at}: {printable(found['reason'])}"
@@ -67,32 +65,15 @@ def _left(found: Mapping[str, Any]) -> Iterator[str]:
         yield from _messages(found)
 
 
-def _step(step: Mapping[str, Any] | None) -> str:
-    if step is None:
-        return "no step is under way yet"
-    number = f"step {step['number']}/{step['of']}  " if step["number"] else ""
-    of = f" of {clock_text(step['duration_s'])}" if step["duration_s"] else ""
-    what = printable(f"{step['path']}: {step['what']}")
-    return f"{number}{what}, {clock_text(step['elapsed_s'])}{of}"
-
-
 def _readings(readings: Mapping[str, Any]) -> Iterator[str]:
     for row in ROWS:
         latest = readings.get(row.name)
         if latest is None:
             continue
-        value = "unknown"
-        if latest["value"] is not None:  # as it is for a reading that was out of range
-            value = f"{latest['value'] * row.scale + row.offset:.4g} {row.unit}"
-        age_s = latest["age_s"]
-        age = f"{clock_text(age_s)} ago" if age_s >= _NEW_S else ""
-        yield f"  {row.label:<16}{value:<14}{age}".rstrip()
+        age = age_text(latest["age_s"], stale=latest["stale"])
+        yield f"  {row.label:<16}{value_text(row, latest['value']):<14}{age}".rstrip()
 
 
 def _messages(found: Mapping[str, Any]) -> Iterator[str]:
     for each in found["messages"]:
         yield f"{clock_text(each['time_s']):>12}  {printable(each['text'])}"
-
-
-def _local(utc: str) -> str:
-    return f"{datetime.fromisoformat(utc).astimezone():%a %H:%M}"

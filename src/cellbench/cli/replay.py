@@ -166,7 +166,7 @@ def _answer(replayed: Replayed) -> dict[str, Any]:
 
 
 def _lines(recording: Recording, replayed: Replayed) -> Iterator[str]:
-    from cellbench.cli.live import clock_text
+    from cellbench.cli.words import clock_text
 
     run = recording.run
     yield (
@@ -200,7 +200,7 @@ def _lines(recording: Recording, replayed: Replayed) -> Iterator[str]:
 
 
 def _found_lines(found: Found) -> Iterator[str]:
-    from cellbench.cli.live import printable
+    from cellbench.cli.words import printable
 
     now = _where(found.time_s, found.step)
     divergence = found.divergence
@@ -227,7 +227,7 @@ def _found_lines(found: Found) -> Iterator[str]:
 
 
 def _where(time_s: float, step: str) -> str:
-    from cellbench.cli.live import clock_text
+    from cellbench.cli.words import clock_text
 
     if time_s < 0:
         return "the connecting of the bench"
@@ -283,7 +283,7 @@ def _line(lines: list[str], at: int) -> str:
 
 
 def _one_line(text: str) -> str:
-    from cellbench.cli.live import printable
+    from cellbench.cli.words import printable
 
     return printable(text).strip()
 
@@ -317,7 +317,7 @@ def _on_sim(
 
 
 def _rerun_lines(again: Rerun, tolerance: float) -> Iterator[str]:
-    from cellbench.cli.live import printable
+    from cellbench.cli.words import printable
 
     yield f"run {again.run} again on the simulated bench: {again.state}: {again.reason}"
     for title, differences, count in (

@@ -15,9 +15,7 @@ from cellbench.cli.output import ExitCode, print_error, print_json, told, writab
 from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
-    from cellbench.engine.run import Conducting, RunEnd
+    from cellbench.engine.run import RunEnd
     from cellbench.engine.session import Session
     from cellbench.protocol.plan import Plan
     from cellbench.store import Store
@@ -148,17 +146,6 @@ async def _conduct(
         except StoreError as error:
             print_error(str(error))  # the run counts; its replay ends where the log does
     return end
-
-
-def banner(session: Session, conductor: Conducting) -> Text:
-    """The first line of a run: whether any of it is real, the cell, the run."""
-    from rich.text import Text
-
-    cell = f"cell {session.card.cell}   run {conductor.run.id}"
-    if session.simulator is None:
-        return Text(f"{session.file.bench}   {cell}", style="bold")
-    text = f"SIMULATED BENCH (seed {session.seed}): no instrument is connected.   "
-    return Text.assemble((text, "bold black on yellow"), f" {cell}")
 
 
 def tell(

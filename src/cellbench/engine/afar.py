@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cellbench.engine.causes import RunState
-from cellbench.engine.control_client import Unreachable, ask
+from cellbench.engine.control_client import ANSWER_S, Unreachable, ask
 from cellbench.engine.control_file import ControlFile, active, place, read
 from cellbench.engine.guard import ledger_path, read_ledger
 from cellbench.engine.requests import Look
@@ -40,8 +40,13 @@ def reach(store: Store, run_id: str | None) -> tuple[Run, ControlFile]:
     raise InputError(f"run {run.id} has lost its process ({control.pid}): {_gone(run)}")
 
 
-def look(store: Store, run_id: str | None) -> dict[str, Any]:
+def look(store: Store, run_id: str | None, *, patience_s: float = ANSWER_S) -> dict[str, Any]:
     """Return what a run does now, as `cellbench.engine.snapshot` says; or how it was left.
+
+    Args:
+        store: Where it is kept.
+        run_id: Its name; None for the one run that is under way.
+        patience_s: How long to wait for its answer.
 
     Raises:
         InputError: There is none, several could be meant, or it is another user's.
@@ -51,7 +56,7 @@ def look(store: Store, run_id: str | None) -> dict[str, Any]:
     control = read(place(store.run_path(run.id)))
     if control is not None and control.is_alive:
         try:
-            reply = ask(control, Look())
+            reply = ask(control, Look(), patience_s=patience_s)
         except Unreachable:
             run = store.find(run.id)  # it has ended meanwhile
         else:

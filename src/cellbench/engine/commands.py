@@ -27,12 +27,10 @@ from cellbench.engine.requests import (
     Who,
 )
 from cellbench.engine.status import Status
-from cellbench.engine.steering import EndAfter, Steering
+from cellbench.engine.steering import PAUSE, EndAfter, Steering
 from cellbench.engine.trips import Aborted
 from cellbench.errors import StoreError
 
-#: What holds a run that a person paused, by name.
-PAUSE = "pause"
 #: An answer waits so long for the disk; what was asked for is done before.
 KEPT_S = 5.0
 

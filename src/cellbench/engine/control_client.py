@@ -34,8 +34,13 @@ def this_person() -> Person:
     return Person(user=_name(user) or "somebody", host=_name(platform.node()) or "this computer")
 
 
-def ask(control: ControlFile, request: Request) -> Reply:
+def ask(control: ControlFile, request: Request, *, patience_s: float = ANSWER_S) -> Reply:
     """Send a request to a run, and return its answer.
+
+    Args:
+        control: Where the run takes it.
+        request: What is asked.
+        patience_s: How long to wait for the answer.
 
     Raises:
         Unreachable: Nobody is there.
@@ -45,9 +50,10 @@ def ask(control: ControlFile, request: Request) -> Reply:
         token=control.token, by=this_person(), request=request.model_dump(mode="json")
     )
     try:
-        with socket.create_connection((HOST, control.port), timeout=CONNECT_S) as connection:
+        address = (HOST, control.port)
+        with socket.create_connection(address, min(CONNECT_S, patience_s)) as connection:
             connection.sendall(envelope.line())
-            answer = _line(connection)
+            answer = _line(connection, patience_s)
     except ConnectionRefusedError as error:
         raise Unreachable(f"run {control.run} takes no commands any more") from error
     except (TimeoutError, OSError) as error:
@@ -63,9 +69,9 @@ def ask(control: ControlFile, request: Request) -> Reply:
         ) from error
 
 
-def _line(connection: socket.socket) -> bytes:
+def _line(connection: socket.socket, patience_s: float) -> bytes:
     """Read up to the end of the line, within a bounded time."""
-    deadline_s = time.monotonic() + ANSWER_S
+    deadline_s = time.monotonic() + patience_s
     received = bytearray()
     while not received.endswith(b"\n") and len(received) < _ANSWER_MAX_BYTES:
         connection.settimeout(max(0.01, deadline_s - time.monotonic()))

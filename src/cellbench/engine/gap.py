@@ -34,15 +34,22 @@ class Bounds:
         current_max_A: The limit that it watches.
         one_way_A: A hold takes current in one direction only: that of its last current, where that
             was at least this large; infinite where it may take either.
+        after_s: How long a technique goes on after its time, where its host has to end it and fell
+            silent.
     """
 
     current_max_A: float
     one_way_A: float = math.inf
+    after_s: float = 0.0
 
     @classmethod
     def of(cls, current_max_A: float, able: ChannelCapabilities) -> Bounds:
         """The bounds of an instrument that watches a limit of current."""
-        return cls(current_max_A, math.inf if able.holds_both_ways else able.current_min_A)
+        return cls(
+            current_max_A,
+            math.inf if able.holds_both_ways else able.current_min_A,
+            0.0 if "duration" in able.on_device else able.silent_s,
+        )
 
     def of_hold_A(self, last_A: float) -> tuple[float, float]:
         """The least and the largest current of a hold."""
@@ -86,6 +93,8 @@ class Gap:
             latest_s: When it can have come to open circuit at the latest, where that is later.
         """
         technique = step.technique
+        if math.isfinite(bounds.after_s):
+            left_s += bounds.after_s
         if math.isinf(to_s):
             to_s = from_s + max(0.0, left_s)
         if isinstance(technique, Rest):
@@ -97,6 +106,8 @@ class Gap:
         else:
             current_A = 0.0 if math.isnan(last_A) else last_A
             low_A, high_A = bounds.of_hold_A(last_A)
+            # The last row may have been the one beyond the limit.
+            low_A, high_A = min(low_A, current_A), max(high_A, current_A)
         return cls(from_s, to_s, passed_s, current_A * passed_s, low_A * most_s, high_A * most_s)
 
     def enter(self, journal: Journal, path: str) -> None:

@@ -20,6 +20,7 @@ from cellbench.analysis.stored import channel_names, environment
 from cellbench.engine.age import BOOT, Tie
 from cellbench.engine.extremes import Extremes
 from cellbench.engine.gap import BEGAN, StepLeft
+from cellbench.engine.steering import PAUSE
 from cellbench.engine.step_list import BEGUN, HANDED, OVER, Place
 from cellbench.instruments.roles import Cycler, Running
 from cellbench.instruments.techniques import StepList
@@ -282,10 +283,15 @@ def _extremes(rows: Sequence[SampleRow]) -> Extremes:
 
 
 def _paused(journal: Sequence[JournalEntry]) -> str:
-    commands = [each for each in journal if each.kind in {"command", "aborted"}]
-    if not commands or commands[-1].data.get("command") != "pause":
-        return ""
-    return commands[-1].text
+    """Who paused it last: a command, or a person at an instrument, of whom the hold alone tells."""
+    for entry in reversed(journal):
+        if entry.kind == "aborted" or entry.data.get("command") == "continue":
+            return ""
+        if entry.data.get("command") == "pause":
+            return entry.text
+        if entry.kind == "held" and PAUSE in entry.data["holds"]:
+            return str(entry.data["holds"][PAUSE])
+    return ""
 
 
 def _open_list(reader: RunReader) -> OpenList | None:

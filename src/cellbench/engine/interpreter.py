@@ -234,6 +234,11 @@ class Interpreter:
                     listed.take_up(opened.place)
                     await listed.follow(opened.attached(), unwatched=True)
                 position, left = listed.left()
+                skips = self._runner.steering.skip_wanted
+                if skips and left is None and position < len(steps) - done:
+                    # Nothing of the step has begun: it is begun singly, and skipped.
+                    await ended(position, await self._runner.perform(steps[done + position]))
+                    position += 1
             if left is not None:
                 # What it has begun is finished singly: a list begins with whole steps.
                 await ended(position, await self._runner.perform(steps[done + position], left=left))

@@ -21,7 +21,6 @@ from cellbench.analysis.stored import channel_names, environment, stored_dataset
 from cellbench.bench import Bench, BenchFile, parse_bench
 from cellbench.engine.age import SET_S, Tie, age_now, now_of_computer
 from cellbench.engine.causes import RunState
-from cellbench.engine.commands import PAUSE
 from cellbench.engine.gap import GAP, charge_bounds_C
 from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
 from cellbench.engine.history import RESUMED, History, OpenList, stretches
@@ -34,6 +33,7 @@ from cellbench.engine.safe_state import QUIET_DEADLINE_S, attempt
 from cellbench.engine.screening import PATH, expected_open_circuit_V, open_circuit_V
 from cellbench.engine.session import Session, read_bench, with_folders
 from cellbench.engine.status import Forecast
+from cellbench.engine.steering import PAUSE
 from cellbench.engine.step_list import OVER
 from cellbench.engine.trips import Undone
 from cellbench.errors import InputError, InstrumentError, OtherTest, StoreError
@@ -229,24 +229,24 @@ class Resumption(Conducting):
         What can have passed in that step itself is bounded with it.
         """
         place = lost.place
-        text = "the cycler has not begun the list of steps that it was to be given"
-        if place.has_begun:
-            text = "the cycler has lost its list of steps: what it did of it unseen is not known"
-            bounds_C = [
-                bound_C
-                for technique in [*lost.steps.expanded][place.position + 1 :]
-                for bound_C in charge_bounds_C(technique, self.program.limits.current_max_A)
-            ]
-            self.journal.enter_soon(
-                GAP,
-                step=lost.first,
-                text="steps that it may have begun are carried out all the same",
-                from_s=place.handed_s,
-                to_s=self.journal.now_s,
-                charge_C=0.0,
-                charge_min_C=sum(each for each in bounds_C if each < 0),
-                charge_max_C=sum(each for each in bounds_C if each > 0),
-            )
+        text = "the cycler has lost its list of steps: what it did of it unseen is not known"
+        if not place.has_begun:
+            text = "the cycler does not have the list of steps that it was to be given"
+        bounds_C = [
+            bound_C
+            for technique in [*lost.steps.expanded][place.position + 1 :]
+            for bound_C in charge_bounds_C(technique, self.program.limits.current_max_A)
+        ]
+        self.journal.enter_soon(
+            GAP,
+            step=lost.first,
+            text="steps that it may have begun are carried out all the same",
+            from_s=place.handed_s,
+            to_s=self.journal.now_s,
+            charge_C=0.0,
+            charge_min_C=sum(each for each in bounds_C if each < 0),
+            charge_max_C=sum(each for each in bounds_C if each > 0),
+        )
         rows = place.after_row
         await self.journal.enter(OVER, step=lost.first, text=text, test=lost.test, rows=rows)
 
@@ -303,6 +303,8 @@ class Resumption(Conducting):
         text = "; ".join([f"the guard: {act.why}", *outcomes])
         if act.open_circuit is not None and abs(self._age.shift_s) <= SET_S:
             known_s = self._age_at(act.open_circuit)
+            if known_s < self._history.last_s:
+                known_s = None  # the clock was set back meanwhile
         await self.journal.enter("guard", text=text, open_circuit_s=known_s, confirmed=confirmed)
         return known_s
 

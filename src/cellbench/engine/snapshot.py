@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from cellbench.engine.status import Latest
+from cellbench.protocol.program import Limits
 from cellbench.report.wording import as_utc
 
 if TYPE_CHECKING:
@@ -26,16 +28,17 @@ def snapshot(run: Conducting) -> dict[str, Any]:
         "state": _state(run),
         "protocol": run.program.name,
         "cell": run.program.card.cell,
+        "area_m2": run.program.card.area_m2,
         "bench": run.bench.name,
         "simulated": run.bench.simulated,
+        "seed": run.run.seed,
         "time_s": now_s,
         "utc": run.journal.utc_now.isoformat(),
+        "ends_by_s": end_s,
         "ends_by_utc": None if end_s is None else (started + timedelta(seconds=end_s)).isoformat(),
         "step": _step(run, now_s),
-        "readings": {
-            name: {"value": latest.value, "age_s": max(0.0, now_s - latest.time_s)}
-            for name, latest in status.latest.items()
-        },
+        "limits": _limits(run.program.limits),
+        "readings": {name: _reading(latest, now_s) for name, latest in dict(status.latest).items()},
         "holds": status.holds,
         "end_after": run.steering.end_after.name.lower() if run.steering.end_after else None,
         "question": _question(run),
@@ -66,6 +69,25 @@ def _step(run: Conducting, now_s: float) -> dict[str, Any] | None:
         "of": status.steps_planned,
         "elapsed_s": max(0.0, now_s - status.step_started_s),
         "duration_s": status.step_duration_s,
+    }
+
+
+def _limits(limits: Limits) -> dict[str, list[float | None]]:
+    """The lower and the upper one of each reading, None for none."""
+    return {
+        "voltage_V": [limits.voltage_min_V, limits.voltage_max_V],
+        "current_A": [None, limits.current_max_A],
+        "stack_pressure_Pa": [limits.pressure_min_Pa, limits.pressure_max_Pa],
+        "temperature_K": [limits.temperature_min_K, limits.temperature_max_K],
+    }
+
+
+def _reading(latest: Latest, now_s: float) -> dict[str, Any]:
+    return {
+        "value": latest.value,
+        "age_s": max(0.0, now_s - latest.time_s),
+        "stale": latest.is_stale(now_s),
+        "recent": list(latest.recent),
     }
 
 

@@ -12,16 +12,28 @@ from cellbench.protocol.plan import Plan
 STATUS_NAMES = {"stack pressure": "stack_pressure_Pa", "temperature": "temperature_K"}
 #: A sparkline has one point for so much time, so that it spans some half-cycles.
 SPARKLINE_S = 60.0
+#: A reading is stale that is older than this, and than so many of its own intervals.
+STALE_S = 60.0
+STALE_INTERVALS = 2.0
 
 
 @dataclass
 class Latest:
-    """The newest value of a quantity, and one of each minute before it for a sparkline."""
+    """The newest value of a quantity, and one of each minute before it for a sparkline.
+
+    Attributes:
+        interval_s: Time between it and the one before.
+    """
 
     value: float
     time_s: float
+    interval_s: float = 0.0
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=60))
     recent_s: float = -SPARKLINE_S
+
+    def is_stale(self, now_s: float) -> bool:
+        """Whether nothing new came for longer than it should take."""
+        return now_s - self.time_s > max(STALE_S, STALE_INTERVALS * self.interval_s)
 
 
 class Forecast:
@@ -89,6 +101,7 @@ class Status:
         latest = self.latest.get(name)
         if latest is None:
             latest = self.latest[name] = Latest(value, time_s)
+        latest.interval_s = time_s - latest.time_s
         latest.value, latest.time_s = value, time_s
         if time_s - latest.recent_s >= SPARKLINE_S:
             latest.recent.append(value)

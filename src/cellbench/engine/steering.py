@@ -13,6 +13,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum, auto
 
+#: What holds a run that a person paused, by name.
+PAUSE = "pause"
+
 
 class EndAfter(Enum):
     """The place in the program after which a run is to end."""

@@ -140,7 +140,7 @@ class StepListRun:
             with self._continuing():
                 async with runner.steering.interruptible() as interruption, begun as running:
                     await self._rows_of_list(running)
-                    cut_off = unwatched and _was_aborted(running.ending)
+                    cut_off = unwatched and _was_cut_off(running.ending)
                     if not cut_off:
                         require_own_end(running.ending, self._name)
                         await self._to_its_end(running.ending)
@@ -175,7 +175,7 @@ class StepListRun:
             except InstrumentError as error:
                 await runner.trouble.overcome(error, anew=True)
                 continue
-            if _was_aborted(running.ending):
+            if _was_cut_off(running.ending):
                 return True
             await self._to_its_end(running.ending)
             return False
@@ -357,8 +357,8 @@ class StepListRun:
         return f"{name} runs by itself: {which}, at most {format_quantity(longest_s, 'time')}"
 
 
-def _was_aborted(ending: Ending | None) -> bool:
-    return ending is not None and ending.kind is EndingKind.ABORTED
+def _was_cut_off(ending: Ending | None) -> bool:
+    return ending is not None and ending.kind in {EndingKind.ABORTED, EndingKind.STOPPED}
 
 
 def how_it_ended(step: ChannelStep, results: dict[str, float]) -> Ending:

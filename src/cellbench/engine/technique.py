@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing, nullcontext
@@ -15,7 +16,7 @@ from cellbench.engine.recorder import ChannelRecording
 from cellbench.engine.screening import open_circuit_V
 from cellbench.engine.trips import StepFailed, Trip
 from cellbench.engine.view import StepView
-from cellbench.errors import InstrumentError
+from cellbench.errors import InstrumentError, StoppedThere
 from cellbench.instruments.readings import Block, Ending, EndingKind, Flag
 from cellbench.instruments.roles import Channel, Running
 from cellbench.instruments.techniques import ConstantCurrent, ConstantVoltage, Rest, Sweep
@@ -38,6 +39,9 @@ _BY_OTHERS = "somebody or something else ended the step"
 SETTLING_S = 300.0
 #: Instruments keep time to this fraction of a sample.
 _SLIVER = 0.1
+#: A row of a time so far ahead of the computer's was not understood: clocks drift by less, and a
+#: technique whose first reply came late is put too late by that.
+AHEAD_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,7 @@ class Technique:
                 aclosing(self._own_blocks(running)) as blocks,
             ):
                 async for block in blocks:
+                    _require_past(rows.recording.source, block)
                     if rows.take(block, running.started_s):
                         break
                     if can_go_on(self._step) and rows.turn():
@@ -529,6 +534,17 @@ class TechniqueRows:
         }
 
 
+def _require_past(source: str, block: Block) -> None:
+    """Let no row count whose time has not come: its charge would be anything.
+
+    Raises:
+        InstrumentError: There is one.
+    """
+    ahead_s = max(block.time_s, default=0.0) - asyncio.get_running_loop().time()
+    if ahead_s > AHEAD_S:
+        raise InstrumentError(source, f"tells a row of a time that lies {ahead_s:.0f} s ahead")
+
+
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
@@ -574,7 +590,7 @@ def told(ending: Ending | None) -> str:
         raise StepFailed("the instrument did not say how the step ended")
     if ending.kind is EndingKind.TRIPPED:
         raise Trip("cell", f"the instrument switched off: {ending.detail}")
-    if ending.kind is EndingKind.ABORTED:
+    if ending.kind in {EndingKind.ABORTED, EndingKind.STOPPED}:
         raise StepFailed(f"{_BY_OTHERS}: {ending.detail or 'aborted'}")
     return ending.detail or ending.kind.value
 
@@ -583,7 +599,10 @@ def require_own_end(ending: Ending | None, instrument: str) -> None:
     """See that an instrument has not broken off what it was told to do.
 
     Raises:
+        StoppedThere: Somebody has stopped it there.
         InstrumentError: It has: what is to be done about that, its policy says.
     """
+    if ending is not None and ending.kind is EndingKind.STOPPED:
+        raise StoppedThere(instrument, ending.detail)
     if ending is not None and ending.kind is EndingKind.ABORTED:
         raise InstrumentError(instrument, f"{_BY_OTHERS}: {ending.detail or 'aborted'}")

@@ -21,8 +21,8 @@ from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.bench import Bench, OnTrouble
 from cellbench.engine.journal import Journal
 from cellbench.engine.status import Status
-from cellbench.engine.steering import Steering
-from cellbench.errors import InstrumentError, InstrumentTimeout, TransportClosed
+from cellbench.engine.steering import PAUSE, Steering
+from cellbench.errors import InstrumentError, InstrumentTimeout, StoppedThere, TransportClosed
 from cellbench.instruments.readings import Identity
 from cellbench.instruments.roles import ByHand, Channel, Instrument, Switch
 from cellbench.quantities import format_quantity
@@ -142,6 +142,8 @@ class Trouble:
             self._begun_anew[name] = self._begun_anew.get(name, 0) + 1
             if self._begun_anew[name] > 1 + self._policy(name).retries:
                 raise error
+        if isinstance(error, StoppedThere):
+            self._steering.hold(PAUSE, f"{error}; cellbench continue lets the run go on")
         # Several may wait for one instrument, and go away; that it is reached does not.
         await asyncio.shield(self.begin(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -47,6 +48,8 @@ class ChannelCapabilities:
             ``voltage``, ``current``.
         bounded_without_host: Whether a technique, once started, ends by itself in a state that is
             safe for the cell when the host dies.
+        silent_s: How long a technique goes on whose host fell silent, where the instrument does not
+            end it by its duration: the time of its watchdog; infinite without one.
         spectra_in_hold: Whether spectra can be taken within a constant voltage, without opening the
             cell.
         holds_both_ways: Whether the current of a constant voltage flows in either direction, as the
@@ -66,6 +69,7 @@ class ChannelCapabilities:
     bounded_without_host: bool
     reaction: ReactionTime
     voltage_noise_V: float
+    silent_s: float = math.inf
     spectra_in_hold: bool = False
     holds_both_ways: bool = True
     unverified: tuple[str, ...] = field(default=())

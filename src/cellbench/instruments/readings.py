@@ -60,7 +60,8 @@ class EndingKind(StrEnum):
     COMPLETED = "completed"  #: its programmed duration or sweep is over
     CUT_OFF = "cut-off"  #: one of its cut-offs was crossed
     TRIPPED = "tripped"  #: one of the electrical limits was crossed
-    ABORTED = "aborted"  #: the host ended it
+    ABORTED = "aborted"  #: the host ended it, or something that the instrument does not tell
+    STOPPED = "stopped"  #: somebody stopped it at the instrument, or with the maker's program
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Self
 
 from sqlalchemy import Engine, func
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import Session, SQLModel, col, or_, select
 
 from cellbench.errors import InputError, StoreError
 from cellbench.store.places import store_directory
@@ -106,6 +106,12 @@ class Store:
         ended = how_it_ended(self.run_path(run.id)) if run.state == "running" else None
         if ended is not None:
             run.state, run.reason, run.ended = ended
+
+    def recent(self, since: datetime) -> Sequence[Run]:
+        """Return the runs that have not ended, or did since then, newest first."""
+        fresh = or_(col(Run.ended).is_(None), col(Run.ended) >= since)
+        with Session(self._engine) as session:
+            return session.exec(select(Run).where(fresh).order_by(col(Run.started).desc())).all()
 
     def find(self, run_id: str) -> Run:
         """Return a run by its id, ``last``, or an unambiguous ending of an id such as ``003``.

@@ -129,6 +129,12 @@ class RunReader:
         with self._session() as session:
             return session.exec(select(JournalEntry).order_by(col(JournalEntry.seq))).all()
 
+    def last_entries(self, count: int) -> Sequence[JournalEntry]:
+        """The last entries of the journal, in order; the others are not read."""
+        newest = select(JournalEntry).order_by(col(JournalEntry.seq).desc()).limit(count)
+        with self._session() as session:
+            return session.exec(newest).all()[::-1]
+
     @cached_property
     def documents(self) -> dict[str, str]:
         """The texts kept verbatim, by name."""
@@ -199,6 +205,21 @@ class RunReader:
             (first_step,),
         )
         return cast("SampleRow", rows[0]) if rows else None
+
+    def spark(self, column: str, points: int) -> list[float]:
+        """A few values of a column, evenly over the rows: a run's shape, little of it read."""
+        ((first, last),) = self._rows("SELECT min(rowid), max(rowid) FROM sample")
+        if first is None:
+            return []
+        query = (
+            f"SELECT {column} FROM sample "  # noqa: S608 (a column of ours)
+            f"WHERE rowid BETWEEN ? AND ? AND {column} IS NOT NULL LIMIT 1"
+        )
+        edges = np.linspace(first, last + 1, points + 1).astype(int)
+        pieces = zip(edges[:-1].tolist(), (edges[1:] - 1).tolist(), strict=True)
+        with closing(sqlite3.connect(self.path)) as connection:
+            rows = [connection.execute(query, piece).fetchone() for piece in pieces]
+        return [row[0] for row in rows if row is not None]
 
     @property
     def last_s(self) -> float:

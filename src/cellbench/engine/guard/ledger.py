@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cellbench.errors import StoreError
 from cellbench.instruments.readings import Outcome
+
+#: Tells what time it is.
+Utc: TypeAlias = Callable[[], datetime]
 
 
 class Kind(StrEnum):
@@ -60,7 +63,7 @@ class Ledger:
         utc: What time it is.
     """
 
-    def __init__(self, path: Path, utc: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, path: Path, utc: Utc = lambda: datetime.now(UTC)) -> None:
         self._path = path
         self._utc = utc
         # Behind half a line that a guard before this one, or a full disk, has left.

@@ -6,6 +6,7 @@ Its engine is another host there, which can be killed; whoever kills it hangs up
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -14,11 +15,16 @@ from pathlib import Path
 
 from cellbench.bench import BenchFile, SimulatedBench
 from cellbench.engine.guard.guarding import Reaction, guard
-from cellbench.engine.guard.ledger import Ledger
+from cellbench.engine.guard.ledger import Ledger, Utc
 from cellbench.engine.guard.messages import Message, Watch
 from cellbench.engine.guard.piped import GuardGone
 from cellbench.engine.reach import ReachableBench, Site
 from cellbench.engine.session import SIMULATED_DATE
+
+
+def simulated_utc() -> datetime:
+    """What time it is on the simulated bench."""
+    return SIMULATED_DATE + timedelta(seconds=asyncio.get_running_loop().time())
 
 
 class SimulatedGuard:
@@ -28,6 +34,7 @@ class SimulatedGuard:
         file: The bench file.
         simulator: The bench, or a host of its own on it.
         end_engine: Kills the engine's host.
+        utc: What time its computer believes it is.
 
     Attributes:
         name: For people.
@@ -41,12 +48,14 @@ class SimulatedGuard:
         file: BenchFile,
         simulator: SimulatedBench,
         end_engine: Callable[[], Awaitable[str]],
+        utc: Utc = simulated_utc,
     ) -> None:
         self.name = "a second host"
         self.asker: str | None = None
         self.deaf = False
         self.task: asyncio.Task[None] | None = None
         self._file, self._simulator, self._end_engine = file, simulator, end_engine
+        self._utc = utc
         self._told: asyncio.Queue[Message | None] = asyncio.Queue()
         self._is_hung_up = False
         self._context = copy_context()
@@ -59,13 +68,17 @@ class SimulatedGuard:
             self,
             _Engine(self._end_engine),
             ReachableBench(Site(self._file, "guard", simulator=self._simulator)),
-            Ledger(Path(watch.ledger), _simulated_utc),
+            self._ledger(Path(watch.ledger)),
             Reaction(watch.silence_s, watch.electrical),
             lambda: self.asker,
         )
         loop = asyncio.get_running_loop()
         self.task = loop.create_task(work, name="guard", context=self._context)
         return self
+
+    def _ledger(self, path: Path) -> Ledger:
+        """What it writes in."""
+        return Ledger(path, self._utc)
 
     # --- As the engine sees it ------------------------------------------------------------------
 
@@ -85,10 +98,17 @@ class SimulatedGuard:
         if self.task is not None and not self._is_hung_up:
             await self.task
 
-    def hang_up(self) -> None:
-        """Close the engine's end of the pipe, as an operating system does when it is killed."""
+    def hang_up(self, after_s: float = 0.0) -> None:
+        """Close the engine's end of the pipe, as an operating system does when it is killed.
+
+        Args:
+            after_s: When the guard comes to notice; infinite for an engine that hangs for ever,
+                whose pipe is silent and stays open.
+        """
         self._is_hung_up = True
-        self._told.put_nowait(None)
+        if math.isfinite(after_s):
+            loop = asyncio.get_running_loop()
+            loop.call_later(after_s, self._told.put_nowait, None)
 
     # --- As it sees the engine ------------------------------------------------------------------
 
@@ -102,7 +122,3 @@ class _Engine:
     """The engine's host, as something that can be ended."""
 
     end: Callable[[], Awaitable[str]]
-
-
-def _simulated_utc() -> datetime:
-    return SIMULATED_DATE + timedelta(seconds=asyncio.get_running_loop().time())

@@ -1,0 +1,1 @@
+"""Data out to other people's programs, data in from them, and a run's data from Python."""
