@@ -141,8 +141,17 @@ def _live(channels: int, seconds: float) -> dict[str, Any]:
     }
 
 
-async def _told(runs: list[Path], browser: _Browser, delays_s: list[float], seconds: float) -> None:
-    """Measure on all channels, have all of them watched, note when each row is told."""
+async def _told(
+    runs: list[Path],
+    browser: _Browser,
+    delays_s: list[float],
+    stored_s: list[float],
+    seconds: float,
+) -> None:
+    """Measure on all channels, have all of them watched, note when each row is told.
+
+    Of one of them, also when a row can be read from its file.
+    """
     base_s = time.time()
     snapshot = _snapshot(runs[0].stem)
 
