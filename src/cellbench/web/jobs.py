@@ -18,6 +18,7 @@ from cellbench.engine.evaluation import Evaluation, evaluate
 from cellbench.errors import CellbenchError
 from cellbench.protocol import Plan, Problem, ProtocolError, parse_card
 from cellbench.store import RunReader, Store
+from cellbench.system import give_way
 
 
 def _evaluated(directory: str, run_id: str, analyses: list[str] | None) -> Evaluation:
@@ -178,6 +179,7 @@ def _finite(value: Any) -> Any:
 
 def main() -> None:
     """Work out the job that the command line names."""
+    give_way()  # to runs on the same computer, first of all
     arguments = json.load(sys.stdin)
     try:
         answer = {"done": _finite(JOBS[sys.argv[1]](*arguments))}

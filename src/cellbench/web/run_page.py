@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from cellbench.engine.commands import PAUSE
 from cellbench.engine.overview import Summary, summary
+from cellbench.engine.steering import PAUSE
 from cellbench.report.wording import title_of
 from cellbench.store import Run, RunReader, Store
 from cellbench.web.course import Course
