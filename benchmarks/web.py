@@ -314,6 +314,8 @@ class _Browser:
             yield
         finally:
             for response in connections:
+                if response.isclosed():
+                    raise SystemExit("the server has ended its events")
                 response.fp.raw._sock.shutdown(2)  # type: ignore[attr-defined]  # noqa: SLF001
 
 

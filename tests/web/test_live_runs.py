@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import platform
@@ -17,6 +18,7 @@ import pytest
 from tests.serving import served
 
 from cellbench.store import RunReader
+from cellbench.web.tails import Audience, event
 
 from .client import Browser, Event
 from .processes import Run, server, until
@@ -266,3 +268,22 @@ def test_all_runs_are_seen_at_a_glance_until_the_session_ends(begin: Begin) -> N
             # Both streams come to their ends.
             assert [event.name for event in events if event.name not in KINDS] == []
             assert [event.name for event in of_the_run if event.name not in KINDS] == []
+
+
+def test_many_are_told_of_at_once_and_who_does_not_keep_up_is_sent_away() -> None:
+    async def main() -> None:
+        audience = Audience()
+        with audience.joined() as slow, audience.joined() as quick:
+            audience.tell(event("run", {"run": str(number)}) for number in range(1000))
+            bundle = await quick.get()
+            assert bundle is not None
+            assert bundle.count(b"event: run") == 1000
+            for _ in range(200):
+                audience.tell([event("gone", {})])
+                await quick.get()
+            heard = [slow.get_nowait() for _ in range(slow.qsize())]
+            assert heard[-1] is None
+            assert len(heard) < 150
+            assert len(audience) == 1
+
+    asyncio.run(main())

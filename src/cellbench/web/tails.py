@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ _ROWS, _ENTRIES = 20_000, 500
 _STRETCHES = 200
 #: Tails that are kept though nobody may watch them.
 _TAILS = 100
-#: Events that wait for one viewer; who is further behind is to come back.
+#: Bundles of events that wait for one viewer; who is further behind is to come back.
 _WAITING = 100
 #: Runs that ended so lately are still among those that everybody is told of.
 ENDED_WITHIN = timedelta(hours=24)
@@ -94,15 +94,15 @@ class Audience:
         task.add_done_callback(lambda done: None if done.cancelled() else self.dismiss())
         return task
 
-    def tell(self, *pieces: bytes) -> None:
+    def tell(self, events: Iterable[bytes]) -> None:
         """Tell all; who does not keep up is sent away, and comes back by its last event."""
-        for queue in list(self._queues):
-            if queue.qsize() + len(pieces) > _WAITING:
+        piece = b"".join(events)
+        for queue in list(self._queues) if piece else ():
+            if queue.qsize() < _WAITING:
+                queue.put_nowait(piece)
+            else:
                 self._queues.discard(queue)
                 queue.put_nowait(None)
-                continue
-            for piece in pieces:
-                queue.put_nowait(piece)
 
     def dismiss(self) -> None:
         """Tell all that this is the end."""
@@ -197,7 +197,7 @@ class Tail:
                 if committed is None or committed != told_of:
                     pieces, reached = await asyncio.to_thread(self._news, since, None, self._before)
                     self._cursor = reached
-                    self.audience.tell(*pieces)
+                    self.audience.tell(pieces)
                     if reached.row - since.row < _ROWS and reached.entry - since.entry < _ENTRIES:
                         told_of = committed  # all there was
             await asyncio.sleep(LOOK_S if self._under_way else IDLE_S)
@@ -208,7 +208,7 @@ class Tail:
             with suppress(CellbenchError):
                 data, self._under_way = await asyncio.to_thread(self._page.changed)
                 if data is not None:
-                    self.audience.tell(event("run", data))
+                    self.audience.tell([event("run", data)])
             await asyncio.sleep(ASK_S if self._under_way else IDLE_S)
 
     # --- In a thread ----------------------------------------------------------------------------
@@ -304,11 +304,10 @@ class Glances:
     async def _repeat(self) -> None:
         while True:
             found = await asyncio.to_thread(self._look)
-            for each in found.values():
-                if self._told.get(each.run) != each:
-                    self.audience.tell(event("run", each.model_dump(mode="json")))
-            for run in self._told.keys() - found.keys():
-                self.audience.tell(event("gone", {"run": run}))
+            changed = [each for each in found.values() if self._told.get(each.run) != each]
+            self.audience.tell(event("run", each.model_dump(mode="json")) for each in changed)
+            gone = self._told.keys() - found.keys()
+            self.audience.tell(event("gone", {"run": run}) for run in gone)
             self._told = found
             await asyncio.sleep(ASK_S)
 
