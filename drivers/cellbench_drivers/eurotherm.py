@@ -34,6 +34,7 @@ from cellbench_drivers.common import (
 
 _PV, _SET_POINT, _RATE_LIMIT, _SUMMARY, _MANUAL, _RESOLUTION = 1, 2, 35, 75, 273, 12550
 _SENSOR_BREAK = 0x20
+_SATURATED = int(Flag.SATURATED)
 #: Bits of the summary status; their values are recalled, their names are the manual's.
 _ALARMS = {
     0x01: "alarm 1",
@@ -123,23 +124,21 @@ class Eurotherm:
         """Look at it: temperature, set point, alarms."""
         with self._wire:
             measured, set_point = map(_signed, await self._registers.read_registers(_PV, 2))
-        now = self._stream.now
-        if self._summary_is_due(measured, looked_s := now()):
+        time_s = self._stream.now()
+        jumped = abs(measured - self._measured) > _JUMP_K * self._scale
+        # The alarms: at times, while there are some, when PV has jumped.
+        if self._summary or jumped or time_s >= self._summary_due_s:
             self._summary = await self._word(_SUMMARY)
-            self._summary_due_s = looked_s + _SUMMARY_EVERY_S
+            self._summary_due_s = time_s + _SUMMARY_EVERY_S
+            time_s = self._stream.now()
         self._measured, summary = measured, self._summary
         return ChamberState(
-            time_s=now(),
+            time_s=time_s,
             temperature_K=self._kelvin(measured),
             set_point_K=self._kelvin(set_point),
-            alarm=_alarms(summary),
-            flags=int(Flag.SATURATED) if summary & _SENSOR_BREAK else 0,
+            alarm=_alarms(summary) if summary else "",
+            flags=_SATURATED if summary & _SENSOR_BREAK else 0,
         )
-
-    def _summary_is_due(self, measured: int, now_s: float) -> bool:
-        """Whether to ask for the alarms: at times, while there are some, when PV has jumped."""
-        jumped = abs(measured - self._measured) > _JUMP_K * self._scale
-        return bool(self._summary) or jumped or now_s >= self._summary_due_s
 
     async def quiet(self) -> Outcome:
         """Hold: the controller keeps its set point by itself; read that back."""
@@ -186,7 +185,7 @@ class Eurotherm:
 
 
 def _alarms(summary: int) -> str:
-    return ", ".join(text for bit, text in _ALARMS.items() if summary & bit) if summary else ""
+    return ", ".join(text for bit, text in _ALARMS.items() if summary & bit)
 
 
 def _signed(word: int) -> int:

@@ -60,6 +60,7 @@ class Loadstar:
         self._options = parse_options(name, LoadstarOptions, options)
         self._stream = stream
         self._lock = asyncio.Lock()
+        self._timeout_s = self._options.timeout
         self._in_step = True
         self._newtons = math.nan
         self.capabilities = _capabilities("Loadstar DI-1000U", self._options.capacity)
@@ -128,7 +129,7 @@ class Loadstar:
         self._in_step = False
         with self._wire:
             await self._stream.write(f"{request}\r".encode("ascii"))
-            line = await self._stream.read_until(b"\n", timeout_s or self._options.timeout)
+            line = await self._stream.read_until(b"\n", timeout_s or self._timeout_s)
         self._in_step = True
         answer = line.decode("ascii", "replace").strip()
         if answer == "E":

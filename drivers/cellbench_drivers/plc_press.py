@@ -118,9 +118,13 @@ class PlcPress:
         self._shown = self._group(self._map.shown)
         told = {"status": self._map.status, "alarm_code": self._map.alarm_code}
         self._told = self._group({name: each for name, each in told.items() if each is not None})
-        bits = self._options.bits
-        alarms = [bits.alarm, *(getattr(bits, name) for name in _ALARMS)]
-        self._alarm_bits = sum({1 << at for at in alarms if at is not None})
+        self._bits = {
+            name: 0 if at is None else 1 << at for name, at in dict(self._options.bits).items()
+        }
+        alarms = {self._bits[name] for name in ("alarm", *_ALARMS)}
+        self._alarm_bits = sum(alarms)
+        self._moving_bit, self._at_target_bit = self._bits["moving"], self._bits["at_target"]
+        self._near_N = _HOLD_TOLERANCE * self._options.capacity
         self._beat = 0
         self._beat_due_s = 0.0
         self._asked_N: float | None = None
@@ -227,7 +231,7 @@ class PlcPress:
         except InstrumentError as error:
             return Outcome(self.name, f"force unknown: {error}", confirmed=False)
         away_N = abs(state.set_point_N - state.force_N)
-        held = not state.moving and away_N <= _HOLD_TOLERANCE * self._options.capacity
+        held = not state.moving and away_N <= self._near_N
         text = f"{'holds' if held else 'does not hold'} {state.force_N / _KN:.3f} kN"
         alarm = f", {state.alarm}" if state.alarm else ""
         return Outcome(self.name, text + alarm, confirmed=held and not state.alarm)
@@ -293,24 +297,21 @@ class PlcPress:
         found = await self._read(self._shown)
         status, force_N = int(found["status"]), found["force"]
         set_point_N = found.get("set_point", force_N if self._asked_N is None else self._asked_N)
-        options = self._options
-        near = abs(set_point_N - force_N) <= _HOLD_TOLERANCE * options.capacity
-        bits = options.bits
+        near = abs(set_point_N - force_N) <= self._near_N
         return PressState(
             time_s=self._stream.now(),
             force_N=force_N,
             set_point_N=set_point_N,
-            moving=not near if bits.moving is None else bool(status >> bits.moving & 1),
-            at_target=near if bits.at_target is None else bool(status >> bits.at_target & 1),
+            moving=bool(status & self._moving_bit) if self._moving_bit else not near,
+            at_target=bool(status & self._at_target_bit) if self._at_target_bit else near,
             alarm=self._alarm(status, int(found.get("alarm_code", 0))),
         )
 
     def _bit(self, status: int, name: str) -> bool:
-        at: int | None = getattr(self._options.bits, name)
-        return at is not None and bool(status >> at & 1)
+        return bool(status & self._bits[name])
 
     def _enabled(self, status: int) -> bool:
-        return self._options.bits.enabled is None or self._bit(status, "enabled")
+        return not self._bits["enabled"] or self._bit(status, "enabled")
 
     def _alarm(self, status: int, code: int) -> str:
         if not (code or status & self._alarm_bits):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import compress, groupby
+from operator import mul
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -166,20 +167,22 @@ class Group:
         Raises:
             ValueError: One is a float that no press shows.
         """
-        data = self._words.pack(*(reversed(words) if self._lsw_first else words))
-        found = {}
-        for layout, places in self._layers:
-            for (name, unit, is_float), raw in zip(places, layout.unpack_from(data), strict=True):
-                if is_float and not (raw == 0 or _BELOW <= abs(raw) <= _BEYOND):
+        data = self._words.pack(*(words[::-1] if self._lsw_first else words))
+        found: dict[str, float] = {}
+        for layout, names, units, floats in self._layers:
+            shown = layout.unpack_from(data)
+            for raw in compress(shown, floats):
+                if raw and not _BELOW <= abs(raw) <= _BEYOND:
                     raise ValueError(f"shows {raw:g}")
-                found[name] = raw * unit
+            found.update(zip(names, map(mul, shown, units), strict=True))
         return found
 
 
-def _layers(
-    places: Sequence[tuple[int, str]], registers: Mapping[str, Register]
-) -> list[tuple[struct.Struct, list[tuple[str, float, bool]]]]:
-    """Return formats that read values at their offsets, each with name, unit, whether a float.
+_Layer = tuple[struct.Struct, tuple[str, ...], tuple[float, ...], tuple[bool, ...]]
+
+
+def _layers(places: Sequence[tuple[int, str]], registers: Mapping[str, Register]) -> list[_Layer]:
+    """Return formats that read values at their offsets, with names, units, and which are floats.
 
     One reads them all at once; values that overlap others need one more.
     """
@@ -194,7 +197,8 @@ def _layers(
         end = offset + struct.calcsize(_FORMATS[each.type])
         taken.append((name, each.unit, each.type == "f32"))
     others = _layers(left, registers) if left else []
-    return [(struct.Struct(layout), taken), *others]
+    names, units, floats = zip(*taken, strict=True)
+    return [(struct.Struct(layout), names, units, floats), *others]
 
 
 def runs(words: Mapping[int, int]) -> list[tuple[int, list[int]]]:

@@ -17,6 +17,8 @@ from cellbench_sim.presets.schema import CellPreset
 
 _TICKS_PER_S = 10
 _FINE, _NORMAL, _STEADY, _QUIET = 1, 10, 100, 600
+#: So long after a change of what is imposed, what relaxes is looked at every 10 s at least.
+_SETTLED_S = 300.0
 _NOTICEABLE_PRESSURE = 5e-4
 _NOTICEABLE_PRESSURE_PA = 10.0
 _NOTICEABLE_K = 1e-3
@@ -32,9 +34,9 @@ class World(Stateful):
 
     State is committed at the nodes of the grid and at commands only; looking in between evaluates
     and commits nothing, so how often the world is looked at changes nothing. The grid is 1 s, 0.1 s
-    while the press moves, 10 s while the cell's state changes slowly, 60 s while it rests at open
-    circuit and nothing else is going on. After a jump of the voltage it starts at 1 ms and widens
-    as the decay of the current slows down.
+    while the press moves, 10 s while the cell's state changes slowly, 60 s where it changes very
+    slowly, or rests at open circuit and nothing else is going on. After a jump of the voltage it
+    starts at 1 ms and widens as the decay of the current slows down.
 
     The world knows the cell's truth (`cell`, a preset) and never what a card says about it. The
     preset's working electrode chooses the model behind it: the reduced one, or PyBaMM.
@@ -56,6 +58,7 @@ class World(Stateful):
         self._next_node_s = _FINE / _TICKS_PER_S
         self._demand: Demand = "open"
         self._demanded = 0.0
+        self._imposed_s = 0.0
         self._jumped_s = math.inf
         self._polarity = 1
         self._connected = True
@@ -166,7 +169,7 @@ class World(Stateful):
         if demand != "voltage":
             self._jumped_s = math.inf
         self._settle()
-        self._demand, self._demanded = demand, value
+        self._demand, self._demanded, self._imposed_s = demand, value, self.time_s
         self._pass_on_demand()
 
     def _pass_on_demand(self) -> None:
@@ -229,9 +232,12 @@ class World(Stateful):
             return _FINE
         if self.chamber.changing:
             return _NORMAL
-        if self.model.restless:
-            return _STEADY if self.model.steady else _NORMAL
-        return _QUIET
+        if not self.model.restless:
+            return _QUIET
+        longest = self.model.longest_step_s * _TICKS_PER_S
+        if longest >= _QUIET and self._committed_s - self._imposed_s >= _SETTLED_S:
+            return _QUIET
+        return _STEADY if longest >= _STEADY else _NORMAL
 
 
 def _model(preset: CellPreset, seed: int) -> CellModel:

@@ -196,19 +196,17 @@ class _Call:
     A simulated sample takes six of them. Nobody but the loop looks at more than what is here.
     """
 
-    __slots__ = ("__weakref__", "_args", "_callback", "_cancelled", "_context", "_loop", "_when")
+    __slots__ = ("__weakref__", "_args", "_callback", "_cancelled", "_context", "_when")
     #: asyncio looks for one where it has made a timer.
     _source_traceback: ClassVar[None] = None
 
     def __init__(
         self,
-        loop: VirtualLoop,
         callback: Callable[..., object],
         args: tuple[Any, ...],
         context: Context | None,
         when: float = 0.0,
     ) -> None:
-        self._loop = loop
         self._callback = callback
         self._args = args
         self._context = copy_context() if context is None else context
@@ -227,15 +225,6 @@ class _Call:
         """Have the loop leave it out; what it would have called is let go of at once."""
         self._cancelled = True
         self._callback, self._args = _nothing, ()
-
-    def _run(self) -> None:
-        try:
-            self._context.run(self._callback, *self._args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 (as asyncio: the loop's handler tells of it)
-            text = f"exception in the callback {self._callback!r}"
-            self._loop.call_exception_handler({"message": text, "exception": error})
 
 
 def _nothing() -> None:
@@ -283,7 +272,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """
         if self._closed:
             self._check_closed()  # type: ignore[attr-defined]
-        timer = _Call(self, callback, args, context, when)
+        timer = _Call(callback, args, context, when)
         heappush(self._timers, (when, next(self._numbers), timer))
         return timer  # type: ignore[return-value]
 
@@ -293,7 +282,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Call ``callback`` in the next turn, as asyncio's own."""
         if self._closed:
             self._check_closed()  # type: ignore[attr-defined]
-        call = _Call(self, callback, args, context)
+        call = _Call(callback, args, context)
         self._ready.append(call)
         return call  # type: ignore[return-value]
 
@@ -359,26 +348,42 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # Public ways to these attributes would cost as much again as the turn.
         # ruff: disable[SLF001]
         for turn in range(_TURNS_PER_LOOK):
-            while timers and timers[0][2]._cancelled:
-                heappop(timers)
-            if turn == 0:
-                self._process_events(clock.select(self._patience_s()))  # type: ignore[attr-defined]
-            elif ready:
+            if turn and ready:
                 clock.stand_still()
-            elif timers:
-                clock.jump_to(timers[0][0])
+            elif self._pass_time(looks=not turn):
+                due_s = clock.now_s + _RESOLUTION_S
             else:
                 return
-            due_s = clock.now_s + self._clock_resolution
             while timers and timers[0][0] < due_s:
                 ready.append(heappop(timers)[2])
             for _ in range(len(ready)):
-                handle = ready.popleft()
-                if not handle._cancelled:
-                    handle._run()
+                call = ready.popleft()
+                if call._cancelled:
+                    continue
+                try:
+                    call._context.run(call._callback, *call._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 (as asyncio: its handler tells of it)
+                    text = f"exception in the callback {call._callback!r}"
+                    self.call_exception_handler({"message": text, "exception": error})
             if self._paced or self._stopping or clock.holds:
                 return
         # ruff: enable[SLF001]
+
+    def _pass_time(self, *, looks: bool) -> bool:
+        """Let time pass to what is due next, with a look at the selector or without one.
+
+        Returns whether that is known: without a look, a timer is.
+        """
+        timers = self._timers
+        while timers and timers[0][2].cancelled():
+            heappop(timers)
+        if looks:
+            self._process_events(self._time.select(self._patience_s()))  # type: ignore[attr-defined]
+        elif timers:
+            self._time.jump_to(timers[0][0])
+        return looks or bool(timers)
 
     def _patience_s(self) -> float | None:
         """How long the selector may wait; None without anything that is due."""

@@ -156,8 +156,8 @@ def test_a_run_can_be_shown_reported_and_exported(
     assert answer(capsys, "runs")["runs"][0]["id"] == run
     for arguments, written in [
         (["report", run, "-o", str(tmp_path / "a.html")], "a.html"),
-        (["export", run, "--format", "csv", "-o", str(tmp_path / "a.csv")], "a.csv"),
-        (["export", run, "--format", "bdf", "-o", str(tmp_path / "a.bdf.csv")], "a.bdf.csv"),
+        (["export", run, "--to", "csv", "-o", str(tmp_path)], f"{run}-simulated.csv"),
+        (["export", run, "--to", "bdf", "-o", str(tmp_path)], f"{run}-simulated.bdf.csv"),
     ]:
         with pytest.raises(SystemExit) as ended:
             app(arguments)

@@ -149,8 +149,9 @@ def test_a_run_is_recorded_replayed_exported_and_repeated(
     assert "expected      meas_loop_ocp p 1 5" in out
     assert "sent          meas_loop_ocp p 1 6" in out
     assert "step rest" in out
-    path = tmp_path / "look.recording"
-    assert cellbench("export", "last", "--format", "recording", "-o", path)[0] == 0
+    code, out, _ = cellbench("export", "last", "--to", "recording", "-o", tmp_path)
+    assert code == 0
+    path = Path(out.strip())
     protocol.unlink()
     assert cellbench("replay", path)[0] == 0
     code, out, _ = cellbench("replay", path, "--on", "sim")
@@ -171,9 +172,9 @@ def test_what_cannot_be_replayed_is_said(
     assert code == 2
     assert "no wire log: it was run without --record" in err
     assert cellbench("replay", "last", "--on", "sim")[0] == 0
-    code, _, err = cellbench("export", "last", "--format", "recording", "-o", tmp_path / "x.csv")
+    code, _, err = cellbench("export", "last", "--to", "recording", "-o", tmp_path)
     assert code == 2
-    assert "must end in .recording" in err
+    assert "no wire log" in err
     code, _, err = cellbench("replay", protocol)
     assert code == 2
     assert "is no recording" in err

@@ -118,7 +118,7 @@ def test_a_clock_that_is_slewed_and_a_busy_computer_are_not_spoken_of(
 def test_a_gap_in_the_rows_is_flagged_and_its_charge_is_an_interval() -> None:
     kept: list[SampleRow] = []
     journal = Journal()
-    writer = SimpleNamespace(add_samples=kept.extend)
+    writer = SimpleNamespace(add_sample=kept.append)
     recorder = Recorder(writer, journal, Status())  # type: ignore[arg-type]
     rows = ChannelRecording(recorder, "potentiostat", 1.0, Recording())
     for time_s in (0.0, 1.0, 2.0, 2462.0, 2463.0):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cellbench_sim.physics.cell import Cell
 from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World
@@ -209,6 +210,38 @@ def test_looking_often_after_a_step_of_the_voltage_changes_nothing() -> None:
     watched.advance_to(300.0)
     alone.advance_to(300.0)
     assert watched.snapshot() == alone.snapshot()
+
+
+def test_steps_of_a_minute_follow_steps_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plating and stripping at 0.5 mA/cm2: voltages, and the force, every 10 s."""
+
+    def course() -> tuple[list[tuple[float, float]], int]:
+        world, seen, steps = build(preset="LYC_PMMA"), [], 0
+        advance = world.model.advance
+
+        def counted(time_s: float, duration_s: float) -> None:
+            nonlocal steps
+            steps += 1
+            advance(time_s, duration_s)
+
+        world.press.ramp_to(393.0, 40.0)
+        world.advance_to(600.0)
+        monkeypatch.setattr(world.model, "advance", counted)
+        for sign in (1, -1):
+            world.apply_current(sign * 0.39 * MA)
+            for _ in range(180):
+                world.advance_to(world.time_s + 10.0)
+                seen.append((world.terminals()[0], world.force_N()))
+        return seen, steps
+
+    coarse, few = course()
+    monkeypatch.setattr(Cell, "longest_step_s", 0.0)
+    fine, many = course()
+
+    assert few < 150
+    assert many > 3000
+    assert np.array(coarse)[:, 0] == pytest.approx(np.array(fine)[:, 0], abs=0.1e-3, rel=0.0)
+    assert np.array(coarse)[:, 1] == pytest.approx(np.array(fine)[:, 1], abs=0.5, rel=0.0)
 
 
 def test_a_broken_wire_leaves_the_cell_at_rest_and_the_instrument_at_its_compliance() -> None:

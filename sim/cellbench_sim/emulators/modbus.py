@@ -20,13 +20,12 @@ BASIC_FUNCTIONS = frozenset({3, 6, 16})
 ALL_FUNCTIONS = BASIC_FUNCTIONS | {4, 8, 23}
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
 _READ, _READ_INPUT, _WRITE_ONE, _LOOP_BACK, _WRITE_MANY, _WRITE_AND_READ = 3, 4, 6, 8, 16, 23
-_READS = frozenset({_READ, _READ_INPUT})
 _EXCEPTION_BIT = 0x80
 _READ_MAX, _WRITE_MAX = 125, 123
 _FRAME_MAX = 260
 _FRAMES_KEPT = 256
-#: What a request to read says: from which register on, how many.
-_READ_REQUEST = struct.Struct(">HH")
+#: What a request to read says: the function, from which register on, how many.
+_READ_REQUEST = struct.Struct(">BHH")
 
 
 class ModbusRefusal(Exception):
@@ -72,7 +71,15 @@ class ModbusServer:
         read_max: int = _READ_MAX,
     ) -> None:
         self._bank = bank
-        self._functions = functions
+        answers = {
+            _READ: self._read,
+            _READ_INPUT: self._read,
+            _WRITE_ONE: self._write,
+            _LOOP_BACK: self._loop_back,
+            _WRITE_MANY: self._write,
+            _WRITE_AND_READ: self._write_and_read,
+        }
+        self._answers = {function: answers[function] for function in functions}
         self._read_max = read_max
         self._unit = unit
         self._framer: FramerBase = framer(DecodePDU(is_server=True))
@@ -91,50 +98,43 @@ class ModbusServer:
     def feed(self, data: bytes, send: Callable[[bytes], None]) -> None:
         """Take in bytes and ``send`` the answer to each complete request."""
         self._received += data
-        while self._received:
-            used, unit, transaction, pdu = self._frame(self._received)
+        while received := self._received:
+            try:
+                used, unit, transaction, pdu = self._decode(received)
+            except (IndexError, ValueError):
+                # The framer trips over some garbage whose length it tries to work out.
+                used, pdu = len(received), b""
             if not used:
-                break
-            self._received = self._received[used:]
+                if len(received) > _FRAME_MAX or _is_not_mbap(self._framer, received):
+                    self._received = b""  # it can never become a frame
+                return
+            self._received = received[used:]
             if pdu and unit == self._unit:
                 send(self._encode(self._reply(pdu), unit, transaction))
 
-    def _frame(self, frame: bytes) -> tuple[int, int, int, bytes]:
-        """Return what the framer finds; what can never become a frame is dropped."""
-        try:
-            decoded = self._decode(frame)
-        except (IndexError, ValueError):
-            # The framer trips over some garbage whose length it tries to work out.
-            return len(frame), 0, 0, b""
-        if decoded[0] or not (len(frame) > _FRAME_MAX or _is_not_mbap(self._framer, frame)):
-            return decoded
-        return len(frame), 0, 0, b""
-
     def _reply(self, pdu: bytes) -> bytes:
         function = pdu[0]
-        if function not in self._functions:
+        answer = self._answers.get(function)
+        if answer is None:
             return bytes([function | _EXCEPTION_BIT, ILLEGAL_FUNCTION])
         try:
-            if function in _READS:
-                return self._read(function, pdu[1:])
-            if function == _LOOP_BACK:
-                return self._loop_back(pdu)
-            if function == _WRITE_AND_READ:
-                self._write(bytes([_WRITE_MANY]) + pdu[5:])
-                return self._read(function, pdu[1:5])
-            return self._write(pdu)
+            return answer(pdu)
         except ModbusRefusal as refusal:
             return bytes([function | _EXCEPTION_BIT, refusal.code])
 
-    def _read(self, function: int, request: bytes) -> bytes:
+    def _read(self, pdu: bytes) -> bytes:
         """Answer with the registers."""
-        if len(request) != _READ_REQUEST.size:
+        if len(pdu) != _READ_REQUEST.size:
             raise ModbusRefusal(ILLEGAL_VALUE)
-        address, count = _READ_REQUEST.unpack(request)
+        function, address, count = _READ_REQUEST.unpack(pdu)
         if not 1 <= count <= self._read_max:
             raise ModbusRefusal(ILLEGAL_VALUE)
         words = self._bank.read_registers(address, count)
         return _read_reply(count).pack(function, 2 * count, *words)
+
+    def _write_and_read(self, pdu: bytes) -> bytes:
+        self._write(bytes([_WRITE_MANY]) + pdu[5:])
+        return self._read(pdu[:5])
 
     def _loop_back(self, pdu: bytes) -> bytes:
         """Answer with the request itself; there are no other diagnostics."""

@@ -43,7 +43,6 @@ from cellbench_sim.presets.schema import CellPreset
 _MOST_ITERATIONS = 60
 _SOLVED_WITHIN = 1e-12
 _SOLVED_WITHIN_A = 1e-16
-_LONG_STEP_S = 10.0
 # At a constant voltage, the most that the current may change in a step, and in one of a single
 # part: what that one leaves out of the charge is half the change.
 _CURRENT_STEP = 0.03
@@ -94,10 +93,11 @@ class Cell(Stateful):
         return self._demand != "open" or (self.shunt is not None and self.shunt.restless)
 
     @property
-    def steady(self) -> bool:
-        """Whether a step of ten seconds would bring no more than a step may."""
-        troubled = self.shunt is not None and (self.shunt.restless or self.shunt.stressed)
-        return not troubled and self._unrest_per_s * _LONG_STEP_S < 1.0
+    def longest_step_s(self) -> float:
+        """The step that would bring as much as a step may; 0 where it must be a short one."""
+        if self.shunt is not None and (self.shunt.restless or self.shunt.stressed):
+            return 0.0
+        return 1.0 / self._unrest_per_s if self._unrest_per_s else math.inf
 
     def demand(self, kind: Demand, value: float) -> None:
         """Impose on the terminals, from now on: nothing, a current (A) or a voltage (V)."""

@@ -15,6 +15,8 @@ from cellbench_sim.presets.electrodes import CopperElectrode
 
 #: The film of lithium may be overdrawn by this many times the charge that nucleates it.
 _OVERDRAWN = 5.0
+#: Within this many of them the end of the film is near.
+_NEAR_END = 100.0
 
 
 class Copper(Faced):
@@ -71,8 +73,15 @@ class Copper(Faced):
         self._fresh_C_per_m2 = max(0.0, self._fresh_C_per_m2 - passed)
         overdrawn = -_OVERDRAWN * self._p.nucleation_C_per_m2
         self.film_C_per_m2 = max(overdrawn, self.film_C_per_m2 - passed)
-        near_end = abs(self.film_C_per_m2) < 100.0 * self._p.nucleation_C_per_m2
-        self.unrest_per_s = 1.0 if near_end and current_A_per_m2 else 0.0
+        self.unrest_per_s = self._unrest_per_s(abs(current_A_per_m2))
+
+    def _unrest_per_s(self, current_A_per_m2: float) -> float:
+        """No step beyond the end of the film; near it, seconds."""
+        near_end = _NEAR_END * self._p.nucleation_C_per_m2
+        left = abs(self.film_C_per_m2)
+        if left < near_end:
+            return 1.0 if current_A_per_m2 else 0.0
+        return current_A_per_m2 / left
 
     def impedance(self, omega: NDArray[np.float64]) -> NDArray[np.complex128]:
         """Return the interface and the stock of the film (Ohm)."""

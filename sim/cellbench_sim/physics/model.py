@@ -27,8 +27,8 @@ class CellModel(Protocol):
         """Whether the coming minute may change the cell, so that the grid should be fine."""
 
     @property
-    def steady(self) -> bool:
-        """Whether a step of ten seconds would bring no more than a step may."""
+    def longest_step_s(self) -> float:
+        """The step that would bring as much as a step may; 0 where it must be a short one."""
 
     def demand(self, kind: Demand, value: float) -> None:
         """Impose on the terminals, from now on: nothing, a current (A) or a voltage (V)."""

@@ -82,9 +82,9 @@ class PybammCell(Stateful):
         return self._demand != "open"
 
     @property
-    def steady(self) -> bool:
-        """Whether ten seconds bring the lithium no more than a step may; the cathode is solved."""
-        return self.counter.unrest_per_s * _LONG_STEP_S < 1.0
+    def longest_step_s(self) -> float:
+        """The step that brings the lithium no more than a step may; the cathode is solved."""
+        return 1.0 / max(self.counter.unrest_per_s, 1.0 / _LONG_STEP_S)
 
     def demand(self, kind: Demand, value: float) -> None:
         """Impose on the terminals, from now on: nothing, a current (A) or a voltage (V)."""

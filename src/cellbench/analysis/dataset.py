@@ -21,6 +21,8 @@ Result: TypeAlias = dict[str, Any]  # what an analysis returns: JSON values, uni
 
 #: How a step ended that was cut off and begun anew: it is no step of the test.
 INTERRUPTED = "interrupted"
+#: Of a step that was under way when the run was looked at, or lost.
+NOT_ENDED = "not ended"
 
 
 def _empty() -> FloatArray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from cellbench.analysis.dataset import (
     INTERRUPTED,
+    NOT_ENDED,
     Dataset,
     FloatArray,
     Geometry,
@@ -77,7 +78,7 @@ def stored_dataset(reader: RunReader, card: CellCard) -> Dataset:
     }
     return Dataset(
         geometry=geometry(card),
-        steps=_holding_their_rows(_steps(reader), last_rows_s),
+        steps=_holding_their_rows(stored_steps(reader), last_rows_s),
         samples=_samples(reader, channel, roles, card.stack_area_m2),
         spectra=tuple(
             Spectrum(
@@ -126,7 +127,8 @@ def _apart(time_s: FloatArray, step: FloatArray) -> FloatArray:
     return apart
 
 
-def _steps(reader: RunReader) -> tuple[StepData, ...]:
+def stored_steps(reader: RunReader) -> tuple[StepData, ...]:
+    """The steps of a run as its journal tells them, in the order of their starts."""
     started: dict[str, JournalEntry] = {}
     steps = []
     for entry in reader.journal:
@@ -138,7 +140,7 @@ def _steps(reader: RunReader) -> tuple[StepData, ...]:
             if step.ending != INTERRUPTED:
                 steps.append(step)
     end_s = reader.journal[-1].time_s if reader.journal else np.nan
-    steps += [_step(entry, end_s, "not ended") for entry in started.values()]
+    steps += [_step(entry, end_s, NOT_ENDED) for entry in started.values()]
     return tuple(sorted(steps, key=lambda step: step.start_s))
 
 

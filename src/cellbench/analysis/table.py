@@ -59,7 +59,7 @@ def dataset_of(
         _series(table, "stack_pressure_Pa", time_s),
         _series(table, "temperature_K", time_s),
     )
-    steps = tuple(_steps(samples, _numbers(table, current_A), geometry))
+    steps = tuple(_steps(samples, step_numbers(table), geometry))
     return Dataset(geometry, steps, samples, tuple(spectra), name)
 
 
@@ -71,10 +71,11 @@ def _series(table: Mapping[str, Any], name: str, time_s: FloatArray) -> Series:
     return Series(time_s, _column(table, name)) if name in table else Series()
 
 
-def _numbers(table: Mapping[str, Any], current_A: FloatArray) -> FloatArray:
-    """A number per row that changes where a step begins."""
+def step_numbers(table: Mapping[str, Any]) -> FloatArray:
+    """A number per row that changes where a step begins: the table's, or found from its current."""
     if "step" in table:
         return _column(table, "step")
+    current_A = _column(table, "current_A")
     largest_A = float(np.max(np.abs(current_A), initial=0.0))
     sign = np.sign(current_A) * (np.abs(current_A) > _AT_REST * largest_A)
     steps = np.diff(sign, prepend=sign[:1]) != 0

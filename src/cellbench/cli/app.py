@@ -8,6 +8,8 @@ import typer
 
 from cellbench import __version__
 from cellbench.cli import bench, campaign, look, prepare, protocol, sim, steer, telemetry
+from cellbench.cli.export import export
+from cellbench.cli.import_ import import_
 from cellbench.cli.quiet import quiet, release
 from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
@@ -67,7 +69,8 @@ app.command()(prepare.drivers)
 app.command()(look.runs)
 app.command()(look.show)
 app.command()(look.report)
-app.command()(look.export)
+app.command()(export)
+app.command("import")(import_)
 app.command()(look.analyze)
 app.command()(replay)
 app.command()(replicates)

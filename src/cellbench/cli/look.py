@@ -1,9 +1,8 @@
-"""``cellbench runs``, ``show``, ``report``, ``export``, ``analyze``: what was kept, afterwards."""
+"""``cellbench runs``, ``show``, ``report``, ``analyze``: what was kept, afterwards."""
 
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,16 +13,6 @@ from cellbench.cli.output import print_json, told, writable_output
 
 if TYPE_CHECKING:
     from cellbench.engine.evaluation import Evaluation
-
-
-class ExportFormat(StrEnum):
-    """File formats that data leave in."""
-
-    CSV = "csv"
-    BDF = "bdf"
-    SPECTRA = "spectra"
-    IMPEDANCE = "impedance"
-    RECORDING = "recording"
 
 
 def _evaluated(
@@ -109,45 +98,6 @@ def report(
         if output is not None:
             writable_output(output, ".html")
         typer.echo(write_report(_evaluated(run_id, store, cell), output))
-
-
-def export(
-    run_id: options.RunId,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
-    file_format: Annotated[
-        ExportFormat, typer.Option("--format", help="What is written, and how.")
-    ] = ExportFormat.CSV,
-    store: options.StorePath = None,
-) -> None:
-    """Write a run's data in a format that other programs read.
-
-    csv: every sample. bdf: the Battery Data Format. spectra: every point of every spectrum.
-    impedance: a file per spectrum, as impedance.py and other fitting programs read them.
-    recording: the wire log with all that its replay needs, for `cellbench replay FILE`.
-    """
-    with told():
-        if file_format is ExportFormat.RECORDING:
-            _export_recording(run_id, output, store)
-            return
-        from cellbench.report.export import export as write
-
-        writable_output(output, ".csv", ".txt")
-        evaluation = _evaluated(run_id, store, names=[])
-        written = write(
-            evaluation.reader, evaluation.dataset, evaluation.run, str(file_format), output
-        )
-        for path in written:
-            typer.echo(path)
-
-
-def _export_recording(run_id: str, output: Path, store: Path | None) -> None:
-    from cellbench.engine.recorded import recording_of, write_recording
-
-    writable_output(output, ".recording")
-    evaluation = _evaluated(run_id, store)
-    recording = recording_of(evaluation.run, evaluation.reader, evaluation.results)
-    write_recording(recording, output)
-    typer.echo(output)
 
 
 def analyze(

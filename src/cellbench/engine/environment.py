@@ -142,6 +142,7 @@ class Environment:
         self._watch = watch
         self._recorder = recorder
         self._since_start = recorder.journal.since_start
+        self._status = recorder.status
         self._every_s = self._interval_s = every_s
         self._press_force_N: float | None = None
         self._disagreements = 0
@@ -230,9 +231,9 @@ class Environment:
         trouble, error = poll.trouble, poll.error
         if trouble is None or error is None:
             # Somebody else may have found it lost: a step that gives it an order.
-            press = self._bench.press
-            waits = press is not None and poll.name == press.name and not self._press_told
-            return waits or (self._trouble.is_under_way(poll.name) and poll.name not in self._back)
+            if not self._press_told and poll.take == self._take_press:
+                return True
+            return self._trouble.is_under_way(poll.name) and poll.name not in self._back
         if not trouble.done():
             poll.missed += 1
             self._lost(poll, error)
@@ -302,7 +303,7 @@ class Environment:
         self._watch.pressure(pressure_Pa, flags)
 
     def _note(self, name: str, time_s: float, value: float) -> None:
-        self._recorder.status.reading(name, time_s, value)
+        self._status.reading(name, time_s, value)
         self._recent[name].append((time_s, value))
 
     def _compare(self, gauge_N: float, full_scale_N: float) -> None:
@@ -355,7 +356,7 @@ class Environment:
             await dwell.pass_by()
 
         await self._trouble.insist(presses)
-        pressure_Pa = self._recorder.status.value("stack_pressure_Pa")
+        pressure_Pa = self._status.value("stack_pressure_Pa")
         if step.kind == "release" or step.then_release:
             self._press_order = None
             release = partial(self._release, press, step)
@@ -535,7 +536,7 @@ class Environment:
         self._temperature_order = None
         await self._trouble.insist(lambda: self._bring_to(chamber, step))
         self._temperature_order = step
-        temperature_K = self._recorder.status.value("temperature_K")
+        temperature_K = self._status.value("temperature_K")
         return {} if temperature_K is None else {"temperature_K": temperature_K}
 
     async def _bring_to(self, chamber: Chamber, step: TemperatureStep) -> None:
@@ -553,9 +554,7 @@ class Environment:
         started_s = journal.now_s
         while not self._settled(name, target, settle, started_s):
             if journal.now_s - started_s > settle.timeout_s:
-                raise StepFailed(
-                    _unsettled(name, target, self._recorder.status.value(name), settle)
-                )
+                raise StepFailed(_unsettled(name, target, self._status.value(name), settle))
             await sleep_until(asyncio.get_running_loop().time() + self._interval_s)
 
     def _settled(self, name: str, target: float, settle: Settle, since_s: float) -> bool:

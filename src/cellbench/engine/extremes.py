@@ -16,6 +16,20 @@ class Extremes:
     current_min_A: float = math.inf
     current_max_A: float = 0.0
 
+    def row(self, voltage_V: float, magnitude_A: float) -> None:
+        """Widen by one row; what was not measured (nan) is nothing."""
+        # For every row of a run: min and max cost several times as much as a comparison.
+        # ruff: disable[PLR1730]
+        if voltage_V < self.voltage_min_V:
+            self.voltage_min_V = voltage_V
+        if voltage_V > self.voltage_max_V:
+            self.voltage_max_V = voltage_V
+        if magnitude_A < self.current_min_A:
+            self.current_min_A = magnitude_A
+        if magnitude_A > self.current_max_A:
+            self.current_max_A = magnitude_A
+        # ruff: enable[PLR1730]
+
     def take(self, other: Extremes) -> None:
         """Widen by those of another."""
         self.voltage_min_V = min(self.voltage_min_V, other.voltage_min_V)

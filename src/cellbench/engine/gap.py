@@ -93,10 +93,11 @@ class Gap:
             latest_s: When it can have come to open circuit at the latest, where that is later.
         """
         technique = step.technique
-        if math.isfinite(bounds.after_s):
-            left_s += bounds.after_s
         if math.isinf(to_s):
-            to_s = from_s + max(0.0, left_s)
+            # Where nothing at all would end it, that time is a guess: such steps are refused.
+            goes_on_s = bounds.after_s if math.isfinite(bounds.after_s) else 0.0
+            to_s = from_s + max(0.0, left_s + goes_on_s)
+        left_s += bounds.after_s
         if isinstance(technique, Rest):
             return cls(from_s, to_s, to_s - from_s, 0.0, 0.0, 0.0)
         passed_s = max(0.0, min(to_s - from_s, left_s))

@@ -126,12 +126,9 @@ class Recorder:
         """Keep one reading of a press, gauge or chamber, at a time since the start of the run."""
         if self.thinning and not self._is_kept(source, flags):
             return
-        self.writer.add_samples(
-            (
-                (time_s, source, self.step_id, None, None, None, force_N, temperature_K, flags,
-                 None),
-            )
-        )  # fmt: skip
+        self.writer.add_sample(
+            (time_s, source, self.step_id, None, None, None, force_N, temperature_K, flags, None)
+        )
 
     def _is_kept(self, source: str, flags: int) -> bool:
         """Whether a slow reading is kept while the recording is thinned."""
@@ -258,7 +255,7 @@ class ChannelRecording:
 
     def _keep(self, row: SampleRow) -> None:
         self._kept = row
-        self._recorder.writer.add_samples((row,))
+        self._recorder.writer.add_sample(row)
 
     def _is_kept(self, row: SampleRow) -> bool:
         kept = self._kept

@@ -42,7 +42,15 @@ from cellbench.instruments.roles import Channel, Cycler
 from cellbench.protocol.plan import Plan
 from cellbench.protocol.source import Document, document_of, load
 from cellbench.quantities import format_quantity
-from cellbench.store import Run, RunReader, RunWriter, Store, data_directory, never_began
+from cellbench.store import (
+    IMPORTED,
+    Run,
+    RunReader,
+    RunWriter,
+    Store,
+    data_directory,
+    never_began,
+)
 
 T = TypeVar("T")
 
@@ -66,6 +74,8 @@ def session_of(store: Store, run: Run, bench: Path | None = None) -> Session:
     """
     if run.state == RunState.COMPLETED:
         raise InputError(f"run {run.id} has completed: there is nothing to go on with")
+    if run.state == IMPORTED:
+        raise InputError(f"run {run.id} was imported {run.reason}: it ran elsewhere")
     path = store.run_path(run.id)
     if path.is_file() and never_began(path):
         raise InputError(

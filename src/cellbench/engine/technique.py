@@ -481,7 +481,7 @@ class TechniqueRows:
         self, time_s: float, voltage_V: float, current_A: float, flags: int, number: int | None,
         counted_C: float | None,
     ) -> bool:  # fmt: skip
-        runner, extremes = self._runner, self.extremes
+        runner = self._runner
         if self._held is not None:
             flags = self._held.flags(time_s, voltage_V, current_A, flags)
         charge_C = self.recording.take(time_s, voltage_V, current_A, flags, number, counted_C)
@@ -489,11 +489,7 @@ class TechniqueRows:
         runner.verdicts.row(time_s, voltage_V, current_A)
         self._last = (time_s, voltage_V, current_A)
         self.elapsed_s = time_s - self._zero_s
-        magnitude_A = abs(current_A)
-        extremes.voltage_min_V = min(extremes.voltage_min_V, voltage_V)
-        extremes.voltage_max_V = max(extremes.voltage_max_V, voltage_V)
-        extremes.current_min_A = min(extremes.current_min_A, magnitude_A)
-        extremes.current_max_A = max(extremes.current_max_A, magnitude_A)
+        self.extremes.row(voltage_V, abs(current_A))
         runner.guard(voltage_V, current_A, flags)
         self._watch.row(time_s, voltage_V, current_A, charge_C)
         return True if self._after else self._ends(voltage_V, current_A, charge_C)

@@ -1,7 +1,6 @@
-"""What a run came to, for people and for other programs: a page, closing lines, data files."""
+"""What a run came to, for people: a page and closing lines."""
 
-from cellbench.report.export import FORMATS, export
 from cellbench.report.html import render
 from cellbench.report.text import result_lines
 
-__all__ = ["FORMATS", "export", "render", "result_lines"]
+__all__ = ["render", "result_lines"]

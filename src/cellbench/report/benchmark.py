@@ -23,7 +23,7 @@ from cellbench.report.plots import as_script
 from cellbench.report.record import Record
 from cellbench.report.tables import Table
 from cellbench.report.wording import DASH, count, number, title_of
-from cellbench.store import Run, RunReader
+from cellbench.store import IMPORTED, Run, RunReader
 
 LEAST = 3
 #: Quantities in these units are told in any case, others where they differ between the cells.
@@ -47,7 +47,7 @@ class Evaluated(Protocol):
 
 def why_failed(one: Evaluated) -> str:
     """Why a cell counts as failed; empty if it does not."""
-    if one.run.state != "completed":
+    if one.run.state not in {"completed", IMPORTED}:
         return one.run.reason or one.run.state
     return "; ".join(f"{title_of(name)}: {why}" for name, why in one.failures.items())
 

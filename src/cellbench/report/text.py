@@ -10,7 +10,7 @@ from cellbench.places import WITHIN
 from cellbench.report.conditions import mean_and_range, measured_interval_s
 from cellbench.report.record import Record
 from cellbench.report.wording import clock, count, described, title_of
-from cellbench.store import Run, RunReader
+from cellbench.store import IMPORTED, Run, RunReader
 
 
 def result_lines(
@@ -39,7 +39,7 @@ def result_lines(
 
 def _stopped(record: Record) -> list[str]:
     """What ended a run before its time, and what became of each instrument; else nothing."""
-    if record.run.state in {"completed", "running"}:
+    if record.run.state in {"completed", "running", IMPORTED}:
         return []
     trip = record.trip
     where = f" at {clock(record.duration_s)}"
@@ -95,6 +95,8 @@ def _closing(record: Record, report: Path | None) -> str:
 def _safety(record: Record) -> str:
     if record.run.state == "running":
         return "still running"
+    if record.run.state == IMPORTED:
+        return f"imported {record.run.reason}"
     if record.safe:
         return "everything in its safe state"
     unknown = [entry.text for entry in record.safe_states if not entry.data.get("confirmed")]

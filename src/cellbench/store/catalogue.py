@@ -61,11 +61,21 @@ class Store:
         return self.directory / "runs" / f"{run_id}.sqlite"
 
     def register(
-        self, *, protocol: str, cell: str, bench: str, simulated: bool, seed: int | None
+        self,
+        *,
+        protocol: str,
+        cell: str,
+        bench: str,
+        simulated: bool,
+        seed: int | None,
+        began: datetime | None = None,
     ) -> Run:
-        """Enter a new run and return it, its id made of today's date and a number."""
+        """Enter a new run and return it, its id made of a date and a number.
+
+        The date is today's, or that on which a run began that is brought in.
+        """
         for _ in range(_ID_ATTEMPTS):
-            started = datetime.now(UTC)
+            started = began or datetime.now(UTC)
             run = Run(
                 id=self._next_id(started),
                 protocol=protocol,
@@ -81,9 +91,9 @@ class Store:
                 continue  # another process took the number; the next one is free
         raise StoreError(f"no free run id in {self.directory} after {_ID_ATTEMPTS} attempts")
 
-    def finish(self, run: Run, state: str, reason: str) -> None:
-        """Enter how a run ended."""
-        run.state, run.reason, run.ended = state, reason, datetime.now(UTC)
+    def finish(self, run: Run, state: str, reason: str, ended: datetime | None = None) -> None:
+        """Enter how a run ended, now or at a time before."""
+        run.state, run.reason, run.ended = state, reason, ended or datetime.now(UTC)
         self._save(run)
 
     def reopen(self, run: Run) -> None:

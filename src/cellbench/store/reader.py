@@ -181,6 +181,27 @@ class RunReader:
             pieces = iter(lambda: rows.fetchmany(_ROWS_AT_ONCE), [])
             return np.concatenate([np.array(piece, dtype=np.float64).T for piece in pieces], axis=1)
 
+    def blocks(self, *sources: str, by_time: bool = False) -> Iterator[dict[str, NDArray[Any]]]:
+        """The columns of some instruments' samples (of all, if none is named), block by block.
+
+        For runs of any length: no more than one block is in memory. In order of arrival, or of
+        time; "source" is text, all else numbers, NaN where not measured.
+        """
+        wanted = f"WHERE source IN ({', '.join('?' * len(sources))})" if sources else ""
+        order = "time_s, rowid" if by_time else "rowid"
+        names = ", ".join(SAMPLE_COLUMNS)
+        with closing(sqlite3.connect(self.path)) as connection:
+            rows = connection.execute(
+                f"SELECT {names} FROM sample {wanted} ORDER BY {order}",  # noqa: S608 (our names)
+                sources,
+            )
+            while piece := rows.fetchmany(_ROWS_AT_ONCE):
+                columns = dict(zip(SAMPLE_COLUMNS, zip(*piece, strict=True), strict=True))
+                source = np.array(columns.pop("source"))
+                yield {name: np.array(each, float) for name, each in columns.items()} | {
+                    "source": source
+                }
+
     def rows_of_step(self, step: int, sources: Sequence[str]) -> list[SampleRow]:
         """The rows of one step that came from some instruments, in order of arrival."""
         marks = ", ".join("?" * len(sources))

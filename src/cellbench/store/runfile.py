@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -157,14 +157,19 @@ class RunWriter:
                 raw.execute(WIRE_SCHEMA)
                 raw.commit()
 
-    def add_samples(self, rows: Sequence[SampleRow]) -> None:
-        """Hand over samples; raises StoreError if earlier ones could not be written."""
+    def add_sample(self, row: SampleRow) -> None:
+        """Hand over a sample; raises StoreError if earlier ones could not be written."""
         if self._failure is not None:
             self._check()
         if self.stall is not None and self.rows_waiting >= self.rows_kept:
-            self.rows_lost += len(rows)
+            self.rows_lost += 1
             return
-        self._samples.extend(rows)
+        self._samples.append(row)
+
+    def add_samples(self, rows: Iterable[SampleRow]) -> None:
+        """Hand over several."""
+        for row in rows:
+            self.add_sample(row)
 
     def add_step(self, step_id: int, path: str, kind: str) -> None:
         """Register a step that samples will refer to."""

@@ -17,6 +17,10 @@ from sqlmodel import Field, SQLModel
 FORMAT_VERSION = 2
 
 
+#: State of a run that another program made: its data were read from a file.
+IMPORTED = "imported"
+
+
 class Run(SQLModel, table=True):
     """One run in the catalogue: enough to list and find it; its truth is in its own file."""
 

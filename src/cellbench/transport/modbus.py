@@ -73,7 +73,7 @@ class ModbusMaster:
 
     def __init__(self, stream: Stream, unit: int, framing: Framing, timeout_s: float = 1.0) -> None:
         self._stream = stream
-        self._unit = unit
+        self._unit, self._address = unit, bytes([unit])
         self._rtu = framing == "rtu"
         self._head_size = _RTU_EXCEPTION_SIZE if self._rtu else _MBAP.size
         self._timeout_s = timeout_s
@@ -90,13 +90,12 @@ class ModbusMaster:
             TransportTimeout: It is silent, twice.
             TransportClosed: The connection is gone.
         """
-        request = _THREE.pack(_READ, address, count)
-        begins, size = bytes((_READ, 2 * count)), 2 + 2 * count
+        request, begins, words = _reading(address, count)
         try:
-            reply = await self._exchange(request, begins, size)
+            reply = await self._exchange(request, begins, 2 + words.size)
         except (TransportTimeout, GarbledReply):
-            reply = await self._exchange(request, begins, size)
-        return list(_words(count).unpack_from(reply, 2))
+            reply = await self._exchange(request, begins, 2 + words.size)
+        return list(words.unpack_from(reply, 2))
 
     async def write_registers(self, address: int, values: Sequence[int]) -> None:
         """Write holding registers (function 16), once; errors as `read_registers`."""
@@ -112,7 +111,9 @@ class ModbusMaster:
     async def _exchange(self, pdu: bytes, begins: bytes, size: int) -> bytes:
         """Send a request and return the PDU that answers it, of a known size and beginning."""
         stream = self._stream
-        async with self._lock:
+        # Without the frames of "async with": instruments are asked all the time.
+        await self._lock.acquire()
+        try:
             if stream.lost and await stay_connected(stream):
                 self._in_step = True
             if not self._in_step or (self._rtu and stream.peek(1)):
@@ -127,6 +128,8 @@ class ModbusMaster:
                 reply = await self._reply(pdu[0])
                 _check_fits(pdu, reply)
             self._in_step = True
+        finally:
+            self._lock.release()
         if reply[0] & _EXCEPTION_BIT:
             meaning = _EXCEPTIONS.get(reply[1], "unknown")
             where = f"function {pdu[0]}, register {int.from_bytes(pdu[1:3], 'big')}"
@@ -149,7 +152,7 @@ class ModbusMaster:
             head = _MBAP.pack(self._transaction, 0, size + 1, self._unit)
             frame = self._stream.arrived(head + begins, _MBAP.size + size)
             return frame and frame[_MBAP.size :]
-        frame = self._stream.arrived(bytes([self._unit]) + begins, size + 3)
+        frame = self._stream.arrived(self._address + begins, size + 3)
         if frame is None:
             return None
         self._line_free_s = self._stream.now() + _RTU_GAP_S
@@ -225,6 +228,12 @@ def _words(count: int) -> struct.Struct:
 
 
 # What is asked, and nearly all that is answered, is the same again and again.
+@lru_cache(maxsize=256)
+def _reading(address: int, count: int) -> tuple[bytes, bytes, struct.Struct]:
+    """A request to read registers, how its reply begins, and how that holds them."""
+    return _THREE.pack(_READ, address, count), bytes((_READ, 2 * count)), _words(count)
+
+
 @lru_cache(maxsize=256)
 def _rtu_frame(unit: int, pdu: bytes) -> bytes:
     frame = bytes([unit]) + pdu

@@ -341,14 +341,14 @@ class ReplayingStream(Stream):
 
     async def _send(self, data: bytes) -> None:
         self._pump()
-        if self._failure is not None:
+        if self.lost:
             raise TransportClosed(str(self._failure))
         if self._replay.by_meaning:
             await self._send_meaning(data)
         else:
             for exchange in self._same_bytes(data):
                 await self._answer(exchange)
-        if self._failure is not None:
+        if self.lost:
             raise TransportClosed(str(self._failure))
 
     async def _open_anew(self) -> None:

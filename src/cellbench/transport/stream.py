@@ -52,10 +52,12 @@ class Stream(ABC):
 
     Attributes:
         tap: Who listens in, if anybody does.
+        lost: Whether the connection is gone, as far as anybody has noticed.
     """
 
     def __init__(self) -> None:
         self.tap: Tap | None = None
+        self.lost = False
         self._buffer = bytearray()
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
@@ -64,14 +66,8 @@ class Stream(ABC):
 
     def now(self) -> float:
         """Time of the loop, which is looked for once: before Python 3.12 that asks the system."""
-        if self._known_loop is None:
-            self._known_loop = asyncio.get_running_loop()
-        return self._known_loop.time()
-
-    @property
-    def lost(self) -> bool:
-        """Whether the connection is gone, as far as anybody has noticed."""
-        return self._failure is not None
+        self.now = asyncio.get_running_loop().time  # type: ignore[method-assign]
+        return self.now()
 
     @property
     def is_read(self) -> bool:
@@ -84,7 +80,7 @@ class Stream(ABC):
         Raises:
             TransportClosed: The connection is gone.
         """
-        if self._failure is not None:
+        if self.lost:
             raise TransportClosed(str(self._failure))
         if self.tap is not None:
             self.tap.sent(data)
@@ -115,8 +111,6 @@ class Stream(ABC):
         """Return the next ``count`` bytes; errors as `read_until`."""
         while len(self._buffer) < count:
             timeout_s = await self._more(timeout_s)
-        if len(self._buffer) == count:
-            return self._take_all()
         return self._take(count)
 
     def arrived(self, begins: bytes, size: int) -> bytes | None:
@@ -126,7 +120,8 @@ class Stream(ABC):
             begins: How the message begins.
             size: Its length.
         """
-        if len(self._buffer) != size or not self._buffer.startswith(begins):
+        buffer = self._buffer
+        if len(buffer) != size or not buffer.startswith(begins):
             return None
         return self._take_all()
 
@@ -190,7 +185,7 @@ class Stream(ABC):
         self.fail(TransportClosed("being opened again"))
         await self._hang_up()
         self._buffer.clear()
-        self._failure = None
+        self._failure, self.lost = None, False
         try:
             await self._open_anew()
         except BaseException as error:
@@ -222,9 +217,9 @@ class Stream(ABC):
 
     def fail(self, failure: Exception) -> None:
         """Take note that the connection is gone; what had arrived can still be read."""
-        if self.tap is not None and self._failure is None:
+        if self.tap is not None and not self.lost:
             self.tap.failed(str(failure))
-        self._failure = self._failure or failure
+        self._failure, self.lost = self._failure or failure, True
         self._wake()
 
     def _take_all(self) -> bytes:
@@ -233,6 +228,8 @@ class Stream(ABC):
         return data
 
     def _take(self, count: int) -> bytes:
+        if count == len(self._buffer):
+            return self._take_all()
         data = bytes(self._buffer[:count])
         del self._buffer[:count]
         return data
@@ -243,7 +240,7 @@ class Stream(ABC):
 
     async def _more(self, timeout_s: float) -> float:
         """Wait until more has arrived; return what is left of the timeout."""
-        if self._failure is not None:
+        if self.lost:
             raise TransportClosed(str(self._failure))
         if self._waiter is not None:
             raise RuntimeError("two tasks read from one stream")

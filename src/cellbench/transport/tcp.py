@@ -32,7 +32,7 @@ class TcpStream(Stream):
             raise TransportClosed("not connected")
         self._transport.write(data)
         await self._writable.wait()
-        if self._failure is not None:
+        if self.lost:
             raise TransportClosed(str(self._failure))
 
     async def _hang_up(self) -> None:

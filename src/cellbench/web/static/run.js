@@ -1,6 +1,5 @@
 /* One run: what it does now, what was measured, what may be asked of it. */
 
-import "./page.js";
 import {asked, isKnown, perform, titleOf} from "./actions.js";
 import {get, isOperator, runPath} from "./api.js";
 import {chip, progress, sparkline, stepText, values} from "./card.js";
@@ -9,6 +8,7 @@ import {Journal} from "./journal.js";
 import {listing, toMark} from "./listing.js";
 import {Live} from "./live.js";
 import {failed} from "./notices.js";
+import {known} from "./page.js";
 import {Program} from "./program.js";
 import {bounds, clock, powers} from "./quantities.js";
 import {clear, element, resize} from "./report/common.js";
@@ -197,6 +197,9 @@ async function markProtocol() {
 }
 
 // --- Begin -------------------------------------------------------------------------------------
+
+const elsewhere = known.active;
+known.active = () => summary.ended ? elsewhere() : [{run}];
 
 async function begin() {
   const curves = traces.load();

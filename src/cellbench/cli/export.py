@@ -1,0 +1,114 @@
+"""``cellbench export``: a run's data as files that other programs read."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellbench.cli import options
+from cellbench.cli.output import print_json, told
+
+if TYPE_CHECKING:
+    from cellbench.engine.evaluation import Evaluation
+
+
+class ExportFormat(StrEnum):
+    """File formats that data leave in."""
+
+    BDF = "bdf"
+    PARQUET = "parquet"
+    MPT = "mpt"
+    CSV = "csv"
+    SPECTRA = "spectra"
+    CRATE = "crate"
+    RECORDING = "recording"
+
+
+def export(
+    run_id: options.RunId,
+    to: Annotated[ExportFormat, typer.Option("--to", help="What is written, and how.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the files go.")
+    ] = Path(),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of the same names.")
+    ] = False,
+    license_id: Annotated[
+        str | None,
+        typer.Option("--license", metavar="SPDX", help="Of a crate: CC-BY-4.0, CC0-1.0, ..."),
+    ] = None,
+    store: options.StorePath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write a run's data in a format that other programs read; files are named by the run.
+
+    bdf, parquet: the channel in the Battery Data Format, with its metadata. mpt: the channel and
+    each spectrum as EC-Lab writes them. csv: every sample of every instrument. spectra: a table of
+    all, and each as fitting programs read it. crate: all of it, to deposit with a paper.
+    recording: the wire log with all that its replay needs, for `cellbench replay FILE`.
+    """
+    with told(as_json=as_json):
+        written = _written(run_id, to, output, overwrite, license_id, store)
+        if as_json:
+            print_json({"written": [str(path) for path in written]})
+            return
+        for path in written:
+            typer.echo(path)
+
+
+def _written(
+    run_id: str,
+    to: ExportFormat,
+    output: Path,
+    overwrite: bool,
+    license_id: str | None,
+    store: Path | None,
+) -> tuple[Path, ...]:
+    from cellbench.exchange.export import export as write
+    from cellbench.store import RunReader, Store
+
+    if to in {ExportFormat.CRATE, ExportFormat.RECORDING}:
+        evaluation = _evaluated(run_id, store)
+        if to is ExportFormat.RECORDING:
+            return _recording(evaluation, output, overwrite)
+        reader, run, extra = evaluation.reader, evaluation.run, _results(evaluation)
+    else:
+        with Store(store, make=False) as opened:
+            run = opened.find(run_id)
+        reader, extra = RunReader(opened.run_path(run.id)), {}
+    return write(
+        reader, run, str(to), output, overwrite=overwrite, license_id=license_id, extra=extra
+    )
+
+
+def _evaluated(run_id: str, store: Path | None) -> Evaluation:
+    from cellbench.engine.evaluation import evaluate
+    from cellbench.protocol import parse_card
+    from cellbench.store import RunReader, Store
+
+    with Store(store, make=False) as opened:
+        run = opened.find(run_id)
+        text = RunReader(opened.run_path(run.id)).documents["cell"]
+        return evaluate(opened, run, parse_card(text, f"the card of run {run.id}"))
+
+
+def _results(evaluation: Evaluation) -> dict[str, str]:
+    from cellbench.report import render
+
+    answer = json.dumps(evaluation.answer(), ensure_ascii=False, indent=2)
+    page = render(evaluation.reader, evaluation.run, evaluation.dataset, evaluation.results)
+    return {"results.json": answer + "\n", "report.html": page}
+
+
+def _recording(evaluation: Evaluation, output: Path, overwrite: bool) -> tuple[Path, ...]:
+    from cellbench.engine.recorded import recording_of, write_recording
+    from cellbench.exchange.staging import Staging
+
+    recording = recording_of(evaluation.run, evaluation.reader, evaluation.results)
+    with Staging(output, overwrite=overwrite) as staging:
+        write_recording(recording, staging.path(f"{evaluation.run.id}.recording"))
+    return staging.written

@@ -1,0 +1,114 @@
+"""The runs of a store on this computer, for `cellbench.open`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellbench.analysis import analyse
+from cellbench.analysis.cycle_rows import cycle_rows
+from cellbench.analysis.dataset import Dataset, Result, Spectrum
+from cellbench.analysis.stored import stored_dataset
+from cellbench.exchange.client import Facts
+from cellbench.exchange.outgoing import Outgoing
+from cellbench.protocol import load_card
+from cellbench.store import Run, RunReader, Store
+
+
+class LocalStore:
+    """A backend of `OpenedStore`.
+
+    Args:
+        directory: Of the store; None for the default place.
+
+    Raises:
+        InputError: There is no store.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._store = Store(directory, make=False)
+
+    def close(self) -> None:
+        """Give up the catalogue."""
+        self._store.close()
+
+    def runs(
+        self, text: str, cell: str, protocol: str, state: str, limit: int | None
+    ) -> list[Facts]:
+        """The runs that are as told, newest first."""
+        exactly = {"cell": cell, "protocol": protocol, "state": state}
+        passing = (run for run in self._store.runs() if _passes(run, text, exactly))
+        return [_facts(run) for run in islice(passing, limit)]
+
+    def find(self, name: str) -> Facts:
+        """The run of a name."""
+        return _facts(self._store.find(name))
+
+    def samples(self, run: str, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Columns of the channel's rows; words as text, not as objects."""
+        blocks: dict[str, list[NDArray[Any]]] = {name: [] for name in columns}
+        for block in self._outgoing(run).channel():
+            for name in columns:
+                blocks[name].append(_plain(block[name]))
+        return {
+            name: np.concatenate(parts) if parts else np.empty(0) for name, parts in blocks.items()
+        }
+
+    def spectra(self, run: str) -> tuple[Spectrum, ...]:
+        """The spectra as measured."""
+        return self._dataset(run, None).spectra
+
+    def cycles(self, run: str) -> list[dict[str, Any]]:
+        """The cycles as rows."""
+        return cycle_rows(self._dataset(run, None))
+
+    def journal(self, run: str) -> list[dict[str, Any]]:
+        """The journal's entries."""
+        return [
+            entry.model_dump(mode="json", exclude={"seq", "data"}) | {"number": entry.seq}
+            for entry in self._outgoing(run).reader.journal
+        ]
+
+    def analyse(self, run: str, name: str, cell: str | None) -> Result:
+        """What an analysis gives."""
+        return analyse(name, self._dataset(run, cell))
+
+    def _outgoing(self, run: str) -> Outgoing:
+        found = self._store.find(run)
+        return Outgoing(RunReader(self._store.run_path(found.id)), found)
+
+    def _dataset(self, run: str, cell: str | None) -> Dataset:
+        outgoing = self._outgoing(run)
+        card = outgoing.card if cell is None else load_card(None, cell)[0]
+        return stored_dataset(outgoing.reader, card)
+
+
+def _facts(run: Run) -> Facts:
+    return Facts(
+        id=run.id,
+        protocol=run.protocol,
+        cell=run.cell,
+        bench=run.bench,
+        state=run.state,
+        reason=run.reason,
+        simulated=run.simulated,
+        started=run.started.replace(tzinfo=UTC),
+        ended=run.ended and run.ended.replace(tzinfo=UTC),
+    )
+
+
+def _passes(run: Run, text: str, exactly: Mapping[str, str]) -> bool:
+    within = (run.id, run.protocol, run.cell, run.bench, run.reason)
+    return any(text.casefold() in each.casefold() for each in within) and all(
+        getattr(run, name) == value for name, value in exactly.items() if value
+    )
+
+
+def _plain(column: NDArray[Any]) -> NDArray[Any]:
+    return column.astype(str) if column.dtype.kind == "O" else column
