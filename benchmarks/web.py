@@ -12,6 +12,7 @@ import json
 import math
 import random
 import re
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -124,23 +125,34 @@ def _zoom(rows: int) -> str:
 def _live(channels: int, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory, ExitStack() as stack:
         store = Path(directory)
-        runs = [_run_of(store, f"Live {number}") for number in range(channels)]
+        runs = _runs_of(store, channels)
         browser = stack.enter_context(_served(store))
         delays_s: list[float] = []
-        asyncio.run(_told(runs, browser, delays_s, seconds))
+        stored_s: list[float] = []
+        asyncio.run(_told(runs, browser, delays_s, stored_s, seconds))
     delays_s.sort()
     return {
-        "live": f"{channels} channels x {_RATE_HZ} Hz, all watched",
+        "live": f"{channels} channels x {_RATE_HZ} Hz, {channels // 5} of them watched",
         "rows": len(delays_s),
-        "expected": round(channels * _RATE_HZ * seconds),
+        "expected": round(channels // 5 * _RATE_HZ * seconds),
         "delay_median_ms": round(1e3 * statistics.median(delays_s)),
         "delay_95_percent_ms": round(1e3 * delays_s[int(0.95 * len(delays_s))]),
         "delay_worst_ms": round(1e3 * delays_s[-1]),
+        "of_it_to_the_file_median_ms": round(1e3 * statistics.median(stored_s)),
     }
 
 
-async def _told(runs: list[Path], browser: _Browser, delays_s: list[float], seconds: float) -> None:
-    """Measure on all channels, have all of them watched, note when each row is told."""
+async def _told(
+    runs: list[Path],
+    browser: _Browser,
+    delays_s: list[float],
+    stored_s: list[float],
+    seconds: float,
+) -> None:
+    """Measure on all channels, have all of them watched, note when each row is told.
+
+    Of one of them, also when a row can be read from its file.
+    """
     base_s = time.time()
     snapshot = _snapshot(runs[0].stem)
 
@@ -160,13 +172,34 @@ async def _told(runs: list[Path], browser: _Browser, delays_s: list[float], seco
             await stack.enter_async_context(ControlServer(path.stem, path, side, gate))
             writers.append(RunWriter(path, durable=True, again=True))
         await asyncio.sleep(0.5)
-        with browser.watching([f"/api/runs/{path.stem}/events" for path in runs], told):
+        watched = [f"/api/runs/{path.stem}" for path in runs[: len(runs) // 5]]
+        for path in watched:  # their programs are made first, in processes that take a while
+            await asyncio.to_thread(browser.timed, f"{path}/protocol")
+        pages = [f"{path}/events" for path in watched]
+        with browser.watching([*pages, "/api/events"], told):
             await asyncio.sleep(3.0)
             delays_s.clear()
+            seen = asyncio.create_task(asyncio.to_thread(_seen, runs[0], base_s, seconds))
             await _measured(writers, base_s, seconds)
+            stored_s.extend(await seen)
             await asyncio.sleep(2.0)
         for writer in writers:
             await writer.close()
+
+
+def _seen(path: Path, base_s: float, seconds: float) -> list[float]:
+    """How old each row is when somebody who does nothing else finds it in the file."""
+    delays_s: list[float] = []
+    until_s = time.monotonic() + seconds
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        ((last,),) = connection.execute("SELECT max(rowid) FROM sample").fetchall()
+        while time.monotonic() < until_s:
+            query = "SELECT rowid, time_s FROM sample WHERE rowid > ?"
+            rows = connection.execute(query, (last,)).fetchall()
+            delays_s += [time.time() - base_s - time_s for _, time_s in rows]
+            last = rows[-1][0] if rows else last
+            time.sleep(0.005)
+    return delays_s
 
 
 async def _measured(writers: list[RunWriter], base_s: float, seconds: float) -> None:
@@ -237,6 +270,18 @@ def _run_of(store: Path, name: str) -> Path:
     with Store(store) as opened:
         run: Run = conduct(prepare(str(protocol), seed=1), opened).run
         return opened.run_path(run.id)
+
+
+def _runs_of(store: Path, count: int) -> list[Path]:
+    """Copies of a run."""
+    first = _run_of(store, "Live")
+    with Store(store) as opened:
+        facts = {"protocol": "Live", "cell": "LYC_PMMA", "bench": "simulated"}
+        runs = [opened.register(simulated=True, seed=1, **facts) for _ in range(count)]
+        paths = [opened.run_path(run.id) for run in runs]
+    for path in paths:
+        shutil.copy(first, path)
+    return paths
 
 
 class _Browser:

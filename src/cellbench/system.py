@@ -173,6 +173,13 @@ def deaf_to_ctrl_c() -> Iterator[bool]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def give_way() -> None:
+    """Let this process run when the others of the computer leave time for it."""
+    import psutil  # noqa: PLC0415 (twenty milliseconds, for few)
+
+    psutil.Process().nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10))
+
+
 def process_start(pid: int) -> float | None:
     """When a process was started, in a measure that no set clock changes; None if there is none.
 

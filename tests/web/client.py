@@ -143,6 +143,7 @@ def serving(site: Site) -> Iterator[Browser]:
         finally:
             server.should_exit = server.force_exit = True
             thread.join()
+            site.close()
 
 
 def site_of(directory: Path, **more: Any) -> Site:

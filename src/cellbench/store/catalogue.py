@@ -9,6 +9,7 @@ from typing import Self
 
 from sqlalchemy import Engine, func
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, SQLModel, col, or_, select
 
 from cellbench.errors import InputError, StoreError
@@ -22,7 +23,7 @@ _ID_ATTEMPTS = 20
 
 
 class Store:
-    """The catalogue and where the runs' files are.
+    """The catalogue and where the runs' files are; may be used by several threads.
 
     Args:
         directory: Chosen by the user; None for the default place.
@@ -34,7 +35,9 @@ class Store:
 
     def __init__(self, directory: Path | None = None, *, make: bool = True) -> None:
         self.directory = store_directory(directory, make=make)
-        self._engine: Engine = open_engine(self.directory / "catalogue.sqlite", durable=True)
+        self._engine: Engine = open_engine(
+            self.directory / "catalogue.sqlite", durable=True, pool=QueuePool
+        )
         try:
             SQLModel.metadata.create_all(
                 self._engine, tables=[SQLModel.metadata.tables[str(Run.__tablename__)]]

@@ -21,7 +21,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, event, insert
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import Pool, StaticPool
 from sqlmodel import SQLModel, create_engine
 
 from cellbench.clock import unseen
@@ -66,16 +66,17 @@ _INSERT_ENTRY = insert(JournalEntry)
 StallListener = Callable[[str | None], None]
 
 
-def open_engine(path: Path, *, durable: bool) -> Engine:
+def open_engine(path: Path, *, durable: bool, pool: type[Pool] = StaticPool) -> Engine:
     """Return an engine on a SQLite file in WAL mode, with one connection until it is disposed of.
 
     Args:
         path: The file.
         durable: Whether a commit also survives loss of power (slower; for real hardware).
+        pool: Another one, for a connection to each thread that needs one.
     """
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
-        poolclass=StaticPool,
+        poolclass=pool,
         connect_args={"check_same_thread": False},
     )
 

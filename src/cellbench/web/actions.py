@@ -28,7 +28,7 @@ from cellbench.engine.requests import (
     Stop,
 )
 from cellbench.errors import CellbenchError, InputError
-from cellbench.store import Run, Store
+from cellbench.store import Run
 from cellbench.system import own_group
 from cellbench.web.looking import run_of
 from cellbench.web.rights import SignedIn, TheSite
@@ -150,8 +150,7 @@ async def answer(run: str, body: Answering, site: TheSite, who: SignedIn, reques
     """Answer the question that a run asks."""
 
     def shown() -> str | None:
-        with Store(site.directory, make=False) as store:
-            prompt = summary(store, store.find(run)).prompt
+        prompt = summary(site.store, site.store.find(run)).prompt
         return None if prompt is None else prompt.id
 
     if await asyncio.to_thread(run_of, site, run) and await asyncio.to_thread(shown) != body.prompt:
@@ -201,8 +200,7 @@ async def _asked(
     """
 
     def asked() -> tuple[bool, str, str]:
-        with Store(site.directory, make=False) as store:
-            run, control = reach(store, run_of(site, run_id).id)
+        run, control = reach(site.store, run_of(site, run_id).id)
         reply = ask(control, command, patience_s=patience_s, by=by)
         return reply.accepted, reply.text, run.id
 

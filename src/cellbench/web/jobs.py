@@ -18,6 +18,7 @@ from cellbench.engine.evaluation import Evaluation, evaluate
 from cellbench.errors import CellbenchError
 from cellbench.protocol import Plan, Problem, ProtocolError, parse_card
 from cellbench.store import RunReader, Store
+from cellbench.system import give_way
 
 
 def _evaluated(directory: str, run_id: str, analyses: list[str] | None) -> Evaluation:
@@ -30,19 +31,10 @@ def _evaluated(directory: str, run_id: str, analyses: list[str] | None) -> Evalu
 
 def cycles(directory: str, run_id: str) -> dict[str, Any]:
     """The cycles of a run; none where no charge passed."""
-    from cellbench.analysis.cycles import cycles as cycles_of  # noqa: PLC0415
+    from cellbench.analysis.cycle_rows import cycle_rows  # noqa: PLC0415
 
     dataset = _evaluated(directory, run_id, []).dataset
-    try:
-        found = cycles_of(dataset)
-    except ValueError:
-        found = []
-    from cellbench.web.shown import cycle_row  # noqa: PLC0415
-
-    return {
-        "cycles": [cycle_row(each) for each in found],
-        "active_mass_kg": dataset.geometry.active_mass_kg,
-    }
+    return {"cycles": cycle_rows(dataset), "active_mass_kg": dataset.geometry.active_mass_kg}
 
 
 def spectra(directory: str, run_id: str) -> dict[str, Any]:
@@ -187,6 +179,7 @@ def _finite(value: Any) -> Any:
 
 def main() -> None:
     """Work out the job that the command line names."""
+    give_way()  # to runs on the same computer, first of all
     arguments = json.load(sys.stdin)
     try:
         answer = {"done": _finite(JOBS[sys.argv[1]](*arguments))}

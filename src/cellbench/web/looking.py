@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from cellbench.engine.overview import Summary, summaries
 from cellbench.errors import CellbenchError, InputError
-from cellbench.store import Run, Store
+from cellbench.store import Run
 from cellbench.web.facts import QUANTITIES
 from cellbench.web.journal import entries_after, newest_entries, without_data
 from cellbench.web.report_policy import report_policy
@@ -48,8 +48,7 @@ def run_of(site: Site, run_id: str) -> Run:
         HTTPException: There is none.
     """
     try:
-        with Store(site.directory, make=False) as store:
-            return store.find(run_id)
+        return site.store.find(run_id)
     except InputError as error:
         raise HTTPException(404, str(error)) from None
 
@@ -101,13 +100,12 @@ async def runs(
     """Search the runs of the store, newest first."""
 
     def found() -> Found:
-        with Store(site.directory, make=False) as store:
-            since = store.find(before).started if before else None
-            kept = "running" if state in _UNDER_WAY else state
-            rows = store.search(
-                text, before=since, limit=limit + 1, state=kept, cell=cell, protocol=protocol
-            )
-            shown = summaries(store, rows[:limit])
+        since = site.store.find(before).started if before else None
+        kept = "running" if state in _UNDER_WAY else state
+        rows = site.store.search(
+            text, before=since, limit=limit + 1, state=kept, cell=cell, protocol=protocol
+        )
+        shown = summaries(site.store, rows[:limit])
         if state in _UNDER_WAY:
             shown = [each for each in shown if each.state == state]
         return Found(runs=list(shown), next=rows[limit - 1].id if len(rows) > limit else None)

@@ -6,11 +6,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from cellbench.engine.commands import PAUSE
 from cellbench.engine.overview import Summary, summary
+from cellbench.engine.steering import PAUSE
 from cellbench.report.wording import title_of
 from cellbench.store import Run, RunReader, Store
 from cellbench.web.course import Course
@@ -25,7 +24,7 @@ class RunPage:
     """One run.
 
     Args:
-        directory: Of the store.
+        store: The catalogue.
         run_id: The run, by its whole id.
 
     Attributes:
@@ -34,12 +33,12 @@ class RunPage:
         course: What has become of it.
     """
 
-    def __init__(self, directory: Path, run_id: str) -> None:
+    def __init__(self, store: Store, run_id: str) -> None:
         self.run_id = run_id
-        self.path = directory / "runs" / f"{run_id}.sqlite"
+        self.path = store.run_path(run_id)
         self.program: Mapping[str, Any] | None = None
         self.course = Course()
-        self._directory = directory
+        self._store = store
         self._told: dict[str, Any] = {}
         self._drawn: Mapping[str, Any] | None = None
         self._lock = threading.Lock()
@@ -76,8 +75,7 @@ class RunPage:
             return self.course.spans(from_s, to_s, self.facts.area_m2)
 
     def _now(self) -> Summary:
-        with Store(self._directory, make=False) as store:
-            return summary(store, store.find(self.run_id))
+        return summary(self._store, self._store.find(self.run_id))
 
     def _summary(self, found: Summary) -> dict[str, Any]:
         shown = found.model_dump(mode="json")
@@ -118,18 +116,18 @@ class RunPages:
     """The pages of the runs that were looked at lately.
 
     Args:
-        directory: Of the store.
+        store: The catalogue.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._pages: OrderedDict[str, RunPage] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, run: Run) -> RunPage:
         """The page of a run."""
         with self._lock:
-            page = self._pages.pop(run.id, None) or RunPage(self._directory, run.id)
+            page = self._pages.pop(run.id, None) or RunPage(self._store, run.id)
             self._pages[run.id] = page
             while len(self._pages) > _PAGES:
                 self._pages.popitem(last=False)

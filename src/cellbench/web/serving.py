@@ -7,6 +7,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +109,8 @@ def serve(directory: Path, where: Where, say: Callable[[str], None]) -> None:
         if not len(users):
             site.new_link = _links(site, address)
             site.new_link()
-        _run(site, where, opened)
+        with closing(site):
+            _run(site, where, opened)
 
 
 def _links(site: Site, address: str) -> Callable[[], None]:

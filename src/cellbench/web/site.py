@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cellbench.store import Store
 from cellbench.web.limiter import Limiter
 from cellbench.web.run_page import RunPages
 from cellbench.web.sessions import Sessions
@@ -50,6 +51,15 @@ class Site:
     _under_way: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     @cached_property
+    def store(self) -> Store:
+        """The catalogue of runs."""
+        return Store(self.directory)
+
+    def close(self) -> None:
+        """Give up the catalogue's file."""
+        self.store.close()
+
+    @cached_property
     def users(self) -> Users:
         """Who may sign in."""
         return Users(self.directory)
@@ -62,12 +72,12 @@ class Site:
     @cached_property
     def tails(self) -> Tails:
         """What is new in the runs that somebody watches; made in the server's loop."""
-        return Tails(self.directory)
+        return Tails(self.store)
 
     @cached_property
     def pages(self) -> RunPages:
         """The pages of runs."""
-        return RunPages(self.directory)
+        return RunPages(self.store)
 
     @cached_property
     def hashing(self) -> asyncio.Semaphore:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from cellbench.web.buckets import FROM_S, TO_S, Buckets
 from cellbench.web.facts import QUANTITIES, Facts
 from cellbench.web.journal import entries_after, without_data
 from cellbench.web.run_page import RunPage
-from cellbench.web.traces import Cut, last_row, reading, rows_between
+from cellbench.web.traces import Cut, commits_of, last_row, reading, rows_between
 
 #: Wall time between two looks at a run's file, and at what it does.
 LOOK_S, ASK_S = 0.1, 1.0
@@ -89,13 +88,20 @@ class Audience:
         finally:
             self._queues.discard(queue)
 
-    def tell(self, piece: bytes) -> None:
+    def served_by(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Have work done for them; should it fail, they are sent away, and come back to anew."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(lambda done: None if done.cancelled() else self.dismiss())
+        return task
+
+    def tell(self, *pieces: bytes) -> None:
         """Tell all; who does not keep up is sent away, and comes back by its last event."""
         for queue in list(self._queues):
-            if queue.qsize() >= _WAITING:
+            if queue.qsize() + len(pieces) > _WAITING:
                 self._queues.discard(queue)
                 queue.put_nowait(None)
-            else:
+                continue
+            for piece in pieces:
                 queue.put_nowait(piece)
 
     def dismiss(self) -> None:
@@ -159,8 +165,8 @@ class Tail:
             self._cursor = await asyncio.to_thread(self._newest)
         if not self._tasks:
             self._tasks = [
-                asyncio.create_task(self._repeat(self._look, LOOK_S), name="tail"),
-                asyncio.create_task(self._repeat(self._ask, ASK_S), name="ask"),
+                self.audience.served_by(self._tell_news(), "tail"),
+                self.audience.served_by(self._tell_state(), "state"),
             ]
         return self._cursor
 
@@ -170,8 +176,7 @@ class Tail:
             for task in self._tasks:
                 task.cancel()
             self._tasks.clear()
-            self._cursor = None
-            self._before.clear()
+            self._cursor, self._before = None, {}
 
     async def _missed(self, since: Cursor | None, now: Cursor) -> AsyncIterator[bytes]:
         while since is not None and (since.row < now.row or since.entry < now.entry):
@@ -182,25 +187,35 @@ class Tail:
                 return
             since = reached
 
-    async def _repeat(self, look: Callable[[], Sequence[bytes]], every_s: float) -> None:
+    async def _tell_news(self) -> None:
+        """Look at the file again and again."""
+        told_of: bytes | None = None
+        while (since := self._cursor) is not None:
+            committed = commits_of(self._page.path)
+            # A file that cannot be read at the moment is looked at again.
+            with suppress(CellbenchError):
+                if committed is None or committed != told_of:
+                    pieces, reached = await asyncio.to_thread(self._news, since, None, self._before)
+                    self._cursor = reached
+                    self.audience.tell(*pieces)
+                    if reached.row - since.row < _ROWS and reached.entry - since.entry < _ENTRIES:
+                        told_of = committed  # all there was
+            await asyncio.sleep(LOOK_S if self._under_way else IDLE_S)
+
+    async def _tell_state(self) -> None:
+        """Ask the run again and again."""
         while True:
-            for piece in await asyncio.to_thread(look):
-                self.audience.tell(piece)
-            await asyncio.sleep(every_s if self._under_way else IDLE_S)
+            with suppress(CellbenchError):
+                data, self._under_way = await asyncio.to_thread(self._page.changed)
+                if data is not None:
+                    self.audience.tell(event("run", data))
+            await asyncio.sleep(ASK_S if self._under_way else IDLE_S)
 
     # --- In a thread ----------------------------------------------------------------------------
 
     def _newest(self) -> Cursor:
         with reading(self._page.path) as connection:
             return newest(connection)
-
-    def _look(self) -> Sequence[bytes]:
-        assert self._cursor is not None  # noqa: S101 (set before it is looked)
-        try:
-            pieces, self._cursor = self._news(self._cursor, None, self._before)
-        except CellbenchError:
-            return []  # a file that cannot be read at the moment is looked at again
-        return pieces
 
     def _news(
         self, since: Cursor, until: Cursor | None, before: dict[str, Buckets]
@@ -223,10 +238,6 @@ class Tail:
             data = {"run": self._page.run_id, "entries": without_data(entries)}
             pieces.append(event("journal", data, reached))
         return pieces, reached
-
-    def _ask(self) -> Sequence[bytes]:
-        data, self._under_way = self._page.changed()
-        return [] if data is None else [event("run", data)]
 
 
 def newest(connection: sqlite3.Connection) -> Cursor:
@@ -265,12 +276,12 @@ class Glances:
     """All runs at a glance, while somebody looks at them.
 
     Args:
-        directory: Of the store.
+        store: The catalogue.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, store: Store) -> None:
         self.audience = Audience()
-        self._directory = directory
+        self._store = store
         self._told: dict[str, Summary] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -279,7 +290,7 @@ class Glances:
         try:
             with self.audience.joined() as queue:
                 if self._task is None:
-                    self._task = asyncio.create_task(self._repeat(), name="glances")
+                    self._task = self.audience.served_by(self._repeat(), "glances")
                 for known in list(self._told.values()):
                     yield event("run", known.model_dump(mode="json"))
                 async for piece in heard(queue, admitted):
@@ -302,19 +313,18 @@ class Glances:
             await asyncio.sleep(ASK_S)
 
     def _look(self) -> dict[str, Summary]:
-        with Store(self._directory, make=False) as store:
-            return {each.run: each for each in at_a_glance(store, ENDED_WITHIN)}
+        return {each.run: each for each in at_a_glance(self._store, ENDED_WITHIN)}
 
 
 class Tails:
     """The tails of the runs that somebody watches, and the glances.
 
     Args:
-        directory: Of the store.
+        store: The catalogue.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.glances = Glances(directory)
+    def __init__(self, store: Store) -> None:
+        self.glances = Glances(store)
         self._tails: dict[str, Tail] = {}
 
     def of(self, page: RunPage) -> Tail:

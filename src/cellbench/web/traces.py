@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
@@ -38,6 +37,8 @@ BLOCK_ROWS = 32
 _PIECE_ROWS = 512 * BLOCK_ROWS
 #: Runs of which buckets are kept: some megabytes for each million rows.
 _KEPT_RUNS = 24
+#: Bytes of SQLite's index that hold the number of commits.
+_INDEX_HEAD = 48
 _THREADS = min(4, os.cpu_count() or 1)
 
 _EXTREMES = ", ".join(f"{each}({name})" for each in ("min", "max") for name in COLUMNS)
@@ -60,10 +61,25 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         StoreError: The file is missing or damaged.
     """
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        ) as connection:
             yield connection
     except sqlite3.Error as error:
         raise StoreError(f"{path.name} cannot be read: {error}") from error
+
+
+def commits_of(path: Path) -> bytes | None:
+    """What changes with each commit to a run's file; None where nobody writes to it.
+
+    The head of SQLite's index of the write-ahead log (sqlite.org/walformat.html), which costs
+    nothing to look at.
+    """
+    try:
+        with path.with_name(f"{path.name}-shm").open("rb") as index:
+            return index.read(_INDEX_HEAD)
+    except OSError:
+        return None
 
 
 def last_row(connection: sqlite3.Connection) -> int:

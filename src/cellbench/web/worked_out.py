@@ -54,6 +54,7 @@ class WorkedOut:
         old = kept is None or (kept.version != version and now_s - kept.begun_s > FRESH_S)
         if kept is None or old or _failed(kept.task):
             task = asyncio.create_task(self.once(job, *about, most_s=most_s))
+            task.add_done_callback(_failed)  # whoever has gone need not hear of it
             kept = self._kept[key] = _Kept(task, version, now_s)
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
