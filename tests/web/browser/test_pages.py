@@ -79,7 +79,7 @@ def test_axe_finds_nothing_and_a_phone_shows_all(desk: Desk, evil: Running, path
         page.emulate_media(color_scheme="dark")
         assert violations(page) == []
     page.set_viewport_size({"width": 390, "height": 844})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_function("document.documentElement.scrollWidth <= 390")
     stop = page.get_by_role("button", name="Emergency stop").bounding_box()
     assert stop is not None
     assert stop["x"] + stop["width"] <= 390

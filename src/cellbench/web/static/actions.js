@@ -7,14 +7,17 @@ import {done, failed} from "./notices.js";
 const reason = {name: "reason", label: "Reason, for the journal"};
 
 const ACTIONS = {
-  pause: {title: "Pause", text: "The step under way is interrupted at open circuit, or ends first where it cannot be. Pressure and temperature are held.", fields: [reason]},
+  pause: {title: "Pause", fields: [reason], text: "The step under way is interrupted at open circuit, or ends first "
+    + "where it cannot be. Pressure and temperature are held."},
   continue: {title: "Continue", text: "The pause ends, and the run goes on where it was."},
   skip: {title: "Skip step", text: "The step under way ends now, and the next one begins."},
   stop: {title: "Stop after …", text: "The run ends by itself, in its safe state, once this has ended:", fields: [
     {name: "after", label: "After this", choices: ["cycle", "step"]}]},
-  abort: {title: "Abort", text: "The run ends now. The cell goes to open circuit, the press holds its force, the chamber holds.", danger: true, fields: [reason]},
+  abort: {title: "Abort", danger: true, fields: [reason],
+    text: "The run ends now. The cell goes to open circuit, the press holds its force, the chamber holds."},
   quiet: {title: "Emergency stop", text: "The output is switched off now, and the run ends.", danger: true},
-  note: {title: "Note", text: "Goes into the run's record, with your name.", fields: [{name: "text", label: "Note", required: true, lines: 4}]},
+  note: {title: "Note", text: "Goes into the run's record, with your name.",
+    fields: [{name: "text", label: "Note", required: true, lines: 4}]},
 };
 
 export const titleOf = (action) => ACTIONS[action].title;
@@ -44,7 +47,7 @@ export async function stopSeveral(runs) {
 }
 
 // Asks in a dialog; what was filled in, null where the person thought better of it.
-export function confirmed({title, text, fields = [], danger, confirm, only}) {
+function confirmed({title, text, fields = [], danger, confirm, only}) {
   const heading = element("h2", title, {id: "dialog-title"});
   const yes = element("button", confirm, {type: "submit", class: danger ? "emergency" : "main", value: "yes"});
   const no = element("button", "Cancel", {type: "submit", value: "no", formnovalidate: ""});

@@ -1,10 +1,10 @@
 /* All cells at a glance; first the one that needs a hand. */
 
-import "./page.js";
 import {get} from "./api.js";
 import {Card} from "./card.js";
 import {Live} from "./live.js";
 import {failed} from "./notices.js";
+import {known} from "./page.js";
 import {runTable} from "./run_table.js";
 
 const ENDED_SHOWN = 12;
@@ -65,6 +65,7 @@ async function load() {
 }
 
 await load();
+known.active = () => [...cards.values()].map(({summary}) => summary);
 new Live("/api/events", {
   run: (summary) => {
     take(summary);

@@ -13,13 +13,13 @@ async function signOut() {
   }
 }
 
-// The stop of the run that is shown; elsewhere one is asked which.
+// The runs that the stop is for. Pages that know theirs say so: then it asks nobody first.
+export const known = {active: async () => (await get("/api/runs", {limit: 200})).runs.filter(({ended}) => !ended)};
+
 async function emergency() {
-  const run = document.getElementById("main").dataset.run;
   try {
-    const found = await get("/api/runs", {limit: 200});
-    const active = found.runs.filter((one) => !one.ended);
-    if (active.some((one) => one.run === run)) await perform(run, "quiet");
+    const active = await known.active();
+    if (active.length === 1) await perform(active[0].run, "quiet");
     else await stopSeveral(active);
   } catch (error) {
     failed(error);

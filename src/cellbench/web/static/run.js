@@ -1,14 +1,14 @@
 /* One run: what it does now, what was measured, what may be asked of it. */
 
-import "./page.js";
 import {asked, isKnown, perform, titleOf} from "./actions.js";
 import {get, isOperator, runPath} from "./api.js";
-import {chip, progress, sparkline, stepText, values} from "./card.js";
+import {chip, progress, stepText, values} from "./card.js";
 import {cycleTable, drawCycles, table} from "./cycles.js";
 import {Journal} from "./journal.js";
 import {listing, toMark} from "./listing.js";
 import {Live} from "./live.js";
 import {failed} from "./notices.js";
+import {known} from "./page.js";
 import {Program} from "./program.js";
 import {bounds, clock, powers} from "./quantities.js";
 import {clear, element, resize} from "./report/common.js";
@@ -29,7 +29,8 @@ let summary = {}, received = 0, protocol = null, spectra = {spectra: []}, cycles
 function showNow() {
   const {cell, protocol: name, bench, simulated, state, needs, message} = summary;
   at("cell").replaceChildren(cell, " ", chip(state));
-  at("about").replaceChildren(name, `, ${bench}, run ${run}`, ...summary.ended ? [". ", link("Report", `/runs/${encodeURIComponent(run)}/report`)] : []);
+  const report = element("a", "Report", {href: `/runs/${encodeURIComponent(run)}/report`});
+  at("about").replaceChildren(`${name}, ${bench}, run ${run}`, ...summary.ended ? [". ", report] : []);
   document.title = `${cell} ${state} · cellbench`;
   at("banner").hidden = !simulated;
   at("banner").textContent = simulated ? "SIMULATED BENCH: no instrument is connected" : "";
@@ -40,8 +41,6 @@ function showNow() {
     ...stepText(summary) ? [element("p", stepText(summary), {class: "step"})] : [], progress(summary),
     ...told ? [element("p", powers(told), {class: "message"})] : []);
 }
-
-const link = (text, href) => element("a", text, {href});
 
 function showActions() {
   const actions = isOperator ? (summary.actions || []).filter((action) => isKnown(action) && action !== "quiet") : [];
@@ -68,7 +67,8 @@ function showPrompt() {
 
 function answerForm({id, choices}) {
   const buttons = choices?.length ? choices.map((choice) => element("button", choice, {type: "submit", value: choice, class: "main"}))
-    : [element("label", ["Answer", element("input", "", {name: "text", autocomplete: "off"})]), element("button", "Answer", {type: "submit", class: "main"})];
+    : [element("label", ["Answer", element("input", "", {name: "text", autocomplete: "off"})]),
+      element("button", "Answer", {type: "submit", class: "main"})];
   const form = element("form", buttons, {class: "buttons"});
   form.onsubmit = async (event) => {
     event.preventDefault();
@@ -197,6 +197,9 @@ async function markProtocol() {
 }
 
 // --- Begin -------------------------------------------------------------------------------------
+
+const elsewhere = known.active;
+known.active = () => summary.ended ? elsewhere() : [{run}];
 
 async function begin() {
   const curves = traces.load();
