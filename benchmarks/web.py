@@ -173,9 +173,9 @@ async def _told(
             writers.append(RunWriter(path, durable=True, again=True))
         await asyncio.sleep(0.5)
         watched = [f"/api/runs/{path.stem}" for path in runs[: len(runs) // 5]]
-        for path in watched:  # their programs are made first, in processes that take a while
-            await asyncio.to_thread(browser.timed, f"{path}/protocol")
-        pages = [f"{path}/events" for path in watched]
+        for page in watched:  # their programs are made first, in processes that take a while
+            await asyncio.to_thread(browser.timed, f"{page}/protocol")
+        pages = [f"{page}/events" for page in watched]
         with browser.watching([*pages, "/api/events"], told):
             await asyncio.sleep(3.0)
             delays_s.clear()
@@ -276,8 +276,10 @@ def _runs_of(store: Path, count: int) -> list[Path]:
     """Copies of a run."""
     first = _run_of(store, "Live")
     with Store(store) as opened:
-        facts = {"protocol": "Live", "cell": "LYC_PMMA", "bench": "simulated"}
-        runs = [opened.register(simulated=True, seed=1, **facts) for _ in range(count)]
+        runs = [
+            opened.register(protocol="Live", cell="LYC", bench="sim", simulated=True, seed=1)
+            for _ in range(count)
+        ]
         paths = [opened.run_path(run.id) for run in runs]
     for path in paths:
         shutil.copy(first, path)
