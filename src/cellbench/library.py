@@ -57,6 +57,24 @@ def find_card(name: str) -> Path:
     return _find(name, directory() / "cells", card_names(), "cell card")
 
 
+def shipped_protocol(name: str) -> Path:
+    """Return the file of a shipped protocol, by its name alone.
+
+    Raises:
+        InputError: None is called so.
+    """
+    return _shipped(name, directory(), protocol_names(), "protocol")
+
+
+def shipped_card(name: str) -> Path:
+    """Return the file of a shipped cell card, by its name alone.
+
+    Raises:
+        InputError: None is called so.
+    """
+    return _shipped(name, directory() / "cells", card_names(), "cell card")
+
+
 def _names(folder: Path) -> list[str]:
     return sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
 
@@ -73,7 +91,14 @@ def _find(name: str, folder: Path, names: list[str], what: str) -> Path:
     looks_like_path = path.suffix in {".yaml", ".yml"} or len(path.parts) > 1
     if looks_like_path and path.name.removesuffix(path.suffix) not in names:
         raise InputError(f'there is no file "{name[:200]}"')
-    close = difflib.get_close_matches(path.name.removesuffix(_SUFFIX), names, 1, 0.5)
+    return _shipped(name, folder, names, what)
+
+
+def _shipped(name: str, folder: Path, names: list[str], what: str) -> Path:
+    if name in names:
+        return folder / f"{name}{_SUFFIX}"
+    bare = Path(name).name.removesuffix(_SUFFIX)
+    close = difflib.get_close_matches(bare, names, 1, 0.5)
     proposal = f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(names)}"
     raise InputError(f'there is no {what} "{name[:100]}"; {proposal}')
 

@@ -90,10 +90,14 @@ class ServedBench:
         for name, given in (options or {}).items():
             self.description["instruments"][name] |= given
         self.file = directory / "bench.yaml"
-        self.file.write_text(json.dumps(self.description), encoding="utf-8")
+        self.write()
         self._thread = threading.Thread(target=self._look)
         self._thread.start()
         wait_for(lambda: self.rows, "nobody looks")
+
+    def write(self) -> None:
+        """Write the bench file, as its description is now."""
+        self.file.write_text(json.dumps(self.description), encoding="utf-8")
 
     def _look(self) -> None:
         assert self._process.stdout is not None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from cellbench import __version__
 from cellbench.campaign.judging import Judged
+from cellbench.report.html import asset
 
 
 def render(rows: Sequence[Judged]) -> str:
@@ -20,10 +20,10 @@ def render(rows: Sequence[Judged]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = files("cellbench.report").joinpath("static", "report.css").read_text(encoding="utf-8")
+    style = Markup().join(map(asset, ("palette.css", "parts.css", "report.css")))
     return environment.get_template("reference.html.j2").render(
         rows=rows,
         passed=sum(each.passed for each in rows),
         version=__version__,
-        style=Markup(style),  # noqa: S704 (a file of this program)
+        style=style,
     )

@@ -15,6 +15,7 @@ from cellbench.cli.replay import replay
 from cellbench.cli.replicates import replicates
 from cellbench.cli.resume import resume
 from cellbench.cli.run import run
+from cellbench.cli.serve import serve
 from cellbench.cli.service import service
 from cellbench.cli.top import top
 
@@ -48,6 +49,7 @@ app.command()(resume)
 app.command()(quiet)
 app.command()(release)
 app.command()(service)
+app.command()(serve)
 app.command()(steer.status)
 app.command()(top)
 app.command()(steer.pause)

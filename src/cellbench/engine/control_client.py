@@ -11,7 +11,7 @@ import time
 from pydantic import ValidationError
 
 from cellbench.engine.control_file import ControlFile
-from cellbench.engine.requests import NAME_MAX, Envelope, Person, Reply, Request
+from cellbench.engine.requests import NAME_MAX, VERSION, Envelope, Person, Reply, Request
 from cellbench.errors import CellbenchError
 
 HOST = "127.0.0.1"
@@ -34,20 +34,30 @@ def this_person() -> Person:
     return Person(user=_name(user) or "somebody", host=_name(platform.node()) or "this computer")
 
 
-def ask(control: ControlFile, request: Request, *, patience_s: float = ANSWER_S) -> Reply:
+def ask(
+    control: ControlFile,
+    request: Request,
+    *,
+    patience_s: float = ANSWER_S,
+    by: Person | None = None,
+) -> Reply:
     """Send a request to a run, and return its answer.
 
     Args:
         control: Where the run takes it.
         request: What is asked.
         patience_s: How long to wait for the answer.
+        by: Who asks; by default whoever this process belongs to.
 
     Raises:
         Unreachable: Nobody is there.
         CellbenchError: The run does not answer.
     """
     envelope = Envelope(
-        token=control.token, by=this_person(), request=request.model_dump(mode="json")
+        cellbench=VERSION,
+        token=control.token,
+        by=by or this_person(),
+        request=request.model_dump(mode="json"),
     )
     try:
         address = (HOST, control.port)

@@ -49,6 +49,16 @@ class Reading(BaseModel):
     stale: bool
 
 
+class Prompt(BaseModel):
+    """A question that a run asks; the same question at another time is another one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    text: str
+    choices: tuple[str, ...]
+
+
 class Summary(BaseModel):
     """One run at a glance.
 
@@ -67,6 +77,8 @@ class Summary(BaseModel):
         spark: The voltage over the last hour, or over the whole of a run that is over, in V.
         message: The newest of its journal that a person should read, empty for none.
         area_m2: Of its working electrode; None for a run that is not under way.
+        prompt: The question that is open, None for none.
+        holds: What holds it, and why.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,6 +103,8 @@ class Summary(BaseModel):
     spark: list[float] = []
     message: str = ""
     area_m2: float | None = None
+    prompt: Prompt | None = None
+    holds: dict[str, str] = {}
 
     @property
     def under_way(self) -> bool:
@@ -188,6 +202,8 @@ def _under_way(run: Run, control: ControlFile) -> Summary:
         spark=[each for each in voltage.get("recent", ()) if each is not None],
         message=found["messages"][-1]["text"] if found["messages"] else "",
         area_m2=found["area_m2"],
+        prompt=_prompt(found["question"]),
+        holds=found["holds"],
     )
 
 
@@ -195,6 +211,13 @@ def progress(found: Mapping[str, Any]) -> float | None:
     """How far a run is, from 0 to 1, by its snapshot; None where its end is not known."""
     length_s = found["ends_by_s"]
     return min(1.0, found["time_s"] / length_s) if length_s else None
+
+
+def _prompt(question: Mapping[str, Any] | None) -> Prompt | None:
+    if question is None:
+        return None
+    number = f"{question['asked_s']:.6f}"
+    return Prompt(id=number, text=question["prompt"], choices=tuple(question["choices"]))
 
 
 def _needs(found: Mapping[str, Any]) -> str | None:

@@ -50,23 +50,30 @@ class _Strict(BaseModel):
 
 
 class Person(_Strict):
-    """Who asks, as their program says: whoever holds the token is believed."""
+    """Who asks, as their program says: whoever holds the token is believed.
+
+    Attributes:
+        via: The way in: ``terminal``, ``web``, ``MQTT`` (where the host is not known).
+    """
 
     user: _Name
     host: _Name
+    via: _Name = "terminal"
 
 
 class Who(Person):
-    """Who asks, and the way in: ``terminal``, ``MQTT`` (where the host is not known)."""
+    """Who asks, as a run takes note of it."""
 
     host: str = ""
-    via: _Name = "terminal"
 
     def __str__(self) -> str:
         """As a person reads it: "jk at glovebox-pc"."""
         place = f" at {self.host}" if self.host else ""
-        way = "" if self.via == "terminal" else f" by {self.via}"
+        way = _WAYS.get(self.via, f" by {self.via}")
         return f"{self.user}{place}{way}"
+
+
+_WAYS = {"terminal": "", "web": " through the web"}
 
 
 class Pause(_Strict):
@@ -142,8 +149,8 @@ class Envelope(_Strict):
     request: dict[str, Any]
 
     def line(self) -> bytes:
-        """As it goes over the wire."""
-        return self.model_dump_json().encode() + b"\n"
+        """As it goes over the wire; without what a run of an earlier version would not know."""
+        return self.model_dump_json(exclude_unset=True).encode() + b"\n"
 
 
 class Reply(_Strict):

@@ -22,11 +22,20 @@ from cellbench.protocol.limits import resolve_limits
 from cellbench.protocol.program import Binding, Parameter, Program, SourceFile
 from cellbench.protocol.schema import ProtocolFile
 from cellbench.protocol.scope import Scope, parameter_value, text_of
-from cellbench.protocol.source import Document, SourceNode, document_of, load, read_document
+from cellbench.protocol.source import (
+    MAX_BYTES,
+    Document,
+    SourceNode,
+    document_of,
+    load,
+    read_document,
+)
 from cellbench.protocol.validation import validate
 from cellbench.quantities import PLAIN, Exponents, Quantity, QuantityError, Value, name_of
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
+#: What a text is called in messages that is in no file.
+PASTED = "the text"
 #: Longest time between two looks at pressure and temperature.
 _CONDITIONS_MAX_S = 60.0
 _FAMILIES = (
@@ -110,12 +119,49 @@ def load_protocol(
         ProtocolError: Something is wrong; the problems tell where.
         InputError: There is no such protocol or card.
     """
-    document = read_document(library.find_protocol(str(name)))
-    documents = [document]
-    file = _parse(document)
+    file = _parse(read_document(library.find_protocol(str(name))))
     cell_card = card if isinstance(card, CellCard) else _card_of(file, card)
-    loaded = tree.build(file.body, file.root, _Includes(documents, kept))
-    parameters = _parameters(file, cell_card, sets or {})
+    return _program(file, cell_card, sets or {}, _Includes([file.root.document], kept))
+
+
+def parse_protocol(
+    text: str, cell: str | None = None, sets: Mapping[str, str] | None = None
+) -> tuple[Program, str]:
+    """Load a protocol from text of unknown origin: no file is read but those that ship.
+
+    Args:
+        text: Of the protocol; what it includes, and its cell, are shipped ones.
+        cell: Name of a shipped cell card; None for the one that the protocol names.
+        sets: Parameters that differ from the protocol's defaults, as text.
+
+    Returns:
+        The program, and the text of its cell card.
+
+    Raises:
+        ProtocolError: Something is wrong; the problems tell where.
+        InputError: There is no such card.
+    """
+    if len(text.encode()) > MAX_BYTES:
+        raise ProtocolError([Problem("is larger than 1 MB; protocols are a few kB", PASTED)])
+    file = _parse(document_of(text, PASTED))
+    written = cell or file.body.cell
+    if written is None:
+        file.root.fail("the protocol names no cell", 'Choose a cell, or add "cell: ...".')
+    try:
+        document = read_document(library.shipped_card(written))
+    except InputError as error:
+        if cell is not None:
+            raise
+        file.root.at(("cell",)).fail(str(error))
+    includes = _Includes([file.root.document], shipped_only=True)
+    return _program(file, _plausible_card(document), sets or {}, includes), document.text
+
+
+def _program(
+    file: _File, cell_card: CellCard, sets: Mapping[str, str], includes: _Includes
+) -> Program:
+    loaded = tree.build(file.body, file.root, includes)
+    parameters = _parameters(file, cell_card, sets)
     scope = Scope(cell_card, {k: p.value for k, p in parameters.items()}, {})
     return Program(
         name=file.body.name,
@@ -125,7 +171,7 @@ def load_protocol(
         parameters=parameters,
         nodes=loaded.nodes,
         analyses=file.body.analyses,
-        sources=tuple(SourceFile(each.name, each.text) for each in documents),
+        sources=tuple(SourceFile(each.name, each.text) for each in includes.documents),
         saved=frozenset(loaded.saved),
         conditions_every_s=_conditions_every_s(file, scope),
         fixtures=file.body.fixture,
@@ -196,6 +242,7 @@ class _Includes:
 
     documents: list[Document]
     kept: bool = False
+    shipped_only: bool = False
     open: list[Path] = field(default_factory=list)
 
     def read(self, place: SourceNode) -> tuple[ProtocolFile, SourceNode]:
@@ -220,14 +267,15 @@ class _Includes:
 
     def _find(self, place: SourceNode) -> Path:
         name, own = text_of(place), place.document.path
+        find = library.shipped_protocol if self.shipped_only else library.find_protocol
         if self.kept:
             name = re.split(r"[/\\]", name)[-1]
-        if own is not None and "\0" not in name:
+        if own is not None and not self.shipped_only and "\0" not in name:
             for candidate in (own.parent / name, own.parent / f"{name}.yaml"):
                 if candidate.is_file():
                     return candidate
         try:
-            return library.find_protocol(name)
+            return find(name)
         except InputError as error:
             place.fail(str(error))
 

@@ -6,6 +6,7 @@ into it, so that the file can be mailed, archived and printed on its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,6 +37,8 @@ from cellbench.store import Run, RunReader
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+_MODULE_ONLY = re.compile(r"^import .*\n|^export ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,16 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"clock": clock, "powers": powers, "utc": utc, "duration": duration}
-    made.globals |= {"count": count, "asset": _asset}
+    made.globals |= {"count": count, "asset": asset, "script": _script}
     return made
 
 
-def _asset(name: str) -> Markup:
+def asset(name: str) -> Markup:
     """One of our own static files, to stand in the page as it is."""
     text = files("cellbench.report").joinpath("static", name).read_text(encoding="utf-8")
     return Markup(text)  # noqa: S704 (files of this package)
+
+
+def _script(name: str) -> Markup:
+    """A module without its imports and exports: in a report all of them are one function."""
+    return Markup(_MODULE_ONLY.sub("", asset(name)))  # noqa: S704 (files of this package)

@@ -123,18 +123,42 @@ class Store:
         with Session(self._engine) as session:
             return session.exec(select(Run).where(fresh).order_by(col(Run.started).desc())).all()
 
+    def search(
+        self, text: str = "", *, before: datetime | None = None, limit: int = 50, **exactly: str
+    ) -> Sequence[Run]:
+        """Return the runs that hold a text, and are exactly as told in other columns, newest first.
+
+        Args:
+            text: Somewhere in their id, protocol, cell, bench or reason.
+            before: Only those that started earlier.
+            limit: How many at most.
+            exactly: Columns of `Run` with their values; an empty one is not looked at.
+        """
+        query = select(Run).order_by(col(Run.started).desc()).limit(limit)
+        for name, value in exactly.items():
+            query = query.where(getattr(Run, name) == value) if value else query
+        if text:
+            places = (Run.id, Run.protocol, Run.cell, Run.bench, Run.reason)
+            holds = (col(each).icontains(text, autoescape=True) for each in places)
+            query = query.where(or_(*holds))
+        if before is not None:
+            query = query.where(col(Run.started) < before)
+        with Session(self._engine) as session:
+            return session.exec(query).all()
+
     def find(self, run_id: str) -> Run:
         """Return a run by its id, ``last``, or an unambiguous ending of an id such as ``003``.
 
         Raises:
             InputError: There is none, or several.
         """
+        with Session(self._engine) as session:
+            if (exactly := session.get(Run, run_id)) is not None:
+                return exactly
         runs = self.runs()
         if run_id == "last" and runs:
             return runs[0]
-        matches = [run for run in runs if run.id == run_id] or [
-            run for run in runs if run.id.endswith(run_id)
-        ]
+        matches = [run for run in runs if run.id.endswith(run_id)]
         if len(matches) == 1:
             return matches[0]
         if matches:

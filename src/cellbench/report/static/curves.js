@@ -1,5 +1,8 @@
 /* Any curves over any axes: lines and points of several analyses, coloured by name or along a scale. */
 
+import {FOOT, MARGIN, RIGHT, axis, boxed, brief, charts, colour, element, place} from "./common.js";
+import {ordered, rampKey} from "./nyquist.js";
+
 const TRACES = ["trace-1", "trace-2", "trace-3", "trace-4", "soft"];
 
 function curveColour(plot, index) {
@@ -135,7 +138,7 @@ function curveLegend(plot) {
   return list;
 }
 
-function curvePlot(holder, plot) {
+export function curvePlot(holder, plot) {
   const height = 300;
   const spot = place(holder, plot.title, "", height);
   const left = plot.curves.filter((curve) => !curve.right), right = plot.curves.filter((curve) => curve.right);
@@ -168,11 +171,4 @@ function curvePlot(holder, plot) {
   }, columns, spot.canvas);
   spot.canvas.after(curveLegend(plot));
   charts.push({chart, spot});
-}
-
-function curvePlots() {
-  for (const holder of document.querySelectorAll("[data-curves]")) {
-    holder.replaceChildren();
-    for (const plot of data.curves[holder.dataset.curves]) curvePlot(holder, plot);
-  }
 }

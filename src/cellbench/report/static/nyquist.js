@@ -1,10 +1,12 @@
 /* All spectra in one Nyquist plot: points measured, lines fitted, as many ohms per pixel both ways. */
 
+import {AXIS, FOOT, MARGIN, axis, boxed, brief, charts, element, isDark, place} from "./common.js";
+
 const MOST_NAMED = 16;
 const RAMP = [[68, 1, 84], [65, 68, 135], [42, 120, 142], [34, 168, 132], [122, 209, 81], [253, 231, 37]];
 
 // Viridis, without the end that would vanish on this background.
-function ordered(index, count) {
+export function ordered(index, count) {
   const [low, high] = isDark() ? [0.32, 1] : [0, 0.8];
   const at = (low + (high - low) * (count > 1 ? index / (count - 1) : 0)) * (RAMP.length - 1);
   const base = Math.min(Math.floor(at), RAMP.length - 2), part = at - base;
@@ -80,11 +82,9 @@ function frequency(hertz) {
   return `${Number((hertz / scale).toPrecision(3))} ${unit}`;
 }
 
-function nyquistPlot() {
-  const holder = document.getElementById("nyquist-plot");
-  if (!holder) return;
+export function nyquistPlot(holder, {spectra, scale}) {
+  const hidden = new Set();
   holder.replaceChildren();
-  const {spectra, scale} = data.nyquist, hidden = new Set();
   const height = nyquistHeight(holder.clientWidth - AXIS - MARGIN, spectra);
   const spot = place(holder, "Nyquist, points measured and lines fitted", "Ω", height);
   const inner = () => [spot.width() - AXIS - MARGIN, height - FOOT - MARGIN];
@@ -121,7 +121,7 @@ function nyquistPlot() {
 }
 
 // Both ends of the colour scale, where there are too many to name each.
-function rampKey(name, first, last) {
+export function rampKey(name, first, last) {
   const key = element("span", "", {class: "curve-key"});
   const stops = [0, 0.25, 0.5, 0.75, 1].map((at) => ordered(at, 2)).join(",");
   key.append(element("span", `${name}  ${first}`),

@@ -1,36 +1,8 @@
 /* Voltage, current, stack pressure and temperature against one time axis, zoomed together. */
 
-function shadeSteps(chart) {
-  const {ctx, bbox} = chart;
-  ctx.save();
-  ctx.beginPath();
-  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
-  ctx.clip();
-  for (const span of data.time.spans) {
-    const left = chart.valToPos(span.from, "x", true);
-    ctx.fillStyle = colour(span.kind);
-    ctx.fillRect(left, bbox.top, chart.valToPos(span.to, "x", true) - left, bbox.height);
-  }
-  ctx.restore();
-}
-
-function nameSteps(chart) {
-  const {ctx, bbox} = chart;
-  ctx.save();
-  ctx.fillStyle = colour("soft");
-  ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
-  ctx.textAlign = "center";
-  ctx.textBaseline = "top";
-  for (const span of data.time.spans) {
-    if (!span.label) continue;
-    const left = Math.max(chart.valToPos(span.from, "x", true), bbox.left);
-    const right = Math.min(chart.valToPos(span.to, "x", true), bbox.left + bbox.width);
-    if (right - left > ctx.measureText(span.label).width + 4 * devicePixelRatio) {
-      ctx.fillText(span.label, (left + right) / 2, bbox.top + 3 * devicePixelRatio);
-    }
-  }
-  ctx.restore();
-}
+import {AXIS, FOOT, LEAST, RIGHT, atLeast, axis, boxed, brief, brokenLine, charts, colour, element, place, ticks} from "./common.js";
+import {data} from "./data.js";
+import {nameSteps, shadeSteps} from "./steps.js";
 
 function timeAxes(panel, isLast) {
   const axes = [
@@ -45,15 +17,6 @@ function timeAxes(panel, isLast) {
   return axes;
 }
 
-// A range that fits the values, but never makes mountains of the last digit.
-function atLeast(span) {
-  return (_, low, high) => {
-    if (low == null) return [0, 1];
-    const more = Math.max(0, span - (high - low)) / 2;
-    return uPlot.rangeNum(low - more, high + more, 0.08, true);
-  };
-}
-
 function timeOptions(panel, index, panels, spot, zoom) {
   const isLast = index === panels.length - 1;
   const scales = {x: {time: false, range: (_, low, high) => [low, high]}, y: {range: atLeast(LEAST[panel.name] || 0)}};
@@ -63,11 +26,12 @@ function timeOptions(panel, index, panels, spot, zoom) {
   return {
     width: spot.width(), height: (index === 0 ? 250 : 150) + (isLast ? FOOT : 8),
     padding: [6, 0, 0, 0], legend: {show: false}, scales, axes: timeAxes(panel, isLast),
-    series: [{}, {stroke: colour(`trace-${index + 1}`), width: 1.3, points: {show: false}, spanGaps: false, pxAlign: 0}],
+    series: [{}, {stroke: colour(`trace-${index + 1}`), width: 1.3, points: {show: false}, paths: brokenLine}],
     cursor: {sync: {key: "time"}, y: false, points: {size: 6}, drag: {x: true, y: false, dist: 5},
       bind: {dblclick: () => () => zoom(0, data.time.end)}},
     hooks: {
-      drawClear: [shadeSteps], draw: index === 0 ? [nameSteps, boxed] : [boxed],
+      drawClear: [(chart) => shadeSteps(chart, data.time.spans)],
+      draw: index === 0 ? [(chart) => nameSteps(chart, data.time.spans), boxed] : [boxed],
       setCursor: [(chart) => { spot.output.textContent = timeReadout(chart, panel); }],
       setScale: [(chart, key) => { if (key === "x") zoom(chart.scales.x.min, chart.scales.x.max); }],
     },
@@ -82,7 +46,7 @@ function timeReadout(chart, panel) {
   return `${brief(value)} ${panel.unit}${density} at ${brief(chart.data[0][at])} ${data.time.unit}`;
 }
 
-function timePlot() {
+export function timePlot() {
   const holder = document.getElementById("time-plot");
   holder.replaceChildren();
   const panels = data.time.panels, group = [];

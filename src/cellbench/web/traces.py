@@ -1,0 +1,266 @@
+"""Curves of a run, thinned to what is asked for: from buckets kept in memory, or from its rows.
+
+Of each block of rows in the run's file the buckets are kept, one per source; SQLite makes them,
+some threads at a time, and new rows are added as they come. Where a bucket is wider than what is
+asked for, its block is read: of these there are never more than stretches to be drawn.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellbench.errors import StoreError
+from cellbench.web.buckets import (
+    COLUMNS,
+    FROM_S,
+    TO_S,
+    WIDTH,
+    Buckets,
+    FloatArray,
+    of_rows,
+)
+
+#: Rows of the file that share buckets, and rows whose buckets are made in one go.
+BLOCK_ROWS = 32
+_PIECE_ROWS = 512 * BLOCK_ROWS
+#: Runs of which buckets are kept: some megabytes for each million rows.
+_KEPT_RUNS = 24
+_THREADS = min(4, os.cpu_count() or 1)
+
+_EXTREMES = ", ".join(f"{each}({name})" for each in ("min", "max") for name in COLUMNS)
+_BUCKETS = (
+    "SELECT source, (rowid - 1) / ? AS place, count(*), min(time_s), max(time_s), "  # noqa: S608
+    f"min(step), max(step), max(flags & 8), {_EXTREMES} "
+    "FROM sample WHERE rowid BETWEEN ? AND ? GROUP BY place, source"
+)
+_ROWS = (
+    f"SELECT source, (rowid - 1) / ?, time_s, step, flags, {', '.join(COLUMNS)} "  # noqa: S608
+    "FROM sample WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
+)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that can only read.
+
+    Raises:
+        StoreError: The file is missing or damaged.
+    """
+    try:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        ) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise StoreError(f"{path.name} cannot be read: {error}") from error
+
+
+def last_row(connection: sqlite3.Connection) -> int:
+    """Number of the newest row of the samples."""
+    ((row,),) = connection.execute("SELECT max(rowid) FROM sample").fetchall()
+    return row or 0
+
+
+def rows_between(connection: sqlite3.Connection, first: int, last: int) -> dict[str, Buckets]:
+    """The rows of each source by their numbers in the file, both included, as buckets of one."""
+    rows = _by_source(connection.execute(_ROWS, (BLOCK_ROWS, first, last)))
+    return {source: _of_placed_rows(each) for source, each in rows.items()}
+
+
+def _of_placed_rows(rows: Sequence[tuple[Any, ...]]) -> Buckets:
+    places = np.array([row[0] for row in rows], dtype=np.float64)
+    return of_rows([row[1:] for row in rows], places)
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """What is drawn of one source."""
+
+    source: str
+    buckets: Buckets
+    gaps: np.ndarray[Any, np.dtype[np.bool_]]
+    rows_in_range: int
+
+
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """The curves of all sources between two times, and the newest row that they know of."""
+
+    cuts: Sequence[Cut]
+    row: int
+    from_s: float
+    to_s: float
+
+
+@dataclass
+class Overview:
+    """The buckets of one run's file.
+
+    Attributes:
+        blocks: How many blocks of rows there are buckets of.
+    """
+
+    path: Path
+    blocks: int = 0
+    _pieces: dict[str, list[FloatArray]] = field(default_factory=dict)
+    _sources: dict[str, Buckets] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def cut(self, from_s: float | None, to_s: float | None, stretches: int) -> Cuts:
+        """The curves of all sources between two times, at most so many stretches of each.
+
+        Args:
+            from_s: Since the start of the run; None for its start.
+            to_s: None for the newest row.
+            stretches: Stretches of time with one low and one high value.
+        """
+        with reading(self.path) as connection:
+            last, blocks, sources = self._update(connection)
+            loose = rows_between(connection, blocks * BLOCK_ROWS + 1, last)
+            names = sorted(sources | loose)
+            nothing = of_rows([])
+            whole = {name: (sources.get(name, nothing), loose.get(name, nothing)) for name in names}
+            from_s, to_s = _ends(whole.values(), from_s, to_s)
+            kept = {name: buckets.between(from_s, to_s) for name, (buckets, _) in whole.items()}
+            # What is few enough is drawn row by row.
+            width_s = {
+                name: 0.0 if each.rows <= 2 * stretches else (to_s - from_s) / stretches
+                for name, each in kept.items()
+            }
+            wide = _without_holes({
+                place for name, each in kept.items() for place in each.wider(width_s[name])
+            })  # fmt: skip
+            opened = self._opened(connection, wide)
+        cuts = []
+        for name in names:
+            parts = kept[name].without(wide).joined(opened.get(name, nothing))
+            inside = parts.joined(whole[name][1]).between(from_s, to_s)
+            cuts.append(_cut(name, inside, width_s[name], (from_s, to_s)))
+        return Cuts(cuts, last, from_s, to_s)
+
+    def _opened(self, connection: sqlite3.Connection, places: list[int]) -> dict[str, Buckets]:
+        """The rows of some blocks, neighbours read together."""
+        found: dict[str, list[FloatArray]] = {}
+        for first, last in _runs(places):
+            rows = rows_between(connection, first * BLOCK_ROWS + 1, (last + 1) * BLOCK_ROWS)
+            for source, buckets in rows.items():
+                found.setdefault(source, []).append(buckets.table)
+        return {source: Buckets(np.concatenate(tables)) for source, tables in found.items()}
+
+    def _update(self, connection: sqlite3.Connection) -> tuple[int, int, dict[str, Buckets]]:
+        """Make buckets of the blocks that have become whole.
+
+        Returns:
+            The newest row's number; how many blocks there are buckets of, and these, by source.
+        """
+        with self._lock:
+            last = last_row(connection)
+            whole = last // BLOCK_ROWS
+            if whole > self.blocks:
+                for piece in self._made(connection, self.blocks * BLOCK_ROWS + 1, whole):
+                    for source, table in piece.items():
+                        self._pieces.setdefault(source, []).append(table)
+                for source, tables in self._pieces.items():
+                    self._join(source, tables)
+                self.blocks = whole
+            return last, self.blocks, dict(self._sources)
+
+    def _made(
+        self, connection: sqlite3.Connection, first: int, blocks: int
+    ) -> list[dict[str, FloatArray]]:
+        end = blocks * BLOCK_ROWS
+        spans = [
+            (start, min(end, start + _PIECE_ROWS - 1))
+            for start in range(first, end + 1, _PIECE_ROWS)
+        ]
+        if len(spans) == 1:
+            return [_piece(connection, *spans[0])]
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="buckets") as threads:
+            return list(threads.map(lambda span: _piece_of(self.path, *span), spans))
+
+    def _join(self, source: str, tables: list[FloatArray]) -> None:
+        if len(tables) == 1 and source in self._sources:
+            return  # nothing new of it
+        table = np.concatenate(tables)
+        if np.any(np.diff(table[:, FROM_S]) < 0):  # fetched from an instrument later
+            table = table[np.argsort(table[:, FROM_S], kind="stable")]
+        self._pieces[source] = [table]
+        self._sources[source] = Buckets(table)
+
+
+class Overviews:
+    """The overviews of the runs that were looked at lately."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Path, Overview] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, path: Path) -> Overview:
+        """The overview of a run's file."""
+        with self._lock:
+            found = self._kept.pop(path, None) or Overview(path)
+            self._kept[path] = found
+            while len(self._kept) > _KEPT_RUNS:
+                self._kept.popitem(last=False)
+            return found
+
+
+def _piece_of(path: Path, first: int, last: int) -> dict[str, Any]:
+    with reading(path) as connection:
+        return _piece(connection, first, last)
+
+
+def _piece(connection: sqlite3.Connection, first: int, last: int) -> dict[str, FloatArray]:
+    """The buckets of a stretch of rows, by source."""
+    rows = _by_source(connection.execute(_BUCKETS, (BLOCK_ROWS, first, last)))
+    return {
+        source: np.array(each, dtype=np.float64).reshape(-1, WIDTH) for source, each in rows.items()
+    }
+
+
+def _by_source(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:
+    """Rows apart by their first column, without it."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for row in rows:
+        found.setdefault(row[0], []).append(row[1:])
+    return found
+
+
+def _cut(name: str, inside: Buckets, width_s: float, ends: tuple[float, float]) -> Cut:
+    merged, gaps = inside.merged(width_s)
+    table = inside.table
+    within = (table[:, TO_S] >= ends[0]) & (table[:, FROM_S] <= ends[1])
+    return Cut(name, merged, gaps, Buckets(table[within]).rows)
+
+
+def _ends(
+    parts: Iterable[tuple[Buckets, Buckets]], from_s: float | None, to_s: float | None
+) -> tuple[float, float]:
+    tables = [each.table for pair in parts for each in pair if len(each)]
+    newest_s = max((float(table[:, TO_S].max()) for table in tables), default=0.0)
+    first_s = 0.0 if from_s is None else from_s
+    return first_s, max(first_s, newest_s if to_s is None else to_s)
+
+
+def _without_holes(places: set[int]) -> list[int]:
+    """In order, with those between two neighbours but one: a query more costs what they do."""
+    return sorted(places | {place + 1 for place in places if place + 2 in places})
+
+
+def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each stretch of neighbouring numbers."""
+    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in group]
+        yield members[0], members[-1]

@@ -1,0 +1,1 @@
+"""Tests of cellbench serve: real servers, real HTTP."""
