@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,8 @@ class LocalStore:
         self, text: str, cell: str, protocol: str, state: str, limit: int | None
     ) -> list[Facts]:
         """The runs that are as told, newest first."""
-        exactly = {"cell": cell, "protocol": protocol, "state": state}
-        passing = (run for run in self._store.runs() if _passes(run, text, exactly))
-        return [_facts(run) for run in islice(passing, limit)]
+        found = self._store.search(text, limit=limit, cell=cell, protocol=protocol, state=state)
+        return [_facts(run) for run in found]
 
     def find(self, name: str) -> Facts:
         """The run of a name."""
@@ -100,13 +98,6 @@ def _facts(run: Run) -> Facts:
         simulated=run.simulated,
         started=run.started.replace(tzinfo=UTC),
         ended=run.ended and run.ended.replace(tzinfo=UTC),
-    )
-
-
-def _passes(run: Run, text: str, exactly: Mapping[str, str]) -> bool:
-    within = (run.id, run.protocol, run.cell, run.bench, run.reason)
-    return any(text.casefold() in each.casefold() for each in within) and all(
-        getattr(run, name) == value for name, value in exactly.items() if value
     )
 
 

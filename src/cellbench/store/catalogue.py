@@ -127,14 +127,19 @@ class Store:
             return session.exec(select(Run).where(fresh).order_by(col(Run.started).desc())).all()
 
     def search(
-        self, text: str = "", *, before: datetime | None = None, limit: int = 50, **exactly: str
+        self,
+        text: str = "",
+        *,
+        before: datetime | None = None,
+        limit: int | None = 50,
+        **exactly: str,
     ) -> Sequence[Run]:
         """Return the runs that hold a text, and are exactly as told in other columns, newest first.
 
         Args:
             text: Somewhere in their id, protocol, cell, bench or reason.
             before: Only those that started earlier.
-            limit: How many at most.
+            limit: How many at most, None for all.
             exactly: Columns of `Run` with their values; an empty one is not looked at.
         """
         query = select(Run).order_by(col(Run.started).desc()).limit(limit)

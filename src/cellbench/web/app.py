@@ -13,14 +13,16 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from cellbench import __version__
 from cellbench.errors import CellbenchError, InputError
-from cellbench.web import actions, events, library, looking, pages, signing_in
+from cellbench.web import actions, events, library, looking, measured, pages, signing_in
 from cellbench.web.outer import Outer
 from cellbench.web.rights import NotSignedIn, guard
 from cellbench.web.site import Site
 from cellbench.web.worked_out import Busy
 
 #: All that is served, but for static files and the description of the API itself.
-ROUTERS = tuple(part.router for part in (signing_in, looking, actions, events, library, pages))
+ROUTERS = tuple(
+    part.router for part in (signing_in, looking, measured, actions, events, library, pages)
+)
 
 
 def make_app(site: Site) -> Outer:

@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cellbench import open as open_store
 from cellbench.engine.evaluation import Evaluation, evaluate
-from cellbench.errors import CellbenchError
+from cellbench.errors import CellbenchError, InputError
 from cellbench.protocol import Plan, Problem, ProtocolError, parse_card
 from cellbench.store import RunReader, Store
 from cellbench.system import give_way
@@ -161,8 +162,58 @@ def _plan_rows(planned: Plan) -> list[dict[str, Any]]:
     return rows
 
 
+def samples(directory: str, run_id: str, columns: str, out: str) -> None:
+    """Columns of a run's samples, by name with "," between, to a file of numpy's."""
+    import numpy as np  # noqa: PLC0415
+
+    from cellbench.exchange.client import NUMBERS  # noqa: PLC0415
+
+    with open_store(directory) as store:
+        names = columns.split(",") if columns else NUMBERS
+        measured: dict[str, Any] = store.run(run_id).samples(names)
+        np.savez(out, **measured)
+
+
+def measured_spectra(directory: str, run_id: str) -> list[dict[str, Any]]:
+    """The points of a run's spectra, with their conditions."""
+    with open_store(directory) as store:
+        return [
+            {
+                "time_s": one.time_s,
+                "step": one.step,
+                "frequency_Hz": one.frequency_Hz.tolist(),
+                "impedance_real_ohm": one.impedance_ohm.real.tolist(),
+                "impedance_imag_ohm": one.impedance_ohm.imag.tolist(),
+                "temperature_K": one.temperature_K,
+                "stack_pressure_Pa": one.stack_pressure_Pa,
+                "bias_V": one.bias_V,
+            }
+            for one in store.run(run_id).spectra
+        ]
+
+
+def analysis(directory: str, run_id: str, name: str) -> dict[str, Any]:
+    """What one analysis gives."""
+    with open_store(directory) as store:
+        try:
+            return store.run(run_id).analyse(name)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+
 JOBS: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (cycles, spectra, analyses, report, program, check)
+    each.__name__: each
+    for each in (
+        cycles,
+        spectra,
+        analyses,
+        report,
+        program,
+        check,
+        samples,
+        measured_spectra,
+        analysis,
+    )
 }
 
 
