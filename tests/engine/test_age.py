@@ -89,15 +89,14 @@ def away(
 
     async def main(store: Store) -> Ended:
         async with simulator:
-            host, loop = Host(session, store), asyncio.get_running_loop()
+            host = Host(session, store)
             first = host.run()
             await asyncio.sleep(300.0)
             host.kill()
             await asyncio.wait({first})
             await asyncio.sleep(away_s)
             (run,) = store.runs()
-            age_s = loop.time() - away_s + told_s
-            end = await Host(session, store).resume(run, age_s=age_s)
+            end = await Host(session, store).resume(run, 0.0, clock_step_s=told_s - away_s)
             return Ended(end, RunReader(store.run_path(end.run.id)), simulator)
 
     with Store(directory / "store") as store:

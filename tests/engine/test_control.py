@@ -182,7 +182,7 @@ def test_a_request_reaches_a_loop_that_waits_for_a_person(served: Served) -> Non
         {"token": "é"},
         {"token": None},
         {"by": {"user": "jk"}},
-        {"by": {"user": "jk", "host": "pc", "via": "MQTT"}},
+        {"by": {"user": "jk", "host": "pc", "role": "chief"}},
         {"by": {"user": "j\x1b[2Jk", "host": "pc"}},
         {"cellbench": 2},
         {"more": 1},

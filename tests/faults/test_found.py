@@ -110,6 +110,12 @@ FOUND = {
         2638, "neware", LIST,
         (Kill(24.0, 0, 10.0), Line(Kind.RESET, "cycler", 27.0)),
     ),
+    # A resume that a limit ended told nothing of the charge that had passed before.
+    "a short while nobody was there": Scenario(
+        4054, "neware with palmsens",
+        (PRESS, "current: {at: 0.2 mA/cm2, for: 60 s, record: {every: 1 s}}"),
+        (Kill(40.0, away_s=600.0), Short(60.0, 20.0)), cell="NMC811_LYC_PMMA_Li",
+    ),
     # The answer that the pause was over had come, the disk had not taken it.
     "a pause that ends on a full disk": Scenario(
         692, "default", (PRESS, CURRENT),

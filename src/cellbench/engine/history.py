@@ -19,7 +19,7 @@ from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment
 from cellbench.engine.age import BOOT, Tie
 from cellbench.engine.extremes import Extremes
-from cellbench.engine.gap import BEGAN, StepLeft
+from cellbench.engine.gap import BEGAN, GAP, StepLeft
 from cellbench.engine.steering import PAUSE
 from cellbench.engine.step_list import BEGUN, HANDED, OVER, Place
 from cellbench.instruments.roles import Cycler, Running
@@ -34,6 +34,8 @@ RESUMED = "resumed"
 _EVERY = "/every["
 #: The verb of steps that begin anew, whatever they interrupt.
 SPECTRUM = "eis"
+#: Those of techniques that pass a charge which counts.
+_PASSING = {"current", "charge", "discharge", "voltage", "hold", "sweep", "cv"}
 
 
 @dataclass
@@ -194,6 +196,13 @@ class History:
         """Steps that have begun and not ended; a step that interrupts another comes after it."""
         return list(self._open)
 
+    def energised_paths(self) -> Iterator[str]:
+        """Of those, the ones whose technique was under way, not interrupted, and passes charge."""
+        for path, entry in self._open.items():
+            interrupted = any(other.startswith(f"{path}/") for other in self._open)
+            if entry.data["verb"] in _PASSING and not interrupted:
+                yield path
+
     def spectra_within(self) -> Iterator[JournalEntry]:
         """Starts of the spectra under way that interrupt other steps."""
         for path, entry in self._open.items():
@@ -235,6 +244,9 @@ class History:
         zero_s = started_s if began is None else float(began.data["zero_s"])
         last_s = started_s if last is None else last[0]
         within = [each for each in self._ends_within(path) if each.time_s > last_s]
+        opened_s = self.open_after(path, last_s)
+        if opened_s is not None:
+            to_s = min(to_s, opened_s)
         return StepLeft(
             step_id=step_id,
             elapsed_s=0.0 if last is None else max(0.0, last[0] - zero_s),
@@ -248,6 +260,13 @@ class History:
             extremes=_extremes(rows),
             within=self._left_within(path, to_s, latest_s),
         )
+
+    def open_after(self, path: str, time_s: float) -> float | None:
+        """When a step that no resume came back to was found open after a time, None if none was."""
+        found = [float(each.data["to_s"]) for each in self._journal
+                 if each.kind == GAP and each.step == path
+                 and each.data.get("taken_up") is False]  # fmt: skip
+        return min((each for each in found if each >= time_s), default=None)
 
     def _ends_within(self, path: str) -> list[JournalEntry]:
         """Ends of techniques that have interrupted a step; a spectrum tells no charge."""

@@ -63,6 +63,7 @@ class Interpreter:
         self._restored = history is None
         self._screened = history is not None
         self._orders: dict[type[Step], PressStep | TemperatureStep] = {}
+        self.taken_up: set[str] = set()
         self.open_since_s = math.nan
         self.open_latest_s: float | None = None
 
@@ -175,6 +176,7 @@ class Interpreter:
         """What is done of a step on the channel that a lost host had under way."""
         if not isinstance(step, ChannelStep):
             return None
+        self.taken_up.add(step.path)
         return self._history.left_of(step.path, self.open_since_s, self.open_latest_s)
 
     # --- Lists ----------------------------------------------------------------------------------

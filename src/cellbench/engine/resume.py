@@ -20,7 +20,7 @@ from cellbench.analysis.dataset import INTERRUPTED
 from cellbench.analysis.stored import channel_names, environment, stored_dataset
 from cellbench.bench import Bench, BenchFile, parse_bench
 from cellbench.engine.age import SET_S, Tie, age_now, now_of_computer
-from cellbench.engine.causes import RunState
+from cellbench.engine.causes import Judgement, RunState
 from cellbench.engine.gap import GAP, charge_bounds_C
 from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
 from cellbench.engine.history import RESUMED, History, OpenList, stretches
@@ -212,6 +212,40 @@ class Resumption(Conducting):
             if opened is not None:
                 with suppress(InstrumentError):  # what became of the cell was read back before
                     await opened.let_go()
+
+    async def _close(
+        self, end: RunEnd, judgement: Judgement, cause: BaseException | None
+    ) -> RunEnd:
+        if self._history.open_list is None:
+            self._enter_not_taken_up()
+        return await super()._close(end, judgement, cause)
+
+    def _enter_not_taken_up(self) -> None:
+        """Bound what passed in a step that the run, as it ended before, has not come back to.
+
+        Whoever goes on from here takes it up, and counts it then.
+        """
+        walk, most_A = self._interpreter, self.program.limits.current_max_A
+        for path in set(self._history.energised_paths()) - walk.taken_up:
+            left = self._history.left_of(path, walk.open_since_s, walk.open_latest_s)
+            if left is None or self._history.open_after(path, left.last_s) is not None:
+                continue
+            to_s, latest_s = (
+                self.journal.now_s if each is None or math.isinf(each) else each
+                for each in (left.to_s, left.latest_s or left.to_s)
+            )
+            most_C = most_A * max(0.0, latest_s - left.last_s)
+            self.journal.enter_soon(
+                GAP,
+                step=path,
+                text="not seen, and not taken up again; what passed is not counted yet",
+                from_s=left.last_s,
+                to_s=to_s,
+                charge_C=0.0,
+                charge_min_C=-most_C,
+                charge_max_C=most_C,
+                taken_up=False,
+            )
 
     async def _open(self) -> None:
         away = format_quantity(self._away_s, "time")
