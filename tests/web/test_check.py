@@ -14,6 +14,8 @@ from cellbench.web import worked_out
 
 from .client import Browser
 
+pytestmark = pytest.mark.long
+
 GOOD = """\
 cellbench: 1
 name: A pulse

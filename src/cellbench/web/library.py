@@ -17,7 +17,7 @@ from cellbench.web.rights import TheSite, open_to
 router = APIRouter(prefix="/api", tags=["protocols"])
 
 TEXT_MAX = 200_000
-_CHECK_S = 20.0
+_CHECK_S = 60.0
 _Name = Annotated[str, StringConstraints(max_length=100)]
 _Value = Annotated[str, StringConstraints(max_length=1000)]
 
