@@ -24,6 +24,7 @@ pytestmark = [
 NOT_RUN = {
     "README.md": 2,
     "docs/cells.md": 1,
+    "docs/data.md": 2,
     "docs/first_run.md": 1,
     "docs/operations.md": 2,
     "docs/telemetry.md": 2,
