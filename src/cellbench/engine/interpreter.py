@@ -252,6 +252,8 @@ class Interpreter:
         if not self._has_open_list(step):
             return None
         opened, self._history.open_list = self._history.open_list, None
+        # Whatever step it was at: what passed in it is in the cycler's rows, or bounded with them.
+        self.taken_up.update(self._history.energised_paths())
         return opened
 
     async def _skip_done_of(
