@@ -59,6 +59,7 @@ class Session:
         simulator: The simulated bench, None with a bench file.
         beside: Directory of the bench file, where driver files are looked for.
         simulated_cell: What is on the simulated bench.
+        shared: Instruments of the bench that other runs of this process use too.
     """
 
     program: Program
@@ -69,6 +70,7 @@ class Session:
     seed: int | None
     beside: Path | None = None
     simulated_cell: str | None = None
+    shared: frozenset[str] = frozenset()
 
     @property
     def card(self) -> CellCard:
