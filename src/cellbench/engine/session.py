@@ -310,7 +310,8 @@ def prepare(
     Args:
         protocol: A file, or the name of a shipped protocol.
         cell: A cell card's file, or the name of a shipped card; by default the protocol's. On a
-            bench with many cells a place.
+            bench with many cells a place, ``A1``, or with a card that is not the place's
+            ``A1=CARD``.
         sim_cell: The simulated cell; by default the one that the card names.
         fixture: What holds it on the simulated bench; by default the first that the protocol is
             meant for, or a servo press.
@@ -344,14 +345,21 @@ def prepare(
     return on_simulated_bench(program, card_text, sim_cell, held_by, seed)
 
 
+def place_and_card(cell: str) -> tuple[str, str | None]:
+    """Read what says where a cell is, and maybe which it is: ``A1``, ``A1=cards/mine.yaml``."""
+    place, _, card = cell.strip().partition("=")
+    return place.strip(), card.strip() or None
+
+
 def _at_place(
     bench: Path, protocol: str, place: str, sim_cell: str | None, sets: Sequence[str], seed: int
 ) -> Session:
     # It makes sessions, and this is where they are asked for.
     from cellbench.engine.places import Places  # noqa: PLC0415
 
-    places = Places(bench, only=[place], seed=seed, sim_cell=sim_cell)
-    return places.session(protocol, place, sets=sets)
+    name, card = place_and_card(place)
+    places = Places(bench, only=[name], seed=seed, sim_cell=sim_cell)
+    return places.session(protocol, name, card=card, sets=sets)
 
 
 def on_simulated_bench(
