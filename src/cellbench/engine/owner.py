@@ -186,6 +186,7 @@ class Owner:
             StoreError: The run cannot be kept.
         """
         prepared = self.prepare(request)
+        del self._prepared[request]  # the same request again has a bench of its own
         session = prepared.session
         with self._alone_at(request.place):
             async with AsyncExitStack() as stack:
