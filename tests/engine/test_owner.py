@@ -262,6 +262,9 @@ def test_a_place_has_one_run_at_a_time_and_what_is_wrong_is_told_before(
 ) -> None:
     with Store(tmp_path / "another") as store:
         scene = Scene(tmp_path, store)
+        presses = [scene.request(each, PRESS) for each in ("A1", "A3", "A4")]
+        told = scene.owner.conflicts(presses)
+        assert told == ["A3 and A4 run one after the other: load cell, press"]
         with pytest.raises(InputError, match='no place "A9"; there are: A1, A2, A3, A4'):
             scene.owner.prepare(scene.request("A9", CURRENT))
 
