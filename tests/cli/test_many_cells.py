@@ -154,6 +154,10 @@ def test_a_lost_owner_s_runs_are_brought_to_quiet_by_one_guard_and_gone_on_with(
         for each in store.runs():
             ends = RunReader(store.run_path(each.id)).journal
             assert all(entry.data["confirmed"] for entry in ends if entry.kind == "safe state")
+    quieted = cellbench("quiet", "--bench", str(bench), "--json")
+    assert quieted.returncode == 0, quieted.stderr
+    found = {each["instrument"] for each in json.loads(quieted.stdout)["outcomes"]}
+    assert {"n1", "n2", "n3", "n4", "cylinder 1", "cylinder 2", "press", "chamber"} <= found
 
 
 def _steps(store: Store, kind: str = "began") -> list[int]:
