@@ -167,10 +167,10 @@ def _common(
     if role == "impedance" or (role == "cycling" and len(places) == 1):
         ends = [place.leads[instrument] for place in places]
         return ends[0] if len(ends) == 1 else SharedLeads(ends)
-    if len(places) == 1:
-        return worlds[0]
     if role == "chamber":
         return SharedAir(worlds, on.air, on.seed)
+    if len(places) == 1:
+        return worlds[0]
     if role in _SHARED_BY_ALL:
         return SharedWorlds(worlds)
     names = " and ".join(place.name for place in places)

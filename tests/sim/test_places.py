@@ -341,5 +341,7 @@ def test_a_person_works_at_the_place_that_a_prompt_names() -> None:
         assert [place.world.force_N() for place in (one, ten)] == [0, pytest.approx(500, abs=30)]
         await simulator.operator.ask("Press by hand to 700 N.", ("done",))
         assert one.world.force_N() == 0
+        await simulator.attended(None, "A1").ask("Press by hand to 700 N.", ("done",))
+        assert one.world.force_N() == pytest.approx(700, abs=30)
 
     told(SimulatedBench("LYC", 3, fixture="spring", instruments=entries, cells=cells), story)
