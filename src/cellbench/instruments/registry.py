@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -53,6 +54,16 @@ def load_driver(name: str, beside: Path | None = None) -> Driver:
     """
     if ".py:" in name:
         return _from_file(name, beside or Path())
+    return _installed(name)
+
+
+@cache
+def _installed(name: str) -> Driver:
+    """Find a driver once: to look through what is installed takes as long as to check a protocol.
+
+    Raises:
+        InputError: There is no such driver.
+    """
     for point in entry_points(group="cellbench.drivers", name=name):
         driver: Driver = point.load()
         return driver
