@@ -12,8 +12,8 @@ from cellbench.cli import options
 from cellbench.cli.output import ExitCode, print_error, print_json, told, writable_output
 
 if TYPE_CHECKING:
-    from cellbench.campaign.judging import Judged
-    from cellbench.campaign.run import Job
+    from cellbench.campaign.reference.judging import Judged
+    from cellbench.campaign.reference.run import Job
 
 app = typer.Typer(help="Published studies and the simulated bench.", no_args_is_help=True)
 
@@ -45,9 +45,9 @@ def reference(
     130 interrupted.
     """
     with told(as_json=as_json):
-        from cellbench.campaign.judging import judge
-        from cellbench.campaign.run import outcome_of, outcomes
-        from cellbench.campaign.table import chosen
+        from cellbench.campaign.reference.judging import judge
+        from cellbench.campaign.reference.run import outcome_of, outcomes
+        from cellbench.campaign.reference.table import chosen
 
         if report is not None:
             writable_output(report, ".html")
@@ -59,7 +59,7 @@ def reference(
             raise typer.Exit(ExitCode.INTERRUPTED) from interrupt
         judged = [judge(row, outcome_of(row, found)) for row in rows]
         if report is not None:
-            from cellbench.campaign.page import render
+            from cellbench.campaign.reference.page import render
 
             report.write_text(render(judged), encoding="utf-8")
         _tell(judged, as_json=as_json)
