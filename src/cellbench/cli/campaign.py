@@ -1,106 +1,87 @@
-"""``cellbench campaign``: published studies and the simulated bench side by side."""
+"""``cellbench campaign``: many cells through many protocols, one's own and published ones."""
 
 from __future__ import annotations
 
-import sys
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellbench.cli import options
-from cellbench.cli.output import ExitCode, print_error, print_json, told, writable_output
+from cellbench.cli.output import ExitCode, exit_code, print_error, print_json, told, writable_output
+from cellbench.cli.reference import reference
+from cellbench.cli.run import Speed
+from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
-    from cellbench.campaign.reference.judging import Judged
-    from cellbench.campaign.reference.run import Job
+    from collections.abc import Sequence
 
-app = typer.Typer(help="Published studies and the simulated bench.", no_args_is_help=True)
+    from cellbench.campaign.conducting import CarryingOut
+    from cellbench.campaign.loading import Campaign
+    from cellbench.campaign.outline import Outline, Turn
+    from cellbench.campaign.standing import Progress
+    from cellbench.store import Store
+    from cellbench.telemetry import Beside
 
+app = typer.Typer(help="Many cells through many protocols.", no_args_is_help=True)
+app.command()(reference)
 
-@app.callback()
-def _campaign() -> None:
-    pass
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A campaign file.")]
+Named = Annotated[
+    str, typer.Argument(metavar="CAMPAIGN", help="A campaign file, or the name of one begun.")
+]
 
 
 @app.command()
-def reference(
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="NAME", help="A row; repeatable.")
+def run(
+    file: File,
+    cells: Annotated[
+        list[str] | None,
+        typer.Option("--cell", metavar="CELL", help="Only this cell's turns; repeatable."),
     ] = None,
-    long: Annotated[
-        bool, typer.Option("--long", help="Also the rows of several hundred cycles.")
-    ] = False,
-    report: Annotated[
-        Path | None, typer.Option("--report", help="An HTML file to write the table to.")
-    ] = None,
-    store: Annotated[
-        Path | None, typer.Option("--store", help="Keep the runs under this directory.")
-    ] = None,
+    bench: options.BenchPath = None,
+    seed: options.Seed = 0,
+    speed: Annotated[Speed, typer.Option(help="Simulated seconds per second.")] = Speed.MAX,
+    store: options.StorePath = None,
+    telemetry: options.TelemetryPath = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Run the published campaigns on the simulated bench and compare.
+    """Carry a campaign out, or go on with it: what was done is not done again.
 
-    Exit codes: 0 every row agrees with its study, 1 at least one does not, 2 wrong input,
+    A run that does not complete ends the series of its cell alone. Exit codes: 0 every run
+    completed, 1 a cell ended early, 2 wrong input, 3 an instrument kept a run from being begun,
     130 interrupted.
     """
     with told(as_json=as_json):
-        from cellbench.campaign.reference.judging import judge
-        from cellbench.campaign.reference.run import outcome_of, outcomes
-        from cellbench.campaign.reference.table import chosen
+        from cellbench import clock
+        from cellbench.campaign.conducting import CarryingOut, alone_with, require_ready
+        from cellbench.campaign.loading import load_campaign
+        from cellbench.campaign.outline import keep
+        from cellbench.campaign.standing import progress_of
+        from cellbench.cli.one_by_one import OneByOne
+        from cellbench.cli.telling import telling
+        from cellbench.store import Store
 
-        if report is not None:
-            writable_output(report, ".html")
-        rows = chosen(only or [], with_long=long)
-        try:
-            found = outcomes(rows, store, _progress)
-        except KeyboardInterrupt as interrupt:
-            print_error("interrupted: the runs under way are dropped")
-            raise typer.Exit(ExitCode.INTERRUPTED) from interrupt
-        judged = [judge(row, outcome_of(row, found)) for row in rows]
-        if report is not None:
-            from cellbench.campaign.reference.page import render
-
-            report.write_text(render(judged), encoding="utf-8")
-        _tell(judged, as_json=as_json)
-    passed = all(each.passed for each in judged)
-    raise typer.Exit(ExitCode.FORESEEN_END if passed else ExitCode.STOPPED)
-
-
-def _progress(job: Job) -> None:
-    if sys.stderr.isatty():
-        print_error(f"{job.protocol} on {job.cell} has ended")
-
-
-def _tell(judged: list[Judged], *, as_json: bool) -> None:
-    if as_json:
-        print_json({"rows": [each.answer() for each in judged]})
-        for each in judged:
-            if each.reason:
-                print_error(f"{each.row.name}: {each.reason}")
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    headings = ("row", "study", "published", "obtained", "tolerance", "agrees", "kind")
-    table = Table(*headings, box=None)
-    for each in judged:
-        table.add_row(*_cells(each))
-    width = None if sys.stdout.isatty() else 200  # a pipe does not wrap lines
-    Console(width=width).print(table)
-    typer.echo(f"{sum(each.passed for each in judged)} of {len(judged)} rows agree.")
-
-
-def _cells(each: Judged) -> list[str]:
-    from rich.markup import escape
-
-    texts = (
-        each.row.name,
-        each.row.study,
-        each.published_text(),
-        each.obtained_text(),
-        each.tolerance_text(),
-        "yes" if each.passed else "no",
-        each.row.kind,
-    )
-    return [escape(text) for text in texts]
+        campaign = load_campaign(file, bench)
+        stopping = Stopping()
+        factor = None if speed is Speed.MAX else float(speed)
+        with (
+            Store(store) as opened,
+            alone_with(campaign.outline.name, opened.directory),
+            telling(telemetry, opened, stopping) as told_of,
+        ):
+            progress = progress_of(campaign.outline, opened)
+            require_ready(progress)
+            chosen = progress.of(_chosen(campaign, progress, cells))
+            keep(opened, campaign.outline)
+            one_by_one = OneByOne(campaign, opened, stopping, told_of, seed)
+            carrying = CarryingOut(campaign, chosen, one_by_one, _silent if as_json else _said)
+            try:
+                clock.run(carrying.to_the_end(), **campaign.clock(factor))
+            except asyncio.CancelledError as error:
+                print_error("interrupted: the same command goes on with it")
+                raise typer.Exit(ExitCode.INTERRUPTED) from error
+            after = progress_of(campaign.outline, opened)
+        _tell_progress(after, as_json=as_json)
+    raise typer.Exit(_exit_code(carrying, after))

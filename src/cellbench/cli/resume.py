@@ -58,7 +58,7 @@ def resume(
             session = session_of(opened, run, bench)
             stopping = Stopping()
             with telling(telemetry, opened, stopping) as told_of:
-                resuming = _resume(
+                resuming = resumed(
                     session, opened, run, stopping, told_of, accept=accept, as_json=as_json
                 )
                 try:
@@ -70,7 +70,7 @@ def resume(
     raise typer.Exit(end.exit_code)
 
 
-async def _resume(
+async def resumed(
     session: Session,
     store: Store,
     run: Run,

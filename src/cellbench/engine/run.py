@@ -309,6 +309,8 @@ class Conductor(Conducting):
         planned: The program's plan, from which the end is foretold.
         wire: What has gone over the wire so far, and goes on; kept with the run.
         acknowledged: See `RunWriter`; for a replay.
+        campaign: The campaign that it belongs to, empty for none.
+        replicate: Which of that, from 1.
 
     Raises:
         StoreError: The run cannot be kept.
@@ -325,6 +327,8 @@ class Conductor(Conducting):
         planned: Plan | None = None,
         wire: WireLog | None = None,
         acknowledged: Callable[[], Awaitable[None]] | None = None,
+        campaign: str = "",
+        replicate: int = 0,
     ) -> None:
         self._documents = dict(documents)
         if wire is not None:
@@ -335,6 +339,8 @@ class Conductor(Conducting):
             bench=bench.name,
             simulated=bench.simulated,
             seed=seed,
+            campaign=campaign,
+            replicate=replicate,
         )
         if bench.ownership is not None:
             bench.ownership.tell(f"run {run.id}", store.run_path(run.id))
