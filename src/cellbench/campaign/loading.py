@@ -92,9 +92,9 @@ class Campaign:
         )
 
 
-def places_of(_file: BenchFile | None) -> Collection[str]:
-    """Places of a bench of many."""
-    return ()
+def places_of(file: BenchFile | None) -> Collection[str]:
+    """Places of a bench of many, none of one with a single cell."""
+    return () if file is None else tuple(file.cells)
 
 
 def load_campaign(path: Path, bench: Path | None = None) -> Campaign:
@@ -219,9 +219,7 @@ class _Loading:
             except InputError as error:
                 self._add(self._at("runs", index, "protocol"), str(error))
 
-    def _find(
-        self, name: str, shipped: Collection[str], by_name: Callable[[str], Path]
-    ) -> str:
+    def _find(self, name: str, shipped: Collection[str], by_name: Callable[[str], Path]) -> str:
         """What a name stands for: a shipped one, or a file beside the campaign's."""
         beside = None if name in shipped else library.with_suffix(self._path.parent / name)
         if beside is not None:
@@ -238,9 +236,7 @@ class _Loading:
 
     def _check(self, request: RunRequest) -> Checked:
         """Check one run as `cellbench check` does."""
-        session = prepare(
-            request.protocol, cell=request.cell, bench=self._bench, sets=request.sets
-        )
+        session = prepare(request.protocol, cell=request.cell, bench=self._bench, sets=request.sets)
         bench = session.declared()
         check(session.program, bench, available()).raise_problems()
         return Checked(request, session, plan(session.program, bench))

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from cellbench import __version__
 from cellbench.analysis.dataset import Result
 from cellbench.analysis.replicates import statistics
 from cellbench.campaign.outline import Outline
 from cellbench.campaign.standing import DEAD, Progress, Standing, State
 from cellbench.engine.evaluation import Evaluation, evaluate_as_kept
-from cellbench.report.benchmark import benchmark_record
+from cellbench.report.benchmark import benchmark_record, describe, plots, shown_record
+from cellbench.report.html import environment
+from cellbench.report.tables import Table
 from cellbench.store import Store
 
 _ENDED = (State.COMPLETED, *sorted(DEAD))
@@ -115,6 +118,17 @@ def _is_through(turns: Sequence[Standing]) -> bool:
     return all(each.state is State.COMPLETED for each in turns)
 
 
+def ended_early(record: Result) -> str:
+    """How many cells ended early, in words."""
+    if "replicates" not in record:
+        return "no cell is through yet"
+    low, high = record["failure_rate_low_percent"], record["failure_rate_high_percent"]
+    return (
+        f"{record['failed']} of {record['replicates']} cells "
+        f"({record['failure_rate_percent']:.3g} %, 95 %: {low:.2g} to {high:.2g} %)"
+    )
+
+
 def campaign_record(progress: Progress, groups: Sequence[Group]) -> Result:
     """The report of a campaign as JSON values."""
     return {
@@ -123,3 +137,56 @@ def campaign_record(progress: Progress, groups: Sequence[Group]) -> Result:
         **cells_record(progress),
         "groups": [each.answer() for each in groups],
     }
+
+
+def lines_of(progress: Progress, groups: Sequence[Group]) -> Iterator[str]:
+    """The report of a campaign in lines for people."""
+    record = cells_record(progress)
+    yield progress.headline()
+    yield f"ended early: {ended_early(record)}"
+    for cell in record["ended_early"]:
+        yield f"  {cell['cell']}   {cell['protocol']}: {cell['why']}   {cell['run']}"
+    for group in groups:
+        yield ""
+        head, *rest = describe(group.record) if group.record else [f"{group.title}: no run ended"]
+        yield head if group.cell is None else f"{group.cell}: {head}"
+        yield from rest
+        yield from (f"  {line}" for line in group.told_left())
+
+
+def render(progress: Progress, groups: Sequence[Group]) -> str:
+    """The report of a campaign as the text of one HTML file; it asks nothing of any network."""
+    shown = [
+        None if group.record is None else shown_record(group.ended, group.record)
+        for group in groups
+    ]
+    record = cells_record(progress)
+    return (
+        environment()
+        .get_template("campaign.html.j2")
+        .render(
+            record=record | {"campaign": progress.name},
+            version=__version__,
+            simulated=any(
+                each.run is not None and each.run.simulated for each in progress.standings
+            ),
+            headline=progress.headline().removeprefix(f"{progress.name}: "),
+            ended_early=ended_early(record),
+            cells=_turns_table(progress),
+            groups=[
+                {"title": group.title, "shown": each, "left": list(group.told_left())}
+                for group, each in zip(groups, shown, strict=True)
+            ],
+            data=plots([each for each in shown if each is not None]),
+        )
+    )
+
+
+def _turns_table(progress: Progress) -> Table:
+    rows = [
+        [each.turn.specimen, each.trial.protocol, str(each.state),
+         "" if each.run is None else each.run.id, each.told]
+        for each in progress.standings
+    ]  # fmt: skip
+    classes = ["short" if each.state in DEAD else "" for each in progress.standings]
+    return Table("Runs in their order", ("cell", "protocol", "state", "run", "why"), rows, classes)

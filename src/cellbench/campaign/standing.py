@@ -38,6 +38,7 @@ class State(StrEnum):
 
 #: A cell whose run ended so has no further turn.
 DEAD = frozenset({State.STOPPED, State.FAILED})
+OVER = DEAD | {State.COMPLETED, State.NOT_BEGUN}
 #: Of these there is something to resume.
 RESUMABLE = frozenset({State.LOST, State.INTERRUPTED})
 
@@ -51,6 +52,16 @@ class Standing:
     state: State
     run: Run | None = None
     why: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to be done about it."""
+        return self.state in OVER
+
+    @property
+    def told(self) -> str:
+        """Why it is so, where that needs to be told."""
+        return "" if self.state is State.COMPLETED else self.why
 
     def answer(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -93,7 +104,7 @@ class Progress:
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left to be done."""
-        return not self.having(State.TO_COME, State.UNDER_WAY, *RESUMABLE)
+        return all(each.is_over for each in self.standings)
 
     def answer(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,21 +17,19 @@ from cellbench.cli.run import Speed
 from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cellbench.campaign.conducting import CarryingOut
     from cellbench.campaign.loading import Campaign
     from cellbench.campaign.outline import Outline, Turn
-    from cellbench.campaign.standing import Progress
+    from cellbench.campaign.standing import Progress, Standing
     from cellbench.store import Store
     from cellbench.telemetry import Beside
 
 app = typer.Typer(help="Many cells through many protocols.", no_args_is_help=True)
-app.command()(reference)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A campaign file.")]
 Named = Annotated[
-    str, typer.Argument(metavar="CAMPAIGN", help="A campaign file, or the name of one begun.")
+    str,
+    typer.Argument(metavar="FILE|NAME", help="A campaign file, or the name of one begun."),
 ]
 
 
@@ -38,7 +38,7 @@ def run(
     file: File,
     cells: Annotated[
         list[str] | None,
-        typer.Option("--cell", metavar="CELL", help="Only this cell's turns; repeatable."),
+        typer.Option("--cell", metavar="CELL", help="Only the runs of this cell; repeatable."),
     ] = None,
     bench: options.BenchPath = None,
     seed: options.Seed = 0,
@@ -54,34 +54,176 @@ def run(
     130 interrupted.
     """
     with told(as_json=as_json):
-        from cellbench import clock
-        from cellbench.campaign.conducting import CarryingOut, alone_with, require_ready
+        from cellbench.campaign.conducting import alone_with
         from cellbench.campaign.loading import load_campaign
-        from cellbench.campaign.outline import keep
         from cellbench.campaign.standing import progress_of
-        from cellbench.cli.one_by_one import OneByOne
         from cellbench.cli.telling import telling
         from cellbench.store import Store
 
         campaign = load_campaign(file, bench)
         stopping = Stopping()
-        factor = None if speed is Speed.MAX else float(speed)
         with (
             Store(store) as opened,
             alone_with(campaign.outline.name, opened.directory),
             telling(telemetry, opened, stopping) as told_of,
         ):
-            progress = progress_of(campaign.outline, opened)
-            require_ready(progress)
-            chosen = progress.of(_chosen(campaign, progress, cells))
-            keep(opened, campaign.outline)
-            one_by_one = OneByOne(campaign, opened, stopping, told_of, seed)
-            carrying = CarryingOut(campaign, chosen, one_by_one, _silent if as_json else _said)
-            try:
-                clock.run(carrying.to_the_end(), **campaign.clock(factor))
-            except asyncio.CancelledError as error:
-                print_error("interrupted: the same command goes on with it")
-                raise typer.Exit(ExitCode.INTERRUPTED) from error
+            carrying = _carry_out(
+                campaign, opened, cells or [], speed, stopping, told_of, seed, as_json=as_json
+            )
             after = progress_of(campaign.outline, opened)
         _tell_progress(after, as_json=as_json)
     raise typer.Exit(_exit_code(carrying, after))
+
+
+def _carry_out(
+    campaign: Campaign,
+    store: Store,
+    cells: Sequence[str],
+    speed: Speed,
+    stopping: Stopping,
+    telemetry: Beside | None,
+    seed: int,
+    *,
+    as_json: bool,
+) -> CarryingOut:
+    from cellbench import clock
+    from cellbench.campaign.conducting import CarryingOut, require_ready
+    from cellbench.campaign.outline import keep
+    from cellbench.campaign.standing import progress_of
+    from cellbench.cli.one_by_one import OneByOne
+
+    progress = progress_of(campaign.outline, store)
+    require_ready(progress)
+    chosen = progress.of(_chosen(campaign, progress, cells))
+    keep(store, campaign.outline)
+    one_by_one = OneByOne(campaign, store, stopping, telemetry, seed)
+    carrying = CarryingOut(campaign, chosen, one_by_one, _nothing if as_json else _say)
+    factor = None if speed is Speed.MAX else float(speed)
+    try:
+        clock.run(carrying.to_the_end(), **campaign.clock(factor))
+    except asyncio.CancelledError as error:
+        print_error("interrupted; the same command goes on with it")
+        raise typer.Exit(ExitCode.INTERRUPTED) from error
+    return carrying
+
+
+def _chosen(campaign: Campaign, progress: Progress, cells: Sequence[str]) -> set[str]:
+    """The cells whose runs are wanted; on a real bench with one place a person puts each there.
+
+    Raises:
+        InputError: There is no such cell, or it is not said which one is on the bench.
+    """
+    from cellbench.errors import InputError
+
+    known = dict.fromkeys(each.turn.specimen for each in progress.standings)
+    for cell in cells:
+        if cell not in known:
+            raise InputError(f'the campaign has no cell "{cell}"; it has: {", ".join(known)}')
+    if campaign.simulated or campaign.places or len(known) == 1 or len(cells) == 1:
+        return set(cells or known)
+    left = [each.turn.specimen for each in progress.standings if not each.is_over]
+    following = f'; the next is --cell "{left[0]}"' if left else ""
+    raise InputError(
+        "the bench has one place: put one of the cells there, and say which with --cell" + following
+    )
+
+
+def _nothing(_turn: Turn, _text: str) -> None:
+    """With --json the answer tells it all."""
+
+
+def _say(turn: Turn, text: str) -> None:
+    typer.echo(f"{turn.specimen}   {text}")
+
+
+def _exit_code(carrying: CarryingOut, after: Progress) -> ExitCode:
+    from cellbench.campaign.standing import DEAD
+
+    if carrying.trouble:
+        return exit_code(carrying.trouble[0])
+    return ExitCode.STOPPED if after.having(*DEAD) else ExitCode.FORESEEN_END
+
+
+@app.command()
+def status(
+    campaign: Named, store: options.StorePath = None, as_json: options.AsJson = False
+) -> None:
+    """Show how far a campaign is: every run, and what it waits for."""
+    with told(as_json=as_json):
+        from cellbench.campaign.standing import progress_of
+        from cellbench.store import Store
+
+        with Store(store, make=False) as opened:
+            _tell_progress(progress_of(_outline(campaign, opened), opened), as_json=as_json)
+
+
+def _outline(campaign: str, store: Store) -> Outline:
+    """The outline of a campaign that is named by its file, or was begun."""
+    from cellbench.campaign.loading import load_campaign
+    from cellbench.campaign.outline import kept
+
+    path = Path(campaign)
+    return load_campaign(path).outline if path.is_file() else kept(store, campaign)
+
+
+def _tell_progress(progress: Progress, *, as_json: bool) -> None:
+    if as_json:
+        print_json(progress.answer())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    typer.echo(progress.headline())
+    table = Table("cell", "protocol", "state", "run", "", box=None)
+    for each in progress.standings:
+        table.add_row(*_cells(each))
+    width = None if sys.stdout.isatty() else 200  # a pipe does not wrap lines
+    Console(width=width).print(table)
+    for run in progress.strangers:
+        print_error(f"{run.id} is kept as of this campaign, which has no such run")
+
+
+def _cells(standing: Standing) -> list[str]:
+    from rich.markup import escape
+
+    run = "" if standing.run is None else standing.run.id
+    texts = (standing.turn.specimen, standing.trial.protocol, standing.state, run, standing.told)
+    return [escape(text) for text in texts]
+
+
+@app.command()
+def report(
+    campaign: Named,
+    page: Annotated[
+        Path | None, typer.Option("--report", help="An HTML file to write it to.")
+    ] = None,
+    store: options.StorePath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Put a campaign's replicates together: mean, spread, failure rate of each protocol.
+
+    Computed from the runs' own files. Runs that are still to come are named, not guessed.
+    """
+    with told(as_json=as_json):
+        from cellbench.campaign.record import campaign_record, groups_of, lines_of, render
+        from cellbench.campaign.standing import progress_of
+        from cellbench.store import Store
+
+        if page is not None:
+            writable_output(page, ".html")
+        with Store(store, make=False) as opened:
+            outline = _outline(campaign, opened)
+            progress = progress_of(outline, opened)
+            groups = list(groups_of(outline, progress, opened))
+        if page is not None:
+            page.write_text(render(progress, groups), encoding="utf-8")
+        if as_json:
+            print_json(campaign_record(progress, groups))
+            return
+        for line in lines_of(progress, groups):
+            typer.echo(line)
+        if page is not None:
+            typer.echo(page)
+
+
+app.command()(reference)

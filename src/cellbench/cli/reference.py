@@ -1,4 +1,4 @@
-"""``cellbench campaign``: published studies and the simulated bench side by side."""
+"""``cellbench campaign reference``: published studies and the simulated bench side by side."""
 
 from __future__ import annotations
 
@@ -15,15 +15,7 @@ if TYPE_CHECKING:
     from cellbench.campaign.reference.judging import Judged
     from cellbench.campaign.reference.run import Job
 
-app = typer.Typer(help="Published studies and the simulated bench.", no_args_is_help=True)
 
-
-@app.callback()
-def _campaign() -> None:
-    pass
-
-
-@app.command()
 def reference(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="NAME", help="A row; repeatable.")

@@ -80,6 +80,7 @@ async def resumed(
     accept: bool,
     as_json: bool,
 ) -> RunEnd:
+    """Take a run up on its bench, once that is there, and conduct it to its end."""
     from cellbench.cli.company import company
     from cellbench.engine.awaiting import awaited_bench
     from cellbench.engine.resume import age_of, taken_up

@@ -65,9 +65,7 @@ def evaluate(
     return Evaluation(run, reader, dataset, results, failures)
 
 
-def evaluate_as_kept(
-    store: Store, run: Run, analyses: Sequence[str] | None = None
-) -> Evaluation:
+def evaluate_as_kept(store: Store, run: Run, analyses: Sequence[str] | None = None) -> Evaluation:
     """Do a run's analyses (or others), following the card that was kept with it."""
     reader = RunReader(store.run_path(run.id))
     card = parse_card(reader.documents["cell"], f"the card of run {run.id}")

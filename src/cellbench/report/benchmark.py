@@ -88,8 +88,7 @@ def describe(record: Mapping[str, Any]) -> list[str]:
         f"({record['failure_rate_percent']:.3g} %, 95 %: {low:.2g} to {high:.2g} %)"
     ]
     lines += [
-        "   ".join(["", *_who(cell), cell["failed"] or "sound"])[1:]
-        for cell in record["cells"]
+        "   ".join(["", *_who(cell), cell["failed"] or "sound"])[1:] for cell in record["cells"]
     ]
     if record["replicates"] < LEAST:
         lines.append(f"  fewer than {LEAST} cells: no benchmark")
@@ -143,7 +142,7 @@ def shown_record(cells: Sequence[Evaluated], record: Mapping[str, Any]) -> Shown
 def plots(shown: Sequence[ShownRecord]) -> Markup:
     """The curves of a page's records, for its script."""
     curves = [each for record in shown for each in record.curves]
-    nothing = {"time": {"panels": []}, "nyquist": {"spectra": [], "scale": []}}
+    nothing: dict[str, Any] = {"time": {"panels": []}, "nyquist": {"spectra": [], "scale": []}}
     return as_script(nothing | {"curves": curves})
 
 
