@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,14 +15,15 @@ from typing import Any
 
 from cellbench import __version__
 from cellbench.bench import (
-    DEFAULT_FIXTURE,
     LIBRARY,
     NO_PORT,
     ROLES,
     Bench,
     BenchFile,
     InstrumentEntry,
+    OpenStream,
     SimulatedBench,
+    Stake,
     connected,
     declared,
     parse_bench,
@@ -42,8 +43,7 @@ from cellbench.transport import Stream, pipe
 from cellbench.transport.identity import WireIdentity, identified
 from cellbench.transport.ownership import Ownership
 from cellbench.transport.recording import WireLog
-
-OpenStream = Callable[[str, InstrumentEntry, Driver], Awaitable[Stream]]
+from cellbench.wiring import DEFAULT_FIXTURE
 
 #: Packages whose versions are kept with each run: those that can change what is measured or meant.
 _PACKAGES = ("numpy", "scipy", "pint", "pydantic", "pymodbus", "pyserial", "pyvisa", "pyvisa-py")
@@ -97,6 +97,7 @@ class Session:
         wire: WireLog | None = None,
         *,
         take_over: str | None = None,
+        stake: Stake | None = None,
     ) -> AsyncIterator[Bench]:
         """Connect the instruments.
 
@@ -105,15 +106,21 @@ class Session:
             wire: Keeps what goes over the wire, to the last byte of letting go.
             take_over: What for the guard that may keep the bench is to let go of it; None: a
                 bench that a guard keeps cannot be had.
+            stake: In the instruments that are not this run's alone: those are with whoever lends
+                them, who has also switched on the simulated bench.
         """
         identity = identity_of(self.seed)
         async with AsyncExitStack() as stack:
             stack.enter_context(identified(identity))
             if take_over is not None:
                 await stack.enter_async_context(taking_over(self.places(), take_over))
-            ownership = stack.enter_context(owned(self.file, "a run", beside=self.beside))
+            if stake is not None:
+                stack.push_async_callback(stake.leave)
+            mine = self.file if stake is None else self.file.without(stake.names)
+            ownership = stack.enter_context(owned(mine, "a run", beside=self.beside))
             if self.simulator is not None:
-                await stack.enter_async_context(self.simulator)
+                if stake is None:
+                    await stack.enter_async_context(self.simulator)
                 simulator = self.simulator
                 operator = simulator.attended(operator) if operator else simulator.operator
             open_stream: OpenStream = self._open_stream
@@ -129,6 +136,7 @@ class Session:
                     simulated=self.simulator is not None,
                     operator=operator,
                     beside=self.beside,
+                    stake=stake,
                 )
             )
             bench.ownership = ownership
@@ -156,6 +164,7 @@ class Session:
             "parameters": parameters,
             "analyses": list(self.program.analyses),
             "seed": self.seed,
+            "place": bench.place,
             "bench_directory": None if self.beside is None else str(self.beside.absolute()),
             "simulated_cell": self.simulated_cell,
             "simulated": bench.simulated,
