@@ -60,8 +60,8 @@ def refusal(directory: Path, text: str) -> str:
          "simulated bench of that name"),
         ("name:", "bench: neware\nname:", '"pellet_conductivity" cannot be run: '
          "pellet_conductivity.yaml, line 18: the bench has no instrument that measures impedance"),
-        ("cells: [", "replicates: 1000\ncells: [LYC, LYC_PMMA, Cu_LYC_Li, ", "a campaign has at "
-         "most 10000"),
+        ("cells: [", "replicates: 1000\ncells: [LYC, LYC_PMMA, Cu_LYC_Li, NMC811_LYC_Li, ",
+         "a campaign has at most 10000"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_at_its_line(tmp_path: Path, old: str, new: str, said: str) -> None:

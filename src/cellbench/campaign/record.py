@@ -101,7 +101,7 @@ def cells_record(progress: Progress) -> Result:
     lost = {name: death for name, death in early.items() if death is not None}
     found: Result = {"cells": len(cells), "through": through, "ended_early": [
         {"cell": name, "protocol": death.trial.protocol, "state": str(death.state),
-         "why": death.why, "run": None if death.run is None else death.run.id}
+         "why": death.why, "run": death.run_id}
         for name, death in lost.items()
     ]}  # fmt: skip
     if lost or through:
@@ -185,7 +185,7 @@ def render(progress: Progress, groups: Sequence[Group]) -> str:
 def _turns_table(progress: Progress) -> Table:
     rows = [
         [each.turn.specimen, each.trial.protocol, str(each.state),
-         "" if each.run is None else each.run.id, each.told]
+         each.run_id, each.told]
         for each in progress.standings
     ]  # fmt: skip
     classes = ["short" if each.state in DEAD else "" for each in progress.standings]

@@ -59,6 +59,11 @@ class Standing:
         return self.state in OVER
 
     @property
+    def run_id(self) -> str:
+        """Of its run, empty while there is none."""
+        return "" if self.run is None else self.run.id
+
+    @property
     def told(self) -> str:
         """Why it is so, where that needs to be told."""
         return "" if self.state is State.COMPLETED else self.why
@@ -73,7 +78,7 @@ class Standing:
             "protocol": self.trial.protocol,
             "parameters": self.trial.parameters,
             "state": str(self.state),
-            "run": None if self.run is None else self.run.id,
+            "run": self.run_id or None,
             "why": self.why,
         }
 
@@ -121,6 +126,13 @@ class Progress:
         counted = ((state, len(self.having(state))) for state in State)
         parts = [f"{number} {state}" for state, number in counted if number]
         return f"{self.name}: {count(len(self.standings), 'run')}; {', '.join(parts)}"
+
+
+def not_begun(outline: Outline) -> Progress:
+    """A campaign before its first run."""
+    turns = outline.turns
+    standings = [Standing(each, outline.trial_of(each), State.TO_COME) for each in turns]
+    return Progress(outline.name, standings, [])
 
 
 def progress_of(outline: Outline, store: Store) -> Progress:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cellbench.campaign.conducting import CarryingOut
     from cellbench.campaign.loading import Campaign
     from cellbench.campaign.outline import Outline, Turn
-    from cellbench.campaign.standing import Progress, Standing
+    from cellbench.campaign.standing import Progress
     from cellbench.store import Store
     from cellbench.telemetry import Beside
 
@@ -89,6 +89,7 @@ def _carry_out(
     from cellbench import clock
     from cellbench.campaign.conducting import CarryingOut, require_ready
     from cellbench.campaign.outline import keep
+    from cellbench.campaign.planning import plan_campaign
     from cellbench.campaign.standing import progress_of
     from cellbench.cli.one_by_one import OneByOne
 
@@ -98,6 +99,8 @@ def _carry_out(
     keep(store, campaign.outline)
     one_by_one = OneByOne(campaign, store, stopping, telemetry, seed)
     carrying = CarryingOut(campaign, chosen, one_by_one, _nothing if as_json else _say)
+    if not as_json and not chosen.is_over:
+        typer.echo(plan_campaign(campaign, chosen).headline())
     factor = None if speed is Speed.MAX else float(speed)
     try:
         clock.run(carrying.to_the_end(), **campaign.clock(factor))
@@ -145,6 +148,35 @@ def _exit_code(carrying: CarryingOut, after: Progress) -> ExitCode:
 
 
 @app.command()
+def plan(
+    file: File,
+    bench: options.BenchPath = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check a campaign, and print when each of its runs ends at the latest, and what it waits for.
+
+    Nothing is energised. Every step is taken to last as long as it can.
+    """
+    with told(as_json=as_json):
+        from cellbench.campaign.loading import load_campaign
+        from cellbench.campaign.planning import plan_campaign
+        from cellbench.campaign.standing import not_begun
+        from cellbench.report.wording import clock
+
+        campaign = load_campaign(file, bench)
+        planned = plan_campaign(campaign, not_begun(campaign.outline))
+        if as_json:
+            print_json(planned.answer())
+            return
+        typer.echo(planned.headline())
+        rows = [
+            (each.cell, each.protocol, clock(each.begins_s), clock(each.ends_s), each.waits)
+            for each in planned.turns
+        ]
+        _print_table(("cell", "protocol", "begins", "ends by", "waits"), rows)
+
+
+@app.command()
 def status(
     campaign: Named, store: options.StorePath = None, as_json: options.AsJson = False
 ) -> None:
@@ -170,25 +202,26 @@ def _tell_progress(progress: Progress, *, as_json: bool) -> None:
     if as_json:
         print_json(progress.answer())
         return
-    from rich.console import Console
-    from rich.table import Table
-
     typer.echo(progress.headline())
-    table = Table("cell", "protocol", "state", "run", "", box=None)
-    for each in progress.standings:
-        table.add_row(*_cells(each))
-    width = None if sys.stdout.isatty() else 200  # a pipe does not wrap lines
-    Console(width=width).print(table)
+    rows = [
+        (each.turn.specimen, each.trial.protocol, each.state, each.run_id, each.told)
+        for each in progress.standings
+    ]
+    _print_table(("cell", "protocol", "state", "run", ""), rows)
     for run in progress.strangers:
         print_error(f"{run.id} is kept as of this campaign, which has no such run")
 
 
-def _cells(standing: Standing) -> list[str]:
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
     from rich.markup import escape
+    from rich.table import Table
 
-    run = "" if standing.run is None else standing.run.id
-    texts = (standing.turn.specimen, standing.trial.protocol, standing.state, run, standing.told)
-    return [escape(text) for text in texts]
+    table = Table(*headings, box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    width = None if sys.stdout.isatty() else 200  # a pipe does not wrap lines
+    Console(width=width).print(table)
 
 
 @app.command()
