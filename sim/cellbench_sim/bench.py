@@ -70,7 +70,7 @@ class SimulatedBench:
             ``impedance`` and ``changeover`` (``operator``, or the name of a switch). Their leads
             are off the cell at first; without a wiring they are always on it.
         cells: The places of a bench with many cells, by name: what each is wired to, as in a bench
-            file, and as ``cell`` the simulated one that is there, `cell` where that is not said.
+            file, and as ``sim_cell`` the simulated one that is there, else `cell`.
             Each has a world and a seed of its own, which no other place changes.
         potentiostat: Kind of potentiostat, a key of `PROFILES`.
         fixture: What holds the stack, a key of `FIXTURES`: a servo press or a spring up to 5 kN,
@@ -317,8 +317,9 @@ class SimulatedBench:
         self, entries: Mapping[str, Mapping[str, Any]], ports: Mapping[str, str]
     ) -> dict[str, Any]:
         capacity_N = FIXTURES[self._fixture].max_force_N
+        what = f"{len(self._cells)} places" if self._cells else self.cell_name
         return {
-            "bench": f"simulated {self.cell_name}, fixture: {self._fixture}",
+            "bench": f"simulated {what}, fixture: {self._fixture}",
             "instruments": {
                 name: {**entry, "port": ports.get(name, BY_HAND)} for name, entry in entries.items()
             },
@@ -334,7 +335,11 @@ class SimulatedBench:
     def _places_as_written(self) -> dict[str, dict[str, Any]]:
         """What a bench file says of the places: nothing of the simulated cells there."""
         return {
-            name: {key: value for key, value in entry.items() if key != "cell"}
+            name: {
+                key: value
+                for key, value in entry.items()
+                if key != "sim_cell" and value is not None
+            }
             for name, entry in self._cells.items()
         }
 

@@ -55,20 +55,13 @@ class Place:
                     leads.connected = connected
 
     def _is_on(self, instrument: str, positions: Mapping[str, bool]) -> bool:
-        """Whether an instrument is connected; a cycler without contacts is, until spectra are."""
-        closed = self._closed(instrument, positions)
-        if closed is None and instrument == self.instruments["cycling"]:
-            return self._closed(self.instruments["impedance"], positions) is False
-        return bool(closed)
-
-    def _closed(self, instrument: str, positions: Mapping[str, bool]) -> bool | None:
-        """Whether the position of an instrument at this place is closed, None without one."""
+        """Whether an instrument is connected; a cycler without contacts is so for good."""
         names = [instrument, f"{instrument} {self.name}", f"{self.name} {instrument}"]
         if instrument == self.instruments["impedance"]:
             names.append(self.name)
         called = {_plain(name) for name in names}
         found = [closed for name, closed in positions.items() if _plain(name) in called]
-        return any(found) if found else None
+        return any(found) if found else instrument == self.instruments["cycling"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ def places_of(cells: Mapping[str, Mapping[str, Any]], on: Standing) -> dict[str,
     """Return the places of a bench, each with a world and a seed of its own, all in one room.
 
     Args:
-        cells: What the bench file says of each place; ``cell`` is the simulated one.
+        cells: What the bench file says of each place; ``sim_cell`` is the simulated one.
         on: What holds where it says nothing.
     """
     return {name: _place(name, entry, on) for name, entry in cells.items()}
@@ -115,7 +108,7 @@ def place_seed(seed: int, name: str) -> int:
 def _place(name: str, entry: Mapping[str, Any], on: Standing) -> Place:
     own = entry.get("fixture") or on.fixture
     fixture = str(own.get("kind", on.fixture) if isinstance(own, Mapping) else own)
-    world = _world(str(entry.get("cell") or on.cell), fixture, on, place_seed(on.seed, name))
+    world = _world(str(entry.get("sim_cell") or on.cell), fixture, on, place_seed(on.seed, name))
     return _with_leads(name, entry, world)
 
 

@@ -283,17 +283,18 @@ class Stake(Protocol):
     """What one run is lent of the instruments that several share.
 
     Attributes:
-        names: Of those instruments.
         waits: Told what the run has to wait for, and when it has got it with None.
-        wait: What it waits for now.
     """
 
-    names: Collection[str]
     waits: Callable[[Any], None]
 
     @property
+    def names(self) -> Collection[str]:
+        """The names of those instruments."""
+
+    @property
     def wait(self) -> object | None:
-        """See above."""
+        """What the run waits for now."""
 
     async def lend(
         self, name: str, entry: InstrumentEntry, driver: Driver, open_stream: OpenStream
@@ -403,6 +404,7 @@ def simulated_bench(
     fixture: str = DEFAULT_FIXTURE,
     instruments: Mapping[str, Mapping[str, Any]] | None = None,
     wiring: Mapping[str, Mapping[str, str]] | None = None,
+    cells: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> SimulatedBench:
     """Build the simulated bench around a simulated cell in a fixture.
 
@@ -412,12 +414,19 @@ def simulated_bench(
         fixture: What holds the stack.
         instruments: Entries of a bench file, by name; the usual four if there are none.
         wiring: Of the cell to several of them, as in a bench file.
+        cells: The places of a bench with many cells, as in a bench file, each with the name of
+            the simulated ``cell`` that is there.
 
     Raises:
         InputError: No simulated bench is installed, or it has no such cell, fixture or instrument.
     """
     bench: SimulatedBench = _simulator()(
-        cell=cell, seed=seed, fixture=fixture, instruments=instruments, wiring=wiring
+        cell=cell,
+        seed=seed,
+        fixture=fixture,
+        instruments=instruments,
+        wiring=wiring,
+        cells=cells,
     )
     return bench
 

@@ -143,7 +143,7 @@ class Emulator(ABC):
 
     def __init__(self, name: str, timebase: Timebase, *, first: Emulator | None = None) -> None:
         self.name = name
-        self.line = LineFaults() if first is None else first.line
+        self.line: LineFaults = LineFaults() if first is None else first.line
         self._first = first
         self._late: deque[bytes] = deque()
         self._timebase = timebase

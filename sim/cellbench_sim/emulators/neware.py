@@ -18,8 +18,9 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PureWindowsPath
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from xml.sax.saxutils import escape
 
 from cellbench.errors import InputError
@@ -35,6 +36,7 @@ from cellbench_sim.emulators.neware_xml import (
     listed,
     only,
     text_of,
+    whole,
     xml_element,
 )
 from cellbench_sim.leads import Cell
@@ -50,10 +52,13 @@ _ROWS_MAX, _LOG_MAX = 1000, 5000
 _WORKING_LOG_CODE = 102000
 _LOGIN = ("admin", "neware")
 _CHANNELS, _SUBDEVICES = 8, 2
+#: Requests whose parts are kept: those that a hundred channels are looked at with.
+_REQUESTS_KNOWN = 1024
+#: The attributes that name a channel.
+_PLACE = ("devtype", "devid", "subdevid", "chlid")
 
 
-@dataclass(frozen=True, order=True)
-class ChannelKey:
+class ChannelKey(NamedTuple):
     """Which channel of which device; written ``devid-subdevid-chlid``."""
 
     device: int
@@ -74,6 +79,9 @@ class ChannelKey:
                 f"{text!r} is no Neware channel: write devid-subdevid-channel, for example 21-1-2"
             )
         return cls(*map(int, parts))
+
+
+_FIRST_CHANNEL = ChannelKey(21, 1, 1)
 
 
 def no_files(path: str) -> bytes | None:  # noqa: ARG001 (the signature of all resolvers)
@@ -188,7 +196,7 @@ class NewareEmulator(_Host):
         world: Cell,
         *,
         seed: int,
-        channel: ChannelKey = ChannelKey(21, 1, 1),
+        channel: ChannelKey = _FIRST_CHANNEL,
         device_type: int = 27,
         units: str = "A",
         files: Files = no_files,
@@ -275,7 +283,8 @@ class NewareEmulator(_Host):
         """
         rack = self.rack
         if channel in rack.with_cells:
-            raise InputError(f"{self.name}: another cell is in channel {channel} already")
+            written = "-".join(map(str, channel))
+            raise InputError(f"{self.name}: another cell is in channel {written} already")
         for subdevice in range(1, max(_SUBDEVICES, channel.subdevice) + 1):
             for number in range(1, max(_CHANNELS, channel.channel) + 1):
                 key = ChannelKey(channel.device, subdevice, number)
@@ -311,11 +320,8 @@ class NewareEmulator(_Host):
         return _Host(self.name, self._timebase, self._reply, first=self)
 
     def _reply(self, request: bytes) -> bytes:
-        if b"<!DOCTYPE" in request:
-            return b""
-        try:
-            root = ET.fromstring(request.strip())  # noqa: S314 (no document type: no entities)
-        except (ET.ParseError, ValueError, LookupError):
+        root = _parsed(request)
+        if root is None:
             return b""
         command = root.findtext("cmd", "").strip()
         action = self._commands.get(command)
@@ -575,9 +581,8 @@ class NewareEmulator(_Host):
     # ------------------------------------------------------------------ names of channels
 
     def _key(self, element: ET.Element) -> ChannelKey:
-        known = integer(element, "devtype") == self.rack.device_type
-        device = integer(element, "devid") if known else 0
-        return ChannelKey(device, integer(element, "subdevid"), integer(element, "chlid"))
+        attributes = [element.get(name, "") for name in _PLACE]
+        return _channel_key(self.rack.device_type, *attributes)
 
     def _place(
         self, key: ChannelKey, *, ip: bool = False, channel_name: str = "chlid"
@@ -601,6 +606,27 @@ class NewareEmulator(_Host):
 
 _MISSPELT = {"download", "downloadlog"}
 _BOOLEANS = {"true", "false"}
+
+
+@lru_cache(_REQUESTS_KNOWN)
+def _parsed(request: bytes) -> ET.Element | None:
+    """Return a request, which nobody changes, or None if it cannot be read.
+
+    A host that looks at a channel again and again sends the same bytes each time.
+    """
+    if b"<!DOCTYPE" in request:
+        return None
+    try:
+        return ET.fromstring(request.strip())  # noqa: S314 (no document type: no entities)
+    except (ET.ParseError, ValueError, LookupError):
+        return None
+
+
+@lru_cache(_REQUESTS_KNOWN)
+def _channel_key(device_type: int, *attributes: str) -> ChannelKey:
+    """Return which channel of a device is meant; one of another type is none of it."""
+    asked_type, device, subdevice, channel = map(whole, attributes)
+    return ChannelKey(device if asked_type == device_type else 0, subdevice, channel)
 
 
 def _refuse(channel: NewareChannel, element: ET.Element) -> bool:  # noqa: ARG001 (as all actions)

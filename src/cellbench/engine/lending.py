@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cellbench.bench import (
@@ -22,8 +22,9 @@ from cellbench.bench import (
     OpenStream,
     opened,
 )
+from cellbench.engine.guard.handover import taking_over
 from cellbench.engine.leases import Claim, Leases, Wait
-from cellbench.engine.session import owned
+from cellbench.engine.session import owned, places
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.changeover import Changeover, Switching, ThroughSwitch
 from cellbench.instruments.lent import Lent, Shared, lent
@@ -57,6 +58,11 @@ class Needs:
     unused: frozenset[str]
     lasts_s: float
     spectrum_s: float
+
+    def with_all(self) -> Needs:
+        """The same of a run that can do without none of it."""
+        more = (Claim(name) for name in sorted(self.unused))
+        return replace(self, whole=(*self.whole, *more), unused=frozenset())
 
 
 def needs_of(
@@ -128,16 +134,32 @@ class Pool:
         await self._stack.aclose()
 
     async def get(
-        self, name: str, entry: InstrumentEntry, driver: Driver, open_stream: OpenStream
+        self,
+        name: str,
+        entry: InstrumentEntry,
+        driver: Driver,
+        open_stream: OpenStream,
+        take_over: str | None = None,
     ) -> Shared[Instrument]:
         """Return a shared instrument, which is taken and connected if it is not yet.
+
+        Args:
+            name: The instrument.
+            entry: Its entry of the bench file.
+            driver: Its driver.
+            open_stream: Opens its connection.
+            take_over: What for a guard that keeps it is to let go of it.
 
         Raises:
             InstrumentError: Another process has it, or it does not answer as it should.
         """
         async with self._connecting:
             if name not in self._shared:
-                await self._connect(name, entry, driver, open_stream)
+                async with AsyncExitStack() as stack:
+                    if take_over is not None:
+                        where = places(self._file, self._beside, only=name)
+                        await stack.enter_async_context(taking_over(where, take_over))
+                    await self._connect(name, entry, driver, open_stream)
         return self._shared[name]
 
     async def _connect(
@@ -165,16 +187,25 @@ class LeasedStake:
         who: The run's place.
         file: The bench file of the place.
         needs: What the run needs.
+        take_over: See `Pool.get`.
 
     Attributes:
         names: Of the shared instruments that it may use.
         waits: Told when it has to wait for one, and when it has got it.
     """
 
-    def __init__(self, pool: Pool, who: str, file: BenchFile, needs: Needs) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        who: str,
+        file: BenchFile,
+        needs: Needs,
+        *,
+        take_over: str | None = None,
+    ) -> None:
         self.names = frozenset(file.instruments) & pool.names
         self.waits: Waits = lambda _: None
-        self._pool, self._who, self._needs = pool, who, needs
+        self._pool, self._who, self._needs, self._take_over = pool, who, needs, take_over
         self._lent: dict[str, Lent[Instrument]] = {}
         self._whole, self._spectrum = AsyncExitStack(), AsyncExitStack()
 
@@ -187,7 +218,7 @@ class LeasedStake:
         self, name: str, entry: InstrumentEntry, driver: Driver, open_stream: OpenStream
     ) -> tuple[Instrument, Identity]:
         """See `cellbench.bench.Stake`."""
-        shared = await self._pool.get(name, entry, driver, open_stream)
+        shared = await self._pool.get(name, entry, driver, open_stream, self._take_over)
         found = self._lent[name] = lent(driver.role, shared)
         return found, shared.identity
 

@@ -59,6 +59,7 @@ class Session:
         simulator: The simulated bench, None with a bench file.
         beside: Directory of the bench file, where driver files are looked for.
         simulated_cell: What is on the simulated bench.
+        shared: Instruments of the bench that other runs of this process use too.
     """
 
     program: Program
@@ -69,6 +70,7 @@ class Session:
     seed: int | None
     beside: Path | None = None
     simulated_cell: str | None = None
+    shared: frozenset[str] = frozenset()
 
     @property
     def card(self) -> CellCard:
@@ -110,13 +112,14 @@ class Session:
                 them, who has also switched on the simulated bench.
         """
         identity = identity_of(self.seed)
+        mine = self.file if stake is None else self.file.without(stake.names)
         async with AsyncExitStack() as stack:
             stack.enter_context(identified(identity))
             if take_over is not None:
-                await stack.enter_async_context(taking_over(self.places(), take_over))
+                where = places(mine, self.beside)
+                await stack.enter_async_context(taking_over(where, take_over))
             if stake is not None:
                 stack.push_async_callback(stake.leave)
-            mine = self.file if stake is None else self.file.without(stake.names)
             ownership = stack.enter_context(owned(mine, "a run", beside=self.beside))
             if self.simulator is not None:
                 if stake is None:
