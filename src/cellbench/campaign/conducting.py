@@ -13,22 +13,22 @@ from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
-from cellbench.campaign.loading import Campaign, RunRequest
+from cellbench.campaign.loading import Campaign
 from cellbench.campaign.outline import Turn
 from cellbench.campaign.standing import DEAD, RESUMABLE, Progress, Standing, State
+from cellbench.engine.owner import RunRequest
 from cellbench.engine.run import RunEnd, RunState
 from cellbench.errors import CellbenchError, InputError, InstrumentError
-from cellbench.store import Run
 from cellbench.transport.ownership import Ownership, owner_of
 
 
 class Conducts(Protocol):
-    """Whoever has the bench: conducts runs to their ends, at several places at once."""
+    """Whoever has the bench, as `Owner`: conducts runs to their ends, at several places at once."""
 
     async def run(self, request: RunRequest) -> RunEnd:
         """Begin a run, and conduct it to its end, however it ends."""
 
-    async def resume(self, run: Run) -> RunEnd:
+    async def resume(self, run_id: str) -> RunEnd:
         """Go on with a run that was lost or interrupted."""
 
 
@@ -116,7 +116,7 @@ class CarryingOut:
         self._tell(turn, f"{'goes on' if again else 'begins'}: {standing.trial.protocol}")
         try:
             if run is not None and again:
-                end = await self._conducts.resume(run)
+                end = await self._conducts.resume(run.id)
             else:
                 end = await self._conducts.run(self._campaign.request(turn))
         except CellbenchError as error:

@@ -6,8 +6,11 @@ All that is wrong is found before anything is energised, and told at its line.
 from __future__ import annotations
 
 import difflib
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +19,16 @@ from cellbench.analysis import available
 from cellbench.bench import BenchFile, simulated_benches
 from cellbench.campaign.file import CampaignFile, Line, parse_campaign
 from cellbench.campaign.outline import Outline, Trial, Turn, turns_of
-from cellbench.engine.session import Session, prepare, read_bench
+from cellbench.engine.lending import needs_of
+from cellbench.engine.owner import Owner, Prepared, RunRequest
+from cellbench.engine.session import prepare, read_bench
 from cellbench.errors import InputError
-from cellbench.protocol import Plan, Problem, ProtocolError, check, load_card, plan
+from cellbench.protocol import Problem, ProtocolError, check, load_card, plan
 from cellbench.protocol.source import SourceNode, load, read_document
+from cellbench.store import Store
 
 #: More runs than a laboratory has in years: a slip of the pen.
 _MOST_TURNS = 10_000
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What is to be run."""
-
-    protocol: str
-    place: str = ""
-    cell: str | None = None
-    sets: tuple[str, ...] = ()
-    campaign: str = ""
-    replicate: int = 0
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One line of ``runs:`` on one cell, found and without a problem."""
-
-    request: RunRequest
-    session: Session
-    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -53,13 +38,13 @@ class Campaign:
     Attributes:
         bench: Its bench file, None for the usual simulated bench.
         file: What that says, None likewise.
-        checked: By line and cell.
+        prepared: What is run, by line and cell.
     """
 
     outline: Outline
     bench: Path | None
     file: BenchFile | None
-    checked: Mapping[tuple[int, str], Checked]
+    prepared: Mapping[tuple[int, str], Prepared]
 
     @property
     def simulated(self) -> bool:
@@ -73,23 +58,16 @@ class Campaign:
 
     def clock(self, speed: float | None = None) -> dict[str, Any]:
         """How time passes there, see `Session.clock`."""
-        return next(iter(self.checked.values())).session.clock(speed)
+        return next(iter(self.prepared.values())).session.clock(speed)
 
-    def of(self, turn: Turn) -> Checked:
+    def of(self, turn: Turn) -> Prepared:
         """What a turn is."""
-        return self.checked[turn.line, turn.cell]
+        return self.prepared[turn.line, turn.cell]
 
     def request(self, turn: Turn) -> RunRequest:
         """What is asked of the bench at a turn."""
-        request = self.of(turn).request
-        return RunRequest(
-            protocol=request.protocol,
-            place=turn.place,
-            cell=request.cell,
-            sets=request.sets,
-            campaign=self.outline.name,
-            replicate=turn.replicate,
-        )
+        named = self.of(turn).request
+        return replace(named, campaign=self.outline.name, replicate=turn.replicate)
 
 
 def places_of(file: BenchFile | None) -> Collection[str]:
@@ -132,20 +110,14 @@ class _Loading:
                                         f"{_MOST_TURNS}")  # fmt: skip
         cells, protocols = list(self._cells()), list(self._protocols())
         self._raise()
-        refusals = _Refusals()
-        checked = {}
-        for number, (line, protocol) in enumerate(zip(self._file.runs, protocols, strict=True)):
-            for cell, card in cells:
-                place = cell if self._places else ""
-                request = RunRequest(protocol, place, card, line.settings)
-                try:
-                    checked[number, cell] = self._check(request)
-                except InputError as error:
-                    refusals.add(number, cell, error)
-        self._problems += refusals.told(self._root, self._file.runs, self._file.cells)
-        self._raise()
-        self._require_distinct(checked)
-        trials = tuple(_trial(*key, each) for key, each in checked.items())
+        requests = {
+            (number, cell): RunRequest(protocol, cell if self._places else "", card, line.settings)
+            for number, (line, protocol) in enumerate(zip(self._file.runs, protocols, strict=True))
+            for cell, card in cells
+        }
+        prepared = self._prepare(requests)
+        self._require_distinct(prepared)
+        trials = tuple(_trial(*key, each) for key, each in prepared.items())
         outline = Outline(
             name=self._file.name,
             file=str(self._path.absolute()),
@@ -153,7 +125,7 @@ class _Loading:
             turns=turns,
             trials=trials,
         )
-        return Campaign(outline, self._bench, self._bench_file, checked)
+        return Campaign(outline, self._bench, self._bench_file, prepared)
 
     def _raise(self) -> None:
         if self._problems:
@@ -234,26 +206,59 @@ class _Loading:
 
     # --- Whether it can be run ------------------------------------------------------------------
 
-    def _check(self, request: RunRequest) -> Checked:
-        """Check one run as `cellbench check` does."""
-        session = prepare(request.protocol, cell=request.cell, bench=self._bench, sets=request.sets)
-        bench = session.declared()
-        check(session.program, bench, available()).raise_problems()
-        return Checked(request, session, plan(session.program, bench))
+    def _prepare(
+        self, requests: Mapping[tuple[int, str], RunRequest]
+    ) -> dict[tuple[int, str], Prepared]:
+        """Check every run as `cellbench check` does."""
+        refusals = _Refusals()
+        found = {}
+        with _preparing(self._bench, many=bool(self._places)) as prepare_one:
+            for key, request in requests.items():
+                try:
+                    found[key] = prepare_one(request)
+                except InputError as error:
+                    refusals.add(*key, error)
+        self._problems += refusals.told(self._root, self._file.runs, self._file.cells)
+        self._raise()
+        return found
 
-    def _require_distinct(self, checked: Mapping[tuple[int, str], Checked]) -> None:
+    def _require_distinct(self, prepared: Mapping[tuple[int, str], Prepared]) -> None:
         """On a bench with one cell its card alone tells whose run it was."""
         first: dict[str, str] = {}
         for index, cell in enumerate(() if self._places else self._file.cells):
-            name = checked[0, cell].session.card.cell
+            name = prepared[0, cell].session.card.cell
             if name in first:
                 text = f'its card is of the cell "{name}", as that of {first[name]}'
                 self._at("cells", index).fail(text, "Give each cell a name of its own.")
             first[name] = cell
 
 
-def _trial(line: int, cell: str, checked: Checked) -> Trial:
-    program = checked.session.program
+@contextmanager
+def _preparing(bench: Path | None, *, many: bool) -> Iterator[Callable[[RunRequest], Prepared]]:
+    """Yield what prepares a run on a bench; its owner has a store in which nothing is kept."""
+    if not many:
+        yield partial(_alone, bench)
+        return
+    assert bench is not None  # noqa: S101 (the usual simulated bench has one cell)
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as nowhere,
+        Store(Path(nowhere)) as store,
+    ):
+        yield Owner(bench, store).prepare
+
+
+def _alone(bench: Path | None, request: RunRequest) -> Prepared:
+    """Prepare a run on a bench with one cell, where nothing is shared."""
+    session = prepare(request.protocol, cell=request.cell, bench=bench, sets=request.sets)
+    declared = session.declared()
+    check(session.program, declared, available()).raise_problems()
+    planned = plan(session.program, declared)
+    needs = needs_of(session.program, planned, session.file, (), session.beside)
+    return Prepared(request, session, planned, needs)
+
+
+def _trial(line: int, cell: str, prepared: Prepared) -> Trial:
+    program = prepared.session.program
     parameters = {name: each.text for name, each in program.parameters.items()}
     return Trial(
         line=line, cell=cell, protocol=program.name, card=program.card.cell, parameters=parameters

@@ -8,8 +8,7 @@ of it is "at most"; a step of unknown duration counts for the least that it take
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,11 +17,11 @@ from typing import Any
 
 from cellbench import clock
 from cellbench.campaign.conducting import CarryingOut
-from cellbench.campaign.loading import Campaign, Checked, RunRequest
+from cellbench.campaign.loading import Campaign
 from cellbench.campaign.outline import Turn
 from cellbench.campaign.standing import Progress
 from cellbench.engine.leases import Claim, Leases, Wait
-from cellbench.engine.lending import needs_of
+from cellbench.engine.owner import Prepared, RunRequest
 from cellbench.engine.run import RunEnd, RunState
 from cellbench.protocol.plan import PlanRow
 from cellbench.protocol.program import EisStep
@@ -56,15 +55,10 @@ class PlannedTurn:
 
 @dataclass(frozen=True)
 class CampaignPlan:
-    """A campaign's turns that are left, in the order in which they begin.
-
-    Attributes:
-        shared: The instruments that several of its cells have.
-    """
+    """A campaign's turns that are left, in the order in which they begin."""
 
     name: str
     turns: Sequence[PlannedTurn]
-    shared: Sequence[str]
 
     @property
     def lasts_s(self) -> float:
@@ -82,7 +76,6 @@ class CampaignPlan:
             "campaign": self.name,
             "lasts_s": self.lasts_s,
             "unknown": self.unknown,
-            "shared": list(self.shared),
             "runs": [asdict(each) for each in self.turns],
         }
 
@@ -95,7 +88,7 @@ class CampaignPlan:
 
 def plan_campaign(campaign: Campaign, progress: Progress) -> CampaignPlan:
     """Plan what is left of a campaign; what is to be resumed counts whole."""
-    bench = _PlayedBench(campaign)
+    bench = _PlayedBench(campaign, progress)
     carrying = CarryingOut(campaign, progress, bench, bench.hear)
     clock.run(carrying.to_the_end(), virtual=True)
     turns = [
@@ -105,11 +98,11 @@ def plan_campaign(campaign: Campaign, progress: Progress) -> CampaignPlan:
             begins_s=had.begins_s,
             ends_s=had.ends_s,
             waits_s=had.waits_s,
-            unknown=campaign.of(turn).plan.duration_max_s is None,
+            unknown=campaign.of(turn).planned.duration_max_s is None,
         )
         for turn, had in bench.had.items()
     ]
-    return CampaignPlan(campaign.outline.name, turns, sorted(bench.shared))
+    return CampaignPlan(campaign.outline.name, turns)
 
 
 @dataclass(frozen=True)
@@ -140,16 +133,15 @@ class _PlayedBench:
     """Conducts runs by letting as much time pass as they plan; see `Conducts`.
 
     Attributes:
-        shared: The instruments that several of the campaign's cells have.
         had: The turns, in the order in which they began.
     """
 
-    def __init__(self, campaign: Campaign) -> None:
+    def __init__(self, campaign: Campaign, progress: Progress) -> None:
         self.had: dict[Turn, _Had] = {}
-        self.shared = _shared(campaign)
         self._leases = Leases()
         self._at: dict[str, Turn] = {}
-        self._courses = {key: _course(each, self.shared) for key, each in campaign.checked.items()}
+        self._courses = {key: _course(each) for key, each in campaign.prepared.items()}
+        self._turn_of = {each.run_id: each.turn for each in progress.standings}
 
     def hear(self, turn: Turn, _text: str) -> None:
         """Called when a turn begins, just before its run is asked for, and when it ends."""
@@ -161,9 +153,9 @@ class _PlayedBench:
         """Let the time pass that a run takes."""
         return await self._play(self._at[request.place])
 
-    async def resume(self, run: Run) -> RunEnd:
+    async def resume(self, run_id: str) -> RunEnd:
         """Let the time pass that it takes as a whole."""
-        return await self._play(self._at[run.place])
+        return await self._play(self._turn_of[run_id])
 
     async def _play(self, turn: Turn) -> RunEnd:
         course = self._courses[turn.line, turn.cell]
@@ -189,26 +181,16 @@ class _PlayedBench:
             yield
 
 
-def _shared(campaign: Campaign) -> set[str]:
-    """The instruments that several cells of a campaign have."""
-    if campaign.file is None:
-        return set()
-    places = {turn.place for turn in campaign.outline.turns if turn.place}
-    having = Counter(name for each in places for name in campaign.file.cells[each].names)
-    return {name for name, number in having.items() if number > 1}
-
-
-def _course(checked: Checked, shared: Collection[str]) -> _Course:
-    session, plan = checked.session, checked.plan
-    needs = needs_of(session.program, plan, session.file, shared, session.beside)
+def _course(prepared: Prepared) -> _Course:
+    session = prepared.session
     wired = {name for each in session.file.wiring.values()
              for name in (each.impedance, each.changeover)}  # fmt: skip
     spectra = {step.path for step in Walk(session.program, planning=True)
                if isinstance(step, EisStep)}  # fmt: skip
-    by_kind = groupby(plan.rows, key=lambda row: row.path in spectra)
+    by_kind = groupby(prepared.planned.rows, key=lambda row: row.path in spectra)
     return _Course(
-        needs.whole,
-        [Claim(name) for name in sorted(wired.intersection(shared))],
+        prepared.needs.whole,
+        [Claim(name) for name in sorted(wired & session.shared)],
         [(is_spectrum, sum(map(_longest_s, rows))) for is_spectrum, rows in by_kind],
     )
 

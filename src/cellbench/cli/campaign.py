@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +18,12 @@ from cellbench.cli.run import Speed
 from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
-    from cellbench.campaign.conducting import CarryingOut
+    from cellbench.campaign.conducting import CarryingOut, Conducts
     from cellbench.campaign.loading import Campaign
     from cellbench.campaign.outline import Outline, Turn
     from cellbench.campaign.standing import Progress
+    from cellbench.engine.gate import Gate
+    from cellbench.engine.run import Conducting
     from cellbench.store import Store
     from cellbench.telemetry import Beside
 
@@ -91,23 +94,48 @@ def _carry_out(
     from cellbench.campaign.outline import keep
     from cellbench.campaign.planning import plan_campaign
     from cellbench.campaign.standing import progress_of
-    from cellbench.cli.one_by_one import OneByOne
 
     progress = progress_of(campaign.outline, store)
     require_ready(progress)
     chosen = progress.of(_chosen(campaign, progress, cells))
     keep(store, campaign.outline)
-    one_by_one = OneByOne(campaign, store, stopping, telemetry, seed)
-    carrying = CarryingOut(campaign, chosen, one_by_one, _nothing if as_json else _say)
     if not as_json and not chosen.is_over:
         typer.echo(plan_campaign(campaign, chosen).headline())
+    tell = _nothing if as_json else _say
     factor = None if speed is Speed.MAX else float(speed)
+
+    async def carried_out() -> CarryingOut:
+        async with _whose_bench(campaign, store, stopping, telemetry, seed) as conducts:
+            carrying = CarryingOut(campaign, chosen, conducts, tell)
+            await carrying.to_the_end()
+            return carrying
+
     try:
-        clock.run(carrying.to_the_end(), **campaign.clock(factor))
+        return clock.run(carried_out(), **campaign.clock(factor))
     except asyncio.CancelledError as error:
         print_error("interrupted; the same command goes on with it")
         raise typer.Exit(ExitCode.INTERRUPTED) from error
-    return carrying
+
+
+@asynccontextmanager
+async def _whose_bench(
+    campaign: Campaign, store: Store, stopping: Stopping, telemetry: Beside | None, seed: int
+) -> AsyncIterator[Conducts]:
+    """Whoever conducts runs on the campaign's bench: its owner, where it has many places."""
+    from cellbench.cli.one_by_one import OneByOne
+    from cellbench.engine.owner import Owner
+
+    def witness(conducting: Conducting, gate: Gate) -> AbstractContextManager[object]:
+        if telemetry is not None:
+            telemetry.follow(conducting, gate)
+        return nullcontext()
+
+    if campaign.bench is None or not campaign.places:
+        yield OneByOne(campaign, store, stopping, telemetry, seed)
+        return
+    async with Owner(campaign.bench, store, seed=seed, witness=witness) as owner:
+        with stopping.cancels_this_task():
+            yield owner
 
 
 def _chosen(campaign: Campaign, progress: Progress, cells: Sequence[str]) -> set[str]:

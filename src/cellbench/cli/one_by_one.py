@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cellbench.campaign.loading import Campaign, RunRequest
+    from cellbench.campaign.loading import Campaign
     from cellbench.cli.stopping import Stopping
+    from cellbench.engine.owner import RunRequest
     from cellbench.engine.run import RunEnd
-    from cellbench.store import Run, Store
+    from cellbench.store import Store
     from cellbench.telemetry import Beside
 
 
@@ -68,11 +69,12 @@ class OneByOne:
                 path = self._store.run_path(conductor.run.id)
                 return await beside.conduct(conductor, path)
 
-    async def resume(self, run: Run) -> RunEnd:
+    async def resume(self, run_id: str) -> RunEnd:
         """Go on with a run."""
         from cellbench.cli.resume import resumed
         from cellbench.engine.resume import session_of
 
+        run = self._store.find(run_id)
         session = session_of(self._store, run, self._campaign.bench)
         return await resumed(
             session, self._store, run, self._stopping, self._telemetry, accept=False, as_json=True
