@@ -543,8 +543,11 @@ def _wire(
         switch = named(wiring.changeover)
         if not isinstance(switch, Switch):
             raise InputError(f"{place}: {wiring.changeover} is no switch (nor {BY_OPERATOR})")
-        changeover = bench.switch = ThroughSwitch(switch, (cycling.name, impedance.name), cell)
+        changeover = ThroughSwitch(switch, (cycling.name, impedance.name), cell)
     bench.channel = WiredChannel(cell, cycling, impedance, changeover)
+    if bench.stake is not None:
+        changeover = bench.channel.changeover = bench.stake.changeover(bench.channel)
+    bench.switch = changeover if isinstance(changeover, Switching) else None
 
 
 async def opened(
