@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +17,7 @@ from cellbench.analysis.stored import environment
 from cellbench.campaign.outline import Outline, Trial, Turn
 from cellbench.engine.causes import RunState
 from cellbench.engine.control_file import place, read
+from cellbench.engine.overview import Summary, summaries
 from cellbench.report.wording import count
 from cellbench.store import Run, RunReader, Store, never_began
 from cellbench.store.reader import how_it_ended
@@ -45,7 +46,7 @@ RESUMABLE = frozenset({State.LOST, State.INTERRUPTED})
 
 @dataclass(frozen=True)
 class Standing:
-    """How far one turn is; ``why`` it ended, or was not begun."""
+    """How far one turn is; ``why`` it ended, or was not begun, or what it does now."""
 
     turn: Turn
     trial: Trial
@@ -153,6 +154,19 @@ def progress_of(outline: Outline, store: Store) -> Progress:
             died[turn.specimen] = f"its cell ended with {trial.protocol}: {standing.why}"
         found.append(standing)
     return Progress(outline.name, found, [run for left in series.values() for run in left])
+
+
+def looked_at(progress: Progress, store: Store) -> Progress:
+    """Ask the runs under way what they do, or wait for; that is their ``why`` then."""
+    under_way = [each.run for each in progress.having(State.UNDER_WAY) if each.run is not None]
+    told = {each.run: _doing(each) for each in summaries(store, under_way)}
+    standings = [replace(each, why=told.get(each.run_id, each.why)) for each in progress.standings]
+    return replace(progress, standings=standings)
+
+
+def _doing(summary: Summary) -> str:
+    ends = "" if summary.ends_at is None else f"ends by {summary.ends_at.astimezone():%a %H:%M}"
+    return ", ".join(each for each in (summary.needs or summary.step, ends) if each)
 
 
 def _standing(turn: Turn, trial: Trial, runs: list[Run], store: Store) -> Standing:

@@ -208,13 +208,14 @@ def plan(
 def status(
     campaign: Named, store: options.StorePath = None, as_json: options.AsJson = False
 ) -> None:
-    """Show how far a campaign is: every run, and what it waits for."""
+    """Show how far a campaign is: every run, what it does and what it waits for."""
     with told(as_json=as_json):
-        from cellbench.campaign.standing import progress_of
+        from cellbench.campaign.standing import looked_at, progress_of
         from cellbench.store import Store
 
         with Store(store, make=False) as opened:
-            _tell_progress(progress_of(_outline(campaign, opened), opened), as_json=as_json)
+            progress = progress_of(_outline(campaign, opened), opened)
+            _tell_progress(looked_at(progress, opened), as_json=as_json)
 
 
 def _outline(campaign: str, store: Store) -> Outline:
