@@ -102,4 +102,4 @@ async def resumed(
                 accepted=accept,
                 planned=planned,
             )
-            return await beside.conduct(resumption, store.run_path(run.id))
+            return await beside.conduct(resumption)

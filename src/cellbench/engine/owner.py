@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from cellbench.analysis import available
-from cellbench.bench import BenchFile, SimulatedBench, simulated_bench
+from cellbench.bench import BenchFile
 from cellbench.engine.control import ControlServer
 from cellbench.engine.gate import Gate, gate_of
 from cellbench.engine.guard.keeper import Keeper, guarded
 from cellbench.engine.guard.piped import GuardOfMany
 from cellbench.engine.lending import LeasedStake, Needs, Pool, needs_of
+from cellbench.engine.places import Places
 from cellbench.engine.prompts import Prompts
 from cellbench.engine.resume import age_of, session_of, taken_up
 from cellbench.engine.run import Conducting, Conductor, RunEnd
@@ -28,10 +29,8 @@ from cellbench.engine.session import Session, bench_directory, prepare, read_ben
 from cellbench.engine.side_thread import SideThread
 from cellbench.errors import InputError
 from cellbench.protocol import check, plan
-from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.plan import Plan
 from cellbench.store import Store
-from cellbench.wiring import DEFAULT_FIXTURE
 
 #: Stands beside each run while it lasts: the live view, telemetry.
 Witness = Callable[[Conducting, Gate], AbstractContextManager[object]]
@@ -121,15 +120,13 @@ class Owner:
         witness: Witness = nobody,
     ) -> None:
         self.file, _ = read_bench(bench)
-        self._bench, self._beside = bench, bench_directory(bench)
-        self._store, self._seed, self._witness = store, seed, witness
-        self._sim_cell = sim_cell
-        self._simulated: dict[str, str] = {}
-        self._simulator = self._play() if self.file.is_simulated and self.file.cells else None
+        self._bench, self._store, self._witness = bench, store, witness
+        self._seed, self._sim_cell = seed, sim_cell
+        self._places = Places(bench, seed=seed, sim_cell=sim_cell) if self.file.cells else None
         self._prepared: dict[RunRequest, Prepared] = {}
         self._busy: dict[str, asyncio.Task[Any] | None] = {}
         self._guards, self._side = GuardOfMany(), SideThread()
-        self._pool = Pool(self.file, self._beside)
+        self._pool = Pool(self.file, bench_directory(bench))
         self._stack = AsyncExitStack()
 
     @property
@@ -151,8 +148,8 @@ class Owner:
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._side)
-        if self._simulator is not None:
-            await self._stack.enter_async_context(self._simulator)
+        if self._places is not None and self._places.simulator is not None:
+            await self._stack.enter_async_context(self._places.simulator)
         await self._stack.enter_async_context(self._pool)
         return self
 
@@ -172,8 +169,10 @@ class Owner:
             InputError: It cannot be run there, and why.
         """
         if request not in self._prepared:
-            found = self._at_place(request) if self.file.cells else self._alone(request)
-            self._prepared[request] = found
+            places = self._places
+            self._prepared[request] = (
+                self._alone(request) if places is None else self._at_place(places, request)
+            )
         return self._prepared[request]
 
     async def run(self, request: RunRequest) -> RunEnd:
@@ -269,20 +268,13 @@ class Owner:
         planned = _checked(session)
         return Prepared(request, session, planned, self._needs(session, planned))
 
-    def _at_place(self, request: RunRequest) -> Prepared:
-        file = self.file.of_place(request.place)
-        card, card_text = load_card(request.protocol, request.cell or self._card_of(request.place))
-        program = load_protocol(request.protocol, card, parse_settings(request.sets))
-        session = Session(
-            program,
-            card_text,
-            file,
-            file.text(),
-            self._simulator,
-            None if self._simulator is None else self._seed,
-            self._beside,
-            self._simulated_at(request.place),
-            self._pool.names & frozenset(file.instruments),
+    def _at_place(self, places: Places, request: RunRequest) -> Prepared:
+        session = places.session(
+            request.protocol,
+            request.place,
+            card=request.cell,
+            sets=request.sets,
+            shared=self._pool.names,
         )
         planned = _checked(session)
         needs = self._needs(session, planned)
@@ -299,60 +291,12 @@ class Owner:
             return needs.with_all()
         return needs
 
-    def _card_of(self, place: str) -> str | None:
-        """The card that a place names, a file beside the bench file or a name."""
-        card = self.file.cells[place].card
-        beside = None if card is None else self._beside / card
-        return str(beside) if beside is not None and beside.is_file() else card
-
     def _stake(
         self, place: str, session: Session, needs: Needs, take_over: str | None = None
     ) -> LeasedStake | None:
         if not self.file.cells:
             return None
         return LeasedStake(self._pool, place, session.file, needs, take_over=take_over)
-
-    # --- The simulated bench --------------------------------------------------------------------
-
-    def _play(self) -> SimulatedBench:
-        """Return the simulated bench with a cell at each place of which it is known which."""
-        for place in self.file.cells:
-            if (cell := self._cell_for(place)) is not None:
-                self._simulated[place] = cell
-        if not self._simulated:
-            raise InputError(
-                f"{self.file.bench}: no place has a card (or simulate: NAME), so that no cell can "
-                "be simulated; give --sim-cell NAME"
-            )
-        fixture = self.file.fixture.kind if self.file.fixture else DEFAULT_FIXTURE
-        cells = {
-            place: self.file.cells[place].model_dump(exclude_none=True, by_alias=True)
-            | {"cell": cell}
-            for place, cell in self._simulated.items()
-        }
-        used = frozenset(name for each in self._simulated for name in self.file.cells[each].names)
-        entries = {
-            name: entry.model_dump(by_alias=True, exclude_none=True)
-            for name, entry in self.file.instruments.items()
-            if name in used
-        }
-        first = next(iter(self._simulated.values()))
-        return simulated_bench(first, self._seed, fixture, entries, cells=cells)
-
-    def _cell_for(self, place: str) -> str | None:
-        entry, card = self.file.cells[place], self._card_of(place)
-        if entry.simulate is not None:
-            return entry.simulate
-        by_card = None if card is None else load_card(None, card)[0].simulate
-        return by_card or self._sim_cell
-
-    def _simulated_at(self, place: str) -> str | None:
-        if self._simulator is not None and place not in self._simulated:
-            raise InputError(
-                f"{place} names no card (nor simulate: NAME), so that no cell is simulated there; "
-                "give --sim-cell NAME"
-            )
-        return self._simulated.get(place)
 
 
 def _checked(session: Session) -> Plan:

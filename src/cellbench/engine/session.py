@@ -309,7 +309,9 @@ def prepare(
 
     Args:
         protocol: A file, or the name of a shipped protocol.
-        cell: A cell card's file, or the name of a shipped card; by default the protocol's.
+        cell: A cell card's file, or the name of a shipped card; by default the protocol's. On a
+            bench with many cells a place, ``A1``, or with a card that is not the place's
+            ``A1=CARD``.
         sim_cell: The simulated cell; by default the one that the card names.
         fixture: What holds it on the simulated bench; by default the first that the protocol is
             meant for, or a servo press.
@@ -321,11 +323,16 @@ def prepare(
     Raises:
         InputError: With what is wrong, where, and what would be right.
     """
-    card, card_text = load_card(protocol, cell)
-    program = load_protocol(protocol, card, parse_settings(sets))
     if bench is not None:
         file, document = read_bench(bench)
         beside = bench_directory(bench)
+        if file.cells:
+            if fixture is not None:
+                raise InputError("--fixture is for a bench with one cell; places name their own")
+            return _at_place(bench, protocol, cell or "", sim_cell, sets, seed)
+    card, card_text = load_card(protocol, cell)
+    program = load_protocol(protocol, card, parse_settings(sets))
+    if bench is not None:
         if file.is_simulated:
             held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
             return _played(program, card_text, document, sim_cell, held_by, seed, beside)
@@ -336,6 +343,23 @@ def prepare(
         return Session(program, card_text, file, document.text, None, None, beside)
     held_by = fixture or next(iter(program.fixtures), DEFAULT_FIXTURE)
     return on_simulated_bench(program, card_text, sim_cell, held_by, seed)
+
+
+def place_and_card(cell: str) -> tuple[str, str | None]:
+    """Read what says where a cell is, and maybe which it is: ``A1``, ``A1=cards/mine.yaml``."""
+    place, _, card = cell.strip().partition("=")
+    return place.strip(), card.strip() or None
+
+
+def _at_place(
+    bench: Path, protocol: str, place: str, sim_cell: str | None, sets: Sequence[str], seed: int
+) -> Session:
+    # It makes sessions, and this is where they are asked for.
+    from cellbench.engine.places import Places  # noqa: PLC0415
+
+    name, card = place_and_card(place)
+    places = Places(bench, only=[name], seed=seed, sim_cell=sim_cell)
+    return places.session(protocol, name, card=card, sets=sets)
 
 
 def on_simulated_bench(
@@ -439,7 +463,8 @@ def read_bench(bench: Path) -> tuple[BenchFile, Document]:
         InputError: It is no bench file.
     """
     document = bench_document(bench)
-    return with_folders(parse_bench(load(document)), bench_directory(bench)), document
+    beside = bench_directory(bench)
+    return with_folders(parse_bench(load(document), beside), beside), document
 
 
 def with_folders(file: BenchFile, beside: Path) -> BenchFile:
