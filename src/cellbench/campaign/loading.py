@@ -6,11 +6,8 @@ All that is wrong is found before anything is energised, and told at its line.
 from __future__ import annotations
 
 import difflib
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +17,12 @@ from cellbench.bench import BenchFile, simulated_benches
 from cellbench.campaign.file import CampaignFile, Line, parse_campaign
 from cellbench.campaign.outline import Outline, Trial, Turn, turns_of
 from cellbench.engine.lending import needs_of
-from cellbench.engine.owner import Owner, Prepared, RunRequest
-from cellbench.engine.session import prepare, read_bench
+from cellbench.engine.owner import Prepared, RunRequest
+from cellbench.engine.places import Places
+from cellbench.engine.session import Session, prepare, read_bench
 from cellbench.errors import InputError
 from cellbench.protocol import Problem, ProtocolError, check, load_card, plan
 from cellbench.protocol.source import SourceNode, load, read_document
-from cellbench.store import Store
 
 #: More runs than a laboratory has in years: a slip of the pen.
 _MOST_TURNS = 10_000
@@ -209,15 +206,15 @@ class _Loading:
     def _prepare(
         self, requests: Mapping[tuple[int, str], RunRequest]
     ) -> dict[tuple[int, str], Prepared]:
-        """Check every run as `cellbench check` does."""
-        refusals = _Refusals()
+        """Resolve every run, and check it."""
+        refusals, resolved = _Refusals(), _resolver(self._bench_file, self._bench)
+        analyses = available()
         found = {}
-        with _preparing(self._bench, many=bool(self._places)) as prepare_one:
-            for key, request in requests.items():
-                try:
-                    found[key] = prepare_one(request)
-                except InputError as error:
-                    refusals.add(*key, error)
+        for key, request in requests.items():
+            try:
+                found[key] = _prepared(request, resolved(request), analyses)
+            except InputError as error:
+                refusals.add(*key, error)
         self._problems += refusals.told(self._root, self._file.runs, self._file.cells)
         self._raise()
         return found
@@ -233,27 +230,32 @@ class _Loading:
             first[name] = cell
 
 
-@contextmanager
-def _preparing(bench: Path | None, *, many: bool) -> Iterator[Callable[[RunRequest], Prepared]]:
-    """Yield what prepares a run on a bench; its owner has a store in which nothing is kept."""
-    if not many:
-        yield partial(_alone, bench)
-        return
-    assert bench is not None  # noqa: S101 (the usual simulated bench has one cell)
-    with (
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as nowhere,
-        Store(Path(nowhere)) as store,
-    ):
-        yield Owner(bench, store).prepare
+def _resolver(file: BenchFile | None, bench: Path | None) -> Callable[[RunRequest], Session]:
+    """Return what resolves a request on a bench."""
+    if file is None or bench is None or not file.cells:
+        return lambda request: prepare(
+            request.protocol, cell=request.cell, bench=bench, sets=request.sets
+        )
+    places = Places(bench)
+    return lambda request: places.session(
+        request.protocol,
+        request.place,
+        card=request.cell,
+        sets=request.sets,
+        shared=file.shared,
+    )
 
 
-def _alone(bench: Path | None, request: RunRequest) -> Prepared:
-    """Prepare a run on a bench with one cell, where nothing is shared."""
-    session = prepare(request.protocol, cell=request.cell, bench=bench, sets=request.sets)
+def _prepared(request: RunRequest, session: Session, analyses: Collection[str]) -> Prepared:
+    """Check a run as `cellbench check` does.
+
+    Raises:
+        ProtocolError: It cannot be carried out there.
+    """
     declared = session.declared()
-    check(session.program, declared, available()).raise_problems()
+    check(session.program, declared, analyses).raise_problems()
     planned = plan(session.program, declared)
-    needs = needs_of(session.program, planned, session.file, (), session.beside)
+    needs = needs_of(session.program, planned, session.file, session.shared, session.beside)
     return Prepared(request, session, planned, needs)
 
 

@@ -166,13 +166,18 @@ def _one_test(cells: Sequence[Evaluated], at_least: int) -> None:
 
 
 def _parameters(one: Evaluated) -> dict[str, str]:
-    found: dict[str, str] = Record(one.reader, one.run).environment["parameters"]
+    found: dict[str, str] = _environment(one)["parameters"]
     return found
+
+
+def _environment(one: Evaluated) -> Mapping[str, Any]:
+    return Record(one.reader, one.run).environment
 
 
 def _spread_is_of(cells: Sequence[Evaluated]) -> str | None:
     """One simulated cell under several seeds has no scatter of its own: nobody may take it so."""
-    if len({one.run.bench for one in cells}) != 1 or not all(one.run.simulated for one in cells):
+    alike = {(one.run.bench, _environment(one).get("simulated_cell")) for one in cells}
+    if len(alike) != 1 or not all(one.run.simulated for one in cells):
         return None
     return "that of the instruments: the simulated cell is the same in all runs"
 
