@@ -336,9 +336,7 @@ class SimulatedBench:
         """What a bench file says of the places: nothing of the simulated cells there."""
         return {
             name: {
-                key: value
-                for key, value in entry.items()
-                if key != "cell" and value is not None
+                key: value for key, value in entry.items() if key != "cell" and value is not None
             }
             for name, entry in self._cells.items()
         }
