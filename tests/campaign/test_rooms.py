@@ -51,7 +51,8 @@ def test_who_came_first_has_the_press_first_and_nobody_starves(tmp_path: Path) -
 
 def test_a_protocol_begins_when_the_one_before_has_ended_everywhere(tmp_path: Path) -> None:
     plan = planned(write(tmp_path, room(4, in_press=2), order="by protocol"))
-    begins, ends = {}, {}
+    begins: dict[str, float] = {}
+    ends: dict[str, float] = {}
     for each in plan.turns:
         begins[each.protocol] = min(begins.get(each.protocol, each.begins_s), each.begins_s)
         ends[each.protocol] = max(ends.get(each.protocol, 0.0), each.ends_s)

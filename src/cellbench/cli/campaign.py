@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from cellbench.engine.gate import Gate
     from cellbench.engine.run import Conducting
     from cellbench.store import Store
-    from cellbench.telemetry import Beside
 
 app = typer.Typer(help="Many cells through many protocols.", no_args_is_help=True)
 
@@ -60,18 +59,13 @@ def run(
         from cellbench.campaign.conducting import alone_with
         from cellbench.campaign.loading import load_campaign
         from cellbench.campaign.standing import progress_of
-        from cellbench.cli.telling import telling
         from cellbench.store import Store
 
         campaign = load_campaign(file, bench)
         stopping = Stopping()
-        with (
-            Store(store) as opened,
-            alone_with(campaign.outline.name, opened.directory),
-            telling(telemetry, opened, stopping) as told_of,
-        ):
+        with Store(store) as opened, alone_with(campaign.outline.name, opened.directory):
             carrying = _carry_out(
-                campaign, opened, cells or [], speed, stopping, told_of, seed, as_json=as_json
+                campaign, opened, cells or [], speed, stopping, telemetry, seed, as_json=as_json
             )
             after = progress_of(campaign.outline, opened)
         _tell_progress(after, as_json=as_json)
@@ -84,7 +78,7 @@ def _carry_out(
     cells: Sequence[str],
     speed: Speed,
     stopping: Stopping,
-    telemetry: Beside | None,
+    telemetry: Path | None,
     seed: int,
     *,
     as_json: bool,
@@ -119,16 +113,19 @@ def _carry_out(
 
 @asynccontextmanager
 async def _whose_bench(
-    campaign: Campaign, store: Store, stopping: Stopping, telemetry: Beside | None, seed: int
+    campaign: Campaign, store: Store, stopping: Stopping, telemetry: Path | None, seed: int
 ) -> AsyncIterator[Conducts]:
     """Whoever conducts runs on the campaign's bench: its owner, where it has many places."""
     from cellbench.cli.one_by_one import OneByOne
+    from cellbench.cli.telling import telling
     from cellbench.engine.owner import Owner
 
-    def witness(conducting: Conducting, gate: Gate) -> AbstractContextManager[object]:
-        if telemetry is not None:
-            telemetry.follow(conducting, gate)
-        return nullcontext()
+    @contextmanager
+    def witness(conducting: Conducting, gate: Gate) -> Iterator[None]:
+        with telling(telemetry, store, stopping) as told_of:
+            if told_of is not None:
+                told_of.follow(conducting, gate)
+            yield
 
     if campaign.bench is None or not campaign.places:
         yield OneByOne(campaign, store, stopping, telemetry, seed)
