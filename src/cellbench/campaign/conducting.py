@@ -82,6 +82,7 @@ class CarryingOut:
         tell: Told what happens.
 
     Attributes:
+        specimens: The cells whose turns are carried out.
         trouble: Why runs could not be begun or gone on with.
     """
 
@@ -91,6 +92,7 @@ class CarryingOut:
         self.trouble: list[CellbenchError] = []
         self._campaign, self._conducts, self._tell = campaign, conducts, tell
         self._standings = progress.standings
+        self.specimens = {each.turn.specimen for each in progress.standings}
         self._ended = {each.turn.specimen for each in progress.having(*DEAD)}
 
     async def to_the_end(self) -> None:

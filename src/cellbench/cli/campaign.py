@@ -20,7 +20,7 @@ from cellbench.cli.stopping import Stopping
 if TYPE_CHECKING:
     from cellbench.campaign.conducting import CarryingOut, Conducts
     from cellbench.campaign.loading import Campaign
-    from cellbench.campaign.outline import Outline, Turn
+    from cellbench.campaign.outline import Turn
     from cellbench.campaign.standing import Progress
     from cellbench.engine.gate import Gate
     from cellbench.engine.run import Conducting
@@ -52,7 +52,7 @@ def run(
     """Carry a campaign out, or go on with it: what was done is not done again.
 
     A run that does not complete ends the series of its cell alone. Exit codes: 0 every run
-    completed, 1 a cell ended early, 2 wrong input, 3 an instrument kept a run from being begun,
+    completed, 1 one did not, 2 wrong input, 3 an instrument kept a run from being begun,
     130 interrupted.
     """
     with told(as_json=as_json):
@@ -165,11 +165,13 @@ def _say(turn: Turn, text: str) -> None:
 
 
 def _exit_code(carrying: CarryingOut, after: Progress) -> ExitCode:
-    from cellbench.campaign.standing import DEAD
+    from cellbench.campaign.standing import State
 
     if carrying.trouble:
         return exit_code(carrying.trouble[0])
-    return ExitCode.STOPPED if after.having(*DEAD) else ExitCode.FORESEEN_END
+    done = after.of(carrying.specimens)
+    completed = len(done.having(State.COMPLETED)) == len(done.standings)
+    return ExitCode.FORESEEN_END if completed else ExitCode.STOPPED
 
 
 @app.command()
@@ -207,21 +209,13 @@ def status(
 ) -> None:
     """Show how far a campaign is: every run, what it does and what it waits for."""
     with told(as_json=as_json):
+        from cellbench.campaign.loading import outline_of
         from cellbench.campaign.standing import looked_at, progress_of
         from cellbench.store import Store
 
         with Store(store, make=False) as opened:
-            progress = progress_of(_outline(campaign, opened), opened)
+            progress = progress_of(outline_of(campaign, opened), opened)
             _tell_progress(looked_at(progress, opened), as_json=as_json)
-
-
-def _outline(campaign: str, store: Store) -> Outline:
-    """The outline of a campaign that is named by its file, or was begun."""
-    from cellbench.campaign.loading import load_campaign
-    from cellbench.campaign.outline import kept
-
-    path = Path(campaign)
-    return load_campaign(path).outline if path.is_file() else kept(store, campaign)
 
 
 def _tell_progress(progress: Progress, *, as_json: bool) -> None:
@@ -234,8 +228,6 @@ def _tell_progress(progress: Progress, *, as_json: bool) -> None:
         for each in progress.standings
     ]
     _print_table(("cell", "protocol", "state", "run", ""), rows)
-    for run in progress.strangers:
-        print_error(f"{run.id} is kept as of this campaign, which has no such run")
 
 
 def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -264,6 +256,7 @@ def report(
     Computed from the runs' own files. Runs that are still to come are named, not guessed.
     """
     with told(as_json=as_json):
+        from cellbench.campaign.loading import outline_of
         from cellbench.campaign.record import campaign_record, groups_of, lines_of, render
         from cellbench.campaign.standing import progress_of
         from cellbench.store import Store
@@ -271,7 +264,7 @@ def report(
         if page is not None:
             writable_output(page, ".html")
         with Store(store, make=False) as opened:
-            outline = _outline(campaign, opened)
+            outline = outline_of(campaign, opened)
             progress = progress_of(outline, opened)
             groups = list(groups_of(outline, progress, opened))
         if page is not None:
