@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -177,6 +178,20 @@ class Owner:
             )
         return self._prepared[request]
 
+    def conflicts(self, requests: Sequence[RunRequest]) -> Sequence[str]:
+        """Tell which requests cannot run at once, and why."""
+        claims = {each.place: self.prepare(each).needs.whole for each in requests}
+        told = []
+        for one, other in combinations(claims, 2):
+            both = {
+                mine.what
+                for mine in claims[one]
+                if any(mine.excludes(each) for each in claims[other])
+            }
+            if both:
+                told.append(f"{one} and {other} run one after the other: {', '.join(sorted(both))}")
+        return told
+
     async def run(self, request: RunRequest) -> RunEnd:
         """Run a request to its end, however it ends; several may run at once.
 
@@ -186,6 +201,7 @@ class Owner:
             StoreError: The run cannot be kept.
         """
         prepared = self.prepare(request)
+        del self._prepared[request]  # the same request again has a bench of its own
         session = prepared.session
         with self._alone_at(request.place):
             async with AsyncExitStack() as stack:
