@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cellbench.campaign.run import Job, run_job
+from cellbench.campaign.reference.run import Job, run_job
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World
 

@@ -18,17 +18,15 @@ if TYPE_CHECKING:
 def _evaluated(
     run_id: str, store: Path | None, cell: str | None = None, names: list[str] | None = None
 ) -> Evaluation:
-    from cellbench.engine.evaluation import evaluate
-    from cellbench.protocol import load_card, parse_card
-    from cellbench.store import RunReader, Store
+    from cellbench.engine.evaluation import evaluate, evaluate_as_kept
+    from cellbench.protocol import load_card
+    from cellbench.store import Store
 
     with Store(store, make=False) as opened:
         run = opened.find(run_id)
-        if cell is not None:
-            card, _ = load_card(None, cell)
-        else:
-            reader = RunReader(opened.run_path(run.id))
-            card = parse_card(reader.documents["cell"], f"the card of run {run.id}")
+        if cell is None:
+            return evaluate_as_kept(opened, run, names)
+        card, _ = load_card(None, cell)
         return evaluate(opened, run, card, names)
 
 
