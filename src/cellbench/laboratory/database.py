@@ -1,0 +1,235 @@
+"""The laboratory's database: how it is reached, its tables brought up to date, who may do what."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+
+from cellbench.errors import CellbenchError, InputError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Engine
+
+#: Where the address of the database is found.
+VARIABLE = "CELLBENCH_DATABASE"
+#: Our tables' schema; others may live in the same database.
+SCHEMA = "cellbench"
+#: Roles that rights belong to; a person or a bench has one of its own that is a member.
+BENCHES, VIEWERS = "cellbench_bench", "cellbench_viewer"
+
+Kind: TypeAlias = Literal["bench", "viewer"]
+Connection: TypeAlias = psycopg.Connection[TupleRow]
+
+#: A server that has gone is noticed; see libpq's connection parameters.
+_LINK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 40_000,
+    "application_name": "cellbench",
+    "options": f"-c search_path={SCHEMA} -c timezone=UTC",
+}
+#: SQLSTATEs: of a schema or table, a database, that is not there.
+_NO_TABLE = "42P01"
+_NO_DATABASE = "3D000"
+
+
+class Database:
+    """A database, by its address; nothing is opened until it is asked for.
+
+    Args:
+        url: ``postgresql://user@host:5432/name``, or libpq's ``host=... dbname=...``. A password
+            may be in it, or where libpq looks for one: PGPASSWORD, ``~/.pgpass``.
+
+    Attributes:
+        name: For people: no password is in it.
+
+    Raises:
+        InputError: That is no address.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._address = conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:
+            raise InputError(f"that is no database's address: {str(error).strip()}") from None
+        self.name = _shown(self._address)
+
+    def connect(self) -> Connection:
+        """A connection, on which our tables are found without their schema's name.
+
+        Raises:
+            psycopg.OperationalError: The server cannot be reached, or does not let us in.
+        """
+        return psycopg.connect(make_conninfo(**{**_LINK, **self._address}))  # type: ignore[arg-type]
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """A connection for a person's command: committed at the end, errors in plain words.
+
+        Raises:
+            CellbenchError: The database cannot be reached, or refuses.
+        """
+        with self._in_plain_words(), self.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _in_plain_words(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            if error.sqlstate == _NO_TABLE:
+                raise InputError(
+                    f"{self.name} has no tables of cellbench: cellbench database init makes them"
+                ) from error
+            raise CellbenchError(f"{self.name}: {str(error).strip()}") from error
+
+    @cached_property
+    def engine(self) -> Engine:
+        """SQLAlchemy's engine on it, whose connections are kept; to be disposed of."""
+        from sqlalchemy import create_engine  # noqa: PLC0415 (not for those who only copy)
+
+        return create_engine("postgresql+psycopg://", creator=self.connect, pool_pre_ping=True)
+
+    # --- Tables -----------------------------------------------------------------------------------
+
+    def create(self) -> bool:
+        """Make the database itself, where it is not there; whether it was made.
+
+        Raises:
+            CellbenchError: The server cannot be reached, or does not allow it.
+        """
+        try:
+            self.connect().close()
+        except psycopg.OperationalError as error:
+            if f'database "{self._address.get("dbname")}" does not exist' not in str(error):
+                raise CellbenchError(f"{self.name}: {str(error).strip()}") from error
+        else:
+            return False
+        elsewhere = make_conninfo(**(self._address | {"dbname": "postgres"}))  # type: ignore[arg-type]
+        made = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(str(self._address["dbname"])))
+        with self._in_plain_words(), psycopg.connect(elsewhere, autocommit=True) as connection:
+            connection.execute(made)
+        return True
+
+    def upgrade(self) -> None:
+        """Make our tables, or bring them up to date; nothing is lost.
+
+        Raises:
+            CellbenchError: The server cannot be reached, or does not allow it.
+        """
+        from alembic import command  # noqa: PLC0415 (half a second, for one command)
+        from sqlalchemy import create_engine  # noqa: PLC0415
+        from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+
+        engine = create_engine("postgresql+psycopg://", creator=self.connect)
+        try:
+            with engine.begin() as connection:
+                configuration = _configuration()
+                configuration.attributes["connection"] = connection
+                command.upgrade(configuration, "head")
+        except DBAPIError as error:
+            raise CellbenchError(f"{self.name}: {str(error.orig).strip()}") from error
+        finally:
+            engine.dispose()
+
+    def versions(self) -> tuple[str | None, str]:
+        """Version of the tables, None where there are none, and that which this cellbench makes."""
+        from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+        newest = ScriptDirectory.from_config(_configuration()).get_current_head()
+        assert newest is not None  # noqa: S101 (it ships with us)
+        with self.connected() as connection:
+            found = connection.execute("SELECT to_regclass('cellbench.alembic_version')").fetchone()
+            if found is None or found[0] is None:
+                return None, newest
+            version = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return (None if version is None else str(version[0])), newest
+
+    # --- Rights -----------------------------------------------------------------------------------
+
+    def grant(self, kind: Kind, name: str) -> str:
+        """Give somebody a role of their own, with a new password, which is returned.
+
+        Args:
+            kind: What for: a bench writes its own runs and reads no others; a viewer reads all.
+            name: Of the bench or the person; the role is called the same, with ``cellbench_``
+                before it. Given again, only the password is another one.
+
+        Raises:
+            CellbenchError: The server cannot be reached, or does not allow it.
+        """
+        role, password = role_of(name), secrets.token_urlsafe(24)
+        group = sql.Identifier(BENCHES if kind == "bench" else VIEWERS)
+        with self.connected() as connection:
+            there = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+            make = sql.SQL("CREATE ROLE {} LOGIN" if there.fetchone() is None else "ALTER ROLE {}")
+            hashed = connection.pgconn.encrypt_password(password.encode(), role.encode()).decode()
+            connection.execute(make.format(sql.Identifier(role)))
+            connection.execute(
+                sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
+                    sql.Identifier(role), sql.Literal(hashed)
+                )
+            )
+            connection.execute(sql.SQL("GRANT {} TO {}").format(group, sql.Identifier(role)))
+            if kind == "bench":
+                connection.execute(
+                    "INSERT INTO bench (name, role) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                    (name, role),
+                )
+        return password
+
+    def address_for(self, name: str, password: str) -> str:
+        """The address for whoever was granted a role."""
+        host = self._address.get("host", "localhost")
+        port = self._address.get("port", 5432)
+        return f"postgresql://{role_of(name)}:{password}@{host}:{port}/{self._address['dbname']}"
+
+
+def role_of(name: str) -> str:
+    """The role of a bench or a person.
+
+    Raises:
+        InputError: The name cannot be one of a role's.
+    """
+    role = f"cellbench_{name}".lower()
+    usable = all(each.isascii() and (each.isalnum() or each in "_-") for each in name)
+    if not name or not usable or len(role) > 63 or role in {BENCHES, VIEWERS}:
+        raise InputError(
+            f'"{name}" cannot be the name of a role: letters, digits, - and _, at most 50 of them'
+        )
+    return role
+
+
+def database_named(url: str | None) -> Database | None:
+    """The database that somebody names, or else CELLBENCH_DATABASE; None where neither does."""
+    found = url or os.environ.get(VARIABLE)
+    return Database(found) if found else None
+
+
+def _configuration() -> Config:
+    from alembic.config import Config  # noqa: PLC0415
+
+    configuration = Config()
+    # Alembic expands percent signs.
+    place = str(files("cellbench.laboratory").joinpath("migrations")).replace("%", "%%")
+    configuration.set_main_option("script_location", place)
+    configuration.set_main_option("path_separator", "os")
+    return configuration
+
+
+def _shown(address: dict[str, Any]) -> str:
+    host, port = address.get("host", "localhost"), address.get("port", 5432)
+    return f"{address.get('dbname', 'postgres')} at {host}:{port}"
