@@ -39,10 +39,10 @@ CREATE TABLE cellbench.copied_run (
     started timestamptz NOT NULL,
     ended timestamptz,
     seen timestamptz NOT NULL DEFAULT now(),
-    journal bigint NOT NULL DEFAULT 0,
-    samples bigint NOT NULL DEFAULT 0,
-    steps bigint NOT NULL DEFAULT 0,
-    spectra bigint NOT NULL DEFAULT 0,
+    journal bigint NOT NULL DEFAULT -1,
+    samples bigint NOT NULL DEFAULT -1,
+    steps bigint NOT NULL DEFAULT -1,
+    spectra bigint NOT NULL DEFAULT -1,
     UNIQUE (bench_number, id)
 );
 CREATE INDEX ON cellbench.copied_run (started DESC);
