@@ -131,6 +131,7 @@ class Follower:
     def _connected(self) -> Connection:
         if self._connection is None:
             connection = self._connection = self._database.connect()
+            connection.autocommit = True
             with connection.transaction():
                 self._copied = copied_runs(connection)
                 stage(connection)
