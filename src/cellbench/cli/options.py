@@ -53,6 +53,14 @@ TelemetryPath = Annotated[
         help="Who is told of a run, and how (else: telemetry.yaml in the store, if there is one).",
     ),
 ]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        help="The laboratory's database, postgresql://user@host/name (or CELLBENCH_DATABASE).",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Answer with one JSON object on standard output.")
 ]

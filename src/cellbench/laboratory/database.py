@@ -6,9 +6,12 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -44,6 +47,31 @@ _LINK = {
 #: SQLSTATEs: of a schema or table, a database, that is not there.
 _NO_TABLE = "42P01"
 _NO_DATABASE = "3D000"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A bench that copies its runs here.
+
+    Attributes:
+        runs, under_way: How many there are, and have not ended.
+        samples: How many rows are copied.
+        seen: When something new came, None for never.
+    """
+
+    name: str
+    role: str
+    runs: int
+    under_way: int
+    samples: int
+    seen: datetime | None
+
+    def __str__(self) -> str:
+        seen = (
+            "nothing came yet" if self.seen is None else f"heard of {self.seen:%Y-%m-%d %H:%M} UTC"
+        )
+        under_way = f", {self.under_way} under way" if self.under_way else ""
+        return f"{self.name}: {self.runs} runs{under_way}, {self.samples} samples, {seen}"
 
 
 class Database:
@@ -158,6 +186,21 @@ class Database:
             version = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         return (None if version is None else str(version[0])), newest
 
+    def benches(self) -> list[Bench]:
+        """The benches, by name.
+
+        Raises:
+            CellbenchError: The database cannot be reached, or has no tables.
+        """
+        with self.connected() as connection:
+            rows = connection.execute(
+                "SELECT name, role, count(id), count(id) FILTER (WHERE ended IS NULL), "
+                "coalesce(sum(greatest(samples, 0)), 0)::bigint, max(seen) "
+                "FROM bench LEFT JOIN copied_run ON bench.number = bench_number "
+                "GROUP BY name, role ORDER BY name"
+            )
+            return [Bench(*row) for row in rows]
+
     # --- Rights -----------------------------------------------------------------------------------
 
     def grant(self, kind: Kind, name: str) -> str:
@@ -195,7 +238,8 @@ class Database:
         """The address for whoever was granted a role."""
         host = self._address.get("host", "localhost")
         port = self._address.get("port", 5432)
-        return f"postgresql://{role_of(name)}:{password}@{host}:{port}/{self._address['dbname']}"
+        database = quote(str(self._address["dbname"]))
+        return f"postgresql://{role_of(name)}:{password}@{host}:{port}/{database}"
 
 
 def role_of(name: str) -> str:

@@ -95,7 +95,8 @@ CREATE TABLE cellbench.level (
 VIEW = """
 CREATE VIEW cellbench.run AS
 SELECT bench.name || ':' || copied_run.id AS id, protocol, cell, copied_run.bench, place, campaign,
-    replicate, simulated, seed, state, reason, started AT TIME ZONE 'UTC' AS started, ended AT TIME ZONE 'UTC' AS ended
+    replicate, simulated, seed, state, reason, started AT TIME ZONE 'UTC' AS started,
+    ended AT TIME ZONE 'UTC' AS ended
 FROM cellbench.copied_run JOIN cellbench.bench ON bench.number = bench_number;
 """
 
@@ -107,7 +108,7 @@ DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'cellbench_viewer') THEN
         CREATE ROLE cellbench_viewer NOLOGIN;
     END IF;
-    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    -- Rows pass through a temporary table.
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO cellbench_bench', current_database());
 END $$;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
@@ -121,6 +122,10 @@ AS 'SELECT number FROM cellbench.bench WHERE role = current_user';
 GRANT SELECT, INSERT, UPDATE ON cellbench.copied_run, cellbench.document TO cellbench_bench;
 GRANT SELECT, INSERT ON cellbench.journal, cellbench.step, cellbench.sample, cellbench.spectrum,
     cellbench.level TO cellbench_bench;
+
+ALTER TABLE cellbench.bench ENABLE ROW LEVEL SECURITY;
+CREATE POLICY seen ON cellbench.bench FOR SELECT TO cellbench_viewer USING (true);
+CREATE POLICY own ON cellbench.bench FOR SELECT TO cellbench_bench USING (role = current_user);
 
 ALTER TABLE cellbench.copied_run ENABLE ROW LEVEL SECURITY;
 CREATE POLICY seen ON cellbench.copied_run FOR SELECT TO cellbench_viewer USING (true);
