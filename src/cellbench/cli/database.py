@@ -15,7 +15,10 @@ from cellbench.cli import options
 from cellbench.cli.output import ExitCode, print_error, print_json, told
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cellbench.laboratory.database import Bench, Database
+    from cellbench.store import Store
 
 app = typer.Typer(
     help="The laboratory's database: all benches' runs in PostgreSQL.", no_args_is_help=True
@@ -181,14 +184,25 @@ def needed_database(url: str | None) -> Database:
         InputError: None is, or what is needed to speak to it is not installed.
     """
     from cellbench.errors import InputError
+    from cellbench.laboratory import database_named
 
-    try:
-        from cellbench.laboratory import database_named
-    except ImportError as error:
-        raise InputError(
-            f'{error.name} is needed for this and is not here: pip install "cellbench[server]"'
-        ) from error
     found = database_named(url)
     if found is None:
         raise InputError("no database is named: set CELLBENCH_DATABASE, or write --database URL")
     return found
+
+
+def opened_store(store: Path | None, *, all_benches: bool) -> Store:
+    """The store that is meant: this computer's, or that of the runs of all benches.
+
+    Raises:
+        InputError: There is none.
+    """
+    from cellbench.store import Store, data_directory
+
+    if not all_benches:
+        return Store(store, make=False)
+    database = needed_database(None)
+    from cellbench.laboratory import Mirror
+
+    return Mirror(database, database.kept_in(store or data_directory()))

@@ -61,6 +61,12 @@ DatabaseUrl = Annotated[
         show_default=False,
     ),
 ]
+AllBenches = Annotated[
+    bool,
+    typer.Option(
+        "--all-benches", help="The runs of all benches, from the database in CELLBENCH_DATABASE."
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Answer with one JSON object on standard output.")
 ]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -22,7 +22,6 @@ from cellbench.errors import CellbenchError, InputError
 
 if TYPE_CHECKING:
     from alembic.config import Config
-    from sqlalchemy import Engine
 
 #: Where the address of the database is found.
 VARIABLE = "CELLBENCH_DATABASE"
@@ -103,6 +102,10 @@ class Database:
         """
         return psycopg.connect(make_conninfo(**{**_LINK, **self._address}))  # type: ignore[arg-type]
 
+    def kept_in(self, store: Path) -> Path:
+        """Where in a store's directory is kept what is looked at of this database."""
+        return store / "laboratory" / quote(self.name, safe=" ")
+
     @contextmanager
     def connected(self) -> Iterator[Connection]:
         """A connection for a person's command: committed at the end, errors in plain words.
@@ -123,13 +126,6 @@ class Database:
                     f"{self.name} has no tables of cellbench: cellbench database init makes them"
                 ) from error
             raise CellbenchError(f"{self.name}: {str(error).strip()}") from error
-
-    @cached_property
-    def engine(self) -> Engine:
-        """SQLAlchemy's engine on it, whose connections are kept; to be disposed of."""
-        from sqlalchemy import create_engine  # noqa: PLC0415 (not for those who only copy)
-
-        return create_engine("postgresql+psycopg://", creator=self.connect, pool_pre_ping=True)
 
     # --- Tables -----------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ CREATE TABLE cellbench.copied_run (
     spectra bigint NOT NULL DEFAULT -1,
     UNIQUE (bench_number, id)
 );
-CREATE INDEX ON cellbench.copied_run (started DESC);
+CREATE INDEX ON cellbench.copied_run (seen);
 
 CREATE TABLE cellbench.journal (
     run integer REFERENCES cellbench.copied_run, seq bigint,
@@ -94,9 +94,8 @@ CREATE TABLE cellbench.level (
 
 VIEW = """
 CREATE VIEW cellbench.run AS
-SELECT bench.name || ':' || copied_run.id AS id, protocol, cell, copied_run.bench, place, campaign,
-    replicate, simulated, seed, state, reason, started AT TIME ZONE 'UTC' AS started,
-    ended AT TIME ZONE 'UTC' AS ended
+SELECT bench.name || '.' || copied_run.id AS id, protocol, cell, copied_run.bench, place, campaign,
+    replicate, simulated, seed, state, reason, started, ended, copied_run.number, seen
 FROM cellbench.copied_run JOIN cellbench.bench ON bench.number = bench_number;
 """
 
