@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .postgresql import PostgreSQL
 
-pytest.importorskip("psycopg", reason="the extra [server] is not installed")
-import psycopg
-from psycopg import sql
-
-from cellbench.laboratory import Database
+if TYPE_CHECKING:
+    from cellbench.laboratory import Database
 
 _numbers = count(1)
 _TEMPLATE = "made_once"
@@ -23,10 +21,12 @@ _TEMPLATE = "made_once"
 @pytest.fixture(scope="session")
 def server() -> Iterator[PostgreSQL]:
     """A server on loopback, with a database whose tables are made."""
+    from cellbench.laboratory import Database
+
     server = PostgreSQL()
     server.start()
     try:
-        _execute(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
+        _execute(server, f"CREATE DATABASE {_TEMPLATE}")
         Database(server.url(_TEMPLATE)).upgrade()
         yield server
     finally:
@@ -49,15 +49,18 @@ def shared(server: PostgreSQL) -> Iterator[Database]:
 
 @contextmanager
 def made(server: PostgreSQL) -> Iterator[Database]:
+    from cellbench.laboratory import Database
+
     server.start()
     name = f"test_{next(_numbers)}"
-    names = {"name": sql.Identifier(name), "template": sql.Identifier(_TEMPLATE)}
-    _execute(server, sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
+    _execute(server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
     yield Database(server.url(name))
     server.start()
-    _execute(server, sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _execute(server: PostgreSQL, statement: sql.Composed) -> None:
+def _execute(server: PostgreSQL, statement: str) -> None:
+    import psycopg
+
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(statement)
+        connection.execute(statement.encode())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psycopg
 import pytest
+
+pytest.importorskip("psycopg", reason="the extra [server] is not installed")
+import psycopg
 from psycopg import sql
 
 from cellbench.errors import InputError

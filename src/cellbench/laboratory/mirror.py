@@ -31,10 +31,10 @@ from cellbench.store.runfile import make_tables, open_engine
 #: What was asked for so lately is not asked for again.
 _FRESH_S = 1.0
 _NAMES = tuple(Run.model_fields)
-#: A run that was entered by a transaction that took long may come after others that began later.
+#: What is committed late may bear an earlier time than what was seen already.
 _CHANGED = (
     f"SELECT number, seen, {', '.join(_NAMES)} FROM run "  # noqa: S608 (our names)
-    "WHERE seen >= %s::timestamptz - interval '5 minutes'"
+    "WHERE seen >= %s::timestamptz - interval '1 minute'"
 )
 _EVER = datetime(1970, 1, 2, tzinfo=UTC)
 
@@ -138,10 +138,11 @@ class Mirror(Store):
             runs = [dict(zip(_NAMES, map(_local, row[2:]), strict=True)) for row in rows]
             if self._seen == _EVER:
                 self._forget({run["id"]: run["started"] for run in runs})
-            if rows:
+            found = {run["id"]: row[:2] for run, row in zip(runs, rows, strict=True)}
+            if new := [run for run in runs if self._known.get(run["id"]) != found[run["id"]]]:
                 with self._engine.begin() as catalogue:
-                    catalogue.execute(insert(Run).prefix_with("OR REPLACE"), runs)
-            self._known |= {run["id"]: row[:2] for run, row in zip(runs, rows, strict=True)}
+                    catalogue.execute(insert(Run).prefix_with("OR REPLACE"), new)
+            self._known |= found
             self._seen = max((row[1] for row in rows), default=self._seen)
             self._looked_s = now_s
 
