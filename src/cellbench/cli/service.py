@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import sys
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +46,9 @@ def service(
     """
     with told():
         from cellbench import clock
+        from cellbench.cli.copying import copying
         from cellbench.engine.service import Service, described, read_policy
+        from cellbench.store import data_directory
 
         if write_unit is not None or write_task is not None:
             _write(write_unit, write_task)
@@ -54,10 +57,13 @@ def service(
         stopping = Stopping()
         for line in described(policy):
             _say(line)
-        try:
-            clock.run(_serve(Service(policy, _say), stopping, once=once))
-        except asyncio.CancelledError:
-            _say("ended")
+        with ExitStack() as stack:
+            for directory in policy.stores or (data_directory(),):
+                stack.enter_context(copying(directory))
+            try:
+                clock.run(_serve(Service(policy, _say), stopping, once=once))
+            except asyncio.CancelledError:
+                _say("ended")
 
 
 async def _serve(service: Service, stopping: Stopping, *, once: bool) -> None:
