@@ -19,7 +19,7 @@ from cellbench.exchange.bdf import METADATA, write_bdf
 from cellbench.exchange.outgoing import Outgoing
 from cellbench.exchange.plain_csv import write_csv
 from cellbench.exchange.spectra import write_table
-from cellbench.exchange.staging import sha256
+from cellbench.store.files import sha256
 from cellbench.store import IMPORTED
 
 _METADATA_FILE = "ro-crate-metadata.json"
