@@ -27,19 +27,23 @@ class Archived:
 
     Attributes:
         kind: The table.
-        file: Name of the file beside the run's own; None where it was given up.
         rows: How many rows it has.
-        content: Checksum of the rows, see `cellbench.store.parquet.content_of`.
-        sha256: Checksum of the file.
+        content: Checksum of the rows, see `cellbench.store.parquet.content_of`; None where the
+            table was given up.
+        sha256: Checksum of the file; None likewise.
         utc: When it was made, or given up.
     """
 
     kind: str
-    file: str | None
     rows: int
     content: str | None
     sha256: str | None
     utc: str
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether it was given up."""
+        return self.sha256 is None
 
     def beside(self, path: Path) -> Path:
         """Where it is, of a run's file.
@@ -47,12 +51,17 @@ class Archived:
         Raises:
             StoreError: It was given up.
         """
-        if self.file is None:
+        if self.is_dropped:
             raise StoreError(
                 f"{path}: its {self.kind} log was dropped on {self.utc[:10]} by the rules of its "
                 "store (cellbench store retain)"
             )
-        return path.with_name(self.file)
+        return beside(path, self.kind)
+
+
+def beside(path: Path, kind: str) -> Path:
+    """The Parquet file of a table, by the run's own."""
+    return path.with_name(f"{path.stem}{SUFFIXES[kind]}")
 
 
 def archived(connection: sqlite3.Connection) -> dict[str, Archived]:
@@ -60,7 +69,7 @@ def archived(connection: sqlite3.Connection) -> dict[str, Archived]:
     ((version,),) = connection.execute("PRAGMA user_version").fetchall()
     if version != COMPACTED_VERSION:
         return {}
-    rows = connection.execute("SELECT kind, file, rows, content, sha256, utc FROM archive")
+    rows = connection.execute("SELECT kind, rows, content, sha256, utc FROM archive")
     return {row[0]: Archived(*row) for row in rows}
 
 
@@ -75,7 +84,7 @@ def compacted(path: Path) -> str:
 def enter(connection: sqlite3.Connection, kept: Archived) -> None:
     """Enter that a table stands elsewhere; within the caller's transaction."""
     connection.execute(ARCHIVE_SCHEMA)
-    connection.execute("INSERT OR REPLACE INTO archive VALUES (?, ?, ?, ?, ?, ?)", astuple(kept))
+    connection.execute("INSERT OR REPLACE INTO archive VALUES (?, ?, ?, ?, ?)", astuple(kept))
     connection.execute(f"PRAGMA user_version={COMPACTED_VERSION}")
 
 

@@ -101,6 +101,14 @@ class Store:
                 continue  # another process took the number; the next one is free
         raise StoreError(f"no free run id in {self.directory} after {_ID_ATTEMPTS} attempts")
 
+    def enter(self, run: Run) -> Run:
+        """Enter a run of another catalogue, or anew, under the id that it has.
+
+        Raises:
+            IntegrityError: Another run has this id.
+        """
+        return self._save(run, new=True)
+
     def finish(self, run: Run, state: str, reason: str, ended: datetime | None = None) -> None:
         """Enter how a run ended, now or at a time before."""
         run.state, run.reason, run.ended = state, reason, ended or datetime.now(UTC)

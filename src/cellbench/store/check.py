@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 from cellbench.errors import CellbenchError, StoreError
 from cellbench.protocol.source import document_of, load
-from cellbench.store.archive import SUFFIXES, Archived, archived
+from cellbench.store.archive import SUFFIXES, Archived
 from cellbench.store.catalogue import Store
 from cellbench.store.compact import left_over
-from cellbench.store.files import PART, sha256
+from cellbench.store.files import PART, damage_of, sha256
 from cellbench.store.maintenance import has_ended
 from cellbench.store.reader import RunReader, how_it_ended, never_began
 from cellbench.store.tables import Run
@@ -70,22 +70,9 @@ def _error(where: str, text: str, cure: str) -> Finding:
 
 
 def _of_catalogue(store: Store) -> Iterator[Finding]:
-    for text in _damage(store.directory / "catalogue.sqlite"):
-        cure = (
-            "move catalogue.sqlite away, then enter the runs anew by their files: "
-            f"{_REPAIR}"
-        )
+    for text in damage_of(store.directory / "catalogue.sqlite"):
+        cure = f"move catalogue.sqlite away, then enter the runs anew by their files: {_REPAIR}"
         yield _error("catalogue.sqlite", text, cure)
-
-
-def _damage(path: Path) -> list[str]:
-    """What SQLite finds wrong with a file."""
-    try:
-        with closing(sqlite3.connect(path)) as connection:
-            rows = connection.execute("PRAGMA integrity_check(3)").fetchall()
-    except sqlite3.DatabaseError as error:
-        return [f"is damaged: {error}"]
-    return [f"is damaged: {text}" for (text,) in rows if text != "ok"]
 
 
 def _of_numbers(runs: Iterable[str]) -> Iterator[Finding]:
@@ -111,22 +98,25 @@ def _of_run(store: Store, run: Run) -> Iterator[Finding]:
     path = store.run_path(run.id)
     if not path.is_file():
         yield _missing(run)
-        return
-    if (damage := _damage(path)) and not never_began(path):
-        yield from (_error(run.id, f"{path.name} {text}", _BACKUP) for text in damage)
-        return
+    elif found := faults(path):
+        yield from (_error(run.id, text, _BACKUP) for text in found)
+    elif not never_began(path):
+        yield from _of_state(path, run)
+        for left in left_over(path):
+            text = "is not part of the run: a compaction was cut off"
+            yield Finding("note", left.name, text, _REPAIR)
+
+
+def faults(path: Path) -> list[str]:
+    """What is wrong with the run of a file, with what stands beside it included."""
     if never_began(path):
-        return  # nothing was energised, nothing is in it
+        return []  # nothing was energised, nothing is in it
+    if damage := damage_of(path):
+        return [f"{path.name} {text}" for text in damage]
     try:
-        reader = RunReader(path)
-    except StoreError as error:
-        yield _error(run.id, str(error), "read it with the cellbench that wrote it")
-        return
-    try:
-        yield from _of_content(reader, run)
+        return list(_of_content(RunReader(path)))
     except (StoreError, sqlite3.DatabaseError, ValueError) as error:
-        yield _error(run.id, f"cannot be read: {error}", _BACKUP)
-    yield from _of_state(path, run)
+        return [f"cannot be read: {error}"]
 
 
 def _missing(run: Run) -> Finding:
@@ -136,19 +126,16 @@ def _missing(run: Run) -> Finding:
     return _error(run.id, "has an entry, but no file", _BACKUP)
 
 
-def _of_content(reader: RunReader, run: Run) -> Iterator[Finding]:
+def _of_content(reader: RunReader) -> Iterator[str]:
     kept = reader.archived
     with closing(sqlite3.connect(reader.path)) as connection:
         connection.execute("BEGIN")
-        for text in (*_journal(connection), *_samples(connection, kept)):
-            yield _error(run.id, text, _BACKUP)
+        yield from _journal(connection)
+        yield from _samples(connection, kept)
     for each in kept.values():
-        yield from (_error(run.id, text, _BACKUP) for text in _beside(reader.path, each))
+        yield from _beside(reader.path, each)
     for name in sorted(_DOCUMENTS - reader.documents.keys()):
-        yield _error(run.id, f"its {name} is not kept with it", _BACKUP)
-    for left in left_over(reader.path):
-        text = "is not part of the run: a compaction was cut off"
-        yield Finding("note", left.name, text, _REPAIR)
+        yield f"its {name} is not kept with it"
 
 
 def _journal(connection: sqlite3.Connection) -> Iterator[str]:
@@ -167,9 +154,7 @@ def _samples(connection: sqlite3.Connection, kept: dict[str, Archived]) -> Itera
     ((count, first, last),) = connection.execute(query).fetchall()
     if count and (first != 1 or last != count):
         yield f"rows of its samples are missing: {count} of numbers {first} to {last}"
-    strangers = (
-        "SELECT count(*) FROM (SELECT DISTINCT step FROM sample EXCEPT SELECT id FROM step)"
-    )
+    strangers = "SELECT count(*) FROM (SELECT DISTINCT step FROM sample EXCEPT SELECT id FROM step)"
     ((count,),) = connection.execute(strangers).fetchall()
     if count:
         yield f"its samples name {count} steps that it does not know"
@@ -177,13 +162,13 @@ def _samples(connection: sqlite3.Connection, kept: dict[str, Archived]) -> Itera
 
 def _beside(path: Path, kept: Archived) -> Iterator[str]:
     """What is wrong with a Parquet file."""
-    if kept.file is None:
+    if kept.is_dropped:
         return
-    place = path.with_name(kept.file)
+    place = kept.beside(path)
     if not place.is_file():
-        yield f"{kept.file} is missing, which has its {kept.rows} rows of {kept.kind}"
+        yield f"{place.name} is missing, which has its {kept.rows} rows of {kept.kind}"
     elif sha256(place) != kept.sha256:
-        yield f"{kept.file} is not what was written: its checksum differs"
+        yield f"{place.name} is not what was written: its checksum differs"
 
 
 def _of_state(path: Path, run: Run) -> Iterator[Finding]:
@@ -257,7 +242,7 @@ def repair(store: Store) -> Iterator[str]:
 
 
 def _left(path: Path) -> Sequence[Path]:
-    if not path.is_file() or _damage(path):
+    if not path.is_file() or damage_of(path):
         return ()
     return left_over(path)
 
@@ -266,33 +251,36 @@ def entry_of(path: Path) -> Run:
     """The entry of a run in the catalogue, made anew from its file."""
     reader = RunReader(path)
     surroundings: dict[str, Any] = json.loads(reader.documents["environment"])
-    (first,) = _first_entry(path)
-    ended = how_it_ended(path)
-    names = {
-        kind: _name(reader.documents.get(kind, ""), key)
-        for kind, key in (("protocol", "name"), ("cell", "cell"), ("bench", "bench"))
-    }
-    return Run(
+    run = Run(
         id=path.stem,
-        **names,
+        protocol=_name(reader, "protocol", "name"),
+        cell=_name(reader, "cell", "cell"),
+        bench=_name(reader, "bench", "bench"),
         simulated=bool(surroundings.get("simulated")),
         seed=surroundings.get("seed"),
-        started=first,
-        **({} if ended is None else dict(zip(("state", "reason", "ended"), ended, strict=True))),
+        started=_start_of(path),
+        place=surroundings.get("place", ""),
+        campaign=surroundings.get("campaign", ""),
+        replicate=surroundings.get("replicate", 0),
     )
+    ended = how_it_ended(path)
+    if ended is not None:
+        run.state, run.reason, run.ended = ended
+    return run
 
 
-def _first_entry(path: Path) -> list[datetime]:
+def _start_of(path: Path) -> datetime:
     """When a run began, by the first entry of its journal."""
     with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute("SELECT utc, time_s FROM journalentry ORDER BY seq LIMIT 1")
-        return [datetime.fromisoformat(utc) - timedelta(seconds=time_s) for utc, time_s in rows]
+        query = "SELECT utc, time_s FROM journalentry ORDER BY seq LIMIT 1"
+        ((utc, time_s),) = connection.execute(query).fetchall()
+    return datetime.fromisoformat(utc) - timedelta(seconds=time_s)
 
 
-def _name(text: str, key: str) -> str:
-    """What a document calls itself."""
+def _name(reader: RunReader, document: str, key: str) -> str:
+    """What a document calls itself, empty where it is missing or cannot be read."""
     try:
-        content = load(document_of(text, key)).plain()
+        content = load(document_of(reader.documents.get(document, ""), document)).plain()
     except CellbenchError:
         return ""
     return str(content.get(key, "")) if isinstance(content, dict) else ""

@@ -1,8 +1,8 @@
 """Finished runs made small: their samples, spectra and wire log as Parquet beside the run's file.
 
-A table leaves the file in the transaction that enters its Parquet file in it, after that was written,
-flushed and read back. A process that dies on the way leaves the run as it was, or compacted; at worst
-with a file beside it that nobody needs (`left_over`), or with space in it that it does not need.
+A table leaves the file in the transaction that enters its Parquet file in it, after that was
+written, flushed and read back. A process that dies on the way leaves the run as it was, or
+compacted; at worst with a file beside it that nobody needs (`left_over`), or with unused space.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cellbench.errors import StoreError
-from cellbench.store.archive import SUFFIXES, Archived, archived, enter, forget
+from cellbench.store.archive import SUFFIXES, Archived, archived, beside, enter, forget
 from cellbench.store.catalogue import Store
 from cellbench.store.files import PART, sha256, whole
 from cellbench.store.maintenance import commit_of_finished, finished, writing
@@ -37,8 +37,8 @@ class Changed:
 
 def size_of(path: Path) -> int:
     """How much of the disk a run takes: its file, its write-ahead log, what stands beside it."""
-    names = (path.name, f"{path.name}-wal", *(f"{path.stem}{end}" for end in SUFFIXES.values()))
-    places = (path.with_name(name) for name in names)
+    log = path.with_name(f"{path.name}-wal")
+    places = (path, log, *(beside(path, kind) for kind in SUFFIXES))
     return sum(place.stat().st_size for place in places if place.is_file())
 
 
@@ -74,7 +74,7 @@ def expand(store: Store, run: Run) -> Changed:
     before_B, rows = size_of(path), {}
     with writing(path) as connection:
         for kept in archived(connection).values():
-            if kept.file is not None:
+            if not kept.is_dropped:
                 _bring_back(connection, path, kept)
                 rows[kept.kind] = kept.rows
         commit_of_finished(store, run.id, connection)
@@ -97,7 +97,7 @@ def drop_wire(store: Store, run: Run) -> Changed:
             connection.execute("DROP TABLE wire")
         elif (kept := archived(connection).get("wire")) is not None:
             count = kept.rows
-        enter(connection, Archived("wire", None, count, None, None, _now()))
+        enter(connection, Archived("wire", count, None, None, _now()))
         commit_of_finished(store, run.id, connection)
     _tidy(path)
     return Changed(run.id, before_B, size_of(path), {"wire": count})
@@ -107,7 +107,7 @@ def has_wire(path: Path) -> bool:
     """Whether the wire log of a run is kept, in whichever file."""
     with closing(sqlite3.connect(path)) as connection:
         kept = archived(connection).get("wire")
-        return "wire" in _tables(connection) if kept is None else kept.file is not None
+        return "wire" in _tables(connection) if kept is None else not kept.is_dropped
 
 
 def has_rows(path: Path) -> bool:
@@ -119,14 +119,10 @@ def has_rows(path: Path) -> bool:
 def left_over(path: Path) -> list[Path]:
     """Files beside a run's that belong to no state of it: a process was lost while it made them."""
     with closing(sqlite3.connect(path)) as connection:
-        needed = {each.file for each in archived(connection).values()}
-    names = [f"{path.stem}{end}" for end in SUFFIXES.values()]
-    found = [path.with_name(name) for name in names if name not in needed]
-    return [
-        each
-        for each in (*found, *(path.with_name(f"{name}{PART}") for name in names))
-        if each.is_file()
-    ]
+        needed = {kind for kind, each in archived(connection).items() if not each.is_dropped}
+    found = [beside(path, kind) for kind in SUFFIXES if kind not in needed]
+    parts = [each.with_name(f"{each.name}{PART}") for each in (beside(path, k) for k in SUFFIXES)]
+    return [each for each in (*found, *parts) if each.is_file()]
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:
@@ -138,16 +134,16 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
 def _archive(connection: sqlite3.Connection, path: Path, kind: str) -> Archived:
     """Write a table's Parquet file, and make sure that it says the same."""
     _require_numbered(connection, path, kind)
-    target = path.with_name(f"{path.stem}{SUFFIXES[kind]}")
+    target = beside(path, kind)
     about = {"cellbench run": path.stem, "cellbench table": kind}
     count, content = content_of(_rows(connection, kind))
     with whole(target) as part:
         write(part, kind, _rows(connection, kind), about)
         with ParquetFile(part) as file:
             if content_of(file.rows()) != (count, content):
-                raise StoreError(f"{part} does not read back as it was written: nothing was changed")
+                raise StoreError(f"{part} reads back otherwise than written: nothing was changed")
         checksum = sha256(part)
-    return Archived(kind, target.name, count, content, checksum, _now())
+    return Archived(kind, count, content, checksum, _now())
 
 
 def _require_numbered(connection: sqlite3.Connection, path: Path, kind: str) -> None:
@@ -174,7 +170,7 @@ def _bring_back(connection: sqlite3.Connection, path: Path, kept: Archived) -> N
         for piece in file.rows():
             connection.executemany(insert, piece)
     if content_of(_rows(connection, kept.kind)) != (kept.rows, kept.content):
-        raise StoreError(f"{kept.file} is not what was written: nothing was changed")
+        raise StoreError(f"{kept.beside(path)} is not what was written: nothing was changed")
     forget(connection, kept.kind)
 
 
@@ -183,11 +179,11 @@ def _tidy(path: Path) -> None:
     for each in left_over(path):
         with suppress(OSError):  # another program reads it: next time
             each.unlink()
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        ((unused,),) = connection.execute("PRAGMA freelist_count").fetchall()
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, isolation_level=None)) as file:
+        ((unused,),) = file.execute("PRAGMA freelist_count").fetchall()
         if unused:
-            connection.execute("VACUUM")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            file.execute("VACUUM")
+        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _now() -> str:

@@ -52,10 +52,23 @@ def sync(path: Path) -> None:
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Copy a SQLite file as it is at one moment, also while others write to it."""
-    with whole(target) as part:
-        part.unlink(missing_ok=True)
-        with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(part)) as written:
-            read.backup(written)
-            # One file: whoever reads the copy makes a write-ahead log of its own.
-            written.execute("PRAGMA journal_mode=DELETE")
+    """Copy a SQLite file as it is at one moment, also while others write to it.
+
+    Raises:
+        sqlite3.Error: The source is damaged or locked, or the disk is full.
+    """
+    with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(target)) as written:
+        read.backup(written)
+        # One file: whoever reads the copy makes a write-ahead log of its own.
+        written.execute("PRAGMA journal_mode=DELETE")
+    sync(target)
+
+
+def damage_of(path: Path) -> list[str]:
+    """What SQLite finds wrong with a file."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            rows = connection.execute("PRAGMA integrity_check(3)").fetchall()
+    except sqlite3.DatabaseError as error:
+        return [f"is damaged: {error}"]
+    return [f"is damaged: {text}" for (text,) in rows if text != "ok"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from cellbench.transport.ownership import is_held_for
 LOCK = ".maintenance.lock"
 #: Wall time for which another program's lock on a SQLite file is waited for.
 PATIENCE_S = 5.0
+#: How often, and how long apart, it is looked whether a file is open.
+_LOOKS, _LOOK_S = 5, 0.1
 
 
 @contextmanager
@@ -77,6 +80,20 @@ def finished(store: Store, run: Run) -> Path:
     if why is not None:
         raise InputError(f"run {run.id} is left as it is: {why}")
     return store.run_path(run.id)
+
+
+def is_open(path: Path) -> bool:
+    """Whether any process has a run's file open: one that writes to it has, all the time."""
+    for _ in range(_LOOKS):
+        try:
+            with closing(sqlite3.connect(path)) as connection:
+                # Only who is alone with a file can take it out of its write-ahead mode.
+                if connection.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",):
+                    return False
+        except sqlite3.OperationalError:
+            pass  # locked: by somebody who only reads, it may be free in a moment
+        time.sleep(_LOOK_S)
+    return True
 
 
 @contextmanager

@@ -94,7 +94,6 @@ def how_it_ended(path: Path) -> tuple[str, str, datetime] | None:
     return state, last[2].removeprefix(f"{state}: "), datetime.fromisoformat(last[3])
 
 
-
 class RunReader:
     """A run's file, opened to be read; a run that is still being written can be read too.
 

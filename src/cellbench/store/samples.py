@@ -89,8 +89,6 @@ def as_columns(rows: Sequence[tuple[Any, ...]]) -> Columns:
     return {name: np.array(each, float) for name, each in columns.items()} | {"source": source}
 
 
-
-
 def _among(sources: Sequence[str]) -> str:
     return f"source IN ({', '.join('?' * len(sources))})"
 

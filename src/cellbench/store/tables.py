@@ -80,8 +80,8 @@ class Document(SQLModel, table=True):
     text: str
 
 
-#: How each plain table of a run's file is made; "wire" only of a run that was recorded: the wire log
-#: in pieces of one zlib stream.
+#: How each plain table of a run's file is made; "wire" only of a run that was recorded: the wire
+#: log in pieces of one zlib stream.
 TABLES = {
     "step": "CREATE TABLE step (id INTEGER PRIMARY KEY, path TEXT NOT NULL, kind TEXT NOT NULL)",
     "sample": """CREATE TABLE sample (
@@ -101,8 +101,7 @@ TABLES = {
 #: Only in the file of a run that was compacted: what of it stands elsewhere, and how to know it.
 ARCHIVE_SCHEMA = """
 CREATE TABLE IF NOT EXISTS archive (
-    kind TEXT PRIMARY KEY, file TEXT, rows INTEGER NOT NULL, content TEXT, sha256 TEXT,
-    utc TEXT NOT NULL
+    kind TEXT PRIMARY KEY, rows INTEGER NOT NULL, content TEXT, sha256 TEXT, utc TEXT NOT NULL
 )
 """
 

@@ -131,7 +131,9 @@ def of_blocks(rows: Buckets) -> Buckets:
     return Buckets(made)
 
 
-def of_rows(rows: Sequence[Sequence[Any]] | FloatArray, place: FloatArray | float = np.nan) -> Buckets:
+def of_rows(
+    rows: Sequence[Sequence[Any]] | FloatArray, place: FloatArray | float = np.nan
+) -> Buckets:
     """A bucket for each row: time, step, flags, then `COLUMNS`; None where not measured."""
     raw = np.array(rows, dtype=np.float64).reshape(-1, 3 + len(COLUMNS))
     table = np.empty((len(raw), WIDTH))

@@ -51,6 +51,7 @@ _BUCKETS = (
     "FROM sample WHERE rowid BETWEEN ? AND ? GROUP BY place, source"
 )
 
+
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that can only read.
