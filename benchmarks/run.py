@@ -1,5 +1,5 @@
 """What cellbench costs: start-up, runs, each layer, replay, fits, cycles, calls, journal
-and safety, a wire, the server.
+and safety, a wire, the store, the server.
 
     python benchmarks/run.py [--quick]
 
@@ -23,6 +23,7 @@ from processes import processes
 from realtime import realtime
 from replaying import replaying
 from safety import safety
+from store import store
 from web import web
 
 
@@ -41,6 +42,7 @@ def main() -> None:
         "cycling": cycling(2 if chosen.quick else 20),
         "calls": calls(100 if chosen.quick else 1_000),
         "journal and safety": safety(quick=chosen.quick),
+        "store": store(quick=chosen.quick),
         "web": web(quick=chosen.quick),
         "realtime": realtime(2.0 if chosen.quick else 10.0),
     }

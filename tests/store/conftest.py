@@ -1,4 +1,4 @@
-"""A store with two finished runs, one of them recorded, that is made once and copied for each test."""
+"""A store with two finished runs, one of them recorded: made once, and copied for each test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ steps:
       - current: {at: 0.1 mA/cm2, for: 5 min, record: {every: 1 s}}
       - current: {at: -0.1 mA/cm2, for: 5 min, record: {every: 1 s}}
   - eis: {from: 1 MHz, to: 10 Hz, points: 5 per decade, amplitude: 10 mV}
-analyses: [interface_resistance]
+analyses: [symmetric_cycling]
 """
 
 

@@ -1,4 +1,4 @@
-"""Real processes killed at every kind of step: no run is lost, and the command can be done again."""
+"""Real processes killed at every kind of step: no run is lost, and it can be done again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cellbench.store.check import check
 from cellbench.store.compact import compact, drop_wire, expand, left_over
 from cellbench.store.merge import fingerprint, merge
 from cellbench.store.move import move
-from cellbench.store.places import BACKUP_MANIFEST
+from cellbench.store.places import BACKUP_MANIFEST, MOVED
 from cellbench.store.samples import samples_of
 
 pytest.importorskip("pyarrow", reason='compaction needs the extra "data"')
@@ -101,10 +101,8 @@ def test_a_store_that_is_moved_is_always_in_one_of_two_places(
     before = told(directory)
     for place in killed("move", tmp_path / "killed", directory):
         old, new = place / "store", place / "other"
-        try:
+        if not (old / MOVED).is_file():
             assert told(old) == before
-        except InputError as moved:
-            assert str(new) in str(moved)
         if not (new / "catalogue.sqlite").is_file() or (new / BACKUP_MANIFEST).is_file():
             move(old, new)
         assert told(new) == before

@@ -28,7 +28,7 @@ class Archived:
     Attributes:
         kind: The table.
         rows: How many rows it has.
-        content: Checksum of the rows, see `cellbench.store.parquet.content_of`; None where the
+        content: Checksum of the rows, see `cellbench.store.parquet.Content`; None where the
             table was given up.
         sha256: Checksum of the file; None likewise.
         utc: When it was made, or given up.

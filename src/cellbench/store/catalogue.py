@@ -192,12 +192,18 @@ class Store:
 
     def _next_id(self, started: datetime) -> str:
         day = started.astimezone().strftime("%Y-%m-%d")
-        with Session(self._engine) as session:
-            newest = session.exec(
-                select(Run.id)
-                .where(col(Run.id).startswith(day))
-                .order_by(func.length(Run.id).desc(), col(Run.id).desc())
-            ).first()
+        query = (
+            select(Run.id)
+            .where(col(Run.id).startswith(day))
+            .order_by(func.length(Run.id).desc(), col(Run.id).desc())
+        )
+        try:
+            with Session(self._engine) as session:
+                newest = session.exec(query).first()
+        except SQLAlchemyError as error:
+            raise StoreError(
+                f"the catalogue in {self.directory} cannot be read: {error}"
+            ) from error
         return f"{day}-{int(newest.rsplit('-', 1)[1]) + 1 if newest else 1:03d}"
 
     def _save(self, run: Run, *, new: bool = False) -> Run:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -220,8 +220,7 @@ def repair(store: Store) -> Iterator[str]:
     Raises:
         StoreError: The catalogue cannot be written.
     """
-    runs = {run.id: run for run in store.search(limit=None)}
-    for path in strangers(store, runs):
+    for path in strangers(store, [run.id for run in store.search(limit=None)]):
         try:
             run = entry_of(path)
         except (CellbenchError, sqlite3.DatabaseError, LookupError, ValueError) as error:
@@ -229,14 +228,15 @@ def repair(store: Store) -> Iterator[str]:
         else:
             store.enter(run)
             yield f"{run.id}: entered by its file: {run.protocol} on {run.cell}, {run.state}"
-    for run in runs.values():
+    runs = store.search(limit=None)
+    for run in runs:
         path = store.run_path(run.id)
-        ended = how_it_ended(path) if run.state == "running" and not is_held_for(path) else None
+        ended = _end_of(path) if run.state == "running" and not is_held_for(path) else None
         if ended is not None:
             store.finish(run, *ended)
             yield f"{run.id}: its end is entered: {run.state}"
-    left = [each for run in runs for each in _left(store.run_path(run))]
-    for path in {*left, *_parts(store)}:
+    left = [each for run in runs for each in _left(store.run_path(run.id))]
+    for path in sorted({*left, *_parts(store)}):
         path.unlink(missing_ok=True)
         yield f"{path.name}: deleted"
 
@@ -263,10 +263,16 @@ def entry_of(path: Path) -> Run:
         campaign=surroundings.get("campaign", ""),
         replicate=surroundings.get("replicate", 0),
     )
-    ended = how_it_ended(path)
+    ended = _end_of(path)
     if ended is not None:
         run.state, run.reason, run.ended = ended
     return run
+
+
+def _end_of(path: Path) -> tuple[str, str, datetime] | None:
+    """State, reason and time (UTC) with which a run's file ends."""
+    ended = how_it_ended(path)
+    return None if ended is None else (*ended[:2], ended[2].replace(tzinfo=UTC))
 
 
 def _start_of(path: Path) -> datetime:
@@ -274,7 +280,7 @@ def _start_of(path: Path) -> datetime:
     with closing(sqlite3.connect(path)) as connection:
         query = "SELECT utc, time_s FROM journalentry ORDER BY seq LIMIT 1"
         ((utc, time_s),) = connection.execute(query).fetchall()
-    return datetime.fromisoformat(utc) - timedelta(seconds=time_s)
+    return datetime.fromisoformat(utc).replace(tzinfo=UTC) - timedelta(seconds=time_s)
 
 
 def _name(reader: RunReader, document: str, key: str) -> str:

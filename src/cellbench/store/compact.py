@@ -20,7 +20,7 @@ from cellbench.store.archive import SUFFIXES, Archived, archived, beside, enter,
 from cellbench.store.catalogue import Store
 from cellbench.store.files import PART, sha256, whole
 from cellbench.store.maintenance import commit_of_finished, finished, writing
-from cellbench.store.parquet import COLUMNS, ParquetFile, content_of, write
+from cellbench.store.parquet import COLUMNS, Content, ParquetFile, content_of, write
 from cellbench.store.samples import ROWS_AT_ONCE
 from cellbench.store.tables import TABLES, Run
 
@@ -136,14 +136,14 @@ def _archive(connection: sqlite3.Connection, path: Path, kind: str) -> Archived:
     _require_numbered(connection, path, kind)
     target = beside(path, kind)
     about = {"cellbench run": path.stem, "cellbench table": kind}
-    count, content = content_of(_rows(connection, kind))
+    content = Content()
     with whole(target) as part:
-        write(part, kind, _rows(connection, kind), about)
+        write(part, kind, content.of(_rows(connection, kind)), about)
         with ParquetFile(part) as file:
-            if content_of(file.rows()) != (count, content):
+            if content_of(file.rows()) != (content.count, content.sha256):
                 raise StoreError(f"{part} reads back otherwise than written: nothing was changed")
         checksum = sha256(part)
-    return Archived(kind, count, content, checksum, _now())
+    return Archived(kind, content.count, content.sha256, checksum, _now())
 
 
 def _require_numbered(connection: sqlite3.Connection, path: Path, kind: str) -> None:

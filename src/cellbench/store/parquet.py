@@ -43,16 +43,35 @@ _GROUP_ROWS = 1 << 16
 _KEPT_GROUPS = 4
 
 
-def content_of(pieces: Iterable[Sequence[Row]]) -> tuple[int, str]:
+class Content:
     """Number and checksum of rows, the same however they are kept.
 
     Types and signs of zeros count. `marshal` of version 2 writes equal rows as equal bytes.
     """
-    digest, count = hashlib.sha256(), 0
-    for piece in pieces:
-        digest.update(b"".join([marshal.dumps(row, 2) for row in piece]))
-        count += len(piece)
-    return count, digest.hexdigest()
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._digest = hashlib.sha256()
+
+    def of(self, pieces: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
+        """Hand rows on, and take them in on the way."""
+        for piece in pieces:
+            self._digest.update(b"".join([marshal.dumps(row, 2) for row in piece]))
+            self.count += len(piece)
+            yield piece
+
+    @property
+    def sha256(self) -> str:
+        """The checksum, in hexadecimal digits."""
+        return self._digest.hexdigest()
+
+
+def content_of(pieces: Iterable[Sequence[Row]]) -> tuple[int, str]:
+    """Number and checksum of rows, see `Content`."""
+    content = Content()
+    for _ in content.of(pieces):
+        pass
+    return content.count, content.sha256
 
 
 def write(path: Path, kind: str, pieces: Iterable[Sequence[Row]], about: dict[str, str]) -> None:
