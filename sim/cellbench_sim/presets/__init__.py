@@ -1,5 +1,6 @@
 """The simulated cells that ship with the bench: one YAML file each, read and validated here."""
 
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from io import StringIO
@@ -52,7 +53,9 @@ def _folder() -> Traversable:
     return resources.files(__name__)
 
 
+@cache
 def _read(path: str) -> object:
+    """What a file holds, not to be changed: many presets refer to the same materials."""
     text = _folder().joinpath(path).read_text(encoding="utf-8")
     content: object = YAML(typ="safe").load(text)
     return content
