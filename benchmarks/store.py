@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,10 @@ def store(*, quick: bool) -> list[dict[str, Any]]:
         run = _long_run(opened, rows)
         path = opened.run_path(run.id)
         plain_B = size_of(path)
-        before = {what: _timed(lambda read=read: read(path)) for what, read in _READERS.items()}
+        before = _read(path)
         compact_s = _timed(lambda: compact(opened, run))
         small_B = size_of(path)
-        after = {what: _timed(lambda read=read: read(path)) for what, read in _READERS.items()}
+        after = _read(path)
         check_s = _timed(lambda: list(check(opened)))
         expand_s = _timed(lambda: expand(opened, run))
         copy_s = _timed(lambda: shutil.copyfile(path, Path(directory) / "copy"))
@@ -71,6 +72,10 @@ _READERS: dict[str, Callable[[Path], object]] = {
     "first view of a page": lambda path: Overview(path).cut(None, None, 750),
     "spark": lambda path: RunReader(path).spark("voltage_V", 60),
 }
+
+
+def _read(path: Path) -> dict[str, float]:
+    return {what: _timed(partial(read, path)) for what, read in _READERS.items()}
 
 
 def _timed(work: Callable[[], object]) -> float:

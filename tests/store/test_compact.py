@@ -22,9 +22,9 @@ from cellbench.cli.app import app
 from cellbench.engine.resume import session_of
 from cellbench.errors import CellbenchError, InputError, StoreError
 from cellbench.exchange.export import FORMATS
-from cellbench.store import Run, RunReader, RunWriter, SampleRow, Store
+from cellbench.store import Run, RunReader, RunWriter, SampleRow, Store, maintenance
 from cellbench.store.check import check
-from cellbench.store.compact import compact, drop_wire, expand, left_over, size_of
+from cellbench.store.compact import as_tables, compact, drop_wire, expand, left_over, size_of
 from cellbench.store.files import sha256
 from cellbench.web.buckets import drawn
 from cellbench.web.traces import Overview
@@ -120,7 +120,15 @@ def _reader(store: Store, _: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    "told", [_reader, _report, _exports, _python, _commands, pytest.param(_pages, id="web")]
+    "told",
+    [
+        _reader,
+        _report,
+        _exports,
+        _python,
+        pytest.param(_commands, marks=pytest.mark.long),
+        pytest.param(_pages, id="web", marks=pytest.mark.long),
+    ],
 )
 def test_what_reads_a_run_gives_the_same_before_and_after(
     store: Store, tmp_path: Path, told: Any
@@ -250,7 +258,8 @@ def test_curves_of_many_blocks_are_the_same_zoomed_and_whole(
         )
         for index, value in enumerate(random.normal(size=30_000))
     ]  # fmt: skip
-    rows += [(time_s - 9_000, *rest) for time_s, *rest in rows[-2_000:]]  # fetched later
+    late = rows[-2_000:]  # fetched later
+    rows += [(each[0] - 9_000, *each[1:]) for each in late]
     with Store(tmp_path / "many") as store:
         run = _written(store, rows)
         path = store.run_path(run.id)
@@ -268,6 +277,17 @@ def test_curves_of_many_blocks_are_the_same_zoomed_and_whole(
 def _cut(overview: Overview, *zoom: Any) -> str:
     cuts = overview.cut(*zoom).cuts
     return repr([drawn(cut.buckets, cut.gaps, ["voltage_V", "force_N"]) for cut in cuts])
+
+
+def test_sql_finds_the_rows_of_a_compacted_run_by_their_numbers(store: Store) -> None:
+    path = store.run_path(run_of(store).id)
+    before = _raw(path)
+    compact(store, run_of(store))
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        as_tables(connection, path)
+        query = "SELECT rowid, * FROM sample WHERE rowid > 100 ORDER BY rowid LIMIT 50"
+        assert connection.execute(query).fetchall() == before[100:150]
+        assert connection.execute("SELECT count(*) FROM spectrum").fetchone() == (2,)
 
 
 # --- What is refused ------------------------------------------------------------------------------
@@ -311,15 +331,14 @@ def test_a_run_that_is_gone_on_with_meanwhile_is_left_as_it_is(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(store)
-    from cellbench.store import compact as module
+    committed = maintenance.commit_of_finished
 
     def resumed_just_before(*given: Any) -> None:
         with Store(store.directory) as another:
             another.reopen(another.find(run.id))
         committed(*given)
 
-    committed = module.commit_of_finished
-    monkeypatch.setattr(module, "commit_of_finished", resumed_just_before)
+    monkeypatch.setattr("cellbench.store.compact.commit_of_finished", resumed_just_before)
     with pytest.raises(StoreError, match="goes on just now: nothing was changed"):
         compact(store, run)
     assert not RunReader(store.run_path(run.id)).archived

@@ -151,6 +151,18 @@ def test_a_backup_that_is_damaged_is_not_restored(store: Store, tmp_path: Path) 
     assert not (tmp_path / "restored" / "catalogue.sqlite").exists()
 
 
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "runs/../../outside", "C:\\\\x"])
+def test_a_manifest_that_leads_out_of_the_backup_is_refused(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    backup(store, tmp_path / "backup")
+    path = tmp_path / "backup" / BACKUP_MANIFEST
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"catalogue.sqlite"', f'"{name}"'), encoding="utf-8")
+    with pytest.raises(InputError, match="does not say what the backup holds"):
+        restore(tmp_path / "backup", tmp_path / "restored")
+
+
 def test_places_that_are_surely_not_meant_are_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="are within each other"):
         backup(store, store.directory / "backup")

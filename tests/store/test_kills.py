@@ -49,7 +49,7 @@ def told(directory: Path) -> Told:
     """All that the runs of a store say, which must be sound."""
     with Store(directory, make=False) as store:
         assert not [each for each in check(store) if each.severity == "error"]
-        found = {}
+        found: Told = {}
         for run in store.runs():
             path = store.run_path(run.id)
             with samples_of(path) as samples:

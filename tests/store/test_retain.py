@@ -112,9 +112,7 @@ def test_a_wire_log_that_was_dropped_is_told_to_whoever_wants_it(store: Store) -
         ("keep: all", "keep"),
     ],
 )
-def test_rules_that_are_wrong_are_refused(
-    store: Store, directory: Path, text: str, why: str
-) -> None:
+def test_rules_that_are_wrong_are_refused(directory: Path, text: str, why: str) -> None:
     rules(directory, text)
     code, output = called("retain", "--apply")
     assert code == 2

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from cellbench.errors import InputError, StoreError
 from cellbench.store.archive import SUFFIXES
@@ -28,6 +29,14 @@ _PASSING = ("-wal", "-shm", "-journal", PART, ".lock", ".control.json", ".damage
 _DATABASE = ".sqlite"
 #: Errors of a copy that are the source's: damaged, no database, locked.
 _OF_THE_SOURCE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_BUSY})
+
+
+def _within(name: str) -> str:
+    """A path that leads nowhere but into the backup: it may come from anywhere."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+        raise ValueError("leads out of the backup")
+    return name
 
 
 class Saved(BaseModel):
@@ -52,7 +61,7 @@ class Manifest(BaseModel):
 
     store: str
     made: datetime
-    files: dict[str, Saved]
+    files: dict[Annotated[str, AfterValidator(_within)], Saved]
 
 
 @dataclass(frozen=True)

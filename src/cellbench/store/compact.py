@@ -103,6 +103,21 @@ def drop_wire(store: Store, run: Run) -> Changed:
     return Changed(run.id, before_B, size_of(path), {"wire": count})
 
 
+def as_tables(connection: sqlite3.Connection, path: Path) -> None:
+    """Let SQL find all tables of a compacted run, as temporary ones of a connection to its file.
+
+    For what copies rows by their numbers; whoever reads samples has `cellbench.store.samples`.
+
+    Raises:
+        StoreError: A Parquet file is missing or damaged.
+        InputError: pyarrow is not installed.
+    """
+    for kept in archived(connection).values():
+        if not kept.is_dropped:
+            connection.execute(TABLES[kept.kind].replace("CREATE", "CREATE TEMPORARY", 1))
+            _fill(connection, path, kept)
+
+
 def has_wire(path: Path) -> bool:
     """Whether the wire log of a run is kept, in whichever file."""
     with closing(sqlite3.connect(path)) as connection:
@@ -161,14 +176,18 @@ def _rows(connection: sqlite3.Connection, kind: str) -> Iterator[Sequence[tuple[
     return iter(lambda: rows.fetchmany(ROWS_AT_ONCE), [])
 
 
-def _bring_back(connection: sqlite3.Connection, path: Path, kept: Archived) -> None:
+def _fill(connection: sqlite3.Connection, path: Path, kept: Archived) -> None:
     names = COLUMNS[kept.kind]
     marks = ", ".join("?" * len(names))
     insert = f"INSERT INTO {kept.kind} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 (ours)
-    connection.execute(TABLES[kept.kind])
     with ParquetFile(kept.beside(path)) as file:
         for piece in file.rows():
             connection.executemany(insert, piece)
+
+
+def _bring_back(connection: sqlite3.Connection, path: Path, kept: Archived) -> None:
+    connection.execute(TABLES[kept.kind])
+    _fill(connection, path, kept)
     if content_of(_rows(connection, kept.kind)) != (kept.rows, kept.content):
         raise StoreError(f"{kept.beside(path)} is not what was written: nothing was changed")
     forget(connection, kept.kind)

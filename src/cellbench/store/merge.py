@@ -10,9 +10,11 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -79,8 +81,11 @@ def merge(store: Store, other: Path) -> Iterator[Merged]:
         _copy(files["catalogue.sqlite"], copies / "catalogue.sqlite")
         with Store(copies) as listing:
             runs = sorted(listing.search(limit=None), key=lambda run: (run.started, run.id))
+        twins: dict[datetime, list[Run]] = defaultdict(list)
+        for mine in sorted(store.search(limit=None), key=lambda run: run.id):
+            twins[mine.started].append(mine)
         for run in runs:
-            yield _Taking(store, files, copies / "runs", run).done()
+            yield _Taking(store, files, copies / "runs", run, twins[run.started]).done()
 
 
 def _files(other: Path) -> Mapping[str, Path]:
@@ -112,35 +117,50 @@ class _Taking:
         files: All files of the other store.
         copies: Where copies are made.
         run: Its entry there.
+        twins: Runs here that began at the same moment.
     """
 
     store: Store
     files: Mapping[str, Path]
     copies: Path
     run: Run
+    twins: Sequence[Run]
 
     def done(self) -> Merged:
         """Take it, unless it is here."""
         try:
+            if (here := self._here()) is not None:
+                return Merged(self.run.id, Fate.HERE, here.id)
             path = self._copied()
         except StoreError as error:
             return self._left(str(error))
         why = self._why_not(path)
         if why:
             return self._left(why)
-        mine = fingerprint(path)
-        for twin in self._twins():
-            here = self.store.run_path(twin.id)
-            if here.is_file() and not faults(here):
-                if fingerprint(here) == mine:
-                    return Merged(self.run.id, Fate.HERE, twin.id)
-                continue  # of the same moment, but with more in it, or less: both are kept
-            self._put(twin.id)
-            return Merged(self.run.id, Fate.BACK, twin.id)
+        for twin in self.twins:
+            # A sound one of the same moment has more in it, or less: both are kept.
+            if not self._is_sound(twin):
+                self._put(twin.id)
+                return Merged(self.run.id, Fate.BACK, twin.id)
         entered = self._entered()
         self._put(entered.id)
         fate = Fate.TAKEN if entered.id == self.run.id else Fate.RENAMED
         return Merged(self.run.id, fate, entered.id)
+
+    def _here(self) -> Run | None:
+        """The same run, here and sound."""
+        theirs = self.files.get(f"runs/{self.run.id}.sqlite")
+        if theirs is None or not self.twins:
+            return None
+        mark = fingerprint(theirs)
+        sound = (each for each in self.twins if self._is_sound(each))
+        return next((each for each in sound if fingerprint(self._path(each)) == mark), None)
+
+    def _is_sound(self, twin: Run) -> bool:
+        return self._path(twin).is_file() and not faults(self._path(twin))
+
+    def _path(self, twin: Run) -> Path:
+        return self.store.run_path(twin.id)
 
     def _left(self, why: str) -> Merged:
         return Merged(self.run.id, Fate.LEFT, why=why)
@@ -163,11 +183,6 @@ class _Taking:
         if self.run.state == "running" and not (never_began(path) or has_ended(path)):
             return "it has not ended there: it is under way, or lost its process (cellbench status)"
         return ""
-
-    def _twins(self) -> list[Run]:
-        """Runs here that began at the same moment, the one of the same id first."""
-        found = [run for run in self.store.search(limit=None) if run.started == self.run.started]
-        return sorted(found, key=lambda run: (run.id != self.run.id, run.id))
 
     def _entered(self) -> Run:
         """Its entry here, under the first id that is free."""
