@@ -51,6 +51,10 @@ def _garbage(store: Store) -> None:
     path.write_bytes(path.read_bytes()[:5000] + b"\0" * 200_000)
 
 
+def _nothing(store: Store) -> None:
+    first(store).write_bytes(b"")
+
+
 def _no_samples(store: Store) -> None:
     change(first(store), "DELETE FROM sample WHERE rowid BETWEEN 10 AND 20")
 
@@ -90,6 +94,7 @@ def _changed_parquet(store: Store) -> None:
 _DAMAGES: list[tuple[Callable[[Store], None], str, bool]] = [
     (_no_file, "has an entry, but no file", False),
     (_garbage, "is damaged", False),
+    (_nothing, "its file is empty, though it is completed", False),
     (_no_samples, "rows of its samples are missing", False),
     (_no_entry_in_between, "entries of its journal are missing", False),
     (_no_json, "1 entries of its journal hold no JSON", False),
@@ -178,6 +183,18 @@ def test_numbers_that_nobody_has_and_left_overs_are_notes(store: Store) -> None:
     assert code == 0
     assert "2026-01-01-001.samples.parquet.part: deleted" in output
     assert "0 errors, 0 notes" in called("check")[1]
+
+
+def test_a_catalogue_that_is_damaged_is_found(store: Store, directory: Path) -> None:
+    path = directory / "catalogue.sqlite"
+    change(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    change(path, "CREATE INDEX by_cell ON run (cell)")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET rootpage = 2 WHERE name = 'by_cell'")
+    found = errors(store)
+    assert {each.where for each in found} == {"catalogue.sqlite"}
+    assert "move catalogue.sqlite away" in found[0].cure
 
 
 def test_a_run_under_way_and_one_that_never_began_are_no_errors(store: Store) -> None:

@@ -172,11 +172,10 @@ def _copied(source: Path, target: Path) -> str:
     """Copy a file to a place; says why it cannot be had."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
+    if not source.is_file():
+        return "is gone"
     if source.suffix != _DATABASE:
-        try:
-            shutil.copy2(source, target)
-        except FileNotFoundError:
-            return "is gone"
+        shutil.copy2(source, target)
         sync(target)
         return ""
     try:

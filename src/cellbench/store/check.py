@@ -30,6 +30,8 @@ from cellbench.transport.ownership import is_held_for
 
 _BACKUP = "bring it back from a backup: cellbench store merge BACKUP"
 _REPAIR = "cellbench store check --repair"
+#: States of runs that may have been lost before anything was energised, and anything entered.
+_MAY_BE_EMPTY = frozenset({"running", "failed"})
 #: What every run keeps.
 _DOCUMENTS = frozenset({"cell", "environment", "protocol"})
 
@@ -54,7 +56,9 @@ class Finding:
 
 def check(store: Store) -> Iterator[Finding]:
     """Look through the catalogue and every file of a store; all of it is read."""
-    yield from _of_catalogue(store)
+    if found := list(_of_catalogue(store)):
+        yield from found
+        return  # what it says of the runs is not to be relied on
     runs = {run.id: run for run in store.search(limit=None)}
     for run in sorted(runs.values(), key=lambda each: each.started):
         yield from _of_run(store, run)
@@ -98,7 +102,7 @@ def _of_run(store: Store, run: Run) -> Iterator[Finding]:
     path = store.run_path(run.id)
     if not path.is_file():
         yield _missing(run)
-    elif found := faults(path):
+    elif found := faults(path, run):
         yield from (_error(run.id, text, _BACKUP) for text in found)
     elif not never_began(path):
         yield from _of_state(path, run)
@@ -107,10 +111,11 @@ def _of_run(store: Store, run: Run) -> Iterator[Finding]:
             yield Finding("note", left.name, text, _REPAIR)
 
 
-def faults(path: Path) -> list[str]:
-    """What is wrong with the run of a file, with what stands beside it included."""
+def faults(path: Path, run: Run) -> list[str]:
+    """What is wrong with a run's file, with what stands beside it included."""
     if never_began(path):
-        return []  # nothing was energised, nothing is in it
+        began = run.state not in _MAY_BE_EMPTY
+        return [f"its file is empty, though it is {run.state} by the catalogue"] if began else []
     if damage := damage_of(path):
         return [f"{path.name} {text}" for text in damage]
     try:

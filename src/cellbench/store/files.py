@@ -57,7 +57,11 @@ def copy_database(source: Path, target: Path) -> None:
     Raises:
         sqlite3.Error: The source is damaged or locked, or the disk is full.
     """
-    with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(target)) as written:
+    address = f"{source.absolute().as_uri()}?mode=rw"  # which makes no file where there is none
+    with (
+        closing(sqlite3.connect(address, uri=True)) as read,
+        closing(sqlite3.connect(target)) as written,
+    ):
         read.backup(written)
         # One file: whoever reads the copy makes a write-ahead log of its own.
         written.execute("PRAGMA journal_mode=DELETE")

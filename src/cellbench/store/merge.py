@@ -157,7 +157,7 @@ class _Taking:
         return next((each for each in sound if fingerprint(self._path(each)) == mark), None)
 
     def _is_sound(self, twin: Run) -> bool:
-        return self._path(twin).is_file() and not faults(self._path(twin))
+        return self._path(twin).is_file() and not faults(self._path(twin), twin)
 
     def _path(self, twin: Run) -> Path:
         return self.store.run_path(twin.id)
@@ -178,7 +178,7 @@ class _Taking:
         return path
 
     def _why_not(self, path: Path) -> str:
-        if found := faults(path):
+        if found := faults(path, self.run):
             return f"it is damaged there: {'; '.join(found)}"
         if self.run.state == "running" and not (never_began(path) or has_ended(path)):
             return "it has not ended there: it is under way, or lost its process (cellbench status)"
@@ -223,6 +223,8 @@ def fingerprint(path: Path) -> tuple[object, ...]:
     Raises:
         StoreError: It cannot be read.
     """
+    if never_began(path):
+        return ("never began",)
     query = "SELECT seq, time_s, utc, kind, step, text, data FROM journalentry ORDER BY seq"
     try:
         with closing(sqlite3.connect(path)) as connection:
