@@ -1,9 +1,9 @@
 """Curves of a run, thinned to what is asked for: from buckets kept in memory, or from its rows.
 
-Of each block of rows in the run's file the buckets are kept, one per source; SQLite makes them (of
-a compacted run numpy), some threads at a time, and new rows are added as they come. Where a bucket
-is wider than what is asked for, its block is read: of these there are never more than stretches to
-be drawn.
+Of each block of rows in the run's file the buckets are kept, one per source; SQLite makes them,
+some threads at a time (of a compacted run numpy), and new rows are added as they come. Where a
+bucket is wider than what is asked for, its block is read: of these there are never more than
+stretches to be drawn.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ class Overview:
             (start, min(end, start + _PIECE_ROWS - 1))
             for start in range(first, end + 1, _PIECE_ROWS)
         ]
-        if len(spans) == 1:
-            return [_piece(samples, *spans[0])]
+        if len(spans) == 1 or not isinstance(samples, SqlSamples):
+            return [_piece(samples, *span) for span in spans]
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="buckets") as threads:
             return list(threads.map(lambda span: _piece_of(self.path, *span), spans))
 
