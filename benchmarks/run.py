@@ -1,5 +1,5 @@
 """What cellbench costs: start-up, runs, each layer, replay, fits, cycles, calls, journal
-and safety, many cells, a wire, the server, the laboratory's database.
+and safety, many cells, a wire, the store, the server, the laboratory's database.
 
     python benchmarks/run.py [--quick]
 
@@ -25,6 +25,7 @@ from processes import processes
 from realtime import realtime
 from replaying import replaying
 from safety import safety
+from store import store
 from web import web
 
 
@@ -44,6 +45,7 @@ def main() -> None:
         "calls": calls(100 if chosen.quick else 1_000),
         "journal and safety": safety(quick=chosen.quick),
         "many cells": many_cells(quick=chosen.quick),
+        "store": store(quick=chosen.quick),
         "web": web(quick=chosen.quick),
         "database": database(quick=chosen.quick),
         "realtime": realtime(2.0 if chosen.quick else 10.0),

@@ -19,6 +19,7 @@ from cellbench.engine.session import prepare, read_bench
 from cellbench.protocol import check, load_card
 from cellbench.protocol.source import load, read_document
 from cellbench.protocol.validation import validate
+from cellbench.store.retain import read_rules
 from cellbench.telemetry.configuration import TelemetryFile, read_operators
 
 
@@ -66,6 +67,7 @@ def _loader(block: Block, content: Any) -> Callable[[Path], object]:
         "mqtt": lambda path: validate(TelemetryFile, load(read_document(path))),
         "operators": _read_operators,
         "cellbench campaign": _read_campaign,
+        "retain": read_rules,
     }
     found = [loader for key, loader in loaders.items() if key in content]
     assert len(found) == 1, f"{block}: of which kind is this file?"

@@ -17,8 +17,8 @@ from cellbench.analysis.dataset import Series
 from cellbench.errors import InputError
 from cellbench.exchange.export import FORMATS, export
 from cellbench.exchange.outgoing import Held, Ledger, flags_in_words, flags_of_words
-from cellbench.exchange.staging import sha256
 from cellbench.instruments.readings import Flag
+from cellbench.store.files import sha256
 
 Stored = Any  # the class StoredRun of tests/report/conftest.py
 

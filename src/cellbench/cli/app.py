@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from cellbench import __version__
-from cellbench.cli import bench, campaign, database, look, prepare, protocol, sim, steer, telemetry
+from cellbench.cli import (
+    bench,
+    campaign,
+    database,
+    look,
+    prepare,
+    protocol,
+    sim,
+    steer,
+    store,
+    telemetry,
+)
 from cellbench.cli.export import export
 from cellbench.cli.import_ import import_
 from cellbench.cli.quiet import quiet, release
@@ -79,5 +90,6 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(sim.app, name="sim")
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(store.app, name="store")
 app.add_typer(telemetry.app, name="telemetry")
 app.add_typer(database.app, name="database")

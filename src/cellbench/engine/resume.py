@@ -51,6 +51,7 @@ from cellbench.store import (
     data_directory,
     never_began,
 )
+from cellbench.store.archive import compacted
 
 T = TypeVar("T")
 
@@ -86,6 +87,8 @@ def session_of(store: Store, run: Run, bench: Path | None = None) -> Session:
     except StoreError as error:
         quiet = f"its bench {run.bench} comes to quiet by: cellbench quiet --bench FILE"
         raise StoreError(f"{error}; {quiet}") from error
+    if reader.archived.keys() & {"sample", "spectrum"}:
+        raise InputError(compacted(path))
     file, document, beside = bench_of(reader, run.id, bench)
     if run.simulated:
         raise InputError(

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from cellbench import __version__
 from cellbench.analysis.stored import stored_steps
-from cellbench.exchange.needed import needed
 from cellbench.exchange.outgoing import Columns, Outgoing, as_rows
 from cellbench.exchange.plain_csv import write_rows
-from cellbench.exchange.staging import sha256
+from cellbench.store.files import sha256
+from cellbench.store.needed import needed
 
 #: Ending of the metadata's name, after that of the data.
 METADATA = ".metadata.json"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cellbench.analysis.dataset import Result, Spectrum
 from cellbench.errors import InputError
-from cellbench.exchange.needed import needed
+from cellbench.store.needed import needed
 
 #: Columns of a run's samples, all that are numbers; what is not asked for by name.
 NUMBERS = (

@@ -19,8 +19,8 @@ from cellbench.exchange.bdf import METADATA, write_bdf
 from cellbench.exchange.outgoing import Outgoing
 from cellbench.exchange.plain_csv import write_csv
 from cellbench.exchange.spectra import write_table
-from cellbench.exchange.staging import sha256
 from cellbench.store import IMPORTED
+from cellbench.store.files import sha256
 
 _METADATA_FILE = "ro-crate-metadata.json"
 _SPECIFICATION = "https://w3id.org/ro/crate/1.1"

@@ -15,7 +15,7 @@ from cellbench.analysis.cycles import passed_C
 from cellbench.analysis.dataset import FloatArray, Setting, Spectrum, StepData
 from cellbench.errors import InputError
 from cellbench.exchange.outgoing import stretches
-from cellbench.exchange.staging import sha256
+from cellbench.store.files import sha256
 
 #: Remarks: where the charge is from.
 FROM_FILE, FROM_CURRENT = "charge: the file's own", "charge: integrated from the current"

@@ -20,9 +20,9 @@ from cellbench import __version__
 from cellbench.errors import InputError
 from cellbench.exchange.bdf import METADATA
 from cellbench.exchange.incoming import FROM_CURRENT, FROM_FILE, Incoming, Metadata, Origin
-from cellbench.exchange.needed import needed
 from cellbench.exchange.outgoing import flags_of_words, mapped
-from cellbench.exchange.staging import sha256
+from cellbench.store.files import sha256
+from cellbench.store.needed import needed
 
 _C_PER_AH = 3600.0
 _ROWS_AT_ONCE = 10_000

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from cellbench.analysis.dataset import FloatArray
 from cellbench.errors import InputError
 from cellbench.exchange.incoming import FROM_FILE, Incoming, Origin
-from cellbench.exchange.needed import needed
 from cellbench.exchange.outgoing import mapped, stretches
+from cellbench.store.needed import needed
 
 _C_PER_MAH = 3.6
 _RESTS = {"Rest", "OCV", "Pause"}

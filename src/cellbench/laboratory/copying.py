@@ -17,6 +17,7 @@ from cellbench.laboratory.database import Connection
 from cellbench.laboratory.tables import FOLLOWED, SAMPLES, Followed, reduced
 from cellbench.laboratory.texts import to_database
 from cellbench.store import Run, RunReader, never_began
+from cellbench.store.compact import as_tables
 
 #: Rows of one table that are copied in one transaction.
 _ROWS_AT_ONCE = 20_000
@@ -165,6 +166,7 @@ def run_file(path: Path) -> Iterator[sqlite3.Connection | None]:
     # Its writer tidies up when it closes it, as the last one who has it open: we do not keep it.
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
         file.isolation_level = None
+        as_tables(file, path)
         file.execute("BEGIN")
         yield file
 

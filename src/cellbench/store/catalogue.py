@@ -105,6 +105,14 @@ class Store:
                 continue  # another process took the number; the next one is free
         raise StoreError(f"no free run id in {self.directory} after {_ID_ATTEMPTS} attempts")
 
+    def enter(self, run: Run) -> Run:
+        """Enter a run of another catalogue, or anew, under the id that it has.
+
+        Raises:
+            IntegrityError: Another run has this id.
+        """
+        return self._save(run, new=True)
+
     def finish(self, run: Run, state: str, reason: str, ended: datetime | None = None) -> None:
         """Enter how a run ended, now or at a time before."""
         run.state, run.reason, run.ended = state, reason, ended or datetime.now(UTC)
@@ -188,12 +196,18 @@ class Store:
 
     def _next_id(self, started: datetime) -> str:
         day = started.astimezone().strftime("%Y-%m-%d")
-        with Session(self._engine) as session:
-            newest = session.exec(
-                select(Run.id)
-                .where(col(Run.id).startswith(day))
-                .order_by(func.length(Run.id).desc(), col(Run.id).desc())
-            ).first()
+        query = (
+            select(Run.id)
+            .where(col(Run.id).startswith(day))
+            .order_by(func.length(Run.id).desc(), col(Run.id).desc())
+        )
+        try:
+            with Session(self._engine) as session:
+                newest = session.exec(query).first()
+        except SQLAlchemyError as error:
+            raise StoreError(
+                f"the catalogue in {self.directory} cannot be read: {error}"
+            ) from error
         return f"{day}-{int(newest.rsplit('-', 1)[1]) + 1 if newest else 1:03d}"
 
     def _save(self, run: Run, *, new: bool = False) -> Run:

@@ -10,6 +10,9 @@ import platformdirs
 from cellbench.errors import InputError
 from cellbench.system import is_on_network
 
+#: Makes a directory a backup of a store, and what stays of a store that was moved.
+BACKUP_MANIFEST, MOVED = "backup.json", "moved-to.txt"
+
 
 def data_directory() -> Path:
     """Return where cellbench keeps what nobody has chosen another place for."""
@@ -20,11 +23,22 @@ def store_directory(chosen: Path | None = None, *, make: bool = True) -> Path:
     """Return the store's directory, made if need be.
 
     Raises:
-        InputError: It cannot be made, is not there (without ``make``), or lies on a network drive.
+        InputError: It cannot be made, is not there (without ``make``), lies on a network drive,
+            was moved, or is a backup.
     """
     if chosen is not None and str(chosen) in {"", "."}:
         raise InputError("--store needs a directory of its own: write --store DIR")
     path = (chosen or data_directory()).expanduser().absolute()
+    if (path / BACKUP_MANIFEST).is_file():
+        raise InputError(
+            f"{path} is a backup, which nobody works in: cellbench store restore {path}"
+        )
+    if (path / MOVED).is_file():
+        place = (path / MOVED).read_text(encoding="utf-8").strip()
+        raise InputError(
+            f"the store {path} was moved to {place}: use --store or CELLBENCH_STORE to say so "
+            f"(for a new store here, delete {path / MOVED})"
+        )
     if not make and not (path / "catalogue.sqlite").is_file():
         raise InputError(f"there is no store in {path}: no run was kept there yet")
     try:

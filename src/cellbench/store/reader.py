@@ -10,24 +10,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlmodel import Session, col, select
 
 from cellbench.errors import StoreError
+from cellbench.store.archive import Archived, archived
+from cellbench.store.parquet import ParquetFile
 from cellbench.store.runfile import open_engine
+from cellbench.store.samples import Columns, FloatArray, samples_of
 from cellbench.store.tables import (
+    COMPACTED_VERSION,
     FORMAT_VERSION,
-    SAMPLE_COLUMNS,
     Document,
     JournalEntry,
     SampleRow,
 )
 from cellbench.transport.recording import unpacked
 
-FloatArray = NDArray[np.float64]
 #: Kind of the last journal entry of a run that has ended.
 RUN_ENDED = "run ended"
 
@@ -68,7 +70,7 @@ def never_began(path: Path) -> bool:
     with closing(sqlite3.connect(path)) as connection:
         try:
             ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-            if version == FORMAT_VERSION:
+            if version in {FORMAT_VERSION, COMPACTED_VERSION}:
                 return not connection.execute("SELECT seq FROM journalentry LIMIT 1").fetchall()
         except sqlite3.DatabaseError:
             return False
@@ -90,10 +92,6 @@ def how_it_ended(path: Path) -> tuple[str, str, datetime] | None:
         return None
     state = str(json.loads(last[1])["state"])
     return state, last[2].removeprefix(f"{state}: "), datetime.fromisoformat(last[3])
-
-
-#: Rows that are read from the file in one go.
-_ROWS_AT_ONCE = 10_000
 
 
 class RunReader:
@@ -118,9 +116,10 @@ class RunReader:
                 f"{path} is no run's file: it is empty, another program's database, or of a run "
                 "that was lost before it began"
             )
-        if version != FORMAT_VERSION:
+        if version not in {FORMAT_VERSION, COMPACTED_VERSION}:
             raise StoreError(
-                f"{path} has format {version}, this cellbench reads format {FORMAT_VERSION}"
+                f"{path} has format {version}, this cellbench reads formats {FORMAT_VERSION} "
+                f"and {COMPACTED_VERSION}"
             )
 
     @cached_property
@@ -158,61 +157,25 @@ class RunReader:
         return self._samples[sources]
 
     def _read_samples(self, sources: tuple[str, ...]) -> dict[str, FloatArray]:
-        names = [name for name in SAMPLE_COLUMNS if name != "source"]
-        wanted = f"WHERE source IN ({', '.join('?' * len(sources))}) ORDER BY rowid"
-        counts = ", ".join(f"count({name})" for name in names)
-        (counted,) = self._rows(f"SELECT {counts} FROM sample {wanted}", sources)  # noqa: S608 (our names)
-        # What an instrument does not measure is not read: of a long run, half of all there is.
-        measured = [name for name, count in zip(names, counted, strict=True) if count]
-        if not measured:
-            return dict.fromkeys(names, np.empty(0))
-        table = self._columns(f"SELECT {', '.join(measured)} FROM sample {wanted}", sources)  # noqa: S608
-        unmeasured = np.full(table.shape[1], np.nan)
-        columns = dict.fromkeys(names, unmeasured) | dict(zip(measured, table, strict=True))
+        with samples_of(self.path) as samples:
+            columns = samples.columns(sources)
         for column in columns.values():
             column.flags.writeable = False  # shared by all who ask
         return columns
 
-    def _columns(self, query: str, sources: tuple[str, ...]) -> FloatArray:
-        """Read the columns of a query in order of arrival; shape (columns, rows)."""
-        with closing(sqlite3.connect(self.path)) as connection:
-            rows = connection.execute(query, sources)
-            # As Python's objects, all rows of a long run would take ten times the memory.
-            pieces = iter(lambda: rows.fetchmany(_ROWS_AT_ONCE), [])
-            return np.concatenate([np.array(piece, dtype=np.float64).T for piece in pieces], axis=1)
-
-    def blocks(self, *sources: str, by_time: bool = False) -> Iterator[dict[str, NDArray[Any]]]:
+    def blocks(self, *sources: str, by_time: bool = False) -> Iterator[Columns]:
         """The columns of some instruments' samples (of all, if none is named), block by block.
 
-        For runs of any length: no more than one block is in memory. In order of arrival, or of
+        For runs of any length: no more than some blocks are in memory. In order of arrival, or of
         time; "source" is text, all else numbers, NaN where not measured.
         """
-        wanted = f"WHERE source IN ({', '.join('?' * len(sources))})" if sources else ""
-        order = "time_s, rowid" if by_time else "rowid"
-        names = ", ".join(SAMPLE_COLUMNS)
-        with closing(sqlite3.connect(self.path)) as connection:
-            rows = connection.execute(
-                f"SELECT {names} FROM sample {wanted} ORDER BY {order}",  # noqa: S608 (our names)
-                sources,
-            )
-            while piece := rows.fetchmany(_ROWS_AT_ONCE):
-                columns = dict(zip(SAMPLE_COLUMNS, zip(*piece, strict=True), strict=True))
-                source = np.array(columns.pop("source"))
-                yield {name: np.array(each, float) for name, each in columns.items()} | {
-                    "source": source
-                }
+        with samples_of(self.path) as samples:
+            yield from samples.blocks(sources, by_time=by_time)
 
     def rows_of_step(self, step: int, sources: Sequence[str]) -> list[SampleRow]:
         """The rows of one step that came from some instruments, in order of arrival."""
-        marks = ", ".join("?" * len(sources))
-        return cast(
-            "list[SampleRow]",
-            self._rows(
-                f"SELECT {', '.join(SAMPLE_COLUMNS)} FROM sample "  # noqa: S608 (constant names)
-                f"WHERE step = ? AND source IN ({marks}) ORDER BY rowid",
-                (step, *sources),
-            ),
-        )
+        with samples_of(self.path) as samples:
+            return samples.of_step(step, sources)
 
     def last_row(self, first_step: int) -> SampleRow | None:
         """The row of the highest number in a step list, None where none of its rows was kept.
@@ -220,38 +183,32 @@ class RunReader:
         Args:
             first_step: Number of the first step of the list.
         """
-        rows = self._rows(
-            f"SELECT {', '.join(SAMPLE_COLUMNS)} FROM sample "  # noqa: S608 (constant names)
-            "WHERE row IS NOT NULL AND step >= ? ORDER BY row DESC LIMIT 1",
-            (first_step,),
-        )
-        return cast("SampleRow", rows[0]) if rows else None
+        with samples_of(self.path) as samples:
+            return samples.of_highest_number(first_step)
 
     def spark(self, column: str, points: int) -> list[float]:
         """A few values of a column, evenly over the rows: a run's shape, little of it read."""
-        ((first, last),) = self._rows("SELECT min(rowid), max(rowid) FROM sample")
-        if first is None:
-            return []
-        query = (
-            f"SELECT {column} FROM sample "  # noqa: S608 (a column of ours)
-            f"WHERE rowid BETWEEN ? AND ? AND {column} IS NOT NULL LIMIT 1"
-        )
-        edges = np.linspace(first, last + 1, points + 1).astype(int)
-        pieces = zip(edges[:-1].tolist(), (edges[1:] - 1).tolist(), strict=True)
-        with closing(sqlite3.connect(self.path)) as connection:
-            rows = [connection.execute(query, piece).fetchone() for piece in pieces]
-        return [row[0] for row in rows if row is not None]
+        with samples_of(self.path) as samples:
+            return samples.spark(column, points)
 
     @property
     def last_s(self) -> float:
         """Time since the start of the run of the newest that was kept; 0 if nothing was."""
-        newest = "SELECT time_s FROM {} ORDER BY rowid DESC LIMIT 1"
-        rows = [self._rows(newest.format(table)) for table in ("sample", "journalentry")]
-        return max((time_s for row in rows for (time_s,) in row), default=0.0)
+        entry = self._rows("SELECT time_s FROM journalentry ORDER BY rowid DESC LIMIT 1")
+        with samples_of(self.path) as samples:
+            newest = samples.between(samples.last_row, samples.last_row)
+        return max((*newest["time_s"].tolist(), *(time_s for (time_s,) in entry)), default=0.0)
 
     def sources(self) -> list[str]:
         """Names of the instruments that samples came from."""
-        return [name for (name,) in self._rows("SELECT DISTINCT source FROM sample")]
+        with samples_of(self.path) as samples:
+            return samples.sources()
+
+    @cached_property
+    def archived(self) -> dict[str, Archived]:
+        """What of the run stands in files beside this one, by table: nothing until compacted."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            return archived(connection)
 
     def spectra(self) -> list[StoredSpectrum]:
         """The spectra in order."""
@@ -267,7 +224,7 @@ class RunReader:
                 point_time_s=np.frombuffer(row[9]),
                 flags=np.frombuffer(row[10]),
             )
-            for row in self._rows(f"SELECT {names} FROM spectrum ORDER BY id")  # noqa: S608
+            for row in self._kept("spectrum", names)
         ]
 
     @property
@@ -278,7 +235,7 @@ class RunReader:
 
     def wire(self) -> bytes:
         """The events of the wire log, in the layout of `cellbench.transport.recording`."""
-        return unpacked(piece for (piece,) in self._rows("SELECT piece FROM wire ORDER BY id"))
+        return unpacked(piece for _, piece in self._kept("wire", "id, piece"))
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
@@ -288,6 +245,16 @@ class RunReader:
                 yield session
         finally:
             engine.dispose()
+
+    def _kept(self, table: str, names: str) -> list[tuple[Any, ...]]:
+        """The rows of a table, from the run's file or from the one beside it."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("BEGIN")
+            kept = archived(connection).get(table)
+            if kept is None:
+                return connection.execute(f"SELECT {names} FROM {table} ORDER BY id").fetchall()  # noqa: S608 (our names)
+            with ParquetFile(kept.beside(self.path)) as file:
+                return [row for piece in file.rows() for row in piece]
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.path)) as connection:

@@ -26,11 +26,11 @@ from sqlmodel import SQLModel, create_engine
 
 from cellbench.clock import unseen
 from cellbench.errors import StoreError
+from cellbench.store.archive import archived, compacted
 from cellbench.store.tables import (
     FORMAT_VERSION,
     SAMPLE_COLUMNS,
-    SCHEMA,
-    WIRE_SCHEMA,
+    TABLES,
     Document,
     JournalEntry,
     SampleRow,
@@ -102,10 +102,8 @@ def make_tables(engine: Engine, *, wire: bool) -> None:
     with engine.connect() as connection:
         raw = connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
-        raw.executescript(f"{SCHEMA} PRAGMA user_version={FORMAT_VERSION};")
-        if wire:
-            raw.execute(WIRE_SCHEMA)
-            raw.commit()
+        script = "; ".join(TABLES[name] for name in TABLES if name != "wire" or wire)
+        raw.executescript(f"{script}; PRAGMA user_version={FORMAT_VERSION};")
 
 
 class RunWriter:
@@ -156,7 +154,9 @@ class RunWriter:
         self._loop = asyncio.get_running_loop()
         self._engine = open_engine(path, durable=durable)
         try:
-            if not again:
+            if again:
+                self._must_hold_rows()
+            else:
                 make_tables(self._engine, wire=wire is not None)
             self._file = _file_at(path)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
@@ -164,6 +164,15 @@ class RunWriter:
             raise StoreError(f"the run's file {path} cannot be made: {error}") from error
         self._thread = threading.Thread(target=self._work, name="run file", daemon=True)
         self._thread.start()
+
+    def _must_hold_rows(self) -> None:
+        with self._engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
+            elsewhere = archived(raw).keys() & {"sample", "spectrum"}
+        if elsewhere:
+            self._engine.dispose()
+            raise StoreError(compacted(self.path))
 
     def add_sample(self, row: SampleRow) -> None:
         """Hand over a sample; raises StoreError if earlier ones could not be written."""

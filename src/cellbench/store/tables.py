@@ -1,6 +1,6 @@
 """The tables: the catalogue of runs, and in each run's own file its journal and documents.
 
-Samples and spectra are plain SQL (`SCHEMA`): they come by the ten thousand, and a model per row
+Samples and spectra are plain SQL (`TABLES`): they come by the ten thousand, and a model per row
 would cost ten times the insert. A sample's ``row`` is the instrument's own number of it in the step
 list that it runs by itself, by which rows are fetched once and none is missed.
 """
@@ -15,6 +15,8 @@ from sqlmodel import Field, SQLModel
 
 #: Version of a run file's layout, in SQLite's user_version; a file of another version is refused.
 FORMAT_VERSION = 2
+#: The same of one part of which stands in Parquet files beside it, or was given up.
+COMPACTED_VERSION = 3
 
 
 #: State of a run that another program made: its data were read from a file.
@@ -83,23 +85,30 @@ class Document(SQLModel, table=True):
     text: str
 
 
-SCHEMA = """
-CREATE TABLE step (id INTEGER PRIMARY KEY, path TEXT NOT NULL, kind TEXT NOT NULL);
-CREATE TABLE sample (
+#: How each plain table of a run's file is made; "wire" only of a run that was recorded: the wire
+#: log in pieces of one zlib stream.
+TABLES = {
+    "step": "CREATE TABLE step (id INTEGER PRIMARY KEY, path TEXT NOT NULL, kind TEXT NOT NULL)",
+    "sample": """CREATE TABLE sample (
     time_s REAL NOT NULL, source TEXT NOT NULL, step INTEGER NOT NULL,
     voltage_V REAL, current_A REAL, charge_C REAL, force_N REAL, temperature_K REAL,
     flags INTEGER NOT NULL, row INTEGER
-);
-CREATE TABLE spectrum (
+)""",
+    "spectrum": """CREATE TABLE spectrum (
     id INTEGER PRIMARY KEY, time_s REAL NOT NULL, step INTEGER NOT NULL,
     temperature_K REAL, stack_pressure_Pa REAL, bias_V REAL,
     frequency_Hz BLOB NOT NULL, impedance_real_ohm BLOB NOT NULL, impedance_imag_ohm BLOB NOT NULL,
     point_time_s BLOB NOT NULL, flags BLOB NOT NULL
-);
-"""
+)""",
+    "wire": "CREATE TABLE wire (id INTEGER PRIMARY KEY, piece BLOB NOT NULL)",
+}
 
-#: Only in the file of a run that was recorded: the wire log, in pieces of one zlib stream.
-WIRE_SCHEMA = "CREATE TABLE wire (id INTEGER PRIMARY KEY, piece BLOB NOT NULL)"
+#: Only in the file of a run that was compacted: what of it stands elsewhere, and how to know it.
+ARCHIVE_SCHEMA = """
+CREATE TABLE IF NOT EXISTS archive (
+    kind TEXT PRIMARY KEY, rows INTEGER NOT NULL, content TEXT, sha256 TEXT, utc TEXT NOT NULL
+)
+"""
 
 SAMPLE_COLUMNS = (
     "time_s", "source", "step", "voltage_V", "current_A", "charge_C", "force_N", "temperature_K",

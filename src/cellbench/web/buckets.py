@@ -117,7 +117,23 @@ class Buckets:
         return Buckets(table), np.logical_or.reduceat(gaps, first)
 
 
-def of_rows(rows: Sequence[Sequence[Any]], place: FloatArray | float = np.nan) -> Buckets:
+def of_blocks(rows: Buckets) -> Buckets:
+    """A bucket for the rows of each block, by their `PLACE`."""
+    table = rows.table[np.argsort(rows.table[:, PLACE], kind="stable")]
+    first = np.flatnonzero(np.diff(table[:, PLACE], prepend=np.nan) != 0)
+    made = np.empty((len(first), WIDTH))
+    made[:, PLACE] = table[first, PLACE]
+    made[:, COUNT] = np.add.reduceat(table[:, COUNT], first)
+    lowest, highest = np.fmin.reduceat(table, first), np.fmax.reduceat(table, first)
+    low, high = [FROM_S, FIRST_STEP, *range(LOW, HIGH)], [TO_S, LAST_STEP, *range(HIGH, WIDTH)]
+    made[:, low], made[:, high] = lowest[:, low], highest[:, high]
+    made[:, MISSING] = highest[:, MISSING]
+    return Buckets(made)
+
+
+def of_rows(
+    rows: Sequence[Sequence[Any]] | FloatArray, place: FloatArray | float = np.nan
+) -> Buckets:
     """A bucket for each row: time, step, flags, then `COLUMNS`; None where not measured."""
     raw = np.array(rows, dtype=np.float64).reshape(-1, 3 + len(COLUMNS))
     table = np.empty((len(raw), WIDTH))

@@ -20,7 +20,7 @@ from cellbench.web.report_policy import report_policy
 from cellbench.web.rights import TheSite
 from cellbench.web.run_page import RunPage
 from cellbench.web.site import Site
-from cellbench.web.tails import Cursor, newest
+from cellbench.web.tails import Cursor, newest_entry
 from cellbench.web.traces import reading
 from cellbench.web.worked_out import Busy
 
@@ -141,7 +141,7 @@ async def traces(
 
     def drawn() -> bytes:
         with reading(page.path) as connection:
-            entry = newest(connection).entry
+            entry = newest_entry(connection)
         found = site.overviews.of(page.path).cut(from_s, to_s, points // 2)
         curves = [page.facts.curves(cut, wanted) for cut in found.cuts]
         answer = {
@@ -229,7 +229,7 @@ async def _worked_out(site: Site, run_id: str, job: str, most_s: float) -> Any:
 
     def version() -> Any:
         with reading(page.path) as connection:
-            return newest(connection).entry
+            return newest_entry(connection)
 
     made_of = await asyncio.to_thread(version)
     return await site.worked_out.of(

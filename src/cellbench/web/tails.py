@@ -21,11 +21,12 @@ import numpy as np
 from cellbench.engine.overview import Summary, at_a_glance
 from cellbench.errors import CellbenchError
 from cellbench.store import Store
+from cellbench.store.samples import samples_in
 from cellbench.web.buckets import FROM_S, TO_S, Buckets
 from cellbench.web.facts import QUANTITIES, Facts
 from cellbench.web.journal import entries_after, without_data
 from cellbench.web.run_page import RunPage
-from cellbench.web.traces import Cut, commits_of, last_row, reading, rows_between
+from cellbench.web.traces import Cut, commits_of, reading, rows_between
 
 #: Wall time between two looks at a run's file, and at what it does.
 LOOK_S, ASK_S = 0.1, 1.0
@@ -214,17 +215,19 @@ class Tail:
     # --- In a thread ----------------------------------------------------------------------------
 
     def _newest(self) -> Cursor:
-        with reading(self._page.path) as connection:
-            return newest(connection)
+        path = self._page.path
+        with reading(path) as connection, samples_in(connection, path) as samples:
+            return Cursor(samples.last_row, newest_entry(connection))
 
     def _news(
         self, since: Cursor, until: Cursor | None, before: dict[str, Buckets]
     ) -> tuple[Sequence[bytes], Cursor]:
         """Events on what came after a cursor, and up to where they tell."""
-        with reading(self._page.path) as connection:
-            last = until.row if until is not None else last_row(connection)
+        path = self._page.path
+        with reading(path) as connection, samples_in(connection, path) as samples:
+            last = until.row if until is not None else samples.last_row
             last = min(last, since.row + _ROWS)
-            rows = rows_between(connection, since.row + 1, last) if last > since.row else {}
+            rows = rows_between(samples, since.row + 1, last) if last > since.row else {}
             entries = entries_after(connection, since.entry, _ENTRIES)
         if until is not None:
             entries = [each for each in entries if each["number"] <= until.entry]
@@ -240,10 +243,10 @@ class Tail:
         return pieces, reached
 
 
-def newest(connection: sqlite3.Connection) -> Cursor:
-    """Up to where a run's file tells."""
+def newest_entry(connection: sqlite3.Connection) -> int:
+    """Number of the newest entry of a run's journal, -1 if there is none."""
     ((entry,),) = connection.execute("SELECT max(seq) FROM journalentry").fetchall()
-    return Cursor(last_row(connection), -1 if entry is None else entry)
+    return -1 if entry is None else int(entry)
 
 
 def curves_of(

@@ -1,8 +1,9 @@
 """Curves of a run, thinned to what is asked for: from buckets kept in memory, or from its rows.
 
 Of each block of rows in the run's file the buckets are kept, one per source; SQLite makes them,
-some threads at a time, and new rows are added as they come. Where a bucket is wider than what is
-asked for, its block is read: of these there are never more than stretches to be drawn.
+some threads at a time (of a compacted run numpy), and new rows are added as they come. Where a
+bucket is wider than what is asked for, its block is read: of these there are never more than
+stretches to be drawn.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from cellbench.errors import StoreError
+from cellbench.store.samples import Samples, SqlSamples, samples_in
 from cellbench.web.buckets import (
     COLUMNS,
     FROM_S,
@@ -29,6 +31,7 @@ from cellbench.web.buckets import (
     WIDTH,
     Buckets,
     FloatArray,
+    of_blocks,
     of_rows,
 )
 
@@ -46,10 +49,6 @@ _BUCKETS = (
     "SELECT source, (rowid - 1) / ? AS place, count(*), min(time_s), max(time_s), "  # noqa: S608
     f"min(step), max(step), max(flags & 8), {_EXTREMES} "
     "FROM sample WHERE rowid BETWEEN ? AND ? GROUP BY place, source"
-)
-_ROWS = (
-    f"SELECT source, (rowid - 1) / ?, time_s, step, flags, {', '.join(COLUMNS)} "  # noqa: S608
-    "FROM sample WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
 )
 
 
@@ -82,21 +81,16 @@ def commits_of(path: Path) -> bytes | None:
         return None
 
 
-def last_row(connection: sqlite3.Connection) -> int:
-    """Number of the newest row of the samples."""
-    ((row,),) = connection.execute("SELECT max(rowid) FROM sample").fetchall()
-    return row or 0
-
-
-def rows_between(connection: sqlite3.Connection, first: int, last: int) -> dict[str, Buckets]:
+def rows_between(samples: Samples, first: int, last: int) -> dict[str, Buckets]:
     """The rows of each source by their numbers in the file, both included, as buckets of one."""
-    rows = _by_source(connection.execute(_ROWS, (BLOCK_ROWS, first, last)))
-    return {source: _of_placed_rows(each) for source, each in rows.items()}
-
-
-def _of_placed_rows(rows: Sequence[tuple[Any, ...]]) -> Buckets:
-    places = np.array([row[0] for row in rows], dtype=np.float64)
-    return of_rows([row[1:] for row in rows], places)
+    columns = samples.between(first, last)
+    places = (np.arange(first, first + len(columns["step"])) - 1) // BLOCK_ROWS
+    rows = np.column_stack([columns[name] for name in ("time_s", "step", "flags", *COLUMNS)])
+    return {
+        str(name): of_rows(rows[of], places[of].astype(np.float64))
+        for name in np.unique(columns["source"])
+        for of in (columns["source"] == name,)
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,9 +135,9 @@ class Overview:
             to_s: None for the newest row.
             stretches: Stretches of time with one low and one high value.
         """
-        with reading(self.path) as connection:
-            last, blocks, sources = self._update(connection)
-            loose = rows_between(connection, blocks * BLOCK_ROWS + 1, last)
+        with reading(self.path) as connection, samples_in(connection, self.path) as samples:
+            last, blocks, sources = self._update(samples)
+            loose = rows_between(samples, blocks * BLOCK_ROWS + 1, last)
             names = sorted(sources | loose)
             nothing = of_rows([])
             whole = {name: (sources.get(name, nothing), loose.get(name, nothing)) for name in names}
@@ -157,7 +151,7 @@ class Overview:
             wide = _without_holes({
                 place for name, each in kept.items() for place in each.wider(width_s[name])
             })  # fmt: skip
-            opened = self._opened(connection, wide)
+            opened = self._opened(samples, wide)
         cuts = []
         for name in names:
             parts = kept[name].without(wide).joined(opened.get(name, nothing))
@@ -165,26 +159,26 @@ class Overview:
             cuts.append(_cut(name, inside, width_s[name], (from_s, to_s)))
         return Cuts(cuts, last, from_s, to_s)
 
-    def _opened(self, connection: sqlite3.Connection, places: list[int]) -> dict[str, Buckets]:
+    def _opened(self, samples: Samples, places: list[int]) -> dict[str, Buckets]:
         """The rows of some blocks, neighbours read together."""
         found: dict[str, list[FloatArray]] = {}
         for first, last in _runs(places):
-            rows = rows_between(connection, first * BLOCK_ROWS + 1, (last + 1) * BLOCK_ROWS)
+            rows = rows_between(samples, first * BLOCK_ROWS + 1, (last + 1) * BLOCK_ROWS)
             for source, buckets in rows.items():
                 found.setdefault(source, []).append(buckets.table)
         return {source: Buckets(np.concatenate(tables)) for source, tables in found.items()}
 
-    def _update(self, connection: sqlite3.Connection) -> tuple[int, int, dict[str, Buckets]]:
+    def _update(self, samples: Samples) -> tuple[int, int, dict[str, Buckets]]:
         """Make buckets of the blocks that have become whole.
 
         Returns:
             The newest row's number; how many blocks there are buckets of, and these, by source.
         """
         with self._lock:
-            last = last_row(connection)
+            last = samples.last_row
             whole = last // BLOCK_ROWS
             if whole > self.blocks:
-                for piece in self._made(connection, self.blocks * BLOCK_ROWS + 1, whole):
+                for piece in self._made(samples, self.blocks * BLOCK_ROWS + 1, whole):
                     for source, table in piece.items():
                         self._pieces.setdefault(source, []).append(table)
                 for source, tables in self._pieces.items():
@@ -192,16 +186,14 @@ class Overview:
                 self.blocks = whole
             return last, self.blocks, dict(self._sources)
 
-    def _made(
-        self, connection: sqlite3.Connection, first: int, blocks: int
-    ) -> list[dict[str, FloatArray]]:
+    def _made(self, samples: Samples, first: int, blocks: int) -> list[dict[str, FloatArray]]:
         end = blocks * BLOCK_ROWS
         spans = [
             (start, min(end, start + _PIECE_ROWS - 1))
             for start in range(first, end + 1, _PIECE_ROWS)
         ]
-        if len(spans) == 1:
-            return [_piece(connection, *spans[0])]
+        if len(spans) == 1 or not isinstance(samples, SqlSamples):
+            return [_piece(samples, *span) for span in spans]
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="buckets") as threads:
             return list(threads.map(lambda span: _piece_of(self.path, *span), spans))
 
@@ -233,13 +225,16 @@ class Overviews:
 
 
 def _piece_of(path: Path, first: int, last: int) -> dict[str, Any]:
-    with reading(path) as connection:
-        return _piece(connection, first, last)
+    with reading(path) as connection, samples_in(connection, path) as samples:
+        return _piece(samples, first, last)
 
 
-def _piece(connection: sqlite3.Connection, first: int, last: int) -> dict[str, FloatArray]:
+def _piece(samples: Samples, first: int, last: int) -> dict[str, FloatArray]:
     """The buckets of a stretch of rows, by source."""
-    rows = _by_source(connection.execute(_BUCKETS, (BLOCK_ROWS, first, last)))
+    if not isinstance(samples, SqlSamples):
+        rows_of = rows_between(samples, first, last)
+        return {source: of_blocks(each).table for source, each in rows_of.items()}
+    rows = _by_source(samples.connection.execute(_BUCKETS, (BLOCK_ROWS, first, last)))
     return {
         source: np.array(each, dtype=np.float64).reshape(-1, WIDTH) for source, each in rows.items()
     }

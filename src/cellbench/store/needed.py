@@ -1,4 +1,4 @@
-"""Libraries that only some of the exchange needs: imported late, and missed in plain words."""
+"""Libraries that few commands need: imported late, and missed in plain words."""
 
 from __future__ import annotations
 
