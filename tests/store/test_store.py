@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -219,3 +220,46 @@ def test_a_file_without_a_format_is_no_runs_file(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE anything (x)")
     with pytest.raises(StoreError, match="is no run's file"):
         RunReader(path)
+
+
+#: A catalogue as it was before runs had a place.
+OLD_CATALOGUE = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE run (
+    id VARCHAR NOT NULL, protocol VARCHAR NOT NULL, cell VARCHAR NOT NULL, bench VARCHAR NOT NULL,
+    simulated BOOLEAN NOT NULL, seed INTEGER, state VARCHAR NOT NULL, reason VARCHAR NOT NULL,
+    started DATETIME NOT NULL, ended DATETIME, PRIMARY KEY (id)
+);
+INSERT INTO run VALUES
+    ('2026-11-01-001', 'ccd', 'A', '2', 0, NULL, 'completed', '', '2026-11-01 10:00:00', NULL);
+"""
+
+
+def test_a_catalogue_from_before_is_brought_up_to_date_by_whoever_opens_it(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalogue.sqlite")) as old:
+        old.executescript(OLD_CATALOGUE)
+
+    def register(number: int) -> str:
+        with Store(tmp_path) as store:
+            facts = {"protocol": "ccd", "cell": "B", "bench": "2", "simulated": False, "seed": None}
+            place = {"place": f"A{number}", "campaign": "spread", "replicate": number}
+            return store.register(**facts | place).id  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(4) as pool:
+        begun = list(pool.map(register, [1, 2, 3, 4]))
+    with Store(tmp_path) as store:
+        before = store.find("2026-11-01-001")
+        assert (before.place, before.campaign, before.replicate) == ("", "", 0)
+        assert sorted(run.place for run in store.search("spread")) == ["A1", "A2", "A3", "A4"]
+        assert [run.id for run in store.search(place="A3")] == [begun[2]]
+        assert store.find(begun[2]).replicate == 3
+
+
+def test_a_program_from_before_goes_on_writing_to_the_catalogue(tmp_path: Path) -> None:
+    with Store(tmp_path) as store, closing(sqlite3.connect(tmp_path / "catalogue.sqlite")) as old:
+        old.execute(
+            "INSERT INTO run (id, protocol, cell, bench, simulated, state, reason, started)"
+            " VALUES ('2026-11-01-002', 'ccd', 'A', '2', 0, 'running', '', '2026-11-01 10:00:00')"
+        )
+        old.commit()
+        assert store.find("2026-11-01-002").place == ""

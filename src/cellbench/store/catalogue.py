@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from sqlalchemy import Engine, func
+from sqlalchemy import Column, Connection, Engine, Table, func, inspect
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.schema import CreateColumn
 from sqlmodel import Session, SQLModel, col, or_, select
 
 from cellbench.errors import InputError, StoreError
@@ -39,9 +40,8 @@ class Store:
             self.directory / "catalogue.sqlite", durable=True, pool=QueuePool
         )
         try:
-            SQLModel.metadata.create_all(
-                self._engine, tables=[SQLModel.metadata.tables[str(Run.__tablename__)]]
-            )
+            SQLModel.metadata.create_all(self._engine, tables=[_table()])
+            _bring_up_to_date(self._engine)
         except SQLAlchemyError as error:
             self.close()
             raise InputError(
@@ -72,10 +72,14 @@ class Store:
         simulated: bool,
         seed: int | None,
         began: datetime | None = None,
+        place: str = "",
+        campaign: str = "",
+        replicate: int = 0,
     ) -> Run:
         """Enter a new run and return it, its id made of a date and a number.
 
-        The date is today's, or that on which a run began that is brought in.
+        The date is today's, or that on which a run began that is brought in. The columns are those
+        of `Run`.
         """
         for _ in range(_ID_ATTEMPTS):
             started = began or datetime.now(UTC)
@@ -87,9 +91,12 @@ class Store:
                 simulated=simulated,
                 seed=seed,
                 started=started,
+                place=place,
+                campaign=campaign,
+                replicate=replicate,
             )
             try:
-                return self._save(run)
+                return self._save(run, new=True)
             except IntegrityError:
                 continue  # another process took the number; the next one is free
         raise StoreError(f"no free run id in {self.directory} after {_ID_ATTEMPTS} attempts")
@@ -137,7 +144,7 @@ class Store:
         """Return the runs that hold a text, and are exactly as told in other columns, newest first.
 
         Args:
-            text: Somewhere in their id, protocol, cell, bench or reason.
+            text: Somewhere in their id, protocol, cell, bench, place, campaign or reason.
             before: Only those that started earlier.
             limit: How many at most, None for all.
             exactly: Columns of `Run` with their values; an empty one is not looked at.
@@ -146,8 +153,8 @@ class Store:
         for name, value in exactly.items():
             query = query.where(getattr(Run, name) == value) if value else query
         if text:
-            places = (Run.id, Run.protocol, Run.cell, Run.bench, Run.reason)
-            holds = (col(each).icontains(text, autoescape=True) for each in places)
+            said = (Run.id, Run.protocol, Run.cell, Run.bench, Run.place, Run.campaign, Run.reason)
+            holds = (col(each).icontains(text, autoescape=True) for each in said)
             query = query.where(or_(*holds))
         if before is not None:
             query = query.where(col(Run.started) < before)
@@ -185,16 +192,43 @@ class Store:
             ).first()
         return f"{day}-{int(newest.rsplit('-', 1)[1]) + 1 if newest else 1:03d}"
 
-    def _save(self, run: Run) -> Run:
+    def _save(self, run: Run, *, new: bool = False) -> Run:
+        """Write a run; a new one never over another that has its id already."""
         try:
             with Session(self._engine, expire_on_commit=False) as session:
-                merged = session.merge(run)
-                session.add(merged)
+                kept = run if new else session.merge(run)
+                session.add(kept)
                 session.commit()
-                return merged
+                session.expunge(kept)
+                return kept
         except IntegrityError:
             raise
         except SQLAlchemyError as error:
             raise StoreError(
                 f"the catalogue in {self.directory} cannot be written: {error}"
             ) from error
+
+
+def _table() -> Table:
+    return SQLModel.metadata.tables[str(Run.__tablename__)]
+
+
+def _bring_up_to_date(engine: Engine) -> None:
+    """Give a catalogue from before the columns that have come since.
+
+    Several processes may open it at the same moment: whoever has the lock looks again.
+    """
+    with engine.connect() as connection:
+        if not _missing(connection):
+            return
+        connection.rollback()
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        for column in _missing(connection):
+            new = CreateColumn(column).compile(dialect=engine.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {_table().name} ADD COLUMN {new}")
+        connection.commit()
+
+
+def _missing(connection: Connection) -> list[Column[Any]]:
+    there = {each["name"] for each in inspect(connection).get_columns(_table().name)}
+    return [column for column in _table().columns if column.name not in there]

@@ -22,7 +22,16 @@ IMPORTED = "imported"
 
 
 class Run(SQLModel, table=True):
-    """One run in the catalogue: enough to list and find it; its truth is in its own file."""
+    """One run in the catalogue: enough to list and find it; its truth is in its own file.
+
+    A column that comes later has a default in the database too: catalogues from before are given
+    it, and programs from before go on writing to them.
+
+    Attributes:
+        place: Where its cell sits on a bench of many, empty on a bench with one.
+        campaign: Name of the campaign that it belongs to, empty where there is none.
+        replicate: 1, 2, 3 ... within the campaign, 0 where it is none.
+    """
 
     id: str = Field(primary_key=True)
     protocol: str
@@ -34,6 +43,9 @@ class Run(SQLModel, table=True):
     reason: str = ""
     started: datetime
     ended: datetime | None = None
+    place: str = Field("", sa_column_kwargs={"server_default": ""})
+    campaign: str = Field("", sa_column_kwargs={"server_default": ""})
+    replicate: int = Field(0, sa_column_kwargs={"server_default": "0"})
 
 
 class JournalEntry(SQLModel, table=True):
