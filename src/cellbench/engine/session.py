@@ -311,6 +311,21 @@ def prepare(
     """
     card, card_text = load_card(protocol, cell)
     program = load_protocol(protocol, card, parse_settings(sets))
+    return on_bench(
+        program, card_text, bench, sim_cell=sim_cell, fixture=fixture, seed=seed
+    )
+
+
+def on_bench(
+    program: Program,
+    card_text: str,
+    bench: Path | None,
+    *,
+    sim_cell: str | None = None,
+    fixture: str | None = None,
+    seed: int = 0,
+) -> Session:
+    """Put a program on a bench; arguments and errors as of `prepare`."""
     if bench is not None:
         file, document = read_bench(bench)
         beside = bench_directory(bench)

@@ -1,0 +1,126 @@
+"""What a bench can do for the laboratory: its places, the cells that are there, and their instruments."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellbench.analysis import available
+from cellbench.bench import BenchFile
+from cellbench.cell import CellCard
+from cellbench.engine.session import Session, bench_directory, on_bench, places, read_bench
+from cellbench.errors import InputError
+from cellbench.laboratory.jobs import Work
+from cellbench.protocol import check
+from cellbench.protocol.loading import load_card
+from cellbench.transport.ownership import is_free
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell sits.
+
+    Attributes:
+        name: Empty on a bench with one cell.
+        file: What it has, as a bench with one cell.
+        card: Of the cell that is there, None where nobody has said.
+        card_text: Its file's text.
+    """
+
+    name: str
+    file: BenchFile
+    card: CellCard | None = None
+    card_text: str = ""
+
+    def __str__(self) -> str:
+        return self.name or "the cell"
+
+
+class Offer:
+    """What one bench can do.
+
+    Args:
+        bench: Its file.
+        cell: Card of the cell that is on it, for a bench with one.
+
+    Raises:
+        InputError: The bench file or the card is wrong.
+    """
+
+    def __init__(self, bench: Path, cell: str | None = None) -> None:
+        self.path = bench
+        self.file, _ = read_bench(bench)
+        self.beside = bench_directory(bench)
+        self.simulated = self.file.is_simulated
+        self.places = self._places(cell)
+        self._verdicts: dict[tuple[str, str], str] = {}
+
+    def _places(self, cell: str | None) -> dict[str, Place]:
+        card, text = (None, "") if cell is None else load_card(None, cell)
+        return {"": Place("", self.file, card, text)}
+
+    def place(self, name: str) -> Place:
+        """Return one of its places.
+
+        Raises:
+            InputError: There is no such place.
+        """
+        if name not in self.places:
+            raise InputError(f"{self.file.bench} has no place {name} any more")
+        return self.places[name]
+
+    def session(self, work: Work, name: str) -> Session:
+        """Put what a job says on a place.
+
+        Raises:
+            InputError: It cannot be run there; says why.
+        """
+        place = self.place(name)
+        card, text = self._card(work, place)
+        program = work.program(card)
+        seed = work.replicate if self.simulated else 0
+        session = on_bench(program, text, self.path, seed=seed)
+        check(session.program, session.declared(), available()).raise_problems()
+        return session
+
+    def why_not(self, work: Work, name: str) -> str:
+        """Why a job cannot be run on a place, whoever is there now; empty if it can."""
+        said = work.model_dump_json(exclude={"submission", "deadline", "by", "replicates"})
+        key = hashlib.sha256(said.encode()).hexdigest(), name
+        if key not in self._verdicts:
+            self._verdicts[key] = self._judged(work, name)
+        return self._verdicts[key]
+
+    def _judged(self, work: Work, name: str) -> str:
+        try:
+            self.session(work, name)
+        except InputError as error:
+            return str(error)
+        return ""
+
+    def _card(self, work: Work, place: Place) -> tuple[CellCard, str]:
+        """The card that counts: the job's own, if it is that of the cell in the place."""
+        if work.place and work.place != place.name:
+            raise InputError(f"it is for {work.place}")
+        sent = work.own_card()
+        if sent is None:
+            if place.card is None:
+                raise InputError(f"nobody has said which cell is in {place}: give it a card")
+            return place.card, place.card_text
+        if place.card is None:
+            if not self.simulated and not work.bench:
+                raise InputError(
+                    f"nobody has said which cell is in {place}: --cell CARD says so to the "
+                    "service, or submit it with --bench"
+                )
+        elif place.card.cell != sent.cell:
+            raise InputError(f"{place} holds {place.card.cell}, not {sent.cell}")
+        elif place.card != sent:
+            raise InputError(f"the card of {sent.cell} that is in {place} says otherwise")
+        return sent, work.card
+
+    def is_vacant(self, name: str) -> bool:
+        """Whether no process of this computer has one of a place's instruments."""
+        found = {} if self.simulated else places(self.place(name).file, self.beside)
+        return all(is_free(each) for each in found.values())

@@ -1,0 +1,347 @@
+"""A bench takes jobs from the laboratory's queue, and sees each through to its end.
+
+What counts is kept in two places: who has a job and which run it became, in the queue; what became
+of the run, in the bench's own store. Each look compares the two and does what follows, so that
+nothing needs to be remembered when this process, its runs' processes or the server are lost. A job
+is begun by a process of its own, which enters its run in the queue before anything is energised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+
+from cellbench.engine.called import Say, called
+from cellbench.engine.causes import RunState
+from cellbench.engine.control_client import ask
+from cellbench.engine.control_file import ControlFile, read
+from cellbench.engine.control_file import place as control_place
+from cellbench.engine.offer import Offer
+from cellbench.engine.requests import Abort, Person, Stop
+from cellbench.engine.service import NEVER_BEGAN, Policy, notes_of
+from cellbench.errors import CellbenchError, InputError
+from cellbench.laboratory import Database
+from cellbench.laboratory.database import VARIABLE
+from cellbench.laboratory.jobs import RefusedJob
+from cellbench.laboratory.queue import Job, JobQueue
+from cellbench.store import Run, Store
+
+#: The longest wait between two attempts to begin a job.
+_RETRY_MOST_S = 600.0
+#: A simulated run whose process takes no commands after so long is gone, and its bench with it.
+_SIMULATED_GONE_S = 60.0
+#: How often a run that was ended with its computer is taken up, before it is left to people.
+_RESUMES = 3
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A process to be started for a job: to begin it, or to go on with its run."""
+
+    job: int
+    verb: Literal["begin", "resume"]
+    about: str
+
+
+@dataclass
+class _Attempts:
+    """How often something was tried for a job, and when it may be again (the loop's time)."""
+
+    count: int = 0
+    again_s: float = 0.0
+
+
+class Taking:
+    """Takes jobs for one bench, until it is cancelled.
+
+    Args:
+        offer: What the bench can do.
+        url: Address of the laboratory's database, with the bench's own role.
+        store: Where its runs are kept.
+        policy: How cellbench is called, and how often it is looked.
+        say: Writes a line of the log.
+        cell: As for `Offer`, for the processes that begin jobs.
+
+    Raises:
+        InputError: The address is none.
+    """
+
+    def __init__(
+        self,
+        offer: Offer,
+        url: str,
+        store: Path,
+        policy: Policy,
+        say: Say,
+        cell: str | None = None,
+    ) -> None:
+        self._offer, self._url, self._store, self._policy = offer, url, store, policy
+        self._cell, self._say = cell, say
+        self._database = Database(url)
+        self._bench, self._worker = "", 0
+        self._away = ""
+        self._errands: dict[int, asyncio.Task[None]] = {}
+        self._attempts: dict[int, _Attempts] = {}
+        self._steered: set[tuple[int, str]] = set()
+        self._said: dict[int, str] = {}
+
+    async def serve(self, *, once: bool = False) -> None:
+        """Take and tend; with ``once`` until the bench has none and there is none for it."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                errands, idle = await asyncio.to_thread(self._look)
+                for each in errands:
+                    self._run(each, group)
+                if once and idle and not self._alive():
+                    return
+                await asyncio.sleep(self._policy.jobs_every_s)
+
+    # --- Processes --------------------------------------------------------------------------------
+
+    def _run(self, errand: Errand, group: asyncio.TaskGroup) -> None:
+        now_s = asyncio.get_running_loop().time()
+        attempts = self._attempts.setdefault(errand.job, _Attempts())
+        if errand.job in self._alive() or attempts.again_s > now_s:
+            return
+        wait_s = min(self._policy.retry_s * 2**attempts.count, _RETRY_MOST_S)
+        attempts.count, attempts.again_s = attempts.count + 1, now_s + wait_s
+        self._errands[errand.job] = group.create_task(self._call(errand))
+
+    def _alive(self) -> set[int]:
+        return {job for job, task in self._errands.items() if not task.done()}
+
+    async def _call(self, errand: Errand) -> None:
+        say = self._of_job(errand.job)
+        say("begins" if errand.verb == "begin" else f"goes on with run {errand.about}")
+        place = ["--store", str(self._store), "--json"]
+        if errand.verb == "resume":
+            words = ["resume", errand.about, *place]
+        else:
+            cell = [] if self._cell is None else ["--cell", self._cell]
+            bench = ["--bench", str(self._offer.path), "--place", errand.about, *cell]
+            words = ["jobs", "begin", str(errand.job), *bench, *place]
+        log = self._store / "runs" / f"job {errand.job}.service.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        code = await called([*self._policy.command, *words], log, say, {VARIABLE: self._url})
+        say(f"its process has ended (exit code {code})")
+
+    def _of_job(self, number: int) -> Say:
+        return lambda text: self._say(f"job {number}: {text}")
+
+    # --- One look, in a thread --------------------------------------------------------------------
+
+    def _look(self) -> tuple[list[Errand], bool]:
+        """Look at the queue; returns what is to be started, and whether nothing is under way."""
+        try:
+            with self._database.connect() as connection:
+                connection.autocommit = True
+                found = self._looked(JobQueue(connection))
+        except psycopg.Error as error:
+            text = f"{self._database.name}: {str(error).strip() or type(error).__name__}"
+            if not self._away:
+                self._say(f"{text}: what runs here goes on, and nothing new is begun")
+            self._away = text
+            return [], False
+        if self._away:
+            self._say("the laboratory's database is back")
+        self._away = ""
+        return found
+
+    def _looked(self, queue: JobQueue) -> tuple[list[Errand], bool]:
+        if not self._bench:
+            self._bench, self._worker = queue.bench_name(), queue.register()
+            self._say(f"takes jobs as {self._bench} from {self._database.name}")
+        with Store(self._store) as store:
+            for job in queue.of_bench(self._bench):
+                self._compare(queue, store, job)
+            self._take(queue, store)
+            mine = queue.of_bench(self._bench)
+            errands = [self._errand(store, job) for job in mine]
+        return [each for each in errands if each is not None], not mine
+
+    def _errand(self, store: Store, job: Job) -> Errand | None:
+        """What is to be started for a job, if anything is."""
+        if job.how is not None:
+            return None
+        if not job.run:
+            return Errand(job.id, "begin", job.place) if job.place in self._offer.places else None
+        run = _run_of(store, job)
+        if run is not None and self._is_to_be_resumed(run, job):
+            return Errand(job.id, "resume", run.id)
+        return None
+
+    def _is_to_be_resumed(self, run: Run, job: Job) -> bool:
+        """Whether its computer was shut down in good order; a run that was lost, the service tends."""
+        tried = self._attempts.get(job.id, _Attempts()).count
+        return (
+            run.state == RunState.INTERRUPTED
+            and job.how is None
+            and not run.simulated
+            and self._policy.resume == "safe"
+            and tried <= _RESUMES
+        )
+
+    def _compare(self, queue: JobQueue, store: Store, job: Job) -> None:
+        """Bring what the queue says of a job in line with what became of it here."""
+        if not job.run:
+            self._compare_unbegun(queue, job)
+            return
+        run = _run_of(store, job)
+        if run is None:
+            self._tell(queue, job, f"its run {job.run} is not in {store.directory}")
+        elif run.state == "running":
+            self._compare_running(queue, store, job, run)
+        elif run.state == RunState.FAILED and run.reason == NEVER_BEGAN:
+            queue.forget_run(job.id, job.run)
+        elif not self._is_to_be_resumed(run, job):
+            self._finish(queue, job, run)
+
+    def _compare_unbegun(self, queue: JobQueue, job: Job) -> None:
+        if job.how is not None and job.id not in self._alive():
+            queue.finish(job.id, self._bench, "cancelled", "before it began")
+        elif job.id in self._alive():
+            return
+        elif has_passed(job):
+            queue.finish(job.id, self._bench, "failed", _TOO_LATE)
+        elif job.place not in self._offer.places:
+            self._tell(queue, job, f"there is no place {job.place} any more: {_release(job)}")
+
+    def _compare_running(self, queue: JobQueue, store: Store, job: Job, run: Run) -> None:
+        control = read(control_place(store.run_path(run.id)))
+        if control is not None and control.is_alive:
+            if job.how is not None:
+                self._steer(job, control)
+        elif run.simulated:
+            age = datetime.now(UTC) - run.started.replace(tzinfo=UTC)
+            if job.id not in self._alive() and age > timedelta(seconds=_SIMULATED_GONE_S):
+                reason = "its process was lost, and its simulated bench with it"
+                store.finish(run, RunState.FAILED, reason)
+                self._finish(queue, job, run)
+        elif (note := notes_of(store.directory).get(run.id)) is not None:
+            if job.how is not None:
+                queue.finish(job.id, self._bench, "cancelled", note)
+            else:
+                text = f"{note}; cellbench resume {run.id} goes on with it, or {_release(job)}"
+                self._tell(queue, job, text)
+
+    def _steer(self, job: Job, control: ControlFile) -> None:
+        """Ask a run to end as somebody has chosen, once."""
+        how = job.how or "abort"
+        if (job.id, how) in self._steered:
+            return
+        command = Abort(reason="its job was cancelled") if how == "abort" else Stop(after=how)
+        by = Person(user=job.by[:100] or "somebody", host="the queue", via="queue")
+        try:
+            reply = ask(control, command, by=by)
+        except CellbenchError as error:
+            self._of_job(job.id)(str(error))
+            return
+        self._of_job(job.id)(f"{job.by} wants it ended: {reply.text}")
+        if reply.accepted:
+            self._steered.add((job.id, how))
+
+    def _finish(self, queue: JobQueue, job: Job, run: Run) -> None:
+        ended: Literal["done", "failed", "cancelled"] = (
+            "done" if run.state == RunState.COMPLETED else "failed"
+        )
+        if job.how is not None and run.state == RunState.INTERRUPTED:
+            ended = "cancelled"
+        queue.finish(job.id, self._bench, ended, f"{run.state}: {run.reason}")
+        self._of_job(job.id)(f"{ended}: run {run.id} {run.state}: {run.reason}")
+        self._attempts.pop(job.id, None)
+
+    def _tell(self, queue: JobQueue, job: Job, text: str) -> None:
+        if text != job.text:
+            queue.say(job.id, text)
+            self._of_job(job.id)(text)
+
+    # --- Taking -----------------------------------------------------------------------------------
+
+    def _take(self, queue: JobQueue, store: Store) -> None:
+        """Take what waits, in its order, for places that are free."""
+        free = self._free(queue, store)
+        for job in queue.waiting() if free else ():
+            if not free:
+                return
+            if job.fact("bench") in {"", self._bench}:
+                self._consider(queue, job, free)
+
+    def _consider(self, queue: JobQueue, job: Job, free: list[str]) -> None:
+        if has_passed(job):
+            queue.finish(job.id, self._bench, "failed", _TOO_LATE)
+            return
+        try:
+            work = queue.work(job.id)
+        except RefusedJob as error:
+            queue.finish(job.id, self._bench, "failed", f"what was submitted is no job: {error}")
+            return
+        used = set() if self._offer.simulated else queue.places_used(self._bench, work.submission)
+        why = {name: self._offer.why_not(work, name) for name in self._offer.places}
+        for name in free:
+            if not why[name] and name not in used:
+                if queue.take(job.id, self._bench, name, self._worker):
+                    self._of_job(job.id)(f"taken: {work.title} on {work.cell}")
+                    free.remove(name)
+                return
+        if all(why.values()):
+            self._refuse(queue, job, why)
+
+    def _refuse(self, queue: JobQueue, job: Job, why: dict[str, str]) -> None:
+        reasons = dict.fromkeys(why.values())
+        text = "; ".join(reasons)[:1000]
+        if self._said.get(job.id) != text:
+            self._said[job.id] = text
+            queue.refuse(job.id, self._bench, text)
+
+    def _free(self, queue: JobQueue, store: Store) -> list[str]:
+        """The places that can take a job now."""
+        mine = queue.of_bench(self._bench)
+        busy = {job.place for job in mine}
+        instruments = {
+            name
+            for each in busy & set(self._offer.places)
+            for name in self._offer.place(each).file.instruments
+        }
+        own = {job.run for job in mine}
+        lost = any(
+            run.state == "running" and not run.simulated and run.id not in own
+            for run in store.search(bench=self._offer.file.bench, state="running")
+        )
+        return [
+            name
+            for name, place in self._offer.places.items()
+            if name not in busy
+            and not lost
+            and instruments.isdisjoint(place.file.instruments)
+            and self._offer.is_vacant(name)
+        ]
+
+
+_TOO_LATE = "its deadline had passed before it could begin: it was not begun"
+
+
+def has_passed(job: Job, now: datetime | None = None) -> bool:
+    """Whether a job must not begin any more."""
+    try:
+        deadline = datetime.fromisoformat(job.fact("deadline"))
+    except ValueError:
+        return False
+    return deadline.astimezone(UTC) <= (now or datetime.now(UTC))
+
+
+def _release(job: Job) -> str:
+    return f"cellbench jobs release {job.id} gives it back"
+
+
+def _run_of(store: Store, job: Job) -> Run | None:
+    try:
+        found = store.find(job.run)
+    except InputError:
+        return None
+    return found if found.id == job.run else None
