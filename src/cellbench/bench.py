@@ -6,7 +6,9 @@ addresses; `connected` opens them, identifies them and hands over a `Bench` of r
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -23,7 +25,6 @@ from pydantic import (
 )
 
 from cellbench.errors import InputError, InstrumentError
-from cellbench.instruments.capabilities import FixtureKind
 from cellbench.instruments.changeover import ByOperator, Changeover, ThroughSwitch
 from cellbench.instruments.readings import Identity
 from cellbench.instruments.registry import Driver, load_driver
@@ -38,14 +39,21 @@ from cellbench.instruments.roles import (
     Switch,
 )
 from cellbench.instruments.wired import WiredChannel
+from cellbench.protocol.errors import ProtocolError
 from cellbench.protocol.source import SourceNode
 from cellbench.protocol.validation import validate
 from cellbench.quantities import parse
 from cellbench.transport import SerialSettings, Stream, pipe
 from cellbench.transport.ownership import Ownership
+from cellbench.wiring import (
+    BY_OPERATOR,
+    DEFAULT_FIXTURE,
+    Fixture,
+    Place,
+    Wiring,
+    wrong_places,
+)
 
-#: What holds the stack where nothing is said: a small servo press.
-DEFAULT_FIXTURE: FixtureKind = "servo"
 ROLES = ("channel", "press", "gauge", "chamber", "switch")
 #: The port of an instrument that a person works.
 NO_PORT = "none"
@@ -55,8 +63,6 @@ LIBRARY = "library"
 SIMULATED = "simulated"
 #: How long a run waits for an instrument whose bench file does not say.
 PATIENCE = "2 h"
-#: The changeover of a cell whose leads a person moves.
-BY_OPERATOR = "operator"
 
 
 class SerialEntry(BaseModel):
@@ -158,39 +164,6 @@ class InstrumentEntry(BaseModel):
         return dict(self.model_extra or {})
 
 
-class Fixture(BaseModel):
-    """What holds the stack."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    die: str
-    kind: FixtureKind = DEFAULT_FIXTURE
-    at_most: str = Field(alias="at most")
-
-
-class Wiring(BaseModel):
-    """The instruments that one cell is wired to, by name.
-
-    Attributes:
-        cycling: Runs all but spectra.
-        impedance: Takes spectra.
-        changeover: The switch through which the cell gets from one to the other, or ``operator``.
-        patience: How long the operator may take to move the leads.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    cycling: str
-    impedance: str
-    changeover: str
-    patience: str = "12 h"
-
-    @property
-    def names(self) -> frozenset[str]:
-        """All that takes part in it."""
-        return frozenset({self.cycling, self.impedance, self.changeover})
-
-
 class Guarding(BaseModel):
     """How the guard of a run on this bench is set.
 
@@ -207,7 +180,9 @@ class BenchFile(BaseModel):
     """A bench as it is written down.
 
     Attributes:
+        place: Where on a bench of many cells this is; empty for a bench of its own.
         wiring: By cell.
+        cells: The places of a bench with many cells, by name.
         guard: How runs on it are guarded.
         speed: Seconds per second of a simulated bench that another process serves.
         accepts_unbounded: Instruments that may energise a cell although nothing of theirs ends that
@@ -217,9 +192,11 @@ class BenchFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     bench: str
+    place: str = ""
     instruments: dict[str, InstrumentEntry]
     fixture: Fixture | None = None
     wiring: dict[str, Wiring] = Field(default_factory=dict, max_length=1)
+    cells: dict[str, Place] = Field(default_factory=dict)
     guard: Guarding = Guarding()
     speed: float = Field(1.0, gt=0)
     accepts_unbounded: tuple[str, ...] = Field((), alias="accepts unbounded")
@@ -229,7 +206,53 @@ class BenchFile(BaseModel):
         for name in self.accepts_unbounded:
             if name not in self.instruments:
                 raise ValueError(f'accepts "{name}" unbounded, which is none of its instruments')
+        if self.wiring and self.cells:
+            raise ValueError('"wiring" is for a bench with one cell; here each place says its own')
         return self
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """The instruments that several of its places have."""
+        having = Counter(name for place in self.cells.values() for name in place.names)
+        return frozenset(name for name, places in having.items() if places > 1)
+
+    def of_place(self, place: str) -> BenchFile:
+        """Return what a place has as a bench with one cell; "" is that of a bench with one.
+
+        Raises:
+            InputError: There is no such place, or none is named where there are many.
+        """
+        if not place and not self.cells:
+            return self
+        if place not in self.cells:
+            known = ", ".join(self.cells) or "none, it has one cell"
+            what = f'no place "{place}"' if place else "many places: name one with --cell"
+            raise InputError(f"{self.bench} has {what}; there are: {known}")
+        entry = self.cells[place]
+        return self.model_copy(
+            update={
+                "place": place,
+                "instruments": {
+                    name: each for name, each in self.instruments.items() if name in entry.names
+                },
+                "fixture": entry.fixture or self.fixture,
+                "wiring": {} if entry.wiring is None else {place: entry.wiring},
+                "cells": {},
+                "accepts_unbounded": tuple(
+                    name for name in self.accepts_unbounded if name in entry.names
+                ),
+            }
+        )
+
+    def without(self, names: Collection[str]) -> BenchFile:
+        """Return it without some of its instruments, which no wiring needs."""
+        left = {name: each for name, each in self.instruments.items() if name not in names}
+        return self.model_copy(update={"instruments": left})
+
+    def text(self) -> str:
+        """Return it as a file, which reads as this one."""
+        written = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return json.dumps(written, indent=2, ensure_ascii=False)
 
     @property
     def is_simulated(self) -> bool:
@@ -383,13 +406,25 @@ def _simulator() -> Any:
     raise InputError("the simulated bench is not installed: reinstall cellbench")
 
 
-def parse_bench(node: SourceNode) -> BenchFile:
+def parse_bench(node: SourceNode, beside: Path | None = None) -> BenchFile:
     """Validate what a bench file holds.
+
+    Args:
+        node: The file.
+        beside: Its directory, where driver files are looked for.
 
     Raises:
         ProtocolError: It does not describe a bench; the problems tell where.
+        InputError: It has places, and instruments of an unknown driver.
     """
-    return validate(BenchFile, node)
+    file = validate(BenchFile, node)
+    if file.cells:
+        roles = {
+            name: load_driver(entry.driver, beside).role for name, entry in file.instruments.items()
+        }
+        if problems := list(wrong_places(file.cells, roles, node)):
+            raise ProtocolError(problems)
+    return file
 
 
 def declared(file: BenchFile, *, simulated: bool, beside: Path | None = None) -> Bench:
