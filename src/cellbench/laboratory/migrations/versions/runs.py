@@ -32,6 +32,9 @@ CREATE TABLE cellbench.copied_run (
     protocol text NOT NULL,
     cell text NOT NULL,
     bench text NOT NULL,
+    place text NOT NULL,
+    campaign text NOT NULL,
+    replicate integer NOT NULL,
     simulated boolean NOT NULL,
     seed bigint,
     state text NOT NULL,
@@ -39,10 +42,10 @@ CREATE TABLE cellbench.copied_run (
     started timestamptz NOT NULL,
     ended timestamptz,
     seen timestamptz NOT NULL DEFAULT now(),
-    journal bigint NOT NULL DEFAULT 0,
-    samples bigint NOT NULL DEFAULT 0,
-    steps bigint NOT NULL DEFAULT 0,
-    spectra bigint NOT NULL DEFAULT 0,
+    journal bigint NOT NULL DEFAULT -1,
+    samples bigint NOT NULL DEFAULT -1,
+    steps bigint NOT NULL DEFAULT -1,
+    spectra bigint NOT NULL DEFAULT -1,
     UNIQUE (bench_number, id)
 );
 CREATE INDEX ON cellbench.copied_run (started DESC);
@@ -91,8 +94,8 @@ CREATE TABLE cellbench.level (
 
 VIEW = """
 CREATE VIEW cellbench.run AS
-SELECT bench.name || ':' || copied_run.id AS id, protocol, cell, copied_run.bench, simulated, seed,
-    state, reason, started AT TIME ZONE 'UTC' AS started, ended AT TIME ZONE 'UTC' AS ended
+SELECT bench.name || ':' || copied_run.id AS id, protocol, cell, copied_run.bench, place, campaign,
+    replicate, simulated, seed, state, reason, started AT TIME ZONE 'UTC' AS started, ended AT TIME ZONE 'UTC' AS ended
 FROM cellbench.copied_run JOIN cellbench.bench ON bench.number = bench_number;
 """
 

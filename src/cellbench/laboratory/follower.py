@@ -1,0 +1,172 @@
+"""Copying the runs of a store to the laboratory's database: what is new, from where it stands.
+
+How far a run is copied stands beside its rows, and is committed with them: whatever is interrupted,
+nothing is copied twice and nothing left out. Nobody waits for it: it is a process of its own, and
+what is not copied stays in the run's file until it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Self
+
+import psycopg
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
+
+from cellbench.errors import CellbenchError, InputError
+from cellbench.laboratory.copying import (
+    Copied,
+    copied_runs,
+    copy_some,
+    end_of,
+    is_copied,
+    run_file,
+    stage,
+)
+from cellbench.laboratory.database import Connection, Database
+from cellbench.store import Run, Store
+
+#: How often it is looked what is new.
+LOOK_S = 1.0
+#: Pauses while the server is away: at first, and at most.
+_PAUSE_S, _PAUSE_MOST_S = 0.5, 30.0
+class Follower:
+    """Copies the runs of one store, as one bench.
+
+    Args:
+        store: Where they are kept.
+        database: Where they are copied to, with the address of a bench's role.
+        say: Takes a line for people, when something changes.
+    """
+
+    def __init__(self, store: Store, database: Database, say: Callable[[str], None]) -> None:
+        self._store, self._database, self._say = store, database, say
+        self._connection: Connection | None = None
+        self._copied: dict[str, Copied] = {}
+        self._refused: dict[str, str] = {}
+        self._away = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._disconnect()
+
+    def follow(self, leave: threading.Event) -> bool:
+        """Copy until ``leave`` is set, and then once more; whether all is copied.
+
+        Raises:
+            InputError: The database takes nothing from us.
+        """
+        while True:
+            leaving = leave.is_set()
+            if not self._once_patiently(leave):
+                return False
+            if leaving:
+                return not self._refused
+            leave.wait(LOOK_S)
+
+    def once(self) -> None:
+        """Copy what is new in all runs.
+
+        Raises:
+            psycopg.OperationalError: The server is away.
+            InputError: The database takes nothing from us.
+        """
+        connection = self._connected()
+        for run in reversed(self._store.runs()):
+            while self._copy_some(connection, run):
+                pass
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Why runs were not copied, by their ids."""
+        return self._refused
+
+    # --- The server -------------------------------------------------------------------------------
+
+    def _once_patiently(self, leave: threading.Event) -> bool:
+        """Copy what is new as soon as the server is there; False: it is not, and we are to leave."""
+        attempts = Retrying(
+            retry=retry_if_exception_type(psycopg.OperationalError),
+            wait=wait_exponential_jitter(_PAUSE_S, _PAUSE_MOST_S),
+            stop=stop_when_event_set(leave),
+            sleep=leave.wait,
+            before_sleep=self._say_away,
+            reraise=True,
+        )
+        try:
+            attempts(self._once_connected)
+        except psycopg.OperationalError as error:
+            self._say(f"{self._database.name} is away ({_first_line(error)}): not all is copied")
+            return False
+        if self._away:
+            self._away = False
+            self._say(f"{self._database.name} is back, and all is copied")
+        return True
+
+    def _once_connected(self) -> None:
+        try:
+            self.once()
+        except psycopg.OperationalError:
+            self._disconnect()
+            raise
+        except psycopg.Error as error:
+            self._disconnect()
+            raise InputError(f"{self._database.name}: {str(error).strip()}") from error
+
+    def _say_away(self, attempt: RetryCallState) -> None:
+        if not self._away and attempt.outcome is not None:
+            self._away = True
+            why = _first_line(attempt.outcome.exception())
+            self._say(f"{self._database.name} is away ({why}): runs go on, and are copied later")
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            connection = self._connection = self._database.connect()
+            connection.autocommit = True
+            with connection.transaction():
+                self._copied = copied_runs(connection)
+                stage(connection)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # --- A run ------------------------------------------------------------------------------------
+
+    def _copy_some(self, connection: Connection, run: Run) -> bool:
+        """Copy some of what is new in a run; whether there is more."""
+        copied = self._copied.get(run.id)
+        if copied is not None and run.ended is not None and copied.end == end_of(run):
+            return False
+        try:
+            with run_file(self._store.run_path(run.id)) as file:
+                if copied is not None and is_copied(run, file, copied):
+                    return False
+                with connection.transaction():
+                    copied, whole = copy_some(connection, run, file, copied)
+        except CellbenchError as error:
+            self._refuse(run, str(error))
+            return False
+        self._copied[run.id] = copied
+        self._refused.pop(run.id, None)
+        return not whole
+
+    def _refuse(self, run: Run, why: str) -> None:
+        if self._refused.get(run.id) != why:
+            self._refused[run.id] = why
+            self._say(f"run {run.id} is not copied: {why}")
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).strip().partition("\n")[0]
