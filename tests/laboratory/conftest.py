@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from itertools import count
 
 import pytest
@@ -14,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from cellbench.laboratory import Database
+from cellbench.laboratory.database import Connection, Kind
 
 _numbers = count(1)
 _TEMPLATE = "made_once"
@@ -52,3 +54,17 @@ def _execute(server: PostgreSQL, statement: sql.Composed) -> None:
 
 
 __all__ = ["ADMIN", "PostgreSQL"]
+
+
+@pytest.fixture
+def connected(database: Database) -> Iterator[Callable[[Kind, str], Connection]]:
+    """Connects to the test's database as somebody who is granted a role there."""
+    with ExitStack() as stack:
+
+        def connect(kind: Kind, name: str) -> Connection:
+            address = database.address_for(name, database.grant(kind, name))
+            connection = stack.enter_context(closing(Database(address).connect()))
+            connection.autocommit = True
+            return connection
+
+        yield connect

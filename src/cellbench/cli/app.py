@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cellbench import __version__
-from cellbench.cli import bench, campaign, look, prepare, protocol, sim, steer, telemetry
+from cellbench.cli import bench, campaign, look, prepare, protocol, sim, steer, submit, telemetry
 from cellbench.cli.export import export
 from cellbench.cli.import_ import import_
 from cellbench.cli.quiet import quiet, release
@@ -45,6 +45,7 @@ def _main(
 
 
 app.command()(run)
+app.command()(submit.submit)
 app.command()(resume)
 app.command()(quiet)
 app.command()(release)
@@ -75,6 +76,7 @@ app.command()(look.analyze)
 app.command()(replay)
 app.command()(replicates)
 app.add_typer(bench.app, name="bench")
+app.add_typer(submit.app, name="jobs")
 app.add_typer(sim.app, name="sim")
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(campaign.app, name="campaign")

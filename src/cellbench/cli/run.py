@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
@@ -15,11 +16,22 @@ from cellbench.cli.output import ExitCode, print_error, print_json, told, writab
 from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
-    from cellbench.engine.run import RunEnd
+    from cellbench.engine.run import Conductor, RunEnd
     from cellbench.engine.session import Session
     from cellbench.protocol.plan import Plan
-    from cellbench.store import Store
+    from cellbench.store import Run, Store
     from cellbench.telemetry import Beside
+
+
+class Ordered(Protocol):
+    """Who has ordered a run."""
+
+    @property
+    def documents(self) -> Mapping[str, str]:
+        """What is kept with it, by name."""
+
+    def begins(self, run: Run) -> None:
+        """Hear that it begins, in a thread; what is raised lets it not begin."""
 
 
 class Speed(StrEnum):
@@ -77,14 +89,14 @@ def run(
         planned = plan(session.program, declared)
         stopping = Stopping()
         with Store(store) as opened, telling(telemetry, opened, stopping) as told_of:
-            end = _run(
+            end = conducted(
                 session, opened, planned, speed, stopping, told_of, record=record, as_json=as_json
             )
             tell(session, opened, end, report, as_json=as_json)
     raise typer.Exit(end.exit_code)
 
 
-def _run(
+def conducted(
     session: Session,
     store: Store,
     planned: Plan,
@@ -92,14 +104,23 @@ def _run(
     stopping: Stopping,
     telemetry: Beside | None,
     *,
-    record: bool,
     as_json: bool,
+    record: bool = False,
+    ordered: Ordered | None = None,
 ) -> RunEnd:
+    """Conduct a run to its end, which ``ordered`` hears of before anything is energised."""
     from cellbench import clock
 
     factor = None if speed is Speed.MAX else float(speed)
     coroutine = _conduct(
-        session, store, planned, stopping, telemetry, record=record, as_json=as_json
+        session,
+        store,
+        planned,
+        stopping,
+        telemetry,
+        record=record,
+        as_json=as_json,
+        ordered=ordered,
     )
     try:
         return clock.run(coroutine, **session.clock(factor))
@@ -117,6 +138,7 @@ async def _conduct(
     *,
     record: bool,
     as_json: bool,
+    ordered: Ordered | None,
 ) -> RunEnd:
     from cellbench.cli.company import company
     from cellbench.engine.run import Conductor
@@ -134,11 +156,13 @@ async def _conduct(
                 session.program,
                 bench,
                 store,
-                documents=session.documents(bench),
+                documents=session.documents(bench) | (dict(ordered.documents) if ordered else {}),
                 seed=session.seed,
                 planned=planned,
                 wire=wire,
             )
+            if ordered is not None:
+                await _announce(ordered, conductor, store)
             end = await beside.conduct(conductor, store.run_path(conductor.run.id))
     if wire is not None:
         try:
@@ -146,6 +170,19 @@ async def _conduct(
         except StoreError as error:
             print_error(str(error))  # the run counts; its replay ends where the log does
     return end
+
+
+async def _announce(ordered: Ordered, conductor: Conductor, store: Store) -> None:
+    """Tell who has ordered a run that it begins; it does not where that fails."""
+    from cellbench.engine.causes import RunState
+    from cellbench.engine.service import NEVER_BEGAN
+
+    try:
+        await asyncio.to_thread(ordered.begins, conductor.run)
+    except BaseException:
+        await conductor.writer.close()
+        store.finish(conductor.run, RunState.FAILED, NEVER_BEGAN)
+        raise
 
 
 def tell(

@@ -16,7 +16,8 @@ from cellbench.cli.output import told
 from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
-    from cellbench.engine.service import Service
+    from cellbench.engine.service import Policy, Service
+    from cellbench.engine.taking import Taking
 
 _UNIT, _TASK = "cellbench.service", "cellbench-task.xml"
 
@@ -29,6 +30,21 @@ def service(
     once: Annotated[
         bool, typer.Option("--once", help="End when what is lost now has been seen to.")
     ] = False,
+    take_jobs: Annotated[
+        bool,
+        typer.Option("--take-jobs", help="Take the laboratory's jobs that --bench can do."),
+    ] = False,
+    bench: Annotated[
+        Path | None, typer.Option("--bench", help="The bench file that jobs are run on.")
+    ] = None,
+    cell: Annotated[
+        str | None,
+        typer.Option("--cell", help="Card of the cell that is there, for a bench with one cell."),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option("--database", help="The laboratory's (else: CELLBENCH_DATABASE)."),
+    ] = None,
     write_unit: Annotated[
         Path | None,
         typer.Option("--write-unit", help="Only write a systemd unit for this installation."),
@@ -41,7 +57,7 @@ def service(
     """Go on with runs that lost their host: at boot, and whenever one is found.
 
     Each is resumed in a process of its own. Ends in good order on SIGTERM or Ctrl-C: runs that it
-    has resumed come to their safe state first.
+    has resumed, or begun as jobs, come to their safe state first.
     """
     with told():
         from cellbench import clock
@@ -51,18 +67,39 @@ def service(
             _write(write_unit, write_task)
             return
         policy = read_policy(config)
+        taking = _taking(policy, bench, cell, database) if take_jobs else None
         stopping = Stopping()
         for line in described(policy):
             _say(line)
         try:
-            clock.run(_serve(Service(policy, _say), stopping, once=once))
+            clock.run(_serve(Service(policy, _say), taking, stopping, once=once))
         except asyncio.CancelledError:
             _say("ended")
 
 
-async def _serve(service: Service, stopping: Stopping, *, once: bool) -> None:
+async def _serve(
+    service: Service, taking: Taking | None, stopping: Stopping, *, once: bool
+) -> None:
     with stopping.cancels_this_task():
-        await service.serve(once=once)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(service.serve(once=once))
+            if taking is not None:
+                group.create_task(taking.serve(once=once))
+
+
+def _taking(policy: Policy, bench: Path | None, cell: str | None, database: str | None) -> Taking:
+    from cellbench.cli.submit import laboratory_address
+    from cellbench.engine.offer import Offer
+    from cellbench.engine.taking import Taking
+    from cellbench.errors import InputError
+    from cellbench.store import data_directory
+    from cellbench.store.places import store_directory
+
+    if bench is None:
+        raise InputError("--take-jobs needs the bench that they are run on: --bench FILE")
+    address = laboratory_address(database)
+    store = store_directory(policy.stores[0] if policy.stores else data_directory())
+    return Taking(Offer(bench, cell), address, store, policy, _say, cell)
 
 
 def _write(unit: Path | None, task: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""What a bench can do for the laboratory: its places, the cells that are there, and their instruments."""
+"""What a bench can do for the laboratory: its places, the cells there, and their instruments."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cellbench.cell import CellCard
 from cellbench.engine.session import Session, bench_directory, on_bench, places, read_bench
 from cellbench.errors import InputError
 from cellbench.laboratory.jobs import Work
+from cellbench.library import with_suffix
 from cellbench.protocol import check
 from cellbench.protocol.loading import load_card
 from cellbench.transport.ownership import is_free
@@ -57,8 +58,18 @@ class Offer:
         self._verdicts: dict[tuple[str, str], str] = {}
 
     def _places(self, cell: str | None) -> dict[str, Place]:
-        card, text = (None, "") if cell is None else load_card(None, cell)
-        return {"": Place("", self.file, card, text)}
+        if not self.file.cells:
+            return {"": Place("", self.file, *_card(cell))}
+        if cell is not None:
+            raise InputError(f"{self.file.bench} has many cells: its file says which, under cells:")
+        return {
+            name: Place(name, self.file.of_place(name), *self._card_beside(entry.card))
+            for name, entry in self.file.cells.items()
+        }
+
+    def _card_beside(self, card: str | None) -> tuple[CellCard | None, str]:
+        found = None if card is None else with_suffix(self.beside / card)
+        return _card(card if found is None else str(found))
 
     def place(self, name: str) -> Place:
         """Return one of its places.
@@ -77,10 +88,16 @@ class Offer:
             InputError: It cannot be run there; says why.
         """
         place = self.place(name)
-        card, text = self._card(work, place)
-        program = work.program(card)
-        seed = work.replicate if self.simulated else 0
-        session = on_bench(program, text, self.path, seed=seed)
+        card, text = self._card_for(work, place)
+        entry = self.file.cells.get(name)
+        session = on_bench(
+            work.program(card),
+            text,
+            self.path,
+            place=name,
+            sim_cell=entry.simulate if entry and self.simulated else None,
+            seed=work.replicate,
+        )
         check(session.program, session.declared(), available()).raise_problems()
         return session
 
@@ -96,10 +113,10 @@ class Offer:
         try:
             self.session(work, name)
         except InputError as error:
-            return str(error)
+            return str(error).partition("\n")[0]
         return ""
 
-    def _card(self, work: Work, place: Place) -> tuple[CellCard, str]:
+    def _card_for(self, work: Work, place: Place) -> tuple[CellCard, str]:
         """The card that counts: the job's own, if it is that of the cell in the place."""
         if work.place and work.place != place.name:
             raise InputError(f"it is for {work.place}")
@@ -124,3 +141,7 @@ class Offer:
         """Whether no process of this computer has one of a place's instruments."""
         found = {} if self.simulated else places(self.place(name).file, self.beside)
         return all(is_free(each) for each in found.values())
+
+
+def _card(name: str | None) -> tuple[CellCard | None, str]:
+    return (None, "") if name is None else load_card(None, name)

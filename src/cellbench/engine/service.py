@@ -47,6 +47,7 @@ class Policy(BaseModel):
         within_hours: Only runs that were alive so recently are gone on with.
         every_s: How often it is looked for runs that were lost.
         retry_s: Wait before a bench that was not there is tried again; twice as long each time.
+        jobs_every_s: How often a bench that takes jobs looks for them.
         command: How cellbench is called; by default as the service itself.
     """
 
@@ -57,6 +58,7 @@ class Policy(BaseModel):
     within_hours: float = Field(24.0, ge=0)
     every_s: float = Field(60.0, gt=0)
     retry_s: float = Field(30.0, gt=0)
+    jobs_every_s: float = Field(10.0, gt=0)
     command: tuple[str, ...] = Field((sys.executable, "-m", "cellbench"), min_length=1)
 
 

@@ -311,9 +311,7 @@ def prepare(
     """
     card, card_text = load_card(protocol, cell)
     program = load_protocol(protocol, card, parse_settings(sets))
-    return on_bench(
-        program, card_text, bench, sim_cell=sim_cell, fixture=fixture, seed=seed
-    )
+    return on_bench(program, card_text, bench, sim_cell=sim_cell, fixture=fixture, seed=seed)
 
 
 def on_bench(
@@ -321,13 +319,17 @@ def on_bench(
     card_text: str,
     bench: Path | None,
     *,
+    place: str = "",
     sim_cell: str | None = None,
     fixture: str | None = None,
     seed: int = 0,
 ) -> Session:
-    """Put a program on a bench; arguments and errors as of `prepare`."""
+    """Put a program on a place of a bench; other arguments, and errors, as of `prepare`."""
     if bench is not None:
         file, document = read_bench(bench)
+        if place:
+            file = file.of_place(place)
+            document = document_of(file.text(), document.name)
         beside = bench_directory(bench)
         if file.is_simulated:
             held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)

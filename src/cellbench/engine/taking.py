@@ -9,7 +9,6 @@ is begun by a process of its own, which enters its run in the queue before anyth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -85,7 +84,7 @@ class Taking:
         self._cell, self._say = cell, say
         self._database = Database(url)
         self._bench, self._worker = "", 0
-        self._away = ""
+        self._away = False
         self._errands: dict[int, asyncio.Task[None]] = {}
         self._attempts: dict[int, _Attempts] = {}
         self._steered: set[tuple[int, str]] = set()
@@ -142,15 +141,15 @@ class Taking:
             with self._database.connect() as connection:
                 connection.autocommit = True
                 found = self._looked(JobQueue(connection))
-        except psycopg.Error as error:
-            text = f"{self._database.name}: {str(error).strip() or type(error).__name__}"
+        except (psycopg.Error, CellbenchError) as error:
             if not self._away:
-                self._say(f"{text}: what runs here goes on, and nothing new is begun")
-            self._away = text
+                self._say(f"{self._database.name}: {str(error).strip() or type(error).__name__}")
+                self._say("what runs here goes on, and nothing new is begun")
+            self._away = True
             return [], False
         if self._away:
-            self._say("the laboratory's database is back")
-        self._away = ""
+            self._say(f"{self._database.name} is back")
+        self._away = False
         return found
 
     def _looked(self, queue: JobQueue) -> tuple[list[Errand], bool]:
@@ -159,7 +158,10 @@ class Taking:
             self._say(f"takes jobs as {self._bench} from {self._database.name}")
         with Store(self._store) as store:
             for job in queue.of_bench(self._bench):
-                self._compare(queue, store, job)
+                try:
+                    self._compare(queue, store, job)
+                except CellbenchError as error:  # of its run alone
+                    self._tell(queue, job, str(error))
             self._take(queue, store)
             mine = queue.of_bench(self._bench)
             errands = [self._errand(store, job) for job in mine]
@@ -177,7 +179,7 @@ class Taking:
         return None
 
     def _is_to_be_resumed(self, run: Run, job: Job) -> bool:
-        """Whether its computer was shut down in good order; a run that was lost, the service tends."""
+        """Whether its computer was shut down in good order; the service tends what was lost."""
         tried = self._attempts.get(job.id, _Attempts()).count
         return (
             run.state == RunState.INTERRUPTED
@@ -207,7 +209,7 @@ class Taking:
             queue.finish(job.id, self._bench, "cancelled", "before it began")
         elif job.id in self._alive():
             return
-        elif has_passed(job):
+        elif job.is_late:
             queue.finish(job.id, self._bench, "failed", _TOO_LATE)
         elif job.place not in self._offer.places:
             self._tell(queue, job, f"there is no place {job.place} any more: {_release(job)}")
@@ -273,7 +275,7 @@ class Taking:
                 self._consider(queue, job, free)
 
     def _consider(self, queue: JobQueue, job: Job, free: list[str]) -> None:
-        if has_passed(job):
+        if job.is_late:
             queue.finish(job.id, self._bench, "failed", _TOO_LATE)
             return
         try:
@@ -324,15 +326,6 @@ class Taking:
 
 
 _TOO_LATE = "its deadline had passed before it could begin: it was not begun"
-
-
-def has_passed(job: Job, now: datetime | None = None) -> bool:
-    """Whether a job must not begin any more."""
-    try:
-        deadline = datetime.fromisoformat(job.fact("deadline"))
-    except ValueError:
-        return False
-    return deadline.astimezone(UTC) <= (now or datetime.now(UTC))
 
 
 def _release(job: Job) -> str:

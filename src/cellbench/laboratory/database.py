@@ -44,6 +44,7 @@ _LINK = {
 }
 #: SQLSTATEs: of a schema or table, a database, that is not there.
 _NO_TABLE = "42P01"
+_NO_RIGHT = "42501"
 _NO_DATABASE = "3D000"
 
 
@@ -94,6 +95,11 @@ class Database:
             if error.sqlstate == _NO_TABLE:
                 raise InputError(
                     f"{self.name} has no tables of cellbench: cellbench database init makes them"
+                ) from error
+            if error.sqlstate == _NO_RIGHT:
+                raise InputError(
+                    f"{self.name}: {self._address.get('user')} may not do that "
+                    f"({str(error).strip().splitlines()[0]}): cellbench database grant gives rights"
                 ) from error
             raise CellbenchError(f"{self.name}: {str(error).strip()}") from error
 

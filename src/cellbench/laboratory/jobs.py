@@ -224,7 +224,7 @@ def _is_card(name: str) -> bool:
 
 
 def deadline_of(text: str, now: datetime) -> datetime:
-    """Read when a job must have begun: a moment (``2026-11-22 08:00``) or a time from now (``8 h``).
+    """Read when a job must have begun: ``2026-11-22 08:00``, or so long from now (``8 h``).
 
     Raises:
         InputError: It is neither, or has passed.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 from procrastinate import exceptions
@@ -19,6 +20,7 @@ from procrastinate.connector import BaseAsyncConnector
 from procrastinate.jobs import Job as QueuedJob
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
+from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -29,6 +31,7 @@ from cellbench.laboratory.jobs import WORK_MAX_BYTES, RefusedJob, Work, parse_wo
 T = TypeVar("T")
 
 WAITING = "laboratory"
+_AT_ONCE = datetime.fromtimestamp(0, UTC)
 _TASK = "cellbench run"
 How = Literal["step", "cycle", "abort"]
 Ended = Literal["done", "failed", "cancelled"]
@@ -84,6 +87,19 @@ class Job:
         text = str(self.facts.get(name) or "")[:200]
         return "".join(each if each.isprintable() else "?" for each in text)
 
+    @property
+    def deadline(self) -> datetime | None:
+        """When it must have begun."""
+        try:
+            return datetime.fromisoformat(self.fact("deadline")).astimezone(UTC)
+        except ValueError:
+            return None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it must not begin any more."""
+        return self.deadline is not None and self.deadline <= datetime.now(UTC)
+
     def answer(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
         names = ("title", "cell", "bench", "place", "replicate", "replicates", "deadline", "by")
@@ -134,10 +150,10 @@ class JobQueue:
             made = _finish(self._manager.batch_defer_jobs_async(jobs))
         return [each.id for each in made if each.id is not None]
 
-    def jobs(self, *, all_of_them: bool = True) -> list[Job]:
-        """Return the jobs, newest first; else only those that have not ended."""
-        which = "" if all_of_them else " AND j.status IN ('todo', 'doing')"
-        return self._listed(f"{which} ORDER BY j.id DESC")
+    def jobs(self, *, ended: bool = False) -> list[Job]:
+        """Return the jobs that have not ended, or all of them, as they were submitted."""
+        which = "" if ended else " AND j.status IN ('todo', 'doing')"
+        return self._listed(f"{which} ORDER BY j.id")
 
     def find(self, number: int) -> Job:
         """Return one job.
@@ -185,7 +201,7 @@ class JobQueue:
                 "UPDATE procrastinate_jobs SET queue_name = %s, lock = NULL WHERE id = %s",
                 (WAITING, number),
             )
-            _finish(self._manager.retry_job_by_id_async(number, retry_at=None))
+            _finish(self._manager.retry_job_by_id_async(number, retry_at=_AT_ONCE))
         return job
 
     # --- For a bench ------------------------------------------------------------------------------
@@ -258,7 +274,7 @@ class JobQueue:
         try:
             with self._connection.transaction():
                 self._take(number, bench, place, worker)
-        except _NotToBeHad:
+        except (_NotToBeHad, UniqueViolation):
             return False
         return True
 

@@ -90,9 +90,10 @@ CREATE POLICY own ON cellbench.{table} TO cellbench_bench
 def upgrade() -> None:
     """Make them."""
     # By the driver itself: SQLAlchemy would look for parameters in it.
-    with op.get_bind().connection.cursor() as cursor:
-        cursor.execute("SET LOCAL search_path TO cellbench")
-        cursor.execute(SchemaManager.get_schema())
+    cursor = op.get_bind().connection.cursor()
+    cursor.execute("SET LOCAL search_path TO cellbench")
+    cursor.execute(SchemaManager.get_schema())
+    cursor.close()
     op.execute(TABLES)
     op.execute(RIGHTS)
     for table in ("job_state", "job_refusal"):

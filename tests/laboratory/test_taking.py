@@ -1,0 +1,249 @@
+"""Benches that take jobs: real processes on a real server, which are killed; nothing twice.
+
+The cyclers of the served benches are other processes, which outlive their hosts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.serving import served as serving
+
+from cellbench.laboratory import Database
+from cellbench.laboratory.database import Kind
+from cellbench.store import Run, Store
+
+from .postgresql import PostgreSQL
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform == "win32", reason="the server of these tests is POSIX"),
+]
+
+CELL = "NMC811_LYC_PMMA_Li"
+PATIENCE_S = 120.0
+CYCLER = """
+bench: a cycler and a spring
+instruments:
+  cycler: {driver: neware, port: simulated, channel: 27-21-1-1, steps folder: steps}
+fixture: {die: 10 mm, kind: spring, at most: 5 kN}
+"""
+REST = """
+cellbench: 1
+name: A rest
+cell: NMC811_LYC_PMMA_Li
+parameters: {time: 10 s}
+steps:
+  - rest: $time
+"""
+SPECTRUM = (
+    REST.replace("A rest", "A spectrum")
+    + """
+  - eis: {from: 1 MHz, to: 1 kHz, points: 5 per decade, amplitude: 10 mV}
+"""
+)
+
+
+class Laboratory:
+    """People and benches of one database, each a process with a role of its own."""
+
+    def __init__(self, server: PostgreSQL, database: Database, directory: Path) -> None:
+        self.server, self.database, self.directory = server, database, directory
+        self.stack = ExitStack()
+        self._addresses: dict[str, str] = {}
+        (directory / "cycler.yaml").write_text(CYCLER)
+        self.person("ann", "operator")
+
+    def person(self, name: str, kind: Kind) -> None:
+        self._addresses[name] = self.database.address_for(name, self.database.grant(kind, name))
+
+    def protocol(self, text: str) -> str:
+        path = self.directory / f"protocol {abs(hash(text))}.yaml"
+        path.write_text(text)
+        return str(path)
+
+    def ask(self, *words: str, who: str = "ann", code: int = 0) -> Any:
+        """Run a command to its end, and return its JSON."""
+        done = subprocess.run(
+            [sys.executable, "-m", "cellbench", *words, "--json"],
+            env=os.environ | {"CELLBENCH_DATABASE": self._addresses[who]},
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def submit(self, *words: str, who: str = "ann") -> list[int]:
+        numbers: list[int] = self.ask("submit", *words, who=who)["jobs"]
+        return numbers
+
+    def jobs(self) -> dict[int, dict[str, Any]]:
+        return {job["id"]: job for job in self.ask("jobs", "--all")}
+
+    def bench(self, name: str, file: Path | str, *options: str) -> Bench:
+        return Bench(self, name, file, options)
+
+    def serve(self, name: str, speed: str = "10") -> Path:
+        """A bench that outlives its hosts; returns its file."""
+        played = str(self.directory / "cycler.yaml")
+        answer = self.stack.enter_context(
+            serving("--bench", played, "--cell", CELL, "--speed", speed)
+        )
+        path = self.directory / f"{name}.yaml"
+        path.write_text(json.dumps(answer["bench"]))
+        return path
+
+
+class Bench:
+    """A computer that takes jobs: its service, and its store."""
+
+    def __init__(self, laboratory: Laboratory, name: str, file: Path | str, options: Any) -> None:
+        self.name, self.store = name, laboratory.directory / f"store of {name}"
+        policy = laboratory.directory / f"{name}.toml"
+        policy.write_text(
+            f'[service]\nstores = ["{self.store.as_posix()}"]\njobs_every_s = 0.3\n'
+            "every_s = 0.5\nretry_s = 1\n"
+        )
+        self._command = [
+            sys.executable, "-m", "cellbench", "service", "--config", str(policy), "--take-jobs",
+            "--bench", str(file), *options,
+        ]  # fmt: skip
+        if name not in laboratory._addresses:
+            laboratory.person(name, "bench")
+        self._environment = os.environ | {"CELLBENCH_DATABASE": laboratory._addresses[name]}
+        self._laboratory = laboratory
+        self.log = laboratory.directory / f"{name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        with self.log.open("ab") as log:
+            self.process = self._laboratory.stack.enter_context(
+                subprocess.Popen(
+                    [*self._command, *options], env=self._environment, stdout=log, stderr=log
+                )
+            )
+        self._laboratory.stack.callback(self.end)
+
+    def finish(self) -> str:
+        """Wait for what was started with --once."""
+        assert self.process is not None
+        assert self.process.wait(PATIENCE_S) == 0, self.said
+        assert "Traceback" not in self.said
+        return self.said
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(PATIENCE_S)
+
+    def kill(self) -> None:
+        """kill -9, the service first, then all that it has started and their guards."""
+        assert self.process is not None
+        import psutil
+
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        for each in [psutil.Process(self.process.pid), *below]:
+            each.send_signal(signal.SIGKILL)
+        self.process.wait(PATIENCE_S)
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def runs(self) -> list[Run]:
+        with Store(self.store) as store:
+            return list(store.runs())
+
+
+@pytest.fixture
+def laboratory(server: PostgreSQL, database: Database, tmp_path: Path) -> Iterator[Laboratory]:
+    laboratory = Laboratory(server, database, tmp_path)
+    with laboratory.stack:
+        yield laboratory
+
+
+def wait_for(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.1)
+
+
+def test_two_benches_share_the_jobs_and_each_becomes_one_run(laboratory: Laboratory) -> None:
+    laboratory.person("eve", "viewer")
+    rest, spectrum = laboratory.protocol(REST), laboratory.protocol(SPECTRUM)
+    refused = laboratory.ask("submit", rest, who="eve", code=2)
+    assert "eve may not do that" in refused["error"]
+    late = laboratory.submit(rest, "--deadline", "1 s")
+    rests = laboratory.submit(rest, "--replicates", "5", "--set", "time=20 s")
+    named = laboratory.submit(rest, "--bench", "room2", "--priority", "9")
+    spectra = laboratory.submit(spectrum, "--replicates", "2")
+    time.sleep(1.0)
+    played = laboratory.directory / "cycler.yaml"
+    benches = [laboratory.bench("room1", played), laboratory.bench("room2", played)]
+    for bench in benches:
+        bench.start("--once")
+    for bench in benches:
+        bench.finish()
+    jobs = laboratory.jobs()
+    assert {jobs[each]["state"] for each in [*rests, *named]} == {"done"}
+    assert jobs[late[0]]["state"] == "failed"
+    assert "deadline" in jobs[late[0]]["text"]
+    assert jobs[named[0]]["bench"] == "room2"
+    for each in spectra:  # a cycler takes none, and both benches say so
+        assert jobs[each]["state"] == "waiting"
+        assert all("impedance" in why for why in jobs[each]["refusals"].values())
+        assert set(jobs[each]["refusals"]) == {"room1", "room2"}
+    runs = [(bench.name, run.id) for bench in benches for run in bench.runs]
+    of_jobs = [(job["bench"], job["run"]) for job in jobs.values() if job["run"]]
+    assert Counter(runs) == Counter(of_jobs)
+    assert len(runs) == 6
+
+
+def test_a_killed_bench_goes_on_with_its_job_and_a_lost_server_costs_nothing(
+    laboratory: Laboratory,
+) -> None:
+    rest = laboratory.protocol(REST)
+    file = laboratory.serve("room1")
+    jobs = laboratory.submit(rest, "--bench", "room1", "--set", "time=4 min", "--replicates", "2")
+    bench = laboratory.bench("room1", file, "--cell", CELL)
+    bench.start()
+    wait_for(lambda: laboratory.jobs()[jobs[0]]["state"] == "running")
+    bench.kill()
+    laboratory.server.kill()
+    bench.start()  # while the server is away: the lost run is gone on with all the same
+    wait_for(lambda: "resuming" in bench.said)
+    wait_for(lambda: [run.state for run in bench.runs] == ["completed"])
+    laboratory.server.start()
+    wait_for(lambda: laboratory.jobs()[jobs[0]]["state"] == "done")
+    assert [run.state for run in bench.runs] == ["completed"]
+    assert "is back" in bench.said
+    # A second replicate is none of the same cell: it waits for another.
+    assert laboratory.jobs()[jobs[1]]["state"] == "waiting"
+    assert len(bench.runs) == 1
+
+
+def test_a_job_that_runs_is_ended_as_somebody_chose(laboratory: Laboratory) -> None:
+    rest = laboratory.protocol(REST)
+    bench = laboratory.bench("room1", laboratory.serve("room1"), "--cell", CELL)
+    bench.start()
+    (number,) = laboratory.submit(rest, "--set", "time=10 h")
+    wait_for(lambda: laboratory.jobs()[number]["state"] == "running")
+    laboratory.ask("jobs", "release", str(number), code=2)  # nobody has said that it is safe
+    laboratory.ask("jobs", "cancel", str(number), "--after", "now")
+    wait_for(lambda: laboratory.jobs()[number]["state"] == "cancelled")
+    (run,) = bench.runs
+    assert run.state == "interrupted"
+    assert "its job was cancelled" in run.reason
