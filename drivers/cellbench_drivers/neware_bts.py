@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
@@ -37,6 +38,8 @@ _LOG_END = 100001
 #: Types of steps in rows, by the sign of their current.
 _DIRECTIONS = {"cc": 1.0, "cv": 1.0, "dc": -1.0, "dv": -1.0, "rest": 0.0}
 _C_PER_AH = 3600.0
+#: Channels whose requests are kept.
+_CHANNELS_KNOWN = 1024
 
 
 class Address(NamedTuple):
@@ -142,8 +145,7 @@ class Bts:
 
     async def live(self, at: Address) -> Live:
         """Return what a channel is doing; ask no more often than every 5 s."""
-        asked = _about("inquire", at, "true", aux="0", barcode="1")
-        row = self._only(await self._ask("inquire", _list(asked)))
+        row = self._only(await self._exchange("inquire", _live_request(at)))
         return Live(
             row.get("workstatus", ""),
             row.get("barcode", ""),
@@ -154,7 +156,7 @@ class Bts:
 
     async def last_test(self, at: Address) -> Test:
         """Return the latest test of a channel; number 0 where there was none."""
-        row = (await self._ask("inquiredf", _list(_of_latest("chl", at)))).find("list/chl")
+        row = (await self._exchange("inquiredf", _test_request(at))).find("list/chl")
         if row is None:
             return Test(0, 0)
         return Test(self._whole(row, "testid"), self._whole(row, "count"))
@@ -220,10 +222,9 @@ class Bts:
         await self._stream.close()
 
     async def _ask(self, command: str, *content: ET.Element) -> ET.Element:
-        request = ET.Element("bts", version="1.0")
-        request.append(_element("cmd", command))
-        request.extend(content)
-        data = (_HEAD + ET.tostring(request, encoding="unicode") + _TAIL).encode()
+        return await self._exchange(command, _request(command, *content))
+
+    async def _exchange(self, command: str, data: bytes) -> ET.Element:
         async with self._lock:
             with wire(self.name):
                 if await stay_connected(self._stream) or not self._in_step:
@@ -302,6 +303,25 @@ class Bts:
         if not math.isfinite(value):
             raise InstrumentError(self.name, f'tells {key}="{text}", not a number')
         return value
+
+
+def _request(command: str, *content: ET.Element) -> bytes:
+    request = ET.Element("bts", version="1.0")
+    request.append(_element("cmd", command))
+    request.extend(content)
+    return (_HEAD + ET.tostring(request, encoding="unicode") + _TAIL).encode()
+
+
+@lru_cache(_CHANNELS_KNOWN)
+def _live_request(at: Address) -> bytes:
+    """What a channel is asked every few seconds, made once; so is the next."""
+    asked = _about("inquire", at, "true", aux="0", barcode="1")
+    return _request("inquire", _list(asked))
+
+
+@lru_cache(_CHANNELS_KNOWN)
+def _test_request(at: Address) -> bytes:
+    return _request("inquiredf", _list(_of_latest("chl", at)))
 
 
 def _entries(reply: ET.Element) -> Iterator[ET.Element]:

@@ -1,7 +1,7 @@
-"""The simulated bench: one world, and the instruments that are wired to it.
+"""The simulated bench: a world for each place, and the instruments that are wired to them.
 
-By default they are a potentiostat, a press, a load cell and a chamber; a bench file can name
-others, and each is then played by the emulator of its driver's instruments.
+By default there is one, with a potentiostat, a press, a load cell and a chamber; a bench file can
+name others, and each is then played by the emulator of its driver's instruments.
 
 A host connects to an instrument as it would plug in a cable, and speaks its real protocol. The
 bench outlives its hosts: instruments go on with what they are doing while nobody is connected.
@@ -31,11 +31,18 @@ from cellbench_sim.emulators import (
 from cellbench_sim.emulators.profiles import PROFILES
 from cellbench_sim.emulators.registry import emulated_drivers, emulator_class
 from cellbench_sim.emulators.scpi_switch import ScpiSwitchEmulator
-from cellbench_sim.leads import Junction
-from cellbench_sim.operator import Asked, AttendedOperator, Hands, SimulatedOperator
+from cellbench_sim.leads import Leads
+from cellbench_sim.operator import (
+    BY_OPERATOR,
+    Asked,
+    AttendedOperator,
+    SimulatedOperator,
+    hands_of,
+)
 from cellbench_sim.physics.chamber import ChamberSettings
 from cellbench_sim.physics.fixture import FIXTURES
-from cellbench_sim.presets import load_preset, preset_names, preset_text
+from cellbench_sim.places import Standing, acts_on, alone, known_cell, known_fixture, places_of
+from cellbench_sim.presets import preset_names, preset_text
 from cellbench_sim.serve import serve
 from cellbench_sim.world import World
 
@@ -43,8 +50,6 @@ from cellbench_sim.world import World
 BY_HAND = "none"
 #: The port of an instrument of this bench that is served nowhere.
 SIMULATED = "simulated"
-#: The changeover of a cell whose leads a person moves.
-BY_OPERATOR = "operator"
 POTENTIOSTAT, PRESS, LOAD_CELL, CHAMBER = "potentiostat", "press", "load cell", "chamber"
 
 
@@ -64,6 +69,9 @@ class SimulatedBench:
         wiring: Of the cell to several of those instruments, by the cell's name: ``cycling``,
             ``impedance`` and ``changeover`` (``operator``, or the name of a switch). Their leads
             are off the cell at first; without a wiring they are always on it.
+        cells: The places of a bench with many cells, by name: what each is wired to, as in a bench
+            file, and as ``sim_cell`` the simulated one that is there, else `cell`.
+            Each has a world and a seed of its own, which no other place changes.
         potentiostat: Kind of potentiostat, a key of `PROFILES`.
         fixture: What holds the stack, a key of `FIXTURES`: a servo press or a spring up to 5 kN,
             a screw jig of constant gap up to 25 kN, a laboratory press from 2 to 147 kN.
@@ -85,6 +93,7 @@ class SimulatedBench:
         *,
         instruments: Mapping[str, Mapping[str, Any]] | None = None,
         wiring: Mapping[str, Mapping[str, str]] | None = None,
+        cells: Mapping[str, Mapping[str, Any]] | None = None,
         potentiostat: str = "nexus",
         fixture: str = "servo",
         temperature_K: float | None = 298.15,
@@ -94,38 +103,25 @@ class SimulatedBench:
         polarity: Literal[1, -1] = 1,
         connected: bool = True,
     ) -> None:
-        if cell not in cell_names():
-            raise InputError(f"no simulated cell {cell!r}; there are: {', '.join(cell_names())}")
-        if fixture not in FIXTURES:
-            raise InputError(f"no simulated fixture {fixture!r}; there are: {', '.join(FIXTURES)}")
-        self.cell_name, self.seed = cell, seed
-        self._fixture = fixture
+        self.cell_name, self.seed = known_cell(cell), seed
+        self._fixture = known_fixture(fixture)
         held_by = FIXTURES[fixture]
-        self._timebase = Timebase()
+        self._timebase = timebase = Timebase()
         self._tasks: asyncio.TaskGroup | None = None
-        self.world = World(
-            load_preset(cell),
-            seed=seed,
-            fixture=held_by,
-            chamber=ChamberSettings(set_point_K=temperature_K),
+        self._entries, self._wiring, self._cells = instruments, wiring or {}, cells or {}
+        self._on = Standing(cell, fixture, seed, ChamberSettings(set_point_K=temperature_K))
+        self.places = (
+            places_of(self._cells, self._on) if cells else {"": alone(self._wiring, self._on)}
         )
-        self.world.polarity, self.world.connected = polarity, connected
-        self._junction = Junction(self.world)
-        self._wiring = wiring or {}
-        self.leads = {
-            name: self._junction.leads()
-            for each in self._wiring.values()
-            for name in (each["cycling"], each["impedance"])
-        }
-        by_hand = any(each["changeover"] == BY_OPERATOR for each in self._wiring.values())
-        self._hands = Hands(self._timebase, self.world, self.leads if by_hand else {})
+        for place in self.places.values():
+            place.world.polarity, place.world.connected = polarity, connected
+        self._hands = hands_of(timebase, self.places)
         self.operator = SimulatedOperator(self._hands)
-        timebase, world = self._timebase, self.world
-        self._entries = instruments
         if instruments is not None:
             self.instruments = self._emulators(instruments)
             self._wire()
             return
+        world = self.world
         self.potentiostat = PalmSensEmulator(
             POTENTIOSTAT, timebase, world, seed=seed, profile=potentiostat, clock_drift=clock_drift
         )
@@ -146,20 +142,41 @@ class SimulatedBench:
         )  # fmt: skip
         self.instruments = {device.name: device for device in devices}
 
+    @property
+    def world(self) -> World:
+        """The world of a bench with one place."""
+        (place,) = self.places.values()
+        return place.world
+
+    @property
+    def leads(self) -> Mapping[str, Leads]:
+        """The leads of instruments that share the cell of a bench with one place, by name."""
+        (place,) = self.places.values()
+        return place.leads
+
     def _emulators(self, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Emulator]:
         """Build the emulators of a bench file's instruments; a press that is pumped has none."""
-        return {
-            name: emulator_class(str(entry["driver"])).from_bench(
-                name,
-                self._timebase,
-                # Instruments on leads use no more of the world than leads have of it.
-                cast(World, self.leads.get(name, self.world)),
-                seed=self.seed,
-                options={key.replace(" ", "_").lower(): value for key, value in entry.items()},
+        made: dict[str, Emulator] = {}
+        devices: dict[str, Emulator] = {}
+        for name, entry in entries.items():
+            if entry.get("port") == BY_HAND:
+                continue
+            driver = str(entry["driver"])
+            # What an instrument acts on has as much of a world as its kind uses.
+            on = cast(World, self._acts_on(name))
+            options = {key.replace(" ", "_").lower(): value for key, value in entry.items()}
+            device = devices.get(driver)
+            channel = device and device.another_channel(name, on, seed=self.seed, options=options)
+            made[name] = channel or emulator_class(driver).from_bench(
+                name, self._timebase, on, seed=self.seed, options=options
             )
-            for name, entry in entries.items()
-            if entry.get("port") != BY_HAND
-        }
+            devices.setdefault(driver, made[name])
+        return made
+
+    def _acts_on(self, name: str) -> object:
+        if self._cells:
+            return acts_on(name, self.places.values(), self._on)
+        return self.leads.get(name, self.world)
 
     def _wire(self) -> None:
         """Let switches connect the leads of the instruments that their positions are named after.
@@ -167,19 +184,20 @@ class SimulatedBench:
         Raises:
             InputError: What a cell is said to be switched by is no switch.
         """
-        for cell, each in self._wiring.items():
-            switch = self.instruments.get(each["changeover"])
+        for place in self.places.values():
+            by = place.instruments.get("changeover", BY_OPERATOR)
+            switch = self.instruments.get(by)
             if isinstance(switch, ScpiSwitchEmulator):
                 switch.on_change = partial(self._connect_leads, switch)
-            elif each["changeover"] != BY_OPERATOR:
-                raise InputError(f"{cell}: {each['changeover']} is no switch of this bench")
+                self._connect_leads(switch)
+            elif by != BY_OPERATOR:
+                raise InputError(f"{place.name}: {by} is no switch of this bench")
 
-    def _connect_leads(self, switch: ScpiSwitchEmulator, _closed: frozenset[str]) -> None:
-        """Connect the leads whose position is closed; contacts that open do so first."""
-        for connected in (False, True):
-            for name, leads in self.leads.items():
-                if (name in switch.connected) is connected:
-                    leads.connected = connected
+    def _connect_leads(self, switch: ScpiSwitchEmulator, _closed: object = None) -> None:
+        """Connect the leads at every place as the switch has its positions."""
+        for place in self.places.values():
+            if place.instruments.get("changeover") == switch.name:
+                place.connect(switch.positions)
 
     def attended(self, person: Asked) -> AttendedOperator:
         """Return an operator who asks a person, and then does on this bench what was asked."""
@@ -299,8 +317,9 @@ class SimulatedBench:
         self, entries: Mapping[str, Mapping[str, Any]], ports: Mapping[str, str]
     ) -> dict[str, Any]:
         capacity_N = FIXTURES[self._fixture].max_force_N
+        what = f"{len(self._cells)} places" if self._cells else self.cell_name
         return {
-            "bench": f"simulated {self.cell_name}, fixture: {self._fixture}",
+            "bench": f"simulated {what}, fixture: {self._fixture}",
             "instruments": {
                 name: {**entry, "port": ports.get(name, BY_HAND)} for name, entry in entries.items()
             },
@@ -310,6 +329,18 @@ class SimulatedBench:
                 "at most": f"{capacity_N / 1e3:g} kN",
             },
             **({"wiring": dict(self._wiring)} if self._wiring else {}),
+            **({"cells": self._places_as_written()} if self._cells else {}),
+        }
+
+    def _places_as_written(self) -> dict[str, dict[str, Any]]:
+        """What a bench file says of the places: nothing of the simulated cells there."""
+        return {
+            name: {
+                key: value
+                for key, value in entry.items()
+                if key != "sim_cell" and value is not None
+            }
+            for name, entry in self._cells.items()
         }
 
 

@@ -10,8 +10,11 @@ from typing import Protocol
 from cellbench.quantities import unit_of
 from cellbench_sim.emulators.device import Timebase
 from cellbench_sim.leads import Leads
+from cellbench_sim.places import Place
 from cellbench_sim.world import World
 
+#: The changeover of a cell whose leads a person moves.
+BY_OPERATOR = "operator"
 #: What a person in the room needs to notice a prompt and act on it.
 REACTION_S = 60.0
 #: A person pumps, or opens the valve, so that the largest force would take this long.
@@ -33,14 +36,20 @@ class Hands:
         timebase: The bench's time.
         world: Where the press is.
         leads: Those that can be clipped to the cell, by instrument.
+        elsewhere: Where the leads of an instrument may be found, by its name.
     """
 
     def __init__(
-        self, timebase: Timebase, world: World, leads: Mapping[str, Leads] | None = None
+        self,
+        timebase: Timebase,
+        world: World,
+        leads: Mapping[str, Leads] | None = None,
+        elsewhere: Mapping[str, Sequence[Leads]] | None = None,
     ) -> None:
         self._timebase = timebase
         self._world = world
         self._leads = leads or {}
+        self._elsewhere = elsewhere or {}
 
     async def do(self, prompt: str) -> float | None:
         """Do what a prompt asks for, as far as it takes hands; returns the force that is shown.
@@ -59,7 +68,8 @@ class Hands:
     async def clip(self, instrument: str) -> None:
         """Take all leads off the cell, then clip those of one instrument to it."""
         self._now()
-        for leads in self._leads.values():
+        for leads in (*self._leads.values(), *self._elsewhere.get(instrument, ())):
+            leads.advance_to(self._timebase.now())
             leads.connected = False
         await asyncio.sleep(_CLIPPING_S)
         self._now()
@@ -83,6 +93,38 @@ class Hands:
         self._world.advance_to(self._timebase.now())
 
 
+class HandsAtPlaces:
+    """What a person does at a bench with many cells: at the place with whose name a prompt begins.
+
+    Args:
+        at: The hands at each place.
+    """
+
+    def __init__(self, at: Mapping[str, Hands]) -> None:
+        self._at = at
+
+    async def do(self, prompt: str) -> float | None:
+        """Do what a prompt asks for; see `Hands`. One that names no place is of none."""
+        named = [name for name in self._at if re.match(rf"{re.escape(name)}\b", prompt)]
+        return await self._at[max(named, key=len)].do(prompt) if named else None
+
+
+def hands_of(timebase: Timebase, places: Mapping[str, Place]) -> Hands | HandsAtPlaces:
+    """Return the hands of whoever works a bench with these places."""
+    by_hand = [
+        each for each in places.values() if each.instruments.get("changeover") == BY_OPERATOR
+    ]
+    ends: dict[str, list[Leads]] = {}
+    for place in by_hand:
+        for name, leads in place.leads.items():
+            ends.setdefault(name, []).append(leads)
+    hands = {
+        name: Hands(timebase, place.world, place.leads if place in by_hand else {}, ends)
+        for name, place in places.items()
+    }
+    return hands[""] if "" in hands else HandsAtPlaces(hands)
+
+
 class SimulatedOperator:
     """Answers every prompt with its first choice, in simulated time.
 
@@ -90,7 +132,7 @@ class SimulatedOperator:
         hands: With which it does what it is asked for; without them it only says so.
     """
 
-    def __init__(self, hands: Hands | None = None) -> None:
+    def __init__(self, hands: Hands | HandsAtPlaces | None = None) -> None:
         self._hands = hands
 
     async def ask(self, prompt: str, choices: Sequence[str] = ()) -> str:
@@ -116,7 +158,7 @@ class AttendedOperator:
     They act when the person confirms: with the first of the choices, or with any answer.
     """
 
-    def __init__(self, person: Asked, hands: Hands) -> None:
+    def __init__(self, person: Asked, hands: Hands | HandsAtPlaces) -> None:
         self._person = person
         self._hands = hands
 

@@ -27,7 +27,8 @@ async def serve(
 ) -> AsyncIterator[dict[str, list[str]]]:
     """Serve the instruments of a bench that is switched on, until the context ends.
 
-    Each instrument has one host at a time, the one that came last; it can come and go.
+    Each instrument has one host at a time, the one that came last; it can come and go. One that
+    serves several, as the computer of a cycler does, has one address for all its channels.
 
     Args:
         devices: The instruments.
@@ -45,9 +46,12 @@ async def serve(
         raise InputError("Windows has no pseudo-terminals; serve the bench on TCP ports")
     with contextlib.ExitStack() as stack:
         addresses: dict[str, list[str]] = {}
-        for index, device in enumerate(devices):
-            port = base_port + index if base_port else 0
-            addresses[device.name] = [await _listen(device, host, port, stack)]
+        ports: dict[int, str] = {}
+        for device in devices:
+            if id(device.at) not in ports:
+                port = base_port + len(ports) if base_port else 0
+                ports[id(device.at)] = await _listen(device, host, port, stack)
+            addresses[device.name] = [ports[id(device.at)]]
             if sys.platform != "win32" and ptys:
                 terminal = PseudoTerminal(device)
                 stack.callback(terminal.close)
@@ -59,7 +63,7 @@ async def _listen(device: Emulator, host: str, port: int, stack: contextlib.Exit
     connections: set[asyncio.Transport] = set()
     try:
         server = await asyncio.get_running_loop().create_server(
-            lambda: _Connection(device, connections), host, port
+            lambda: _Connection(device.for_new_host(), connections), host, port
         )
     except OSError as error:
         raise InputError(

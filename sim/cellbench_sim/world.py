@@ -41,7 +41,8 @@ class World(Stateful):
     The world knows the cell's truth (`cell`, a preset) and never what a card says about it. The
     preset's working electrode chooses the model behind it: the reduced one, or PyBaMM.
     Commands act at the current time. `polarity` -1 and `connected` False are wiring faults:
-    reversed leads, a broken wire.
+    reversed leads, a broken wire. The room around the chamber is the same in all worlds of one
+    `room_seed`, which is the world's own where there is none.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class World(Stateful):
         seed: int,
         fixture: Fixture = SERVO_PRESS,
         chamber: ChamberSettings | None = None,
+        room_seed: int | None = None,
     ) -> None:
         self.time_s = 0.0
         self._committed_s = 0.0
@@ -63,7 +65,8 @@ class World(Stateful):
         self._polarity = 1
         self._connected = True
         self.model = _model(cell, seed)
-        self.chamber = Chamber(chamber or ChamberSettings(), seed, self._settle)
+        around = seed if room_seed is None else room_seed
+        self.chamber = Chamber(chamber or ChamberSettings(), around, self._settle)
         self.press = Press(fixture, self._settle)
         self._fresh_thickness_m = self.model.thickness_m
         self._start_temperature_K = self.chamber.stack_temperature_K

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from cellbench.errors import InputError, InstrumentError
-from cellbench.instruments.changeover import ByOperator, Changeover, ThroughSwitch
+from cellbench.instruments.changeover import ByOperator, Changeover, Switching, ThroughSwitch
 from cellbench.instruments.readings import Identity
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import (
@@ -275,23 +275,63 @@ class BenchFile(BaseModel):
         return bool(played)
 
 
+#: Opens the connection to an instrument of a bench file.
+OpenStream = Callable[[str, InstrumentEntry, Driver], Awaitable[Stream]]
+
+
+class Stake(Protocol):
+    """What one run is lent of the instruments that several share.
+
+    Attributes:
+        waits: Told what the run has to wait for, and when it has got it with None.
+    """
+
+    waits: Callable[[Any], None]
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of those instruments."""
+
+    @property
+    def wait(self) -> object | None:
+        """What the run waits for now."""
+
+    async def lend(
+        self, name: str, entry: InstrumentEntry, driver: Driver, open_stream: OpenStream
+    ) -> tuple[Instrument, Identity]:
+        """Return a shared instrument as this run sees it; arguments and errors as `connected`."""
+
+    def changeover(self, channel: WiredChannel) -> Changeover:
+        """Return how a cell gets to a shared instrument, in place of its own changeover."""
+
+    async def admitted(self) -> None:
+        """Wait until the run has what it needs for its whole length."""
+
+    async def leave(self) -> None:
+        """Give back all that it has."""
+
+
 @dataclass
 class Bench:
     """The instruments of a bench by role; None where there is none.
 
     Attributes:
+        place: Where on a bench of many cells this is.
+        stake: In the instruments that several runs share, None where there are none.
         streams: The connections by instrument, of those that have one of their own.
         on_trouble: What is to be done about an instrument that fails, by its name.
     """
 
     name: str
     simulated: bool
+    place: str = ""
+    stake: Stake | None = None
     channel: Channel | None = None
     press: Press | None = None
     gauge: Gauge | None = None
     chamber: Chamber | None = None
     operator: Operator | None = None
-    switch: ThroughSwitch | None = None
+    switch: Switching | None = None
     fixture: Fixture | None = None
     identities: dict[str, Identity] = field(default_factory=dict)
     streams: dict[str, Stream] = field(default_factory=dict)
@@ -364,6 +404,7 @@ def simulated_bench(
     fixture: str = DEFAULT_FIXTURE,
     instruments: Mapping[str, Mapping[str, Any]] | None = None,
     wiring: Mapping[str, Mapping[str, str]] | None = None,
+    cells: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> SimulatedBench:
     """Build the simulated bench around a simulated cell in a fixture.
 
@@ -373,12 +414,19 @@ def simulated_bench(
         fixture: What holds the stack.
         instruments: Entries of a bench file, by name; the usual four if there are none.
         wiring: Of the cell to several of them, as in a bench file.
+        cells: The places of a bench with many cells, as in a bench file, each with the name of
+            the simulated ``cell`` that is there.
 
     Raises:
         InputError: No simulated bench is installed, or it has no such cell, fixture or instrument.
     """
     bench: SimulatedBench = _simulator()(
-        cell=cell, seed=seed, fixture=fixture, instruments=instruments, wiring=wiring
+        cell=cell,
+        seed=seed,
+        fixture=fixture,
+        instruments=instruments,
+        wiring=wiring,
+        cells=cells,
     )
     return bench
 
@@ -437,6 +485,7 @@ def declared(file: BenchFile, *, simulated: bool, beside: Path | None = None) ->
     bench = Bench(
         file.bench,
         simulated,
+        place=file.place,
         fixture=file.fixture,
         accepts_unbounded=frozenset(file.accepts_unbounded),
     )
@@ -494,20 +543,44 @@ def _wire(
         switch = named(wiring.changeover)
         if not isinstance(switch, Switch):
             raise InputError(f"{place}: {wiring.changeover} is no switch (nor {BY_OPERATOR})")
-        changeover = bench.switch = ThroughSwitch(switch, (cycling.name, impedance.name))
+        changeover = ThroughSwitch(switch, (cycling.name, impedance.name), cell)
     bench.channel = WiredChannel(cell, cycling, impedance, changeover)
+    if bench.stake is not None:
+        changeover = bench.channel.changeover = bench.stake.changeover(bench.channel)
+    bench.switch = changeover if isinstance(changeover, Switching) else None
+
+
+async def opened(
+    name: str, entry: InstrumentEntry, driver: Driver, open_stream: OpenStream
+) -> Stream:
+    """Open the connection to an instrument; raises InstrumentError in its name."""
+    if entry.port == NO_PORT:
+        return pipe()[0]
+    try:
+        return await open_stream(name, entry, driver)
+    except InstrumentError as error:  # it knows the address, and we the instrument
+        raise InstrumentError(name, str(error)) from error
 
 
 @asynccontextmanager
 async def connected(
     file: BenchFile,
-    open_stream: Callable[[str, InstrumentEntry, Driver], Awaitable[Stream]],
+    open_stream: OpenStream,
     *,
     simulated: bool,
     operator: Operator | None = None,
     beside: Path | None = None,
+    stake: Stake | None = None,
 ) -> AsyncIterator[Bench]:
     """Open and identify every instrument; close them all at the end.
+
+    Args:
+        file: The bench file.
+        open_stream: Opens the connection to an instrument.
+        simulated: Whether the simulated bench plays it.
+        operator: Who is asked, where a person works an instrument.
+        beside: Directory of the bench file.
+        stake: In the instruments that are not this run's alone.
 
     Raises:
         InstrumentError: One cannot be reached or is not what the file says.
@@ -516,6 +589,8 @@ async def connected(
     bench = Bench(
         file.bench,
         simulated,
+        place=file.place,
+        stake=stake,
         fixture=file.fixture,
         operator=operator,
         accepts_unbounded=frozenset(file.accepts_unbounded),
@@ -524,15 +599,15 @@ async def connected(
     async with AsyncExitStack() as stack:
         for name, entry in file.instruments.items():
             driver = load_driver(entry.driver, beside)
-            try:
-                stream = (
-                    pipe()[0] if entry.port == NO_PORT else await open_stream(name, entry, driver)
-                )
-            except InstrumentError as error:  # it knows the address, and we the instrument
-                raise InstrumentError(name, str(error)) from error
+            bench.on_trouble[name] = entry.on_trouble or OnTrouble()
+            if stake is not None and name in stake.names:
+                lent, bench.identities[name] = await stake.lend(name, entry, driver, open_stream)
+                stack.push_async_callback(lent.close)
+                players.append((driver.role, lent))
+                continue
+            stream = await opened(name, entry, driver, open_stream)
             if entry.port not in {NO_PORT, LIBRARY}:
                 bench.streams[name] = stream
-            bench.on_trouble[name] = entry.on_trouble or OnTrouble()
             instrument = driver(name, stream, entry.options)
             stack.push_async_callback(instrument.close)
             if isinstance(instrument, ByHand):

@@ -14,9 +14,10 @@ import sys
 import time
 from pathlib import Path
 
-from cellbench.bench import DEFAULT_FIXTURE, simulated_bench
+from cellbench.bench import simulated_bench
 from cellbench.clock import run
 from cellbench.engine.session import played_bench
+from cellbench.wiring import DEFAULT_FIXTURE
 from cellbench_sim.bench import SimulatedBench
 
 LOOK_S = 0.02

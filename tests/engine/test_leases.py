@@ -74,7 +74,7 @@ async def visit(leases: Leases, watch: Watch, who: str, what: Visit) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(visits)
-def test_all_runs_come_to_their_end_and_never_two_have_what_one_alone_can(
+def test_all_runs_come_to_their_end_and_never_two_have_what_one_can(
     runs: list[Visit],
 ) -> None:
     async def main() -> None:
@@ -148,8 +148,8 @@ def test_waiting_is_told_with_who_has_it_and_for_how_long() -> None:
 
     first, second, third = clock.run(main(), virtual=True)
     assert first == "waits for eis and mux, which A1 has, ~14 min"
-    assert second == "waits for eis and mux, which A1 and A3 has, ~24 min"
-    assert third == "waits for eis and mux, which A1, A3 and A4 has"
+    assert second == "waits for eis and mux, which A1 and A3 have, ~24 min"
+    assert third == "waits for eis and mux, which A1, A3 and A4 have"
 
 
 def test_who_gives_up_waiting_keeps_nobody_from_it() -> None:

@@ -11,12 +11,13 @@ import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cellbench.errors import TransportClosed
 from cellbench.transport.stream import Stream
+from cellbench_sim.leads import Cell
 
 Sink = Callable[[bytes], None]
 CallAt = Callable[[float, Callable[[], None]], asyncio.Handle]
@@ -134,20 +135,49 @@ class Emulator(ABC):
     Args:
         name: The instrument's name on the bench.
         timebase: The bench's clock.
+        first: The connection to the same device that was there first, if this is one more.
 
     Attributes:
         line: The faults of its connection.
     """
 
-    def __init__(self, name: str, timebase: Timebase) -> None:
+    def __init__(self, name: str, timebase: Timebase, *, first: Emulator | None = None) -> None:
         self.name = name
-        self.line = LineFaults()
+        self.line: LineFaults = LineFaults() if first is None else first.line
+        self._first = first
         self._late: deque[bytes] = deque()
         self._timebase = timebase
         self._sink: Sink | None = None
         self._unplug: Callable[[], None] | None = None
         self._fault: Exception | None = None
         self._faulted = asyncio.Event()
+
+    @property
+    def at(self) -> object:
+        """What is reached at one address; channels of one device are at the same."""
+        return self
+
+    def another_channel(
+        self,
+        name: str,  # noqa: ARG002 (most instruments have one channel)
+        cell: Cell,  # noqa: ARG002
+        *,
+        seed: int,  # noqa: ARG002
+        options: Mapping[str, Any],  # noqa: ARG002
+    ) -> Emulator | None:
+        """Build what a bench file says of another channel of this device, None if it has none.
+
+        Args:
+            name: Of that channel on the bench.
+            cell: What its leads are clipped to.
+            seed: Of its noise.
+            options: What the bench file says.
+        """
+        return None
+
+    def for_new_host(self) -> Emulator:
+        """Return what one more host at its address speaks to: itself, with one host at a time."""
+        return self
 
     def connect(self) -> Stream:
         """Plug in a new host; the one before it finds its connection closed."""
@@ -227,3 +257,5 @@ class Emulator(ABC):
         """What is raised here is the bench's to know, never the host's."""
         self._fault = fault
         self._faulted.set()
+        if self._first is not None:
+            self._first._break(fault)  # noqa: SLF001 (the one that is watched)

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PureWindowsPath
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from xml.sax.saxutils import escape
 
 from cellbench.errors import InputError
@@ -35,6 +36,7 @@ from cellbench_sim.emulators.neware_xml import (
     listed,
     only,
     text_of,
+    whole,
     xml_element,
 )
 from cellbench_sim.leads import Cell
@@ -50,10 +52,13 @@ _ROWS_MAX, _LOG_MAX = 1000, 5000
 _WORKING_LOG_CODE = 102000
 _LOGIN = ("admin", "neware")
 _CHANNELS, _SUBDEVICES = 8, 2
+#: Requests whose parts are kept: those that a hundred channels are looked at with.
+_REQUESTS_KNOWN = 1024
+#: The attributes that name a channel.
+_PLACE = ("devtype", "devid", "subdevid", "chlid")
 
 
-@dataclass(frozen=True, order=True)
-class ChannelKey:
+class ChannelKey(NamedTuple):
     """Which channel of which device; written ``devid-subdevid-chlid``."""
 
     device: int
@@ -74,6 +79,9 @@ class ChannelKey:
                 f"{text!r} is no Neware channel: write devid-subdevid-channel, for example 21-1-2"
             )
         return cls(*map(int, parts))
+
+
+_FIRST_CHANNEL = ChannelKey(21, 1, 1)
 
 
 def no_files(path: str) -> bytes | None:  # noqa: ARG001 (the signature of all resolvers)
@@ -100,22 +108,85 @@ def folder_on_pc(folder: Path, name_on_pc: str) -> Files:
     return read
 
 
-class NewareEmulator(Emulator):
-    """The BTS PC and one device of several channels, one of which holds the bench's cell.
+@dataclass
+class Rack:
+    """The BTS PC and the devices behind it, whoever is connected.
+
+    Attributes:
+        device_type: ``devtype`` of the devices; 20 to 27 are the families BTS 78 to 85.
+        units: What currents, capacities and energies are given in: ``A`` or ``mA``.
+        files: What reads a step file by its Windows path on the PC, each asked in turn.
+        channels: Every channel, in the order in which they are listed.
+        with_cells: Those that hold one of the bench's cells.
+        live: What the PC shows of a channel, and since which refresh.
+        last_test_id: Of the test that was started last.
+    """
+
+    device_type: int
+    units: str
+    files: list[Files] = field(default_factory=list)
+    channels: dict[ChannelKey, NewareChannel] = field(default_factory=dict)
+    with_cells: set[ChannelKey] = field(default_factory=set)
+    live: dict[ChannelKey, tuple[int, Live]] = field(default_factory=dict)
+    last_test_id: int = 142
+
+
+class _Host(Emulator):
+    """One host's connection to the PC.
+
+    Args:
+        name: As of all emulators.
+        timebase: The same.
+        answer: Returns the reply to a request, nothing to one that is met with silence.
+        first: The connection that brought the PC to the bench.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        timebase: Timebase,
+        answer: Callable[[bytes], bytes],
+        *,
+        first: Emulator | None = None,
+    ) -> None:
+        super().__init__(name, timebase, first=first)
+        self._answer = answer
+        self._received = bytearray()
+
+    def _on_attach(self) -> None:
+        self._received.clear()
+
+    def _receive(self, data: bytes) -> None:
+        self._received += data
+        while (end := self._received.find(_END)) >= 0:
+            request = bytes(self._received[:end])
+            del self._received[: end + len(_END)]
+            reply = self._answer(request)
+            for start in range(0, len(reply), _PIECE):
+                self._send(reply[start : start + _PIECE])
+        if len(self._received) > _LONGEST_REQUEST:
+            self._received.clear()
+
+
+class NewareEmulator(_Host):
+    """One channel that holds a cell of the bench, and the BTS PC as its host reaches it.
+
+    Several of them can share a rack. The PC takes several hosts at a time (assumed).
 
     Args:
         name: The instrument's name on the bench.
         timebase: The bench's clock.
         world: What the leads of that channel are clipped to.
         seed: Seed of noise and gain errors.
-        channel: The channel with the cell; all others are empty.
-        device_type: ``devtype`` of the device; 20 to 27 are the families BTS 78 to 85.
-        units: What currents, capacities and energies are given in: ``A`` or ``mA``.
+        channel: The channel with the cell; the others are empty, unless somebody else has them.
+        device_type: See `Rack`.
+        units: See `Rack`.
         files: Reads a step file by its Windows path on the PC; None where there is none.
         ratings: What a channel can do.
+        rack: The one that the channel is in; a new one if there is none yet.
 
     Attributes:
-        channels: Every channel, in the order in which they are listed.
+        rack: What is behind the connection.
     """
 
     def __init__(
@@ -125,29 +196,23 @@ class NewareEmulator(Emulator):
         world: Cell,
         *,
         seed: int,
-        channel: ChannelKey = ChannelKey(21, 1, 1),
+        channel: ChannelKey = _FIRST_CHANNEL,
         device_type: int = 27,
         units: str = "A",
         files: Files = no_files,
         ratings: Ratings = Ratings(),  # noqa: B008 (frozen)
+        rack: Rack | None = None,
     ) -> None:
-        super().__init__(name, timebase)
+        super().__init__(name, timebase, self._reply)
         if units not in {"A", "mA"}:
             raise InputError(f"{name}: units are A or mA, not {units!r}")
-        self.files = files
-        self._ratings = ratings
-        self._type = device_type
+        self.rack = rack or Rack(device_type, units)
+        if (self.rack.device_type, self.rack.units) != (device_type, units):
+            raise InputError(f"{name}: channels behind one computer have one type and one unit")
+        self.rack.files.append(files)
         self._scale = 1.0 if units == "A" else 1e3
-        self._received = bytearray()
-        self._live: dict[ChannelKey, tuple[int, Live]] = {}
-        self._last_test_id = 142
-        self.channels: dict[ChannelKey, NewareChannel] = {}
-        for subdevice in range(1, max(_SUBDEVICES, channel.subdevice) + 1):
-            for number in range(1, max(_CHANNELS, channel.channel) + 1):
-                key = ChannelKey(channel.device, subdevice, number)
-                rng = random_stream(seed, f"{name}/{key}")
-                stage = OutputStage(world if key == channel else EmptyHolder(), ratings, rng)
-                self.channels[key] = NewareChannel(stage, timebase.now, self._call_at)
+        self._ratings = ratings
+        self._hold(channel, world, seed)
         self._commands: dict[str, Callable[[ET.Element], list[str]]] = {
             "connect": self._connect,
             "getdevinfo": self._device_info,
@@ -182,6 +247,7 @@ class NewareEmulator(Emulator):
         *,
         seed: int,
         options: Mapping[str, Any],
+        rack: Rack | None = None,
     ) -> Self:
         """Build the emulator that a bench file's options describe.
 
@@ -200,29 +266,63 @@ class NewareEmulator(Emulator):
             folder = str(options["steps_folder"])
             on_pc = str(options.get("steps_folder_on_pc", folder))
             settings["files"] = folder_on_pc(Path(folder), on_pc)
-        return cls(name, timebase, world, seed=seed, **settings)
+        return cls(name, timebase, world, seed=seed, rack=rack, **settings)
+
+    def another_channel(
+        self, name: str, cell: Cell, *, seed: int, options: Mapping[str, Any]
+    ) -> Emulator:
+        """Build another channel of the same rack; the same device, or another behind the PC."""
+        rack, timebase = self.rack, self._timebase
+        return self.from_bench(name, timebase, cell, seed=seed, options=options, rack=rack)
+
+    def _hold(self, channel: ChannelKey, cell: Cell, seed: int) -> None:
+        """Put a cell into a channel; the other ones of its device are there too, and empty.
+
+        Raises:
+            InputError: There is a cell in it already.
+        """
+        rack = self.rack
+        if channel in rack.with_cells:
+            written = "-".join(map(str, channel))
+            raise InputError(f"{self.name}: another cell is in channel {written} already")
+        for subdevice in range(1, max(_SUBDEVICES, channel.subdevice) + 1):
+            for number in range(1, max(_CHANNELS, channel.channel) + 1):
+                key = ChannelKey(channel.device, subdevice, number)
+                if key not in rack.channels:
+                    rack.channels[key] = self._channel(key, EmptyHolder(), seed)
+        rack.channels[channel] = self._channel(channel, cell, seed)
+        rack.channels = dict(sorted(rack.channels.items()))
+        rack.with_cells.add(channel)
+
+    def _channel(self, key: ChannelKey, cell: Cell, seed: int) -> NewareChannel:
+        stage = OutputStage(cell, self._ratings, random_stream(seed, f"{self.name}/{key}"))
+        return NewareChannel(stage, self._timebase.now, self._call_at)
+
+    @property
+    def channels(self) -> Mapping[ChannelKey, NewareChannel]:
+        """Every channel of the rack, in the order in which they are listed."""
+        return self.rack.channels
+
+    def files(self, path: str) -> bytes | None:
+        """Return a step file by its Windows path on the PC; None where there is none."""
+        found = (files(path) for files in self.rack.files)
+        return next((content for content in found if content is not None), None)
 
     # ------------------------------------------------------------------ the wire
 
-    def _on_attach(self) -> None:
-        self._received.clear()
+    @property
+    def at(self) -> object:
+        """The PC, which has one address for all its channels."""
+        return self.rack
 
-    def _receive(self, data: bytes) -> None:
-        self._received += data
-        while (end := self._received.find(_END)) >= 0:
-            request = bytes(self._received[:end])
-            del self._received[: end + len(_END)]
-            self._answer(request)
-        if len(self._received) > _LONGEST_REQUEST:
-            self._received.clear()
+    def for_new_host(self) -> Emulator:
+        """Return a connection of its own to the same PC."""
+        return _Host(self.name, self._timebase, self._reply, first=self)
 
-    def _answer(self, request: bytes) -> None:
-        if b"<!DOCTYPE" in request:
-            return
-        try:
-            root = ET.fromstring(request.strip())  # noqa: S314 (no document type: no entities)
-        except (ET.ParseError, ValueError, LookupError):
-            return
+    def _reply(self, request: bytes) -> bytes:
+        root = _parsed(request)
+        if root is None:
+            return b""
         command = root.findtext("cmd", "").strip()
         action = self._commands.get(command)
         word = command.replace("download", "donwload") if command in _MISSPELT else command
@@ -234,9 +334,7 @@ class NewareEmulator(Emulator):
             *body,
             "</bts>",
         ]
-        reply = "\r\n".join(lines).encode() + b"\n\n" + _END
-        for start in range(0, len(reply), _PIECE):
-            self._send(reply[start : start + _PIECE])
+        return "\r\n".join(lines).encode() + b"\n\n" + _END
 
     # ------------------------------------------------------------------ what there is
 
@@ -249,9 +347,9 @@ class NewareEmulator(Emulator):
             '  <serverip count="1">',
             '    <server ip="127.0.0.1" port="3306" />',
             "  </serverip>",
-            f'  <middle count="{len(self.channels)}">',
+            f'  <middle count="{len(self.rack.channels)}">',
         ]
-        for key, channel in self.channels.items():
+        for key, channel in self.rack.channels.items():
             place = self._place(key, ip=True, channel_name="Channelid")
             free = "true" if channel.status == "finish" else "false"
             lines.append(xml_element("channel", place, free))
@@ -262,7 +360,7 @@ class NewareEmulator(Emulator):
         entries = []
         for element in root.iter("status"):
             key = self._key(element)
-            channel = self.channels.get(key)
+            channel = self.rack.channels.get(key)
             place = {**self._place(key, ip=True), "subdevid": 1, "reservepause": 1}
             entries.append(xml_element("status", place, channel.status if channel else "false"))
         return listed(entries)
@@ -272,7 +370,7 @@ class NewareEmulator(Emulator):
 
     def _live_data(self, element: ET.Element) -> str:
         key = self._key(element)
-        place = f"{self._type}-{key.device}-{key.subdevice}-{key.channel}-0"
+        place = f"{self.rack.device_type}-{key.device}-{key.subdevice}-{key.channel}-0"
         live = self._refreshed(key)
         if live is None:
             return xml_element("inquire", {"dev": place, "workstatus": "--"})
@@ -301,13 +399,13 @@ class NewareEmulator(Emulator):
 
     def _refreshed(self, key: ChannelKey) -> Live | None:
         """Return live data that are as old as the last refresh that anybody has seen."""
-        channel = self.channels.get(key)
+        channel = self.rack.channels.get(key)
         if channel is None:
             return None
         period = int(self._timebase.now() // _REFRESH_S)
-        known = self._live.get(key)
+        known = self.rack.live.get(key)
         if known is None or known[0] != period:
-            known = self._live[key] = (period, channel.live())
+            known = self.rack.live[key] = (period, channel.live())
         return known[1]
 
     # ------------------------------------------------------------------ what was recorded
@@ -394,7 +492,7 @@ class NewareEmulator(Emulator):
 
     def _test(self, element: ET.Element) -> Test:
         """Return the test that is asked for, 0 for the latest; one without rows where none is."""
-        channel = self.channels.get(self._key(element))
+        channel = self.rack.channels.get(self._key(element))
         test_id = integer(element, "testid")
         nothing = Test(test_id, "", finished=True)
         if channel is None:
@@ -405,10 +503,10 @@ class NewareEmulator(Emulator):
 
     def _start(self, root: ET.Element) -> list[str]:
         """Start the channels of a list, which share one test id."""
-        test_id = self._last_test_id + 1
+        test_id = self.rack.last_test_id + 1
         entries = []
         for element in root.iter("start"):
-            channel = self.channels.get(self._key(element))
+            channel = self.rack.channels.get(self._key(element))
             file = self._step_file(element)
             started = (
                 channel is not None
@@ -416,13 +514,13 @@ class NewareEmulator(Emulator):
                 and channel.start(file, test_id, element.get("barcode", ""))
             )
             if started:
-                self._last_test_id = test_id
+                self.rack.last_test_id = test_id
             entries.append(self._done("start", element, started))
         return listed(entries)
 
     def _reset(self, root: ET.Element) -> list[str]:
         element = only(root, "reset")
-        channel, file = self.channels.get(self._key(element)), self._step_file(element)
+        channel, file = self.rack.channels.get(self._key(element)), self._step_file(element)
         done = channel is not None and file is not None and channel.replace(file)
         return [self._done("reset", element, done)]
 
@@ -443,7 +541,7 @@ class NewareEmulator(Emulator):
         def command(root: ET.Element) -> list[str]:
             entries = []
             for element in root.iter(tag):
-                channel = self.channels.get(self._key(element))
+                channel = self.rack.channels.get(self._key(element))
                 done = channel is not None and action(channel, element)
                 entries.append(self._done(tag, element, done))
             return listed(entries)
@@ -454,7 +552,7 @@ class NewareEmulator(Emulator):
         entries = []
         for element in root.iter("getpause"):
             key = self._key(element)
-            channel = self.channels.get(key)
+            channel = self.rack.channels.get(key)
             pause = channel.pause_at if channel else None
             values = {"cycleid": pause[0], "stepid": pause[1]} if pause else {}
             place = self._place(key, ip=True) | values
@@ -473,19 +571,18 @@ class NewareEmulator(Emulator):
         entries = []
         for element in root.iter(tag):
             device = integer(element, "devid")
-            here = [channel for key, channel in self.channels.items() if key.device == device]
+            here = [channel for key, channel in self.rack.channels.items() if key.device == device]
             for channel in here:
                 action(channel)
-            place = {"ip": "127.0.0.1", "devtype": self._type, "devid": device}
+            place = {"ip": "127.0.0.1", "devtype": self.rack.device_type, "devid": device}
             entries.append(xml_element(tag, place, "ok" if here else "false"))
         return listed(entries)
 
     # ------------------------------------------------------------------ names of channels
 
     def _key(self, element: ET.Element) -> ChannelKey:
-        known = integer(element, "devtype") == self._type
-        device = integer(element, "devid") if known else 0
-        return ChannelKey(device, integer(element, "subdevid"), integer(element, "chlid"))
+        attributes = [element.get(name, "") for name in _PLACE]
+        return _channel_key(self.rack.device_type, *attributes)
 
     def _place(
         self, key: ChannelKey, *, ip: bool = False, channel_name: str = "chlid"
@@ -493,7 +590,7 @@ class NewareEmulator(Emulator):
         address = {"ip": "127.0.0.1"} if ip else {}
         return {
             **address,
-            "devtype": self._type,
+            "devtype": self.rack.device_type,
             "devid": key.device,
             "subdevid": key.subdevice,
             channel_name: key.channel,
@@ -509,6 +606,27 @@ class NewareEmulator(Emulator):
 
 _MISSPELT = {"download", "downloadlog"}
 _BOOLEANS = {"true", "false"}
+
+
+@lru_cache(_REQUESTS_KNOWN)
+def _parsed(request: bytes) -> ET.Element | None:
+    """Return a request, which nobody changes, or None if it cannot be read.
+
+    A host that looks at a channel again and again sends the same bytes each time.
+    """
+    if b"<!DOCTYPE" in request:
+        return None
+    try:
+        return ET.fromstring(request.strip())  # noqa: S314 (no document type: no entities)
+    except (ET.ParseError, ValueError, LookupError):
+        return None
+
+
+@lru_cache(_REQUESTS_KNOWN)
+def _channel_key(device_type: int, *attributes: str) -> ChannelKey:
+    """Return which channel of a device is meant; one of another type is none of it."""
+    asked_type, device, subdevice, channel = map(whole, attributes)
+    return ChannelKey(device if asked_type == device_type else 0, subdevice, channel)
 
 
 def _refuse(channel: NewareChannel, element: ET.Element) -> bool:  # noqa: ARG001 (as all actions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,9 @@ from xml.sax.saxutils import escape, quoteattr
 
 #: What the cycler's calendar shows when the bench is switched on.
 _SWITCHED_ON = datetime(2026, 1, 1, tzinfo=UTC)
+#: Length of a date without its time zone.
+_DATE = len("2026-01-01 00:00:00")
+_NEEDS_ESCAPES = re.compile(r"[&<>\"\n\r\t]")
 
 
 def only(root: ET.Element, tag: str) -> ET.Element:
@@ -25,15 +29,25 @@ def text_of(element: ET.Element) -> str:
 
 def integer(element: ET.Element, name: str) -> int:
     """Return an attribute that is a whole number, 0 where it is none."""
-    text = element.get(name, "").strip()
+    return whole(element.get(name, ""))
+
+
+def whole(text: str) -> int:
+    """Return a whole number, 0 where a text is none."""
+    text = text.strip()
     return int(text) if text.isascii() and text.isdecimal() else 0
 
 
 def xml_element(tag: str, attributes: Mapping[str, Any], text: str = "", indent: int = 4) -> str:
     """Return one element on a line of its own."""
-    pairs = "".join(f" {name}={quoteattr(str(value))}" for name, value in attributes.items())
+    pairs = "".join([f" {name}={_quoted(str(value))}" for name, value in attributes.items()])
     end = f">{escape(text)}</{tag}>" if text else " />"
     return f"{' ' * indent}<{tag}{pairs}{end}"
+
+
+def _quoted(text: str) -> str:
+    """Return an attribute's value; hardly any of the thousands in a reply needs escapes."""
+    return quoteattr(text) if _NEEDS_ESCAPES.search(text) else f'"{text}"'
 
 
 def listed(entries: Iterable[str]) -> list[str]:
@@ -57,4 +71,4 @@ def digits(value: float) -> str:
 
 def date(time_s: float) -> str:
     """Return the date of a moment of the bench."""
-    return f"{_SWITCHED_ON + timedelta(seconds=time_s):%Y-%m-%d %H:%M:%S}"
+    return (_SWITCHED_ON + timedelta(seconds=time_s)).isoformat(" ", "seconds")[:_DATE]

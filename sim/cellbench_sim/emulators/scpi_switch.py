@@ -104,11 +104,14 @@ class ScpiSwitchEmulator(ScpiEmulator):
         return self._closed
 
     @property
+    def positions(self) -> Mapping[str, bool]:
+        """Whether all channels of a position are closed, by its name."""
+        return {name: channels <= self._closed for name, channels in self._positions.items()}
+
+    @property
     def connected(self) -> frozenset[str]:
         """The positions all of whose channels are closed."""
-        return frozenset(
-            name for name, channels in self._positions.items() if channels <= self._closed
-        )
+        return frozenset(name for name, closed in self.positions.items() if closed)
 
     @property
     def _identity(self) -> str:

@@ -1,5 +1,6 @@
 """The simulated cells that ship with the bench: one YAML file each, read and validated here."""
 
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from io import StringIO
@@ -13,14 +14,16 @@ __all__ = ["CellPreset", "load_preset", "preset_names", "preset_text"]
 _REFERENCE = "material"
 
 
+@cache
 def preset_names() -> tuple[str, ...]:
     """Names that `load_preset` knows, in alphabetical order."""
     files = (file.name for file in _folder().iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml")))
 
 
+@cache
 def load_preset(name: str) -> CellPreset:
-    """Read the preset called `name`.
+    """Read the preset called `name`, once: nobody can change it.
 
     Raises:
         LookupError: if there is no such preset.

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from cellbench.cli.operator import ConsoleOperator
+    from cellbench.engine.gate import Gate
     from cellbench.engine.guard.keeper import Keeper
     from cellbench.engine.prompts import Prompts
     from cellbench.engine.run import Conducting, RunEnd
@@ -41,22 +40,28 @@ class Company:
         self._console, self._person = console, person
         self._telemetry, self._guard, self._side = telemetry, guard, side
 
-    async def conduct(self, conducting: Conducting, file: Path) -> RunEnd:
-        """Conduct a run, whose file is given, to its end; everybody hears of it meanwhile."""
-        from cellbench.cli.live import watching
-        from cellbench.engine.control import ControlServer
-        from cellbench.engine.gate import gate_of
+    async def conduct(self, conducting: Conducting) -> RunEnd:
+        """Conduct a run to its end; everybody hears of it meanwhile."""
+        from cellbench.engine.owner import in_company
 
-        self._guard.watch_over(conducting)
-        conducting.commands.prompts = self.prompts
-        gate = gate_of(conducting)
+        return await in_company(
+            conducting,
+            guard=self._guard,
+            side=self._side,
+            prompts=self.prompts,
+            witness=self._witness,
+        )
+
+    @contextmanager
+    def _witness(self, conducting: Conducting, gate: Gate) -> Iterator[None]:
+        from cellbench.cli.live import watching
+
         if self._telemetry is not None:
             self._telemetry.follow(conducting, gate)
-        async with ControlServer(conducting.run.id, file, self._side, gate):
-            with watching(conducting, self._console) as live:
-                if self._person is not None:
-                    self._person.live = live
-                return await conducting.conduct()
+        with watching(conducting, self._console) as live:
+            if self._person is not None:
+                self._person.live = live
+            yield
 
 
 @asynccontextmanager

@@ -157,27 +157,64 @@ def _messages(found: Mapping[str, Any], console: Console, width: int, room: int)
     yield from shown
 
 
+class ManyView:
+    """The view of several runs: a line for each, and below it why one waits."""
+
+    def __init__(self, runs: Callable[[], Sequence[Conducting]]) -> None:
+        self._runs = runs
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        shown = [snapshot(run) for run in self._runs()]
+        for found in shown:
+            table.add_row(*_one_line(found))
+        if shown:
+            yield banner(shown[0])[0]
+        yield table
+
+
+def _one_line(found: Mapping[str, Any]) -> Iterator[Text]:
+    """Where, in what state, at what step, what is measured, and when it ends."""
+    state, done = found["ending"] or found["state"], progress(found)
+    yield Text(printable(found["place"]), style="bold")
+    yield Text("ending" if found["ending"] else state, style="" if state == "running" else "yellow")
+    yield Text("" if done is None else f"{100 * done:3.0f} %", justify="right")
+    for row in ROWS[:2]:
+        reading = found["readings"].get(row.name)
+        yield Text("") if reading is None else _value(row, reading)
+    why = "; ".join(found["holds"].values()) or step_text(found["step"])
+    yield Text(printable(why), no_wrap=True, overflow="ellipsis", style="dim")
+
+
 @contextmanager
 def watching(conductor: Conducting, console: Console) -> Iterator[Live | None]:
     """Show a run on ``console`` while the context lasts; yields the live view, if it is one."""
-    if console.is_terminal and not console.is_dumb_terminal:
+    if is_live(console):
         view = LiveView(lambda: snapshot(conductor))
         with Live(view, console=console, refresh_per_second=6) as live:
             yield live
         return
     mark = Text("   ").join(banner(snapshot(conductor)))
     console.print(mark, soft_wrap=True)
-    conductor.journal.listeners.append(_plain(console))
+    conductor.journal.listeners.append(plain(console))
     yield None
 
 
-def _plain(console: Console) -> Callable[[JournalEntry], None]:
+def is_live(console: Console) -> bool:
+    """Whether a view can be drawn anew there."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def plain(console: Console, place: str = "") -> Callable[[JournalEntry], None]:
+    """Return what prints each entry of a journal on a line, with the place of its run."""
+    where = f"{place}  " if place else ""
+
     def show(entry: JournalEntry) -> None:
         text = entry.text
         if entry.kind == "step started":
             text = f"{entry.step}: {entry.data['what']}"
         if text:
-            line = f"{clock_text(entry.time_s)}  {printable(text)}"
+            line = f"{where}{clock_text(entry.time_s)}  {printable(text)}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return show

@@ -12,7 +12,11 @@ Protocol = Annotated[
 ]
 Cell = Annotated[
     str | None,
-    typer.Option("--cell", help="A cell card's file, or the name of a shipped card."),
+    typer.Option(
+        "--cell",
+        help="A cell card's file, or the name of a shipped card. On a bench with many cells a "
+        "place (A1, or A1=CARD); run takes several: A1,A2,A3.",
+    ),
 ]
 SimCell = Annotated[
     str | None,

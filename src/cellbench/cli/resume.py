@@ -101,4 +101,4 @@ async def _resume(
                 accepted=accept,
                 planned=planned,
             )
-            return await beside.conduct(resumption, store.run_path(run.id))
+            return await beside.conduct(resumption)

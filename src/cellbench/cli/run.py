@@ -68,11 +68,29 @@ def run(
     """
     with told(as_json=as_json):
         from cellbench.analysis import available
+        from cellbench.cli.many import run_many
         from cellbench.cli.telling import telling
         from cellbench.engine.session import prepare
+        from cellbench.errors import InputError
         from cellbench.protocol import check, plan
         from cellbench.store import Store
 
+        if cell is not None and "," in cell and not Path(cell).exists():
+            if record or report is not None or fixture is not None:
+                raise InputError("--record, --report and --fixture are for one cell at a time")
+            code = run_many(
+                protocol,
+                cell,
+                bench,
+                sets=sets or [],
+                sim_cell=sim_cell,
+                seed=seed,
+                speed=None if speed is Speed.MAX else float(speed),
+                store=store,
+                telemetry=telemetry,
+                as_json=as_json,
+            )
+            raise typer.Exit(code)
         if report is not None:
             writable_output(report, ".html")
         session = prepare(
@@ -163,7 +181,7 @@ async def _conduct(
             )
             if ordered is not None:
                 await _announce(ordered, conductor, store)
-            end = await beside.conduct(conductor, store.run_path(conductor.run.id))
+            end = await beside.conduct(conductor)
     if wire is not None:
         try:
             keep_rest_of_wire(store.run_path(end.run.id), wire)

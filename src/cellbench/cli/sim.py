@@ -78,9 +78,10 @@ def serve(
     Listens on this machine only, until Ctrl-C.
     """
     with told(as_json=as_json):
-        from cellbench.bench import DEFAULT_FIXTURE, simulated_bench
+        from cellbench.bench import simulated_bench
         from cellbench.clock import run
         from cellbench.engine.session import played_bench
+        from cellbench.wiring import DEFAULT_FIXTURE
 
         served = (
             simulated_bench(cell, seed, fixture or DEFAULT_FIXTURE)

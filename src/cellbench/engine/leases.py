@@ -71,24 +71,25 @@ class Wait:
 
     def __str__(self) -> str:
         took = "" if math.isinf(self.lasts_s) else f", ~{_about(self.lasts_s)}"
-        return f"waits for {_listed(self.what)}, which {_listed(self.holders)} has{took}"
+        have = "has" if len(self.holders) == 1 else "have"
+        return f"waits for {_listed(self.what)}, which {_listed(self.holders)} {have}{took}"
 
 
 class Leases:
-    """Who has what, and who waits for it; all of it in one event loop.
-
-    Attributes:
-        listeners: Called whenever somebody waits, has got, or has given back something.
-    """
+    """Who has what, and who waits for it; all of it in one event loop."""
 
     def __init__(self) -> None:
-        self.listeners: list[Callable[[], None]] = []
         self._held: list[Lease] = []
         self._waiting: list[Lease] = []
 
     @asynccontextmanager
     async def lease(
-        self, who: str, claims: Sequence[Claim], lasts_s: float = math.inf
+        self,
+        who: str,
+        claims: Sequence[Claim],
+        lasts_s: float = math.inf,
+        *,
+        waits: Callable[[Wait], None] = lambda _: None,
     ) -> AsyncIterator[Lease]:
         """Wait until all claims can be had, and have them while the context lasts.
 
@@ -96,11 +97,14 @@ class Leases:
             who: Who wants it; nobody asks for what they have already.
             claims: What is wanted.
             lasts_s: How long it will be needed, about; inf if nobody knows.
+            waits: Called if it cannot be had at once.
         """
         lease = Lease(who, tuple(claims), lasts_s)
         self._waiting.append(lease)
         try:
             self._serve()
+            if not lease.granted.is_set():
+                waits(self._wait(lease))
             await lease.granted.wait()
             yield lease
         finally:
@@ -124,8 +128,6 @@ class Leases:
             self._held.append(lease)
             lease.until_s = now_s + lease.lasts_s
             lease.granted.set()
-        for listener in self.listeners:
-            listener()
 
     def _wait(self, lease: Lease) -> Wait:
         before = [*self._held, *self._waiting[: self._waiting.index(lease)]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -60,7 +60,7 @@ class Reachable:
         self._entry, self._driver, self._site = entry, driver, site
         self._stream: Stream | None = None
         self._ownership: Ownership | None = None
-        self._lock = asyncio.Lock()
+        self._lock, self._use = asyncio.Lock(), asyncio.Lock()
 
     async def reach(self) -> Instrument:
         """Take it into possession, connect to it, and see what it does.
@@ -100,14 +100,15 @@ class Reachable:
 
     async def quiet(self) -> Outcome:
         """Reach it, bring it to quiet, and read that back; raises like `reach`."""
-        instrument = await self.reach()
-        try:
-            outcome = await instrument.quiet()
-        except BaseException:
-            await self.hang_up()
-            raise
-        if not outcome.confirmed:
-            await self.hang_up()
+        async with self._use:  # one question at a time
+            instrument = await self.reach()
+            try:
+                outcome = await instrument.quiet()
+            except BaseException:
+                await self.hang_up()
+                raise
+            if not outcome.confirmed:
+                await self.hang_up()
         return outcome
 
     async def hang_up(self) -> None:
@@ -175,15 +176,6 @@ class ReachablePress(Reachable):
 class ReachableGauge(Reachable):
     """A gauge, which a press by hand looks at too."""
 
-    def __init__(self, name: str, entry: InstrumentEntry, driver: Driver, site: Site) -> None:
-        super().__init__(name, entry, driver, site)
-        self._use = asyncio.Lock()
-
-    async def quiet(self) -> Outcome:
-        """As of any other, one question at a time."""
-        async with self._use:
-            return await super().quiet()
-
     async def read(self) -> GaugeReading:
         """Read the force; raises like `reach`."""
         async with self._use:
@@ -193,32 +185,49 @@ class ReachableGauge(Reachable):
             return await gauge.read()
 
 
+def _reachable(name: str, entry: InstrumentEntry, site: Site) -> Reachable:
+    driver = load_driver(entry.driver, site.beside)
+    kinds = {"press": ReachablePress, "gauge": ReachableGauge}
+    return kinds.get(driver.role, Reachable)(name, entry, driver, site)
+
+
 class ReachableBench:
     """The instruments of a site, each by its role.
+
+    Args:
+        site: Where they are.
+        known: Those that other benches of this process have too, by name; more come to them.
+        shared: Which of its own are to be such.
 
     Raises:
         InputError: A driver or one of its options is unknown.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(
+        self,
+        site: Site,
+        known: MutableMapping[str, Reachable] | None = None,
+        shared: Collection[str] = (),
+    ) -> None:
         self.name = site.file.bench
         self.press: ReachablePress | None = None
         self.switch: Reachable | None = None
         self._channels: list[Reachable] = []
         self._others: list[Reachable] = []
+        known = {} if known is None else known
         for name, entry in site.file.instruments.items():
-            driver = load_driver(entry.driver, site.beside)
-            match driver.role:
+            found = known.get(name) or _reachable(name, entry, site)
+            if name in shared:
+                known[name] = found
+            match found.role:
                 case "press":
-                    self.press = ReachablePress(name, entry, driver, site)
-                case "gauge":
-                    self._others.append(ReachableGauge(name, entry, driver, site))
+                    self.press = cast("ReachablePress", found)
                 case "switch":
-                    self.switch = Reachable(name, entry, driver, site)
+                    self.switch = found
                 case "channel":
-                    self._channels.append(Reachable(name, entry, driver, site))
+                    self._channels.append(found)
                 case _:
-                    self._others.append(Reachable(name, entry, driver, site))
+                    self._others.append(found)
         if self.press is not None:
             gauges = [each for each in self._others if isinstance(each, ReachableGauge)]
             # All that a press by hand does with a gauge is to read it.

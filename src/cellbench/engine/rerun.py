@@ -10,7 +10,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from cellbench.bench import DEFAULT_FIXTURE
 from cellbench.engine.evaluation import evaluate
 from cellbench.engine.recorded import LedgerEntry, Recording, ledger_of
 from cellbench.engine.replay import bench_file, program_of
@@ -18,6 +17,7 @@ from cellbench.engine.session import Session, on_simulated_bench
 from cellbench.engine.simulation import conduct
 from cellbench.protocol.source import document_of
 from cellbench.store import Store
+from cellbench.wiring import DEFAULT_FIXTURE
 
 #: Numbers of analyses that differ by less than this fraction agree.
 TOLERANCE = 0.05

@@ -30,6 +30,7 @@ from cellbench.engine.environment import Environment
 from cellbench.engine.heart import Heart
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
+from cellbench.engine.leases import Wait
 from cellbench.engine.limits import LimitWatch
 from cellbench.engine.passes import Passes
 from cellbench.engine.recorder import Recorder
@@ -104,6 +105,9 @@ class Conducting:
         self.journal.listeners.append(self._show)
         if isinstance(bench.channel, WiredChannel):
             bench.channel.enter = self._enter_handover
+        if bench.stake is not None:
+            bench.stake.waits = self._waits
+            self.steering.waits_for = self._waits_for
         self._alarm: asyncio.Future[Trip | Aborted] = asyncio.get_running_loop().create_future()
         self._recorder = Recorder(writer, journal, self.status, first_step=first_step)
         self._stalled_store = StalledStore(writer, self.steering, self._recorder)
@@ -169,6 +173,7 @@ class Conducting:
         cause: BaseException | None = None
         try:
             await self._open()
+            await self._admitted()
             self._runner.heart.begun()
             tasks = [
                 asyncio.create_task(self._walk(), name="walk"),
@@ -181,6 +186,31 @@ class Conducting:
         except BaseException as error:  # noqa: BLE001 (whatever it is, the bench comes first)
             cause = root_cause(error)
         return await to_the_end(self._end(cause, tasks), self._say)
+
+    async def _admitted(self) -> None:
+        """Wait until the run has, for its whole length, what others use too; an alarm ends that."""
+        if self.bench.stake is None:
+            return
+        waiting = asyncio.create_task(self.bench.stake.admitted(), name="lease")
+        try:
+            ends: set[asyncio.Future[Any]] = {waiting, self._alarm}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._alarm.done():
+                raise self._alarm.result()
+            await waiting
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    def _waits(self, wait: Wait | None) -> None:
+        """Called when the run waits for what another has, and when it has got it."""
+        text = "has what it waited for" if wait is None else str(wait)
+        what = [] if wait is None else list(wait.what)
+        self.journal.enter_soon("lease", step=self.status.step_path, text=text, waits_for=what)
+
+    def _waits_for(self) -> str:
+        wait = None if self.bench.stake is None else self.bench.stake.wait
+        return "" if wait is None else str(wait)
 
     def _watch_computer(self) -> list[asyncio.Task[None]]:
         """Keep the computer awake: simulated time stands still while it sleeps."""
@@ -306,6 +336,7 @@ class Conductor(Conducting):
         store: Where the run is kept.
         documents: Texts to keep verbatim with the run, by name.
         seed: Of the simulated bench, None with real instruments.
+        campaign, replicate: What it belongs to; see `cellbench.store.Run`.
         planned: The program's plan, from which the end is foretold.
         wire: What has gone over the wire so far, and goes on; kept with the run.
         acknowledged: See `RunWriter`; for a replay.
@@ -322,6 +353,8 @@ class Conductor(Conducting):
         *,
         documents: Mapping[str, str],
         seed: int | None = None,
+        campaign: str = "",
+        replicate: int = 0,
         planned: Plan | None = None,
         wire: WireLog | None = None,
         acknowledged: Callable[[], Awaitable[None]] | None = None,
@@ -335,6 +368,9 @@ class Conductor(Conducting):
             bench=bench.name,
             simulated=bench.simulated,
             seed=seed,
+            place=bench.place,
+            campaign=campaign,
+            replicate=replicate,
         )
         if bench.ownership is not None:
             bench.ownership.tell(f"run {run.id}", store.run_path(run.id))
@@ -364,4 +400,5 @@ class Conductor(Conducting):
 
     def _headline(self) -> str:
         card = self.program.card
-        return f"{self.program.name} on {card.cell}, bench {self.bench.name}"
+        at = f" at {self.bench.place}" if self.bench.place else ""
+        return f"{self.program.name} on {card.cell}, bench {self.bench.name}{at}"

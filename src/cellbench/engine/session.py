@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,14 +15,15 @@ from typing import Any
 
 from cellbench import __version__
 from cellbench.bench import (
-    DEFAULT_FIXTURE,
     LIBRARY,
     NO_PORT,
     ROLES,
     Bench,
     BenchFile,
     InstrumentEntry,
+    OpenStream,
     SimulatedBench,
+    Stake,
     connected,
     declared,
     parse_bench,
@@ -42,8 +43,7 @@ from cellbench.transport import Stream, pipe
 from cellbench.transport.identity import WireIdentity, identified
 from cellbench.transport.ownership import Ownership
 from cellbench.transport.recording import WireLog
-
-OpenStream = Callable[[str, InstrumentEntry, Driver], Awaitable[Stream]]
+from cellbench.wiring import DEFAULT_FIXTURE
 
 #: Packages whose versions are kept with each run: those that can change what is measured or meant.
 _PACKAGES = ("numpy", "scipy", "pint", "pydantic", "pymodbus", "pyserial", "pyvisa", "pyvisa-py")
@@ -59,6 +59,7 @@ class Session:
         simulator: The simulated bench, None with a bench file.
         beside: Directory of the bench file, where driver files are looked for.
         simulated_cell: What is on the simulated bench.
+        shared: Instruments of the bench that other runs of this process use too.
     """
 
     program: Program
@@ -69,6 +70,7 @@ class Session:
     seed: int | None
     beside: Path | None = None
     simulated_cell: str | None = None
+    shared: frozenset[str] = frozenset()
 
     @property
     def card(self) -> CellCard:
@@ -97,6 +99,7 @@ class Session:
         wire: WireLog | None = None,
         *,
         take_over: str | None = None,
+        stake: Stake | None = None,
     ) -> AsyncIterator[Bench]:
         """Connect the instruments.
 
@@ -105,15 +108,22 @@ class Session:
             wire: Keeps what goes over the wire, to the last byte of letting go.
             take_over: What for the guard that may keep the bench is to let go of it; None: a
                 bench that a guard keeps cannot be had.
+            stake: In the instruments that are not this run's alone: those are with whoever lends
+                them, who has also switched on the simulated bench.
         """
         identity = identity_of(self.seed)
+        mine = self.file if stake is None else self.file.without(stake.names)
         async with AsyncExitStack() as stack:
             stack.enter_context(identified(identity))
             if take_over is not None:
-                await stack.enter_async_context(taking_over(self.places(), take_over))
-            ownership = stack.enter_context(owned(self.file, "a run", beside=self.beside))
+                where = places(mine, self.beside)
+                await stack.enter_async_context(taking_over(where, take_over))
+            if stake is not None:
+                stack.push_async_callback(stake.leave)
+            ownership = stack.enter_context(owned(mine, "a run", beside=self.beside))
             if self.simulator is not None:
-                await stack.enter_async_context(self.simulator)
+                if stake is None:
+                    await stack.enter_async_context(self.simulator)
                 simulator = self.simulator
                 operator = simulator.attended(operator) if operator else simulator.operator
             open_stream: OpenStream = self._open_stream
@@ -129,6 +139,7 @@ class Session:
                     simulated=self.simulator is not None,
                     operator=operator,
                     beside=self.beside,
+                    stake=stake,
                 )
             )
             bench.ownership = ownership
@@ -156,6 +167,7 @@ class Session:
             "parameters": parameters,
             "analyses": list(self.program.analyses),
             "seed": self.seed,
+            "place": bench.place,
             "bench_directory": None if self.beside is None else str(self.beside.absolute()),
             "simulated_cell": self.simulated_cell,
             "simulated": bench.simulated,
@@ -297,7 +309,9 @@ def prepare(
 
     Args:
         protocol: A file, or the name of a shipped protocol.
-        cell: A cell card's file, or the name of a shipped card; by default the protocol's.
+        cell: A cell card's file, or the name of a shipped card; by default the protocol's. On a
+            bench with many cells a place, ``A1``, or with a card that is not the place's
+            ``A1=CARD``.
         sim_cell: The simulated cell; by default the one that the card names.
         fixture: What holds it on the simulated bench; by default the first that the protocol is
             meant for, or a servo press.
@@ -309,6 +323,10 @@ def prepare(
     Raises:
         InputError: With what is wrong, where, and what would be right.
     """
+    if bench is not None and read_bench(bench)[0].cells:
+        if fixture is not None:
+            raise InputError("--fixture is for a bench with one cell; places name their own")
+        return _at_place(bench, protocol, cell or "", sim_cell, sets, seed)
     card, card_text = load_card(protocol, cell)
     program = load_protocol(protocol, card, parse_settings(sets))
     return on_bench(program, card_text, bench, sim_cell=sim_cell, fixture=fixture, seed=seed)
@@ -319,17 +337,13 @@ def on_bench(
     card_text: str,
     bench: Path | None,
     *,
-    place: str = "",
     sim_cell: str | None = None,
     fixture: str | None = None,
     seed: int = 0,
 ) -> Session:
-    """Put a program on a place of a bench; other arguments, and errors, as of `prepare`."""
+    """Put a program on a bench with one cell; other arguments, and errors, as of `prepare`."""
     if bench is not None:
         file, document = read_bench(bench)
-        if place:
-            file = file.of_place(place)
-            document = document_of(file.text(), document.name)
         beside = bench_directory(bench)
         if file.is_simulated:
             held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
@@ -444,7 +458,8 @@ def read_bench(bench: Path) -> tuple[BenchFile, Document]:
         InputError: It is no bench file.
     """
     document = bench_document(bench)
-    return with_folders(parse_bench(load(document)), bench_directory(bench)), document
+    beside = bench_directory(bench)
+    return with_folders(parse_bench(load(document), beside), beside), document
 
 
 def with_folders(file: BenchFile, beside: Path) -> BenchFile:

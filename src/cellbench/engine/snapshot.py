@@ -30,6 +30,7 @@ def snapshot(run: Conducting) -> dict[str, Any]:
         "cell": run.program.card.cell,
         "area_m2": run.program.card.area_m2,
         "bench": run.bench.name,
+        "place": run.bench.place,
         "simulated": run.bench.simulated,
         "seed": run.run.seed,
         "time_s": now_s,

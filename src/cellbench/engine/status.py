@@ -93,8 +93,11 @@ class Status:
 
     @property
     def holds(self) -> dict[str, str]:
-        """What holds the run, and why, as a person reads it."""
-        return {} if self.steering is None else self.steering.holds
+        """What holds the run or what it waits for, and why, as a person reads it."""
+        if self.steering is None:
+            return {}
+        wait = self.steering.waits_for()
+        return self.steering.holds | ({"lease": wait} if wait else {})
 
     def reading(self, name: str, time_s: float, value: float) -> None:
         """Take note of a reading."""

@@ -9,7 +9,7 @@ between two steps, and within what is `interruptible`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum, auto
 
@@ -37,11 +37,13 @@ class Steering:
         end_after: Where the run is to end before its program does, None for nowhere.
         under_way: Path of the step that can be skipped, empty between two steps.
         skipped: Path of the one that is to be skipped, empty for none.
+        waits_for: Tells what of other runs this one waits for, within what it does; empty: nothing.
     """
 
     def __init__(self) -> None:
         self.end_after: EndAfter | None = None
         self.under_way = self.skipped = ""
+        self.waits_for: Callable[[], str] = str
         self._holds: dict[str, str] = {}
         self._free = asyncio.Event()
         self._free.set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.readings import Outcome
@@ -52,24 +52,55 @@ class Changeover(Protocol):
     async def open(self) -> Outcome | None:
         """Disconnect the cell from everything, read back; None where nothing can do that."""
 
+    def lends(self, instrument: str) -> bool:
+        """Whether other cells wait for an instrument: it has the cell for one technique at most."""
+
+
+@runtime_checkable
+class Switching(Protocol):
+    """A changeover that is an instrument of the bench itself: its quiet state is open."""
+
+    name: str
+    holder: str
+    switch: Switch
+
+    async def quiet(self) -> Outcome:
+        """Disconnect the cell from everything, read back."""
+
 
 class ThroughSwitch:
-    """A multiplexer whose positions are named like the instruments.
+    """A multiplexer whose positions are named like the instruments, or like the cells.
+
+    One whose positions are cells connects an instrument that many of them share; what cycles each
+    is on it for good, and rests while the other has it.
 
     It is an instrument of the bench itself: its quiet state is open.
+
+    Args:
+        switch: The multiplexer.
+        instruments: What the cell is wired to, what cycles it first.
+        cell: As the bench file calls it.
+
+    Attributes:
+        by_cell: Whether its positions are cells.
 
     Raises:
         InputError: One of the instruments has no position.
     """
 
-    def __init__(self, switch: Switch, instruments: Sequence[str]) -> None:
+    def __init__(self, switch: Switch, instruments: Sequence[str], cell: str = "") -> None:
         self.lock = asyncio.Lock()
         self.holder = ""
         self.name = switch.name
         self.means = f"through {switch.name}"
         self.duration_s = switch.capabilities.switching_s + _QUIET_S
         self.switch = switch
-        self._positions = {each: _position(switch, each) for each in instruments}
+        self.by_cell = _position_of(switch, cell) is not None
+        self._positions: dict[str, str | None]
+        if (own := _position_of(switch, cell)) is not None:
+            self._positions = dict(zip(instruments, (None, own), strict=True))
+        else:
+            self._positions = {each: _position(switch, each) for each in instruments}
 
     def require(self) -> None:
         """Nothing: it was identified."""
@@ -78,7 +109,8 @@ class ThroughSwitch:
         """Open every contact, read back, then close those of ``instrument``; see `Changeover`."""
         del cell, previous  # it does the same for all
         await self.switch.open_all()
-        await self.switch.select(self._positions[instrument])
+        if (position := self._positions[instrument]) is not None:
+            await self.switch.select(position)
 
     async def open(self) -> Outcome:
         """Open every contact, read back."""
@@ -89,12 +121,21 @@ class ThroughSwitch:
         self.holder = ""
         return await self.switch.quiet()
 
+    def lends(self, instrument: str) -> bool:  # noqa: ARG002 (as of all changeovers)
+        """Nothing: the cell is the only one."""
+        return False
+
+
+def _position_of(switch: Switch, name: str) -> str | None:
+    """The position that bears a name, None if none does; options may write _ for a space."""
+    positions = switch.capabilities.positions
+    return next((each for each in positions if _plain(each) == _plain(name)), None)
+
 
 def _position(switch: Switch, instrument: str) -> str:
-    """The position that bears an instrument's name; options may write _ for a space."""
-    for position in switch.capabilities.positions:
-        if _plain(position) == _plain(instrument):
-            return position
+    """The position that bears an instrument's name."""
+    if (position := _position_of(switch, instrument)) is not None:
+        return position
     known = ", ".join(switch.capabilities.positions)
     raise InputError(
         f'{switch.name} has no position "{instrument}", only {known}: the positions through which '
@@ -146,6 +187,10 @@ class ByOperator:
 
     async def open(self) -> None:
         """Nothing opens leads but a person, who may be gone: both instruments are quiet."""
+
+    def lends(self, instrument: str) -> bool:  # noqa: ARG002 (as of all changeovers)
+        """Nothing: the cell is the only one."""
+        return False
 
     def _person(self) -> Operator:
         if self._operator is None:

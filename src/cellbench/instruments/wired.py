@@ -61,6 +61,11 @@ class WiredChannel:
         self._impedance = impedance
 
     @property
+    def impedance(self) -> Channel:
+        """What takes spectra."""
+        return self._impedance
+
+    @property
     def instruments(self) -> Sequence[Channel]:
         """All instruments that the cell is wired to."""
         return self._cycling, self._impedance
@@ -108,7 +113,9 @@ class WiredChannel:
             InstrumentError: The handover failed or was not confirmed, and nothing was energised.
         """
         async with self.changeover.lock:
-            await self._taken(technique)
+            # One that others wait for is not kept while nothing runs on it.
+            if not self.changeover.lends(self.serving(technique).name):
+                await self._taken(technique)
 
     def run(
         self, technique: Technique, limits: ElectricalLimits
@@ -127,8 +134,29 @@ class WiredChannel:
     ) -> AsyncIterator[Running]:
         async with self.changeover.lock:
             instrument = await self._taken(technique)
-            async with instrument.run(technique, limits) as running:
-                yield running
+            try:
+                async with instrument.run(technique, limits) as running:
+                    yield running
+            finally:
+                if self.changeover.lends(instrument.name):
+                    await _to_the_end(self._give_back(instrument))
+
+    async def _give_back(self, instrument: Channel) -> None:
+        """Take the cell off an instrument that others wait for.
+
+        Raises:
+            InstrumentError: That is not confirmed.
+        """
+        try:
+            await _require_open(instrument)
+        finally:
+            outcome = await self._open()
+            self.changeover.holder = ""
+        if outcome is not None and not outcome.confirmed:
+            raise InstrumentError(outcome.instrument, outcome.state)
+        await self._tell(
+            "handed back", f"{instrument.name} is off {self.name}", instrument.name, ""
+        )
 
     async def _taken(self, technique: Technique) -> Channel:
         instrument = self.serving(technique)

@@ -100,10 +100,10 @@ def program(directory: str, run_id: str) -> dict[str, Any]:
 def check(text: str, cell: str | None, sets: Mapping[str, str]) -> dict[str, Any]:
     """What is wrong with a protocol's text, or its plan on the simulated bench."""
     from cellbench.analysis import available  # noqa: PLC0415
-    from cellbench.bench import DEFAULT_FIXTURE  # noqa: PLC0415
     from cellbench.engine.session import on_simulated_bench  # noqa: PLC0415
     from cellbench.protocol import check as check_program  # noqa: PLC0415
     from cellbench.protocol import parse_protocol, plan  # noqa: PLC0415
+    from cellbench.wiring import DEFAULT_FIXTURE  # noqa: PLC0415
 
     try:
         loaded, card_text = parse_protocol(text, cell, sets)

@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cellbench.bench import BY_OPERATOR
 from cellbench.engine.commissioning.installation import Installation
 from cellbench.engine.limits import VOLTAGE_TOLERANCE_V, LimitWatch
 from cellbench.engine.safe_state import (
@@ -40,6 +39,7 @@ from cellbench.instruments.techniques import (
 )
 from cellbench.protocol.program import Limits
 from cellbench.quantities import parse
+from cellbench.wiring import BY_OPERATOR
 
 #: Length of a technique that is to be tripped, at least and in declared reaction times: it ends by
 #: itself where nothing trips it.

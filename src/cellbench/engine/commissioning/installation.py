@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import cast
 
 from cellbench.bench import (
-    DEFAULT_FIXTURE,
     LIBRARY,
     NO_PORT,
     BenchFile,
     InstrumentEntry,
     SimulatedBench,
-    Wiring,
     parse_bench,
     simulated_bench,
 )
@@ -34,6 +32,7 @@ from cellbench.protocol.source import document_of, load
 from cellbench.transport import Stream, pipe
 from cellbench.transport.identity import identified
 from cellbench.transport.ownership import Ownership
+from cellbench.wiring import DEFAULT_FIXTURE, Wiring
 
 #: What is on the simulated bench where nothing is said: it behaves much like a resistor.
 SIMULATED_CELL = "LYC_PMMA"

@@ -10,19 +10,20 @@ import asyncio
 import os
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import filelock  # noqa: F401 (when it is needed it is in a hurry)
 
 from cellbench import clock
-from cellbench.bench import BenchFile, parse_bench
+from cellbench.bench import parse_bench
 from cellbench.engine.guard.guarding import Reaction, guard
 from cellbench.engine.guard.handover import asked
 from cellbench.engine.guard.ledger import Kind, Ledger, errors_path, forget_empty
 from cellbench.engine.guard.messages import Message, Watch, from_line
 from cellbench.engine.guard.processes import ProcessId
-from cellbench.engine.reach import ReachableBench, Site
+from cellbench.engine.reach import Reachable, ReachableBench, Site
 from cellbench.engine.session import places, with_folders
 from cellbench.protocol.source import document_of, load
 from cellbench.system import outlive_terminal
@@ -31,20 +32,16 @@ _STANDARD_INPUT = 0
 _PIECE = 65536
 
 
-class PipeMessages:
-    """Messages that a thread reads from a pipe: no event loop waits for a pipe on every system."""
+class Posted:
+    """What the engine says of one run, as it comes in."""
 
-    def __init__(self, lines: Iterator[bytes]) -> None:
+    def __init__(self) -> None:
         self._queue: asyncio.Queue[Message | None] = asyncio.Queue()
         self._over = False
-        loop = asyncio.get_running_loop()
 
-        def read() -> None:
-            for line in lines:
-                loop.call_soon_threadsafe(self._queue.put_nowait, from_line(line))
-            loop.call_soon_threadsafe(self._queue.put_nowait, None)
-
-        threading.Thread(target=read, name="messages", daemon=True).start()
+    def put(self, message: Message | None) -> None:
+        """Take in a message; None when the engine's end is closed."""
+        self._queue.put_nowait(message)
 
     async def next(self) -> Message | None:
         """Wait for the next message; see `Messages`."""
@@ -56,29 +53,29 @@ class PipeMessages:
 
 
 class _Asked:
-    """Who asks for the bench: a process by a file, or somebody by a polite kill.
+    """Who asks for a bench: a process by a file, or somebody by a polite kill.
 
     A polite kill counts only once the guard has begun to act: what shuts a computer or a service
     down sends one to everybody, and the engine may yet be lost on its way out.
     """
 
     def __init__(self) -> None:
-        self._where: list[str] = []
-        self._acts = self._is_killed = False
+        self._is_killed = self._acts = False
         outlive_terminal(self._kill)
 
     def _kill(self) -> None:
         self._is_killed = self._acts
 
-    def where(self, file: BenchFile, beside: Path | None) -> None:
-        """Find out where the instruments are for which somebody may ask."""
-        self._where = list(places(file, beside).values())
+    def for_one_of(self, where: Sequence[str]) -> Callable[[], str | None]:
+        """Return what tells who asks for one of the instruments at these places."""
 
-    def __call__(self) -> str | None:
-        self._acts = True
-        if self._is_killed:
-            return "whoever sent it a signal to end"
-        return asked(self._where)
+        def is_asked() -> str | None:
+            self._acts = True
+            if self._is_killed:
+                return "whoever sent it a signal to end"
+            return asked(where)
+
+        return is_asked
 
 
 def _lines_of(pipe: int) -> Iterator[bytes]:
@@ -89,52 +86,108 @@ def _lines_of(pipe: int) -> Iterator[bytes]:
         yield from lines
 
 
+class Guards:
+    """The guards of all runs of one engine, each with a ledger of its own.
+
+    Args:
+        first: The first run that there is to be guarded.
+        lines: What comes after it.
+        asked: Who asks for a bench.
+    """
+
+    def __init__(self, first: Watch, lines: Iterator[bytes], is_asked: _Asked) -> None:
+        self._lines, self._is_asked = lines, is_asked
+        self._posts: dict[str, Posted] = {}
+        self._shared: dict[str, Reachable] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._begin(first)
+        # A thread reads: no event loop waits for a pipe on every system.
+        threading.Thread(target=self._read, name="messages", daemon=True).start()
+
+    async def guard(self) -> None:
+        """Guard them until none is left; raises what went wrong with the first that failed."""
+        failures: list[BaseException] = []
+        while self._tasks:
+            done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            self._tasks -= done
+            failures += [failure for each in done if (failure := each.exception()) is not None]
+        if failures:
+            raise failures[0]
+
+    def _read(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended: there is nobody left to be guarded
+            for line in self._lines:
+                self._loop.call_soon_threadsafe(self._take, *from_line(line))
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _take(self, run: str, message: Message) -> None:
+        if isinstance(message, Watch):
+            self._begin(message)
+        elif run in self._posts:
+            self._posts[run].put(message)
+
+    def _end(self) -> None:
+        for post in self._posts.values():
+            post.put(None)
+
+    def _begin(self, watch: Watch) -> None:
+        ledger = Ledger(Path(watch.ledger))
+        ledger.enter(
+            Kind.WATCHING,
+            f"process {os.getpid()} guards process {watch.pid} (run {watch.run})",
+            pid=os.getpid(),
+            engine_pid=watch.pid,
+            run=watch.run,
+        )
+        posted = self._posts[watch.run] = Posted()
+        work = self._guard(watch, posted, ledger)
+        self._tasks.add(self._loop.create_task(work, name=f"guard of {watch.run}"))
+
+    async def _guard(self, watch: Watch, posted: Posted, ledger: Ledger) -> None:
+        try:
+            beside = Path(watch.beside) if watch.beside else None
+            file = parse_bench(load(document_of(watch.bench, f"the bench of run {watch.run}")))
+            if beside is not None:
+                file = with_folders(file, beside)
+            site = Site(file, f"guard of run {watch.run}", beside, yields=True)
+            mine = places(file.without(watch.shared), beside)
+            await guard(
+                posted,
+                ProcessId(watch.pid, watch.process_started),
+                ReachableBench(site, self._shared, watch.shared),
+                ledger,
+                Reaction(watch.silence_s, watch.electrical),
+                self._is_asked.for_one_of(list(mine.values())),
+            )
+        except Exception:
+            ledger.enter(Kind.ENDED, f"the guard failed: {traceback.format_exc()}")
+            raise
+        finally:
+            del self._posts[watch.run]
+
+
 def main() -> None:
     """Guard one engine."""
     is_asked = _Asked()
     lines = _lines_of(_STANDARD_INPUT)
-    first = next(lines, None)
-    if first is None:
+    line = next(lines, None)
+    if line is None:
         return
-    watch = from_line(first)
-    if not isinstance(watch, Watch):
-        raise TypeError(f"told {watch} before whom to watch")
-    ledger = Ledger(Path(watch.ledger))
-    ledger.enter(
-        Kind.WATCHING,
-        f"process {os.getpid()} guards process {watch.pid} (run {watch.run})",
-        pid=os.getpid(),
-        engine_pid=watch.pid,
-        run=watch.run,
+    _, first = from_line(line)
+    if not isinstance(first, Watch):
+        raise TypeError(f"told {first} before whom to watch")
+    scaled = first.speed != 1.0
+    clock.run(
+        _guard_all(first, lines, is_asked),
+        virtual=scaled,
+        speed=first.speed if scaled else None,
     )
-    try:
-        scaled = watch.speed != 1.0
-        clock.run(
-            _guard(watch, lines, ledger, is_asked),
-            virtual=scaled,
-            speed=watch.speed if scaled else None,
-        )
-    except Exception:
-        ledger.enter(Kind.ENDED, f"the guard failed: {traceback.format_exc()}")
-        raise
-    forget_empty(errors_path(Path(watch.ledger)))
+    forget_empty(errors_path(Path(first.ledger)))
 
 
-async def _guard(watch: Watch, lines: Iterator[bytes], ledger: Ledger, is_asked: _Asked) -> None:
-    beside = Path(watch.beside) if watch.beside else None
-    file = parse_bench(load(document_of(watch.bench, f"the bench of run {watch.run}")))
-    if beside is not None:
-        file = with_folders(file, beside)
-    bench = ReachableBench(Site(file, f"guard of run {watch.run}", beside, yields=True))
-    is_asked.where(file, beside)
-    await guard(
-        PipeMessages(lines),
-        ProcessId(watch.pid, watch.process_started),
-        bench,
-        ledger,
-        Reaction(watch.silence_s, watch.electrical),
-        is_asked,
-    )
+async def _guard_all(first: Watch, lines: Iterator[bytes], is_asked: _Asked) -> None:
+    await Guards(first, lines, is_asked).guard()
 
 
 if __name__ == "__main__":

@@ -63,13 +63,17 @@ StartGuard: TypeAlias = Callable[[Watch], Guarding]
 
 
 @asynccontextmanager
-async def guarded(session: Session) -> AsyncIterator[Keeper]:
+async def guarded(session: Session, start: StartGuard = PipedGuard) -> AsyncIterator[Keeper]:
     """Keep a guard for a run, from `Keeper.watch_over` until the bench has been left.
 
     Enter it before the bench's own context: it is to end after that. The simulated bench, which
     goes with this process, has none.
+
+    Args:
+        session: Whose bench is guarded.
+        start: Starts a guard.
     """
-    keeper = Keeper(session, PipedGuard if session.simulator is None else None)
+    keeper = Keeper(session, start if session.simulator is None else None)
     try:
         yield keeper
     finally:
@@ -201,6 +205,7 @@ class Keeper(Heart):
             # Paced time stands still while a person is asked: silence says nothing then.
             silence_s=None if paced else self._silence_s,
             speed=session.file.speed,
+            shared=sorted(session.shared),
         )
 
     def _see_that_it_is_there(self) -> None:

@@ -185,6 +185,14 @@ def read_ledger(path: Path) -> GuardReport:
     return GuardReport(acts, watched)
 
 
+def is_closed(path: Path) -> bool:
+    """Whether the last guard that wrote in a ledger is done with its run."""
+    last = ""
+    for line, _ in _lines(path):
+        last = line["kind"]
+    return last in {Kind.OVER, Kind.ENDED}
+
+
 def _lines(path: Path) -> Iterator[tuple[dict[str, Any], datetime]]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")

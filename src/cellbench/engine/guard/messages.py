@@ -1,4 +1,4 @@
-"""What an engine tells its guard, one JSON object per line."""
+"""What an engine tells its guard, one JSON object per line, with the run that it is of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cellbench.instruments.techniques import ElectricalLimits
 
 @dataclass(frozen=True)
 class Watch:
-    """The first message: who is watched, and what there is to be brought to quiet.
+    """The first message of a run: who is watched, and what there is to be brought to quiet.
 
     Attributes:
         pid, process_started: Of the engine; see `cellbench.system.process_start`.
@@ -22,6 +22,7 @@ class Watch:
         limits: Electrical limits of the cell, for looking at its voltage afterwards.
         silence_s: Silence of the engine that counts as its loss; None: only its end does.
         speed: Seconds per second of a simulated bench that another process serves.
+        shared: Instruments that other runs of the engine use too.
     """
 
     run: str
@@ -33,6 +34,7 @@ class Watch:
     limits: Mapping[str, float]
     silence_s: float | None
     speed: float = 1.0
+    shared: Sequence[str] = ()
 
     @property
     def electrical(self) -> ElectricalLimits:
@@ -82,20 +84,20 @@ class Messages(Protocol):
         """Wait for the next message; None, from then on, when the engine's end is closed."""
 
 
-def to_line(message: Message) -> bytes:
-    """Write a message as the line that goes through the pipe."""
-    return json.dumps({_NAMES[type(message)]: asdict(message)}).encode() + b"\n"
+def to_line(run: str, message: Message) -> bytes:
+    """Write a message of a run as the line that goes through the pipe."""
+    return json.dumps([run, _NAMES[type(message)], asdict(message)]).encode() + b"\n"
 
 
-def from_line(line: bytes) -> Message:
-    """Read a line of the pipe.
+def from_line(line: bytes) -> tuple[str, Message]:
+    """Read a line of the pipe: the run, and what is said of it.
 
     Raises:
         ValueError: It is none.
     """
     try:
-        ((name, values),) = json.loads(line).items()
+        run, name, values = json.loads(line)
         message: Message = _KINDS[name](**values)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"no message to a guard: {line[:80]!r}") from error
-    return message
+    return run, message

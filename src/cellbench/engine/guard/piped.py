@@ -11,14 +11,16 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from cellbench.engine.guard.ledger import errors_path, forget_empty
-from cellbench.engine.guard.messages import Message, Watch, to_line
+from cellbench.engine.guard.ledger import errors_path, forget_empty, is_closed
+from cellbench.engine.guard.messages import Message, Over, Watch, to_line
 from cellbench.engine.guard.processes import start_apart
 from cellbench.system import never_wait
 
 #: How long a guard may take to end when there is nothing left to guard.
 _END_S = 10.0
 _LOOK_S = 0.02
+#: What waits for a guard to listen: it may be starting, while many runs begin.
+_UNHEARD_BYTES_MAX = 1_000_000
 
 
 class GuardGone(Exception):
@@ -29,7 +31,7 @@ class PipedGuard:
     """A guard's process.
 
     Args:
-        watch: What it is told first.
+        watch: What it is told first, of one run.
 
     Attributes:
         name: For people.
@@ -39,6 +41,8 @@ class PipedGuard:
     """
 
     def __init__(self, watch: Watch) -> None:
+        self._run = watch.run
+        self._unheard = bytearray()
         self._errors = errors_path(Path(watch.ledger))
         try:
             self._process = start_apart(
@@ -52,21 +56,22 @@ class PipedGuard:
         self.send(watch)
         never_wait(self._pipe.fileno())
 
-    def send(self, message: Message) -> None:
-        """Tell it something.
+    def send(self, message: Message, run: str = "") -> None:
+        """Tell it something, of another run than its first where one is named.
 
         Raises:
             GuardGone: It will not hear it; its process is ended by now.
         """
-        line = to_line(message)
+        self._unheard += to_line(run or self._run, message)
         try:
-            is_taken = os.write(self._pipe.fileno(), line) == len(line)
+            while self._unheard and (taken := os.write(self._pipe.fileno(), self._unheard)):
+                del self._unheard[:taken]
         except BlockingIOError:
-            is_taken = False
+            pass  # the pipe is full
         except OSError as error:
             self.kill()
             raise GuardGone(f"has ended (exit code {self._process.returncode})") from error
-        if not is_taken:  # the pipe is full
+        if len(self._unheard) > _UNHEARD_BYTES_MAX:
             self.kill()
             raise GuardGone("does not listen any more, and was ended")
 
@@ -93,3 +98,68 @@ class PipedGuard:
             pass  # it is ended all the same
         self.kill()
         forget_empty(self._errors)
+
+
+class GuardOfMany:
+    """One guard's process for all runs of an owner; `start` is what each run's `Keeper` starts."""
+
+    def __init__(self) -> None:
+        self._process: PipedGuard | None = None
+        self._runs: set[str] = set()
+
+    def start(self, watch: Watch) -> GuardOfOne:
+        """Have a run guarded by the process that there is, or by a new one.
+
+        Raises:
+            GuardGone: There can be none.
+        """
+        process = self._process
+        if process is not None:
+            try:
+                process.check()
+                process.send(watch, watch.run)
+            except GuardGone:
+                process = None
+        if process is None:
+            self._runs.clear()
+            process = self._process = PipedGuard(watch)
+        self._runs.add(watch.run)
+        return GuardOfOne(self, process, watch)
+
+    def is_over(self, run: str, process: PipedGuard) -> bool:
+        """Take note that a run has left its bench; returns whether the process has none left."""
+        if process is self._process:
+            self._runs.discard(run)
+            if not self._runs:
+                self._process = None
+        return process is not self._process
+
+
+class GuardOfOne:
+    """The process that guards many, as one of its runs sees it."""
+
+    def __init__(self, many: GuardOfMany, process: PipedGuard, watch: Watch) -> None:
+        self.name = process.name
+        self._many, self._process, self._watch = many, process, watch
+        self._is_last = False
+
+    def send(self, message: Message) -> None:
+        """See `PipedGuard`."""
+        self._process.send(message, self._watch.run)
+        if isinstance(message, Over):
+            self._is_last = self._many.is_over(self._watch.run, self._process)
+
+    def check(self) -> None:
+        """See `PipedGuard`."""
+        self._process.check()
+
+    async def end(self, busy_s: float) -> None:
+        """Wait until it is done with this run."""
+        if self._is_last:
+            await self._process.end(busy_s)
+            return
+        ledger = Path(self._watch.ledger)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(busy_s + _END_S):
+                while not is_closed(ledger):
+                    await asyncio.sleep(_LOOK_S)
