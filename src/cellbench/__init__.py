@@ -19,7 +19,9 @@ def open(  # noqa: A001 (cellbench.open, as of a file)
 
     Args:
         place: Its directory, or the address of a server (``cellbench serve``) that shows one, like
-            ``https://lab:8000``; None for the default store of this computer.
+            ``https://lab:8000``, or of a laboratory's database, like
+            ``postgresql://cellbench_vera@lab/cellbench``; None for the default store of this
+            computer.
         token: What to sign in at a server with.
 
     Raises:

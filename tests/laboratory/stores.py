@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from collections.abc import AsyncIterator
-
 
 import numpy as np
 
@@ -27,7 +25,13 @@ HOSTILE = (
 
 def entry(seq: int, text: str = "", kind: str = "note") -> JournalEntry:
     return JournalEntry(
-        seq=seq, time_s=seq / 3, utc=START, kind=kind, step=text, text=text, data={text: [1e-7, text]}
+        seq=seq,
+        time_s=seq / 3,
+        utc=START,
+        kind=kind,
+        step=text,
+        text=text,
+        data={text: [1e-7, text]},
     )
 
 
@@ -35,19 +39,19 @@ def rows(count: int, *, seed: int = 0, source: str = "potentiostat") -> Iterator
     """Rows with every kind of value there is."""
     random_ = random.Random(seed)  # noqa: S311 (rows, not secrets)
     for index in range(count):
-        values = [random_.choice((None, random_.gauss(0, 1), 5e-324, -0.0)) for _ in range(5)]
+        a, b, c, d, e = (random_.choice((None, random_.gauss(0, 1), 5e-324, -0.0)) for _ in "abcde")
         step, flags, number = index // 100, random_.choice((0, 8)), random_.choice((None, index))
-        yield (index / 10, random_.choice((source, "press")), step, *values, flags, number)
+        yield (index / 10, random_.choice((source, "press")), step, a, b, c, d, e, flags, number)
 
 
-def registered(store: Store, *, note: str = "") -> Run:
+def registered(store: Store, *, note: str = "", began: datetime = START) -> Run:
     return store.register(
         protocol=f"ccd {note}",
         cell=f"LYC {note}",
         bench=f"bench {note}",
         simulated=True,
         seed=7,
-        began=START,
+        began=began,
     )
 
 
@@ -75,9 +79,11 @@ async def write_whole(writer: RunWriter, count: int, texts: tuple[str, ...] = ()
     await writer.add_entries([entry(seq, text) for seq, text in enumerate(("", *texts))])
 
 
-def add_run(store: Store, count: int = 700, *, texts: tuple[str, ...] = ()) -> Run:
+def add_run(
+    store: Store, count: int = 700, *, texts: tuple[str, ...] = (), began: datetime = START
+) -> Run:
     """A run that has ended."""
-    run = registered(store, note=" ".join(texts))
+    run = registered(store, note=" ".join(texts), began=began)
 
     async def write() -> None:
         async with writing(store, run) as writer:
@@ -86,5 +92,3 @@ def add_run(store: Store, count: int = 700, *, texts: tuple[str, ...] = ()) -> R
     clock.run(write(), virtual=True)
     store.finish(run, "completed", " ".join(texts))
     return run
-
-

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from cellbench import __version__
-from cellbench.cli import bench, campaign, look, prepare, protocol, sim, steer, submit, telemetry
+from cellbench.cli import (
+    bench,
+    campaign,
+    database,
+    look,
+    prepare,
+    protocol,
+    sim,
+    steer,
+    submit,
+    telemetry,
+)
 from cellbench.cli.export import export
 from cellbench.cli.import_ import import_
 from cellbench.cli.quiet import quiet, release
@@ -51,6 +62,7 @@ app.command()(quiet)
 app.command()(release)
 app.command()(service)
 app.command()(serve)
+app.command()(database.follow)
 app.command()(steer.status)
 app.command()(top)
 app.command()(steer.pause)
@@ -81,3 +93,4 @@ app.add_typer(sim.app, name="sim")
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(telemetry.app, name="telemetry")
+app.add_typer(database.app, name="database")

@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 
 
 def _evaluated(
-    run_id: str, store: Path | None, cell: str | None = None, names: list[str] | None = None
+    run_id: str,
+    store: Path | None,
+    cell: str | None = None,
+    names: list[str] | None = None,
+    *,
+    all_benches: bool = False,
 ) -> Evaluation:
+    from cellbench.cli.database import opened_store
     from cellbench.engine.evaluation import evaluate
     from cellbench.protocol import load_card, parse_card
-    from cellbench.store import RunReader, Store
+    from cellbench.store import RunReader
 
-    with Store(store, make=False) as opened:
+    with opened_store(store, all_benches=all_benches) as opened:
         run = opened.find(run_id)
         if cell is not None:
             card, _ = load_card(None, cell)
@@ -35,6 +41,7 @@ def _evaluated(
 def runs(
     store: options.StorePath = None,
     limit: Annotated[int, typer.Option(help="How many, newest first.", min=1)] = 20,
+    all_benches: options.AllBenches = False,
     as_json: options.AsJson = False,
 ) -> None:
     """List the runs that are kept."""
@@ -42,9 +49,9 @@ def runs(
         from rich.console import Console
         from rich.table import Table
 
-        from cellbench.store import Store
+        from cellbench.cli.database import opened_store
 
-        with Store(store, make=False) as opened:
+        with opened_store(store, all_benches=all_benches) as opened:
             found = opened.runs(limit)
         if as_json:
             print_json({"runs": [run.model_dump(mode="json") for run in found]})
@@ -60,11 +67,12 @@ def runs(
 def show(
     run_id: options.RunId = "last",
     store: options.StorePath = None,
+    all_benches: options.AllBenches = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Show how a run went: its events, its results, what was not as planned."""
     with told(as_json=as_json):
-        evaluation = _evaluated(run_id, store)
+        evaluation = _evaluated(run_id, store, all_benches=all_benches)
         if as_json:
             entries = [entry.model_dump(mode="json") for entry in evaluation.reader.journal]
             print_json(evaluation.answer() | {"journal": entries})
@@ -90,6 +98,7 @@ def report(
     ] = None,
     store: options.StorePath = None,
     cell: options.Cell = None,
+    all_benches: options.AllBenches = False,
 ) -> None:
     """Write a run's report: one HTML file that opens from disk, offline."""
     with told():
@@ -97,7 +106,7 @@ def report(
 
         if output is not None:
             writable_output(output, ".html")
-        typer.echo(write_report(_evaluated(run_id, store, cell), output))
+        typer.echo(write_report(_evaluated(run_id, store, cell, all_benches=all_benches), output))
 
 
 def analyze(
@@ -107,11 +116,12 @@ def analyze(
     ] = None,
     cell: options.Cell = None,
     store: options.StorePath = None,
+    all_benches: options.AllBenches = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Analyse a run again: with other analyses, or with a corrected cell card (--cell)."""
     with told(as_json=as_json):
-        evaluation = _evaluated(run_id, store, cell, names or None)
+        evaluation = _evaluated(run_id, store, cell, names or None, all_benches=all_benches)
         if as_json:
             print_json(evaluation.answer())
             return

@@ -57,6 +57,20 @@ TelemetryPath = Annotated[
         help="Who is told of a run, and how (else: telemetry.yaml in the store, if there is one).",
     ),
 ]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        help="The laboratory's database, postgresql://user@host/name (or CELLBENCH_DATABASE).",
+        show_default=False,
+    ),
+]
+AllBenches = Annotated[
+    bool,
+    typer.Option(
+        "--all-benches", help="The runs of all benches, from the database in CELLBENCH_DATABASE."
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Answer with one JSON object on standard output.")
 ]

@@ -46,6 +46,7 @@ def resume(
     """
     with told(as_json=as_json):
         from cellbench import clock
+        from cellbench.cli.copying import copying
         from cellbench.cli.telling import telling
         from cellbench.engine.resume import session_of
         from cellbench.errors import InputError
@@ -57,7 +58,7 @@ def resume(
             run = opened.find(run_id)
             session = session_of(opened, run, bench)
             stopping = Stopping()
-            with telling(telemetry, opened, stopping) as told_of:
+            with copying(opened.directory), telling(telemetry, opened, stopping) as told_of:
                 resuming = _resume(
                     session, opened, run, stopping, told_of, accept=accept, as_json=as_json
                 )

@@ -68,6 +68,7 @@ def run(
     """
     with told(as_json=as_json):
         from cellbench.analysis import available
+        from cellbench.cli.copying import copying
         from cellbench.cli.many import run_many
         from cellbench.cli.telling import telling
         from cellbench.engine.session import prepare
@@ -106,7 +107,11 @@ def run(
         check(session.program, declared, available()).raise_problems()
         planned = plan(session.program, declared)
         stopping = Stopping()
-        with Store(store) as opened, telling(telemetry, opened, stopping) as told_of:
+        with (
+            Store(store) as opened,
+            copying(opened.directory),
+            telling(telemetry, opened, stopping) as told_of,
+        ):
             end = conducted(
                 session, opened, planned, speed, stopping, told_of, record=record, as_json=as_json
             )

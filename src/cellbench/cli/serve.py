@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellbench.cli import options
 from cellbench.cli.output import told
+
+if TYPE_CHECKING:
+    from cellbench.store import Store
 
 
 class RoleName(StrEnum):
@@ -22,6 +27,7 @@ class RoleName(StrEnum):
 
 def serve(
     store: options.StorePath = None,
+    all_benches: options.AllBenches = False,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this computer, a user and TLS.")
     ] = "127.0.0.1",
@@ -49,17 +55,30 @@ def serve(
     """Show runs, live and past, in a browser; steer them from there. See docs/web.md."""
     with told():
         _installed()
+        from cellbench.store import Store, data_directory
+
+        directory, open_store = store or data_directory(), Store
+        if all_benches:
+            directory, open_store = _of_all_benches(directory)
         if add_user is not None:
-            _enter(add_user, role, store, token=token)
+            _enter(add_user, role, directory, token=token)
             return
-        from cellbench.store import data_directory
         from cellbench.web.serving import Where, serve
 
         where = Where(host, port, certificate, key, without_tls, tuple(host_name or ()))
-        serve(store or data_directory(), where, _say)
+        serve(directory, where, _say, open_store)
 
 
-def _enter(name: str, role: RoleName, store: Path | None, *, token: bool) -> None:
+def _of_all_benches(store: Path) -> tuple[Path, Callable[[Path], Store]]:
+    """Where what is shown of all benches is kept, with its own users; and what opens it."""
+    from cellbench.cli.database import needed_database
+    from cellbench.laboratory import Mirror
+
+    database = needed_database(None)
+    return database.kept_in(store), partial(Mirror, database)
+
+
+def _enter(name: str, role: RoleName, store: Path, *, token: bool) -> None:
     from cellbench.store import Store
     from cellbench.web.users import Users
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import sys
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,10 +42,6 @@ def service(
         str | None,
         typer.Option("--cell", help="Card of the cell that is there, for a bench with one cell."),
     ] = None,
-    database: Annotated[
-        str | None,
-        typer.Option("--database", help="The laboratory's (else: CELLBENCH_DATABASE)."),
-    ] = None,
     write_unit: Annotated[
         Path | None,
         typer.Option("--write-unit", help="Only write a systemd unit for this installation."),
@@ -56,25 +53,31 @@ def service(
 ) -> None:
     """Go on with runs that lost their host: at boot, and whenever one is found.
 
-    Each is resumed in a process of its own. Ends in good order on SIGTERM or Ctrl-C: runs that it
-    has resumed, or begun as jobs, come to their safe state first.
+    Each is resumed in a process of its own. With --take-jobs a bench takes jobs of the laboratory
+    whose database CELLBENCH_DATABASE names, each in a process of its own as well. Ends in good
+    order on SIGTERM or Ctrl-C: runs that it has begun or resumed come to their safe state first.
     """
     with told():
         from cellbench import clock
+        from cellbench.cli.copying import copying
         from cellbench.engine.service import Service, described, read_policy
+        from cellbench.store import data_directory
 
         if write_unit is not None or write_task is not None:
             _write(write_unit, write_task)
             return
         policy = read_policy(config)
-        taking = _taking(policy, bench, cell, database) if take_jobs else None
+        taking = _taking(policy, bench, cell) if take_jobs else None
         stopping = Stopping()
         for line in described(policy):
             _say(line)
-        try:
-            clock.run(_serve(Service(policy, _say), taking, stopping, once=once))
-        except asyncio.CancelledError:
-            _say("ended")
+        with ExitStack() as stack:
+            for directory in policy.stores or (data_directory(),):
+                stack.enter_context(copying(directory))
+            try:
+                clock.run(_serve(Service(policy, _say), taking, stopping, once=once))
+            except asyncio.CancelledError:
+                _say("ended")
 
 
 async def _serve(
@@ -87,8 +90,8 @@ async def _serve(
                 group.create_task(taking.serve(once=once))
 
 
-def _taking(policy: Policy, bench: Path | None, cell: str | None, database: str | None) -> Taking:
-    from cellbench.cli.submit import laboratory_address
+def _taking(policy: Policy, bench: Path | None, cell: str | None) -> Taking:
+    from cellbench.cli.submit import queue_database
     from cellbench.engine.offer import Offer
     from cellbench.engine.taking import Taking
     from cellbench.errors import InputError
@@ -97,9 +100,8 @@ def _taking(policy: Policy, bench: Path | None, cell: str | None, database: str 
 
     if bench is None:
         raise InputError("--take-jobs needs the bench that they are run on: --bench FILE")
-    address = laboratory_address(database)
     store = store_directory(policy.stores[0] if policy.stores else data_directory())
-    return Taking(Offer(bench, cell), address, store, policy, _say, cell)
+    return Taking(Offer(bench, cell), queue_database(None), store, policy, _say, cell)
 
 
 def _write(unit: Path | None, task: Path | None) -> None:

@@ -5,7 +5,6 @@ See docs/jobs.md for what becomes of a job.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The laboratory's jobs: the list, cancelling, giving back.")
 
-_Database = Annotated[
-    str | None,
-    typer.Option("--database", help="The laboratory's (else: CELLBENCH_DATABASE)."),
-]
 _Number = Annotated[int, typer.Argument(metavar="JOB", help="Its number in cellbench jobs.")]
 
 
@@ -47,8 +42,8 @@ def submit(
         list[str] | None,
         typer.Option(
             "--cell",
-            help="A cell card, or a place of the bench such as A1; repeatable. Else the cell that "
-            "the protocol names.",
+            help="A cell card, a place of the bench (A1), or both (A1=CARD); several with commas. "
+            "Else the cell that the protocol names.",
         ),
     ] = None,
     bench: Annotated[
@@ -66,7 +61,7 @@ def submit(
     replicates: Annotated[
         int, typer.Option(min=1, max=1000, help="How many cells of each card.")
     ] = 1,
-    database: _Database = None,
+    database: options.DatabaseUrl = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Queue a run for the benches of the laboratory: the first that can do it takes it."""
@@ -78,7 +73,7 @@ def submit(
         due = None if deadline is None else deadline_of(deadline, datetime.now(UTC))
         works = works_of(
             protocol,
-            cell or [],
+            [name.strip() for each in cell or [] for name in each.split(",")],
             bench=bench,
             sets=sets or [],
             deadline=due,
@@ -99,7 +94,7 @@ def submit(
 def jobs(
     context: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
-    database: _Database = None,
+    database: options.DatabaseUrl = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show the jobs that wait and run, in the order in which they were submitted."""
@@ -128,7 +123,7 @@ def cancel(
             "through its safe state."
         ),
     ] = Ending.NOW,
-    database: _Database = None,
+    database: options.DatabaseUrl = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Cancel a job: one that waits is gone, the run of another is ended by its bench."""
@@ -148,7 +143,7 @@ def cancel(
 def release(
     number: _Number,
     yes: Annotated[bool, typer.Option("--yes", help="I have looked at the cell.")] = False,
-    database: _Database = None,
+    database: options.DatabaseUrl = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Take a job from a bench that is lost, and let it wait for any bench again.
@@ -180,14 +175,14 @@ def begin(
     place: Annotated[str, typer.Option("--place")] = "",
     cell: Annotated[str | None, typer.Option("--cell")] = None,
     store: options.StorePath = None,
-    database: _Database = None,
+    database: options.DatabaseUrl = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Run a job that this bench has taken: cellbench service --take-jobs calls this."""
     from cellbench.errors import InputError, InstrumentError
 
     with told(as_json=as_json):
-        order = _Order(number, _database(database))
+        order = _Order(number, queue_database(database))
         try:
             code = _begun(order, bench, place, cell, store, as_json=as_json)
         except InstrumentError as error:
@@ -261,32 +256,21 @@ def _opened(database: Database) -> Iterator[JobQueue]:
 
 
 def _queue(url: str | None) -> AbstractContextManager[JobQueue]:
-    return _opened(_database(url))
+    return _opened(queue_database(url))
 
 
-def _database(url: str | None) -> Database:
-    from cellbench.laboratory import Database
-
-    return Database(laboratory_address(url))
-
-
-def laboratory_address(chosen: str | None) -> str:
-    """Address of the laboratory's database.
+def queue_database(url: str | None) -> Database:
+    """The laboratory's database.
 
     Raises:
-        InputError: Nobody says it, or what it needs is not installed.
+        InputError: None is named, or what the queue needs is not installed.
     """
+    from cellbench.cli.database import needed_database
     from cellbench.errors import InputError
 
-    missing = [name for name in ("psycopg", "procrastinate") if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"the queue needs {' and '.join(missing)}: pip install 'cellbench[server]'"
-        )
-    found = chosen or os.environ.get("CELLBENCH_DATABASE")
-    if not found:
-        raise InputError("which laboratory? Set CELLBENCH_DATABASE, or give --database")
-    return found
+    if find_spec("procrastinate") is None:
+        raise InputError("the queue needs procrastinate: pip install 'cellbench[server]'")
+    return needed_database(url)
 
 
 def _person() -> str:

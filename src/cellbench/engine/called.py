@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cellbench.system import ask_to_end, own_group
@@ -17,16 +17,13 @@ _PRIVATE = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 Say = Callable[[str], None]
 
 
-async def called(
-    command: Sequence[str], log: Path, say: Say, environment: Mapping[str, str] | None = None
-) -> int:
+async def called(command: Sequence[str], log: Path, say: Say) -> int:
     """Run a command to its end, and return its exit code; one that is cut short ends in good order.
 
     Args:
         command: With its arguments.
         log: What it says is added there.
         say: Told how it ends, where it is cut short.
-        environment: What it is told beside what this process was.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
     with log.open("ab") as file:
@@ -35,7 +32,7 @@ async def called(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            env=inherited | dict(environment or {}),
+            env=inherited,
             **own_group(),
         )
     try:

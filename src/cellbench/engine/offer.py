@@ -9,10 +9,10 @@ from pathlib import Path
 from cellbench.analysis import available
 from cellbench.bench import BenchFile
 from cellbench.cell import CellCard
+from cellbench.engine.places import Places
 from cellbench.engine.session import Session, bench_directory, on_bench, places, read_bench
 from cellbench.errors import InputError
 from cellbench.laboratory.jobs import Work
-from cellbench.library import with_suffix
 from cellbench.protocol import check
 from cellbench.protocol.loading import load_card
 from cellbench.transport.ownership import is_free
@@ -62,14 +62,11 @@ class Offer:
             return {"": Place("", self.file, *_card(cell))}
         if cell is not None:
             raise InputError(f"{self.file.bench} has many cells: its file says which, under cells:")
+        places = Places(self.path)
         return {
-            name: Place(name, self.file.of_place(name), *self._card_beside(entry.card))
-            for name, entry in self.file.cells.items()
+            name: Place(name, self.file.of_place(name), *_card(places.card_of(name)))
+            for name in self.file.cells
         }
-
-    def _card_beside(self, card: str | None) -> tuple[CellCard | None, str]:
-        found = None if card is None else with_suffix(self.beside / card)
-        return _card(card if found is None else str(found))
 
     def place(self, name: str) -> Place:
         """Return one of its places.
@@ -89,15 +86,11 @@ class Offer:
         """
         place = self.place(name)
         card, text = self._card_for(work, place)
-        entry = self.file.cells.get(name)
-        session = on_bench(
-            work.program(card),
-            text,
-            self.path,
-            place=name,
-            sim_cell=entry.simulate if entry and self.simulated else None,
-            seed=work.replicate,
-        )
+        program = work.program(card)
+        if name:
+            session = Places(self.path, only=[name]).put(program, text, name)
+        else:
+            session = on_bench(program, text, self.path, seed=work.replicate)
         check(session.program, session.declared(), available()).raise_problems()
         return session
 
@@ -131,6 +124,8 @@ class Offer:
                     f"nobody has said which cell is in {place}: --cell CARD says so to the "
                     "service, or submit it with --bench"
                 )
+        elif work.place:
+            return sent, work.card  # somebody knows better than the bench file
         elif place.card.cell != sent.cell:
             raise InputError(f"{place} holds {place.card.cell}, not {sent.cell}")
         elif place.card != sent:

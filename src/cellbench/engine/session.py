@@ -357,6 +357,23 @@ def on_bench(
     return on_simulated_bench(program, card_text, sim_cell, held_by, seed)
 
 
+def place_and_card(cell: str) -> tuple[str, str | None]:
+    """Read what says where a cell is, and maybe which it is: ``A1``, ``A1=cards/mine.yaml``."""
+    place, _, card = cell.strip().partition("=")
+    return place.strip(), card.strip() or None
+
+
+def _at_place(
+    bench: Path, protocol: str, place: str, sim_cell: str | None, sets: Sequence[str], seed: int
+) -> Session:
+    # It makes sessions, and this is where they are asked for.
+    from cellbench.engine.places import Places  # noqa: PLC0415
+
+    name, card = place_and_card(place)
+    places = Places(bench, only=[name], seed=seed, sim_cell=sim_cell)
+    return places.session(protocol, name, card=card, sets=sets)
+
+
 def on_simulated_bench(
     program: Program,
     card_text: str,

@@ -26,7 +26,6 @@ from cellbench.engine.requests import Abort, Person, Stop
 from cellbench.engine.service import NEVER_BEGAN, Policy, notes_of
 from cellbench.errors import CellbenchError, InputError
 from cellbench.laboratory import Database
-from cellbench.laboratory.database import VARIABLE
 from cellbench.laboratory.jobs import RefusedJob
 from cellbench.laboratory.queue import Job, JobQueue
 from cellbench.store import Run, Store
@@ -61,28 +60,25 @@ class Taking:
 
     Args:
         offer: What the bench can do.
-        url: Address of the laboratory's database, with the bench's own role.
+        database: The laboratory's, in the bench's own role; processes that begin jobs know it by
+            their environment.
         store: Where its runs are kept.
         policy: How cellbench is called, and how often it is looked.
         say: Writes a line of the log.
         cell: As for `Offer`, for the processes that begin jobs.
-
-    Raises:
-        InputError: The address is none.
     """
 
     def __init__(
         self,
         offer: Offer,
-        url: str,
+        database: Database,
         store: Path,
         policy: Policy,
         say: Say,
         cell: str | None = None,
     ) -> None:
-        self._offer, self._url, self._store, self._policy = offer, url, store, policy
+        self._offer, self._database, self._store, self._policy = offer, database, store, policy
         self._cell, self._say = cell, say
-        self._database = Database(url)
         self._bench, self._worker = "", 0
         self._away = False
         self._errands: dict[int, asyncio.Task[None]] = {}
@@ -127,7 +123,7 @@ class Taking:
             words = ["jobs", "begin", str(errand.job), *bench, *place]
         log = self._store / "runs" / f"job {errand.job}.service.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        code = await called([*self._policy.command, *words], log, say, {VARIABLE: self._url})
+        code = await called([*self._policy.command, *words], log, say)
         say(f"its process has ended (exit code {code})")
 
     def _of_job(self, number: int) -> Say:

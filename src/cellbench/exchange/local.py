@@ -1,10 +1,9 @@
-"""The runs of a store on this computer, for `cellbench.open`."""
+"""The runs of a store, on this computer or of a laboratory, for `cellbench.open`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +23,11 @@ class LocalStore:
     """A backend of `OpenedStore`.
 
     Args:
-        directory: Of the store; None for the default place.
-
-    Raises:
-        InputError: There is no store.
+        store: Where they are kept; closed with this.
     """
 
-    def __init__(self, directory: Path | None) -> None:
-        self._store = Store(directory, make=False)
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def close(self) -> None:
         """Give up the catalogue."""

@@ -4,6 +4,14 @@ A copy of every run stands there beside those of other benches. The truth of a r
 file (`cellbench.store`): nothing on the control path comes here.
 """
 
-from cellbench.laboratory.database import Database, database_named
+from importlib.util import find_spec
 
-__all__ = ["Database", "database_named"]
+from cellbench.errors import InputError
+
+if find_spec("psycopg") is None:
+    raise InputError('the laboratory\'s database needs psycopg: pip install "cellbench[server]"')
+
+from cellbench.laboratory.database import Database, database_named
+from cellbench.laboratory.mirror import Mirror
+
+__all__ = ["Database", "Mirror", "database_named"]

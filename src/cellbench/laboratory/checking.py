@@ -61,11 +61,13 @@ def _difference(
     return None
 
 
-def _rows(
-    connection: Connection, table: Followed, run: int, after: int
-) -> list[tuple[Any, ...]]:
-    return connection.cursor(binary=True).execute(
-        f"SELECT {table.number}, {table.columns} FROM {table.name} "  # noqa: S608 (our names)
-        f"WHERE run = %s AND {table.number} > %s ORDER BY {table.number} LIMIT {_ROWS_AT_ONCE}",
-        (run, after),
-    ).fetchall()
+def _rows(connection: Connection, table: Followed, run: int, after: int) -> list[tuple[Any, ...]]:
+    return (
+        connection.cursor(binary=True)
+        .execute(
+            f"SELECT {table.number}, {table.columns} FROM {table.name} "  # noqa: S608 (our names)
+            f"WHERE run = %s AND {table.number} > %s ORDER BY {table.number} LIMIT {_ROWS_AT_ONCE}",
+            (run, after),
+        )
+        .fetchall()
+    )

@@ -210,7 +210,9 @@ def rows_after(
     for at in table.times:
         rows = [(*row[:at], _time(row[at]), *row[at + 1 :]) for row in rows]
     for at in table.texts:
-        if any(text is not None and to_database(text) != text for text in {row[at] for row in rows}):
+        if any(
+            text is not None and to_database(text) != text for text in {row[at] for row in rows}
+        ):
             rows = [(*row[:at], _text(row[at]), *row[at + 1 :]) for row in rows]
     return rows
 
@@ -227,7 +229,7 @@ def stage(connection: Connection) -> None:
     """Make the tables that rows pass through: for COPY itself, policies of rights do not hold."""
     for table in FOLLOWED:
         connection.execute(
-            f"CREATE TEMPORARY TABLE {table.staged} ON COMMIT DELETE ROWS AS "
+            f"CREATE TEMPORARY TABLE {table.staged} ON COMMIT DELETE ROWS AS "  # noqa: S608 (ours)
             f"SELECT {table.number}, {table.columns} FROM {table.name} WITH NO DATA"
         )
 

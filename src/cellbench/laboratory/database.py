@@ -6,9 +6,12 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -19,7 +22,6 @@ from cellbench.errors import CellbenchError, InputError
 
 if TYPE_CHECKING:
     from alembic.config import Config
-    from sqlalchemy import Engine
 
 #: Where the address of the database is found.
 VARIABLE = "CELLBENCH_DATABASE"
@@ -46,6 +48,31 @@ _LINK = {
 _NO_TABLE = "42P01"
 _NO_RIGHT = "42501"
 _NO_DATABASE = "3D000"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A bench that copies its runs here.
+
+    Attributes:
+        runs, under_way: How many there are, and have not ended.
+        samples: How many rows are copied.
+        seen: When something new came, None for never.
+    """
+
+    name: str
+    role: str
+    runs: int
+    under_way: int
+    samples: int
+    seen: datetime | None
+
+    def __str__(self) -> str:
+        seen = (
+            "nothing came yet" if self.seen is None else f"heard of {self.seen:%Y-%m-%d %H:%M} UTC"
+        )
+        under_way = f", {self.under_way} under way" if self.under_way else ""
+        return f"{self.name}: {self.runs} runs{under_way}, {self.samples} samples, {seen}"
 
 
 class Database:
@@ -77,6 +104,10 @@ class Database:
         """
         return psycopg.connect(make_conninfo(**{**_LINK, **self._address}))  # type: ignore[arg-type]
 
+    def kept_in(self, store: Path) -> Path:
+        """Where in a store's directory is kept what is looked at of this database."""
+        return store / "laboratory" / quote(self.name, safe=" ")
+
     @contextmanager
     def connected(self) -> Iterator[Connection]:
         """A connection for a person's command: committed at the end, errors in plain words.
@@ -102,13 +133,6 @@ class Database:
                     f"({str(error).strip().splitlines()[0]}): cellbench database grant gives rights"
                 ) from error
             raise CellbenchError(f"{self.name}: {str(error).strip()}") from error
-
-    @cached_property
-    def engine(self) -> Engine:
-        """SQLAlchemy's engine on it, whose connections are kept; to be disposed of."""
-        from sqlalchemy import create_engine  # noqa: PLC0415 (not for those who only copy)
-
-        return create_engine("postgresql+psycopg://", creator=self.connect, pool_pre_ping=True)
 
     # --- Tables -----------------------------------------------------------------------------------
 
@@ -165,6 +189,21 @@ class Database:
             version = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         return (None if version is None else str(version[0])), newest
 
+    def benches(self) -> list[Bench]:
+        """The benches, by name.
+
+        Raises:
+            CellbenchError: The database cannot be reached, or has no tables.
+        """
+        with self.connected() as connection:
+            rows = connection.execute(
+                "SELECT name, role, count(id), count(id) FILTER (WHERE ended IS NULL), "
+                "coalesce(sum(greatest(samples, 0)), 0)::bigint, max(seen) "
+                "FROM bench LEFT JOIN copied_run ON bench.number = bench_number "
+                "GROUP BY name, role ORDER BY name"
+            )
+            return [Bench(*row) for row in rows]
+
     # --- Rights -----------------------------------------------------------------------------------
 
     def grant(self, kind: Kind, name: str) -> str:
@@ -203,7 +242,8 @@ class Database:
         """The address for whoever was granted a role."""
         host = self._address.get("host", "localhost")
         port = self._address.get("port", 5432)
-        return f"postgresql://{role_of(name)}:{password}@{host}:{port}/{self._address['dbname']}"
+        database = quote(str(self._address["dbname"]))
+        return f"postgresql://{role_of(name)}:{password}@{host}:{port}/{database}"
 
 
 def role_of(name: str) -> str:

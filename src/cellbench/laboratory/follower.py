@@ -8,16 +8,20 @@ what is not copied stays in the run's file until it is.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Self
 
 import psycopg
+from filelock import FileLock, Timeout
 from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception_type,
+    sleep_using_event,
     stop_when_event_set,
-    wait_exponential_jitter,
+    wait_random_exponential,
 )
 
 from cellbench.errors import CellbenchError, InputError
@@ -37,6 +41,8 @@ from cellbench.store import Run, Store
 LOOK_S = 1.0
 #: Pauses while the server is away: at first, and at most.
 _PAUSE_S, _PAUSE_MOST_S = 0.5, 30.0
+
+
 class Follower:
     """Copies the runs of one store, as one bench.
 
@@ -93,12 +99,12 @@ class Follower:
     # --- The server -------------------------------------------------------------------------------
 
     def _once_patiently(self, leave: threading.Event) -> bool:
-        """Copy what is new as soon as the server is there; False: it is not, and we are to leave."""
+        """Copy what is new as soon as the server is there; False: it is away, and we leave."""
         attempts = Retrying(
             retry=retry_if_exception_type(psycopg.OperationalError),
-            wait=wait_exponential_jitter(_PAUSE_S, _PAUSE_MOST_S),
+            wait=wait_random_exponential(_PAUSE_S, _PAUSE_MOST_S),
             stop=stop_when_event_set(leave),
-            sleep=leave.wait,
+            sleep=sleep_using_event(leave),
             before_sleep=self._say_away,
             reraise=True,
         )
@@ -146,11 +152,13 @@ class Follower:
 
     def _copy_some(self, connection: Connection, run: Run) -> bool:
         """Copy some of what is new in a run; whether there is more."""
-        copied = self._copied.get(run.id)
+        copied, path = self._copied.get(run.id), self._store.run_path(run.id)
         if copied is not None and run.ended is not None and copied.end == end_of(run):
             return False
+        if run.ended is None and not path.exists():
+            return False  # it begins just now
         try:
-            with run_file(self._store.run_path(run.id)) as file:
+            with run_file(path) as file:
                 if copied is not None and is_copied(run, file, copied):
                     return False
                 with connection.transaction():
@@ -166,6 +174,24 @@ class Follower:
         if self._refused.get(run.id) != why:
             self._refused[run.id] = why
             self._say(f"run {run.id} is not copied: {why}")
+
+
+@contextmanager
+def turn(directory: Path, leave: threading.Event) -> Iterator[None]:
+    """Wait for one's turn to copy a store, or to leave: one process at a time is enough.
+
+    Two at once would do no harm: the rows of a run are the database's to lock.
+    """
+    lock = FileLock(directory / "follow.lock", thread_local=False)
+    while not leave.is_set():
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            break
+        leave.wait(LOOK_S)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _first_line(error: BaseException | None) -> str:

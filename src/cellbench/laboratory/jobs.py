@@ -201,26 +201,30 @@ def _made(**facts: Any) -> Work:
 
 def _named(protocol: str, cell: str, bench: str, sets: Sequence[str]) -> dict[str, Any]:
     """What is to be run on one cell; the protocol is resolved here too, where its author is."""
-    is_place = bool(cell) and not _is_card(cell)
-    card, text = load_card(protocol, None if is_place else cell or None)
+    place, named = _place_and_card(cell)
+    card, text = load_card(protocol, named or None)
     program = load_protocol(protocol, card, parse_settings(sets))
     return {
         "title": program.name,
         "sources": tuple(Source(name=each.name, text=each.text) for each in program.sources),
-        "card": "" if is_place else text,
-        "cell": cell if is_place else card.cell,
-        "place": cell if is_place else "",
+        "card": "" if place and not named else text,
+        "cell": place if place and not named else card.cell,
+        "place": place,
         "bench": bench,
         "sets": tuple(sets),
     }
 
 
-def _is_card(name: str) -> bool:
-    if name in library.card_names() or library.with_suffix(Path(name)) is not None:
-        return True
-    if re.search(r"[/\\]|\.ya?ml$", name):
-        raise InputError(f'there is no cell card "{name[:200]}"')
-    return False
+def _place_and_card(cell: str) -> tuple[str, str]:
+    """What a person names: a card, a place (``A1``), or a place with its card (``A1=CARD``)."""
+    place, sign, card = cell.partition("=")
+    if sign:
+        return place.strip(), card.strip()
+    if not cell or cell in library.card_names() or library.with_suffix(Path(cell)) is not None:
+        return "", cell
+    if re.search(r"[/\\]|\.ya?ml$", cell):
+        raise InputError(f'there is no cell card "{cell[:200]}"')
+    return cell, ""
 
 
 def deadline_of(text: str, now: datetime) -> datetime:

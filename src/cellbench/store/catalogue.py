@@ -32,7 +32,12 @@ class Store:
 
     Raises:
         InputError: It cannot be used as a store.
+
+    Attributes:
+        elsewhere: Whether its runs are those of other computers: nothing here conducts them.
     """
+
+    elsewhere = False
 
     def __init__(self, directory: Path | None = None, *, make: bool = True) -> None:
         self.directory = store_directory(directory, make=make)

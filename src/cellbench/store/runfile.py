@@ -88,6 +88,26 @@ def open_engine(path: Path, *, durable: bool, pool: type[Pool] = StaticPool) -> 
     return engine
 
 
+def make_tables(engine: Engine, *, wire: bool) -> None:
+    """Make the tables of a run's file.
+
+    Args:
+        engine: On the file.
+        wire: Whether a wire log is to be kept in it.
+    """
+    SQLModel.metadata.create_all(
+        engine,
+        tables=[SQLModel.metadata.tables[t.__tablename__] for t in (JournalEntry, Document)],  # type: ignore[index]
+    )
+    with engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
+        raw.executescript(f"{SCHEMA} PRAGMA user_version={FORMAT_VERSION};")
+        if wire:
+            raw.execute(WIRE_SCHEMA)
+            raw.commit()
+
+
 class RunWriter:
     """The only writer of a run's file.
 
@@ -137,26 +157,13 @@ class RunWriter:
         self._engine = open_engine(path, durable=durable)
         try:
             if not again:
-                self._create()
+                make_tables(self._engine, wire=wire is not None)
             self._file = _file_at(path)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             self._engine.dispose()
             raise StoreError(f"the run's file {path} cannot be made: {error}") from error
         self._thread = threading.Thread(target=self._work, name="run file", daemon=True)
         self._thread.start()
-
-    def _create(self) -> None:
-        SQLModel.metadata.create_all(
-            self._engine,
-            tables=[SQLModel.metadata.tables[t.__tablename__] for t in (JournalEntry, Document)],  # type: ignore[index]
-        )
-        with self._engine.connect() as connection:
-            raw = connection.connection.driver_connection
-            assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
-            raw.executescript(f"{SCHEMA} PRAGMA user_version={FORMAT_VERSION};")
-            if self._wire is not None:
-                raw.execute(WIRE_SCHEMA)
-                raw.commit()
 
     def add_sample(self, row: SampleRow) -> None:
         """Hand over a sample; raises StoreError if earlier ones could not be written."""

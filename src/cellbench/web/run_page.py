@@ -75,6 +75,7 @@ class RunPage:
             return self.course.spans(from_s, to_s, self.facts.area_m2)
 
     def _now(self) -> Summary:
+        self.path = self._store.run_path(self.run_id)  # brought up to date, if it is a copy
         return summary(self._store, self._store.find(self.run_id))
 
     def _summary(self, found: Summary) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class RunPage:
     def _parts(self, found: Summary, *, with_tree: bool = True) -> dict[str, Any]:
         """What changes now and then."""
         shown: dict[str, Any] = {
-            "actions": actions_of(found),
+            "actions": [] if self._store.elsewhere else actions_of(found),
             "deviations": list(self.course.deviations),
             "step_path": self.course.now,
         }

@@ -83,13 +83,19 @@ def check(where: Where, users: Users) -> None:
         )
 
 
-def serve(directory: Path, where: Where, say: Callable[[str], None]) -> None:
+def serve(
+    directory: Path,
+    where: Where,
+    say: Callable[[str], None],
+    open_store: Callable[[Path], Store] = Store,
+) -> None:
     """Serve a store until Ctrl-C.
 
     Args:
         directory: Of the store; it may be empty.
         where: Where to listen.
         say: Takes lines for who looks after the server.
+        open_store: Opens the store in its directory.
 
     Raises:
         InputError: It must not, or cannot, listen there.
@@ -102,7 +108,7 @@ def serve(directory: Path, where: Where, say: Callable[[str], None]) -> None:
         port = opened.getsockname()[1]
         tls = where.certificate is not None
         names = own_names([*where.host_names, where.host])
-        site = Site(directory, port, names, tls, say)
+        site = Site(directory, port, names, tls, say, open_store)
         address = f"{'https' if tls else 'http'}://{_shown(where.host)}:{port}/"
         say(f"store {directory}")
         say(f"cellbench is at {address}   (Ctrl-C ends it; no run notices)")

@@ -36,6 +36,7 @@ class Site:
             rebinding). Addresses always are: nobody can point them elsewhere.
         tls: Whether it speaks https.
         say: Takes a line for who looks after the server.
+        open_store: Opens the store in its directory.
         new_link: Prints another link after one was used; None where there are users.
     """
 
@@ -44,6 +45,7 @@ class Site:
     host_names: frozenset[str]
     tls: bool = False
     say: Callable[[str], None] = print
+    open_store: Callable[[Path], Store] = Store
     new_link: Callable[[], None] | None = None
     limiter: Limiter = field(default_factory=Limiter)
     overviews: Overviews = field(default_factory=Overviews)
@@ -53,7 +55,7 @@ class Site:
     @cached_property
     def store(self) -> Store:
         """The catalogue of runs."""
-        return Store(self.directory)
+        return self.open_store(self.directory)
 
     def close(self) -> None:
         """Give up the catalogue's file."""

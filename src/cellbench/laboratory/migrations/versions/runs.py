@@ -48,7 +48,7 @@ CREATE TABLE cellbench.copied_run (
     spectra bigint NOT NULL DEFAULT -1,
     UNIQUE (bench_number, id)
 );
-CREATE INDEX ON cellbench.copied_run (started DESC);
+CREATE INDEX ON cellbench.copied_run (seen);
 
 CREATE TABLE cellbench.journal (
     run integer REFERENCES cellbench.copied_run, seq bigint,
@@ -94,8 +94,8 @@ CREATE TABLE cellbench.level (
 
 VIEW = """
 CREATE VIEW cellbench.run AS
-SELECT bench.name || ':' || copied_run.id AS id, protocol, cell, copied_run.bench, place, campaign,
-    replicate, simulated, seed, state, reason, started AT TIME ZONE 'UTC' AS started, ended AT TIME ZONE 'UTC' AS ended
+SELECT bench.name || '.' || copied_run.id AS id, protocol, cell, copied_run.bench, place, campaign,
+    replicate, simulated, seed, state, reason, started, ended, copied_run.number, seen
 FROM cellbench.copied_run JOIN cellbench.bench ON bench.number = bench_number;
 """
 
@@ -107,7 +107,7 @@ DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'cellbench_viewer') THEN
         CREATE ROLE cellbench_viewer NOLOGIN;
     END IF;
-    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    -- Rows pass through a temporary table.
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO cellbench_bench', current_database());
 END $$;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
@@ -121,6 +121,10 @@ AS 'SELECT number FROM cellbench.bench WHERE role = current_user';
 GRANT SELECT, INSERT, UPDATE ON cellbench.copied_run, cellbench.document TO cellbench_bench;
 GRANT SELECT, INSERT ON cellbench.journal, cellbench.step, cellbench.sample, cellbench.spectrum,
     cellbench.level TO cellbench_bench;
+
+ALTER TABLE cellbench.bench ENABLE ROW LEVEL SECURITY;
+CREATE POLICY seen ON cellbench.bench FOR SELECT TO cellbench_viewer USING (true);
+CREATE POLICY own ON cellbench.bench FOR SELECT TO cellbench_bench USING (role = current_user);
 
 ALTER TABLE cellbench.copied_run ENABLE ROW LEVEL SECURITY;
 CREATE POLICY seen ON cellbench.copied_run FOR SELECT TO cellbench_viewer USING (true);
