@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from tests.serving import served as serving
 from cellbench.laboratory import Database
 from cellbench.laboratory.database import Kind
 from cellbench.laboratory.queue import JobQueue
-from cellbench.store import Run, Store
+from cellbench.store import JournalEntry, Run, RunReader, Store, never_began
 
 from .postgresql import PostgreSQL
 
@@ -165,6 +165,14 @@ class Bench:
         return self.log.read_text()
 
     @property
+    def journal(self) -> Sequence[JournalEntry]:
+        """Of its newest run, as far as there is one."""
+        with Store(self.store) as store:
+            newest = store.runs(1)
+            path = store.run_path(newest[0].id) if newest else None
+        return RunReader(path).journal if path is not None and not never_began(path) else ()
+
+    @property
     def runs(self) -> list[Run]:
         with Store(self.store) as store:
             return list(store.runs())
@@ -224,7 +232,7 @@ def test_a_killed_bench_goes_on_with_its_job_and_a_lost_server_costs_nothing(
     jobs = laboratory.submit(rest, "--bench", "room1", "--set", "time=90 s", "--replicates", "2")
     bench = laboratory.bench("room1", file, "--cell", CELL)
     bench.start()
-    wait_for(lambda: laboratory.jobs()[jobs[0]]["state"] == "running")
+    wait_for(lambda: any(each.kind == "step started" for each in bench.journal))
     bench.kill()
     laboratory.server.kill()
     bench.start()  # while the server is away: the lost run is gone on with all the same

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,22 +15,12 @@ from cellbench.cli.output import ExitCode, print_error, print_json, told, writab
 from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
-    from cellbench.engine.run import Conductor, RunEnd
+    from cellbench.engine.orders import Order
+    from cellbench.engine.run import RunEnd
     from cellbench.engine.session import Session
     from cellbench.protocol.plan import Plan
-    from cellbench.store import Run, Store
+    from cellbench.store import Store
     from cellbench.telemetry import Beside
-
-
-class Ordered(Protocol):
-    """Who has ordered a run."""
-
-    @property
-    def documents(self) -> Mapping[str, str]:
-        """What is kept with it, by name."""
-
-    def begins(self, run: Run) -> None:
-        """Hear that it begins, in a thread; what is raised lets it not begin."""
 
 
 class Speed(StrEnum):
@@ -129,9 +118,9 @@ def conducted(
     *,
     as_json: bool,
     record: bool = False,
-    ordered: Ordered | None = None,
+    order: Order | None = None,
 ) -> RunEnd:
-    """Conduct a run to its end, which ``ordered`` hears of before anything is energised."""
+    """Conduct a run to its end; a job that has ordered it hears of it first."""
     from cellbench import clock
 
     factor = None if speed is Speed.MAX else float(speed)
@@ -143,7 +132,7 @@ def conducted(
         telemetry,
         record=record,
         as_json=as_json,
-        ordered=ordered,
+        order=order,
     )
     try:
         return clock.run(coroutine, **session.clock(factor))
@@ -161,7 +150,7 @@ async def _conduct(
     *,
     record: bool,
     as_json: bool,
-    ordered: Ordered | None,
+    order: Order | None,
 ) -> RunEnd:
     from cellbench.cli.company import company
     from cellbench.engine.run import Conductor
@@ -179,13 +168,13 @@ async def _conduct(
                 session.program,
                 bench,
                 store,
-                documents=session.documents(bench) | (dict(ordered.documents) if ordered else {}),
+                documents=session.documents(bench) | (order.documents if order else {}),
                 seed=session.seed,
                 planned=planned,
                 wire=wire,
             )
-            if ordered is not None:
-                await _announce(ordered, conductor, store)
+            if order is not None:
+                await order.begins(conductor, store)
             end = await beside.conduct(conductor)
     if wire is not None:
         try:
@@ -193,19 +182,6 @@ async def _conduct(
         except StoreError as error:
             print_error(str(error))  # the run counts; its replay ends where the log does
     return end
-
-
-async def _announce(ordered: Ordered, conductor: Conductor, store: Store) -> None:
-    """Tell who has ordered a run that it begins; it does not where that fails."""
-    from cellbench.engine.causes import RunState
-    from cellbench.engine.service import NEVER_BEGAN
-
-    try:
-        await asyncio.to_thread(ordered.begins, conductor.run)
-    except BaseException:
-        await conductor.writer.close()
-        store.finish(conductor.run, RunState.FAILED, NEVER_BEGAN)
-        raise
 
 
 def tell(

@@ -5,9 +5,10 @@ See docs/jobs.md for what becomes of a job.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellbench.cli import options
-from cellbench.cli.output import print_json, told
+from cellbench.cli.output import ExitCode, print_json, told
 
 if TYPE_CHECKING:
+    from cellbench.engine.orders import Order
     from cellbench.laboratory import Database
     from cellbench.laboratory.queue import Job, JobQueue
-    from cellbench.store import Run
 
 app = typer.Typer(help="The laboratory's jobs: the list, cancelling, giving back.")
 
@@ -179,10 +180,11 @@ def begin(
     as_json: options.AsJson = False,
 ) -> None:
     """Run a job that this bench has taken: cellbench service --take-jobs calls this."""
-    from cellbench.errors import InputError, InstrumentError
-
     with told(as_json=as_json):
-        order = _Order(number, queue_database(database))
+        from cellbench.engine.orders import Order
+        from cellbench.errors import InputError, InstrumentError
+
+        order = Order(number, queue_database(database))
         try:
             code = _begun(order, bench, place, cell, store, as_json=as_json)
         except InstrumentError as error:
@@ -194,8 +196,38 @@ def begin(
     raise typer.Exit(code)
 
 
+@app.command(hidden=True)
+def work(
+    bench: Annotated[Path, typer.Option("--bench")],
+    store: options.StorePath = None,
+    database: options.DatabaseUrl = None,
+) -> None:
+    """Run all jobs that this bench has taken, in one process: its places share instruments."""
+    with told():
+        from cellbench import clock
+        from cellbench.cli.stopping import Stopping
+        from cellbench.engine.offer import Offer
+        from cellbench.engine.owner import Owner
+        from cellbench.engine.working import Working
+        from cellbench.store import Store
+
+        laboratory, offer, stopping = queue_database(database), Offer(bench), Stopping()
+
+        async def main() -> None:
+            async with owner:
+                with stopping.cancels_this_task():
+                    await Working(offer, owner, opened, laboratory, typer.echo).work()
+
+        with Store(store) as opened:
+            owner = Owner(bench, opened)
+            try:
+                clock.run(main(), **owner.clock())
+            except asyncio.CancelledError as error:
+                raise typer.Exit(ExitCode.INTERRUPTED) from error
+
+
 def _begun(
-    order: _Order, bench: Path, place: str, cell: str | None, store: Path | None, *, as_json: bool
+    order: Order, bench: Path, place: str, cell: str | None, store: Path | None, *, as_json: bool
 ) -> int:
     from cellbench.cli.run import Speed, conducted, tell
     from cellbench.cli.stopping import Stopping
@@ -209,54 +241,16 @@ def _begun(
     stopping = Stopping()
     with Store(store) as opened, telling(None, opened, stopping) as told_of:
         end = conducted(
-            session, opened, planned, Speed.MAX, stopping, told_of, as_json=as_json, ordered=order
+            session, opened, planned, Speed.MAX, stopping, told_of, as_json=as_json, order=order
         )
         tell(session, opened, end, None, as_json=as_json)
     return end.exit_code
 
 
-class _Order:
-    """A job, which hears of the run that it becomes."""
-
-    def __init__(self, number: int, database: Database) -> None:
-        self._number, self._database = number, database
-        with self._queue() as queue:
-            self._bench = queue.bench_name()
-            self.work = queue.work(number)
-        self.documents = {"job": self.work.model_dump_json(exclude={"sources", "card"}, indent=2)}
-
-    def begins(self, run: Run) -> None:
-        from cellbench.errors import CellbenchError
-
-        with self._queue() as queue:
-            if not queue.begin(self._number, self._bench, run.id):
-                raise CellbenchError(
-                    f"job {self._number} is not to be begun here any more: nothing was energised"
-                )
-
-    def tell(self, text: str) -> None:
-        with self._queue() as queue:
-            queue.say(self._number, text)
-
-    def fail(self, text: str) -> None:
-        with self._queue() as queue:
-            queue.finish(self._number, self._bench, "failed", text)
-
-    def _queue(self) -> AbstractContextManager[JobQueue]:
-        return _opened(self._database)
-
-
-@contextmanager
-def _opened(database: Database) -> Iterator[JobQueue]:
-    from cellbench.laboratory.queue import JobQueue
-
-    with database.connected() as connection:
-        connection.autocommit = True  # each of its methods is a transaction
-        yield JobQueue(connection)
-
-
 def _queue(url: str | None) -> AbstractContextManager[JobQueue]:
-    return _opened(queue_database(url))
+    from cellbench.engine.orders import queue_in
+
+    return queue_in(queue_database(url))
 
 
 def queue_database(url: str | None) -> Database:

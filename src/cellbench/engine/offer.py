@@ -132,10 +132,21 @@ class Offer:
             raise InputError(f"the card of {sent.cell} that is in {place} says otherwise")
         return sent, work.card
 
-    def is_vacant(self, name: str) -> bool:
-        """Whether no process of this computer has one of a place's instruments."""
+    @property
+    def has_owner(self) -> bool:
+        """Whether one process runs all of its jobs, since its places share instruments."""
+        return bool(self.file.shared)
+
+    def is_vacant(self, name: str, *, owned: bool) -> bool:
+        """Whether no process of this computer has one of a place's instruments.
+
+        Args:
+            name: Of the place.
+            owned: Whether the bench's owner is at work: it has what is shared, and lends it.
+        """
         found = {} if self.simulated else places(self.place(name).file, self.beside)
-        return all(is_free(each) for each in found.values())
+        ours = self.file.shared if owned else frozenset()
+        return all(is_free(each) for instrument, each in found.items() if instrument not in ours)
 
 
 def _card(name: str | None) -> tuple[CellCard | None, str]:

@@ -34,17 +34,19 @@ from cellbench.store import Run, Store
 _RETRY_MOST_S = 600.0
 #: A simulated run whose process takes no commands after so long is gone, and its bench with it.
 _SIMULATED_GONE_S = 60.0
+#: Stands for the number of a job where one process works on all of them.
+_OWNER = 0
 #: How often a run that was ended with its computer is taken up, before it is left to people.
 _RESUMES = 3
 
 
 @dataclass(frozen=True)
 class Errand:
-    """A process to be started for a job: to begin it, or to go on with its run."""
+    """A process to be started: to begin a job, to go on with its run, or to work on all of them."""
 
     job: int
-    verb: Literal["begin", "resume"]
-    about: str
+    verb: Literal["begin", "resume", "work"]
+    about: str = ""
 
 
 @dataclass
@@ -113,21 +115,28 @@ class Taking:
 
     async def _call(self, errand: Errand) -> None:
         say = self._of_job(errand.job)
-        say("begins" if errand.verb == "begin" else f"goes on with run {errand.about}")
-        place = ["--store", str(self._store), "--json"]
-        if errand.verb == "resume":
-            words = ["resume", errand.about, *place]
-        else:
-            cell = [] if self._cell is None else ["--cell", self._cell]
-            bench = ["--bench", str(self._offer.path), "--place", errand.about, *cell]
-            words = ["jobs", "begin", str(errand.job), *bench, *place]
-        log = self._store / "runs" / f"job {errand.job}.service.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        code = await called([*self._policy.command, *words], log, say)
+        say(f"goes on with run {errand.about}" if errand.verb == "resume" else "begins")
+        words = [*self._policy.command, *self._words(errand), "--store", str(self._store)]
+        log = self._store / "runs" / f"job {errand.job or 'all'}.service.log"
+        code = await called(words, log, say)
         say(f"its process has ended (exit code {code})")
+        if code == 0:
+            self._attempts.pop(errand.job, None)
+
+    def _words(self, errand: Errand) -> list[str]:
+        bench = ["--bench", str(self._offer.path)]
+        match errand.verb:
+            case "resume":
+                return ["resume", errand.about, "--json"]
+            case "work":
+                return ["jobs", "work", *bench]
+        cell = [] if self._cell is None else ["--cell", self._cell]
+        place = ["--place", errand.about]
+        return ["jobs", "begin", str(errand.job), *bench, *place, *cell, "--json"]
 
     def _of_job(self, number: int) -> Say:
-        return lambda text: self._say(f"job {number}: {text}")
+        whose = f"job {number}" if number else "the owner of the bench"
+        return lambda text: self._say(f"{whose}: {text}")
 
     # --- One look, in a thread --------------------------------------------------------------------
 
@@ -168,6 +177,8 @@ class Taking:
         if job.how is not None:
             return None
         if not job.run:
+            if self._offer.has_owner:
+                return Errand(_OWNER, "work")
             return Errand(job.id, "begin", job.place) if job.place in self._offer.places else None
         run = _run_of(store, job)
         if run is not None and self._is_to_be_resumed(run, job):
@@ -201,10 +212,9 @@ class Taking:
             self._finish(queue, job, run)
 
     def _compare_unbegun(self, queue: JobQueue, job: Job) -> None:
-        if job.how is not None and job.id not in self._alive():
+        # A process that is about to begin it finds that it must not any more.
+        if job.how is not None:
             queue.finish(job.id, self._bench, "cancelled", "before it began")
-        elif job.id in self._alive():
-            return
         elif job.is_late:
             queue.finish(job.id, self._bench, "failed", _TOO_LATE)
         elif job.place not in self._offer.places:
@@ -217,7 +227,9 @@ class Taking:
                 self._steer(job, control)
         elif run.simulated:
             age = datetime.now(UTC) - run.started.replace(tzinfo=UTC)
-            if job.id not in self._alive() and age > timedelta(seconds=_SIMULATED_GONE_S):
+            if self._alive().isdisjoint({job.id, _OWNER}) and age > timedelta(
+                seconds=_SIMULATED_GONE_S
+            ):
                 reason = "its process was lost, and its simulated bench with it"
                 store.finish(run, RunState.FAILED, reason)
                 self._finish(queue, job, run)
@@ -306,7 +318,7 @@ class Taking:
             for each in busy & set(self._offer.places)
             for name in self._offer.place(each).file.instruments
         }
-        own = {job.run for job in mine}
+        own, owned = {job.run for job in mine}, self._offer.has_owner
         lost = any(
             run.state == "running" and not run.simulated and run.id not in own
             for run in store.search(bench=self._offer.file.bench, state="running")
@@ -316,8 +328,8 @@ class Taking:
             for name, place in self._offer.places.items()
             if name not in busy
             and not lost
-            and instruments.isdisjoint(place.file.instruments)
-            and self._offer.is_vacant(name)
+            and (owned or instruments.isdisjoint(place.file.instruments))
+            and self._offer.is_vacant(name, owned=owned and _OWNER in self._alive())
         ]
 
 
