@@ -224,6 +224,29 @@ def test_two_benches_share_the_jobs_and_each_becomes_one_run(laboratory: Laborat
     assert len(runs) == 4
 
 
+def test_one_process_runs_all_jobs_of_a_bench_whose_places_share_instruments(
+    laboratory: Laboratory,
+) -> None:
+    spectrum = laboratory.protocol(SPECTRUM.replace(CELL, "LYC_PMMA"))
+    replicates = laboratory.submit(spectrum, "--replicates", "5")
+    (at_place,) = laboratory.submit(spectrum, "--cell", "A2", "--priority", "5")
+    (nowhere,) = laboratory.submit(spectrum, "--cell", "B7")
+    bench = laboratory.bench("room1", "laboratory")
+    bench.start("--once")
+    said = bench.finish()
+    jobs = laboratory.jobs()
+    assert jobs[at_place]["place"] == "A2"
+    states = Counter(jobs[each]["state"] for each in replicates)
+    assert states == {"done": 4, "waiting": 1}
+    places = [jobs[each]["place"] for each in replicates if jobs[each]["place"]]
+    assert sorted(places) == ["A1", "A2", "A3", "A4"]
+    (waiting,) = (jobs[each] for each in replicates if jobs[each]["state"] == "waiting")
+    assert "has had another of its replicates" in waiting["refusals"]["room1"]
+    assert "it is for B7" in jobs[nowhere]["refusals"]["room1"]
+    assert sorted(run.place for run in bench.runs) == ["A1", "A2", "A2", "A3", "A4"]
+    assert "the owner of the bench: begins" in said
+
+
 def test_a_killed_bench_goes_on_with_its_job_and_a_lost_server_costs_nothing(
     laboratory: Laboratory,
 ) -> None:
@@ -241,7 +264,7 @@ def test_a_killed_bench_goes_on_with_its_job_and_a_lost_server_costs_nothing(
     laboratory.server.start()
     wait_for(lambda: laboratory.jobs()[jobs[0]]["state"] == "done")
     assert [run.state for run in bench.runs] == ["completed"]
-    assert "is back" in bench.said
+    assert "is back" in bench.said, bench.said
     # A second replicate is none of the same cell: it waits for another.
     assert laboratory.jobs()[jobs[1]]["state"] == "waiting"
     assert len(bench.runs) == 1

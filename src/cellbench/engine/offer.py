@@ -133,6 +133,11 @@ class Offer:
         return sent, work.card
 
     @property
+    def has_lasting_cells(self) -> bool:
+        """Whether its cells stay from job to job; the simulated bench with one makes a new one."""
+        return bool(self.file.cells) or not self.simulated
+
+    @property
     def has_owner(self) -> bool:
         """Whether one process runs all of its jobs, since its places share instruments."""
         return bool(self.file.shared)

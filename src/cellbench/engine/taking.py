@@ -144,18 +144,20 @@ class Taking:
         """Look at the queue; returns what is to be started, and whether nothing is under way."""
         try:
             with self._database.connect() as connection:
+                self._hear(away=False)
                 connection.autocommit = True
-                found = self._looked(JobQueue(connection))
+                return self._looked(JobQueue(connection))
         except (psycopg.Error, CellbenchError) as error:
-            if not self._away:
-                self._say(f"{self._database.name}: {str(error).strip() or type(error).__name__}")
-                self._say("what runs here goes on, and nothing new is begun")
-            self._away = True
+            self._hear(away=True, text=" ".join(str(error).split()) or type(error).__name__)
             return [], False
-        if self._away:
-            self._say(f"{self._database.name} is back")
-        self._away = False
-        return found
+
+    def _hear(self, *, away: bool, text: str = "is back") -> None:
+        """Say once that the database is away, or is back."""
+        if away != self._away:
+            self._say(f"{self._database.name}: {text}")
+            if away:
+                self._say("what runs here goes on, and nothing new is begun")
+        self._away = away
 
     def _looked(self, queue: JobQueue) -> tuple[list[Errand], bool]:
         if not self._bench:
@@ -227,9 +229,8 @@ class Taking:
                 self._steer(job, control)
         elif run.simulated:
             age = datetime.now(UTC) - run.started.replace(tzinfo=UTC)
-            if self._alive().isdisjoint({job.id, _OWNER}) and age > timedelta(
-                seconds=_SIMULATED_GONE_S
-            ):
+            gone = age > timedelta(seconds=_SIMULATED_GONE_S)
+            if gone and self._alive().isdisjoint({job.id, _OWNER}):
                 reason = "its process was lost, and its simulated bench with it"
                 store.finish(run, RunState.FAILED, reason)
                 self._finish(queue, job, run)
@@ -291,10 +292,12 @@ class Taking:
         except RefusedJob as error:
             queue.finish(job.id, self._bench, "failed", f"what was submitted is no job: {error}")
             return
-        used = set() if self._offer.simulated else queue.places_used(self._bench, work.submission)
         why = {name: self._offer.why_not(work, name) for name in self._offer.places}
+        if self._offer.has_lasting_cells:
+            for name in queue.places_used(self._bench, work.submission) & set(why):
+                why[name] = why[name] or f"{name or 'its cell'} has had another of its replicates"
         for name in free:
-            if not why[name] and name not in used:
+            if not why[name]:
                 if queue.take(job.id, self._bench, name, self._worker):
                     self._of_job(job.id)(f"taken: {work.title} on {work.cell}")
                     free.remove(name)
