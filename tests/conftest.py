@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -13,3 +16,15 @@ def store_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "store"
     monkeypatch.setenv("CELLBENCH_STORE", str(directory))
     return directory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_guard_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A guard whose engine a test has killed keeps its bench for ever, as it should; not these."""
+    yield
+    ours = str(tmp_path_factory.getbasetemp())
+    for process in psutil.process_iter(["cmdline"]):
+        if "cellbench.engine.guard" in (process.info["cmdline"] or []):
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile, or is another user's
+                if process.environ().get("CELLBENCH_STORE", "").startswith(ours):
+                    process.kill()

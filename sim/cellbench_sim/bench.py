@@ -70,7 +70,7 @@ class SimulatedBench:
             ``impedance`` and ``changeover`` (``operator``, or the name of a switch). Their leads
             are off the cell at first; without a wiring they are always on it.
         cells: The places of a bench with many cells, by name: what each is wired to, as in a bench
-            file, and as ``sim_cell`` the simulated one that is there, else `cell`.
+            file, and as ``cell`` the simulated one that is there, else `cell`.
             Each has a world and a seed of its own, which no other place changes.
         potentiostat: Kind of potentiostat, a key of `PROFILES`.
         fixture: What holds the stack, a key of `FIXTURES`: a servo press or a spring up to 5 kN,
@@ -336,9 +336,7 @@ class SimulatedBench:
         """What a bench file says of the places: nothing of the simulated cells there."""
         return {
             name: {
-                key: value
-                for key, value in entry.items()
-                if key != "sim_cell" and value is not None
+                key: value for key, value in entry.items() if key != "cell" and value is not None
             }
             for name, entry in self._cells.items()
         }

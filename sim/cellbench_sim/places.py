@@ -94,7 +94,7 @@ def places_of(cells: Mapping[str, Mapping[str, Any]], on: Standing) -> dict[str,
     """Return the places of a bench, each with a world and a seed of its own, all in one room.
 
     Args:
-        cells: What the bench file says of each place; ``sim_cell`` is the simulated one.
+        cells: What the bench file says of each place; ``cell`` is the simulated one.
         on: What holds where it says nothing.
     """
     return {name: _place(name, entry, on) for name, entry in cells.items()}
@@ -108,7 +108,7 @@ def place_seed(seed: int, name: str) -> int:
 def _place(name: str, entry: Mapping[str, Any], on: Standing) -> Place:
     own = entry.get("fixture") or on.fixture
     fixture = str(own.get("kind", on.fixture) if isinstance(own, Mapping) else own)
-    world = _world(str(entry.get("sim_cell") or on.cell), fixture, on, place_seed(on.seed, name))
+    world = _world(str(entry.get("cell") or on.cell), fixture, on, place_seed(on.seed, name))
     return _with_leads(name, entry, world)
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from cellbench.campaign.run import Job, run_job
+from cellbench.campaign.reference.run import Job, run_job
 from cellbench_sim.presets import load_preset
 from cellbench_sim.world import World
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 
 def results(protocol: str, cell: str, *sets: str) -> dict[str, Any]:

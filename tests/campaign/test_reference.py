@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from cellbench.analysis import available
-from cellbench.campaign.judging import agrees, judge
-from cellbench.campaign.run import Job, Outcome, jobs_of, outcome_of, outcomes, run_job
-from cellbench.campaign.table import Bound, Row, chosen, load_table
-from cellbench.campaign.values import look_up, measured
+from cellbench.campaign.reference.judging import agrees, judge
+from cellbench.campaign.reference.run import Job, Outcome, jobs_of, outcome_of, outcomes, run_job
+from cellbench.campaign.reference.table import Bound, Row, chosen, load_table
+from cellbench.campaign.reference.values import look_up, measured
 from cellbench.cli.app import app
 from cellbench.engine.session import prepare
 from cellbench.errors import InputError

@@ -16,7 +16,11 @@ from cellbench.store import RunReader
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
-BENCHES = ("keithley", "neware_with_palmsens", "maccor")
+BENCHES = (
+    "neware_with_palmsens",
+    pytest.param("keithley", marks=pytest.mark.slow),
+    pytest.param("maccor", marks=pytest.mark.slow),
+)
 WITHOUT_SPECTRA = {"keithley", "maccor"}
 SHORTER_RATES = ("cycles=1", "break_in_cycles=1", "break_in=1C", "rates=C/2, 2C", "return_to=C/2")
 SHORTER_HOLD = ("duration=2 h", "cycles=1", "rate=C/2")

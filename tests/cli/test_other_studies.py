@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from cellbench.cli.app import app
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 STUDIES = Path(__file__).parent / "other_studies"
 SHORTER = {

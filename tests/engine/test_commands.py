@@ -157,6 +157,19 @@ def test_an_abort_ends_the_run_through_its_safe_state(run: Runner, paused: bool)
     assert "traceback" not in ran.reader.documents
 
 
+@pytest.mark.parametrize("release", [False, True])
+def test_an_aborted_run_keeps_its_force_unless_it_is_to_be_released(
+    run: Runner, release: bool
+) -> None:
+    async def act(conductor: Conductor) -> None:
+        await accepted(conductor, Abort(release=release))
+
+    pressed = CYCLING.replace("steps:\n", "steps:\n  - press: {to: 5 MPa}\n", 1)
+    ran = run(pressed, disturb=at(150.0, act))
+    assert ran.end.safe
+    assert (ran.simulator.world.force_N() < 30.0) is release
+
+
 def test_a_skipped_step_is_ended_and_the_next_one_begins(run: Runner) -> None:
     async def act(conductor: Conductor) -> None:
         assert await accepted(conductor, Skip()) == "skips cycle[2]/current"

@@ -24,6 +24,8 @@ from cellbench.instruments.readings import Flag
 from cellbench.protocol.loading import load_card
 from cellbench.protocol.program import Limits
 
+pytestmark = pytest.mark.long
+
 Runner = Callable[..., Any]
 HEAD = "cellbench: 1\nname: A test\n"
 PRESSED = """steps:
@@ -108,7 +110,6 @@ def test_dendrites_are_told_of_before_they_short_the_cell_and_a_hard_short_trips
     assert ran.simulator.world.terminals()[1] == 0
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("cell", ["LYC", "Li2ZrCl6", "LYC_PMMA"])
 @pytest.mark.parametrize("sample", ["1 s", "10 s"])
 def test_below_its_critical_current_density_a_cell_shows_no_sign(
@@ -157,7 +158,6 @@ def test_a_hard_short_within_a_charge_trips(run: Runner, resistance_ohm: float) 
     assert ran.simulator.world.terminals()[1] == 0
 
 
-@pytest.mark.long
 def test_a_soft_short_within_a_charge_is_told_of_and_the_charge_is_bounded(run: Runner) -> None:
     ran = run(HEAD + PRESSED + CHARGE, cell=FULL, disturb=shorted(2000, 3000))
     assert warnings(ran)["soft short"] - 2000 < SOFT_SHORT_S
@@ -174,7 +174,6 @@ def test_a_cell_that_takes_charge_and_shows_no_voltage_is_shorted(run: Runner) -
     assert ran.simulator.world.cell.passed_C < 0.06 * capacity_C
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("resistance_ohm", "within_s"), [(15.0, 60.0), (100.0, 120.0)])
 def test_a_charged_cell_that_loses_its_voltage_at_rest_trips(
     run: Runner, resistance_ohm: float, within_s: float
@@ -186,7 +185,6 @@ def test_a_charged_cell_that_loses_its_voltage_at_rest_trips(
     assert tripped_s(ran) - 5000 < within_s
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("resistance_ohm", "leaks"), [(100e3, True), (1e9, False)])
 def test_a_leak_at_rest_is_told_of(run: Runner, resistance_ohm: float, *, leaks: bool) -> None:
     charge = "  - charge: {at: 1C, until: potential >= 4.2 V vs Li+/Li, at most: 2 h}\n"
@@ -234,7 +232,6 @@ def test_the_instrument_itself_ends_a_current_before_it_is_too_much(run: Runner)
     assert charge.current_A * charge.duration_s < 1.6 * capacity_C
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_a_limit_of_charge_holds_through_the_deaths_of_computers(tmp_path: Path, seed: int) -> None:
     moments = random.Random(seed)  # noqa: S311 (no secret)
@@ -348,7 +345,6 @@ def test_a_handover_of_a_sound_cell_is_no_disagreement(run: Runner) -> None:
 # --- Leads --------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("cell", [FULL, "Cu_LYC_Li", "LYC_carbon_Li", "LCO_InLi"])
 @pytest.mark.parametrize("bench", [None, "keithley", "maccor", "neware"])
 def test_reversed_leads_are_found_before_anything_is_energised(

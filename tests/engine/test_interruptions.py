@@ -11,6 +11,8 @@ import pytest
 
 from cellbench.engine.run import RunState
 
+pytestmark = pytest.mark.long
+
 Runner = Callable[..., Any]
 
 HEAD = "cellbench: 1\nname: A test\nsteps:\n"
@@ -46,14 +48,12 @@ def test_a_hold_goes_on_between_spectra_at_its_bias(run: Runner) -> None:
     assert ran.reader.journal[-1].data["missing_samples"] == 0
 
 
-@pytest.mark.long
 def test_the_charge_of_an_interrupted_hold_is_kept_in_one_ledger(run: Runner) -> None:
     interrupted = ended(run(HEAD + HOLD), "hold")["results"]["charge_C"]
     whole = HEAD + "  - hold: {at: 0.05 V, for: 2 h}\n"
     assert interrupted == pytest.approx(ended(run(whole), "hold")["results"]["charge_C"], rel=0.01)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("bias", "openings"), [("0.05 V", 0), ("0.04 V", 10)], ids=["at the hold's", "at another"]
 )

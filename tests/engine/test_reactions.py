@@ -7,11 +7,12 @@ import math
 import pytest
 from tests.reactions import CASES, CHANNELS, KILLED, PRESSES, worst
 
+pytestmark = pytest.mark.long
+
 #: Two moments between readings; docs/make_reaction_times.py takes more.
 PHASES_S = (0.37, 2.24)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("limit", [*CASES, KILLED])
 @pytest.mark.parametrize("driver", CHANNELS)
 def test_a_cell_is_off_within_the_declared_time(driver: str, limit: str) -> None:
@@ -21,7 +22,6 @@ def test_a_cell_is_off_within_the_declared_time(driver: str, limit: str) -> None
     assert math.isfinite(measured.off_s) == (driver != "keithley_2400" or limit != KILLED)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("limit", ["stack pressure", "lost load cell"])
 @pytest.mark.parametrize("press", PRESSES)
 def test_a_press_lets_go_within_the_declared_time(press: str, limit: str) -> None:

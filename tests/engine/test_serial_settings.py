@@ -58,7 +58,7 @@ async def test_what_is_written_is_set(
         ("{baud: 2400}", 'did you mean "baudrate"?'),
         (
             "{baudrate: fast}",
-            '"baudrate" should be a valid integer'.replace("should", "input should"),
+            '"baudrate" must be a valid integer',
         ),
         ("{baudrate: 0}", '"baudrate"'),
         ("{bytesize: 9}", '"9" must be 7 or 8'),

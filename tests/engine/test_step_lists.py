@@ -24,6 +24,8 @@ from cellbench_sim.bench import SimulatedBench
 from cellbench_sim.emulators.neware import NewareEmulator
 from cellbench_sim.emulators.neware_channel import NewareChannel
 
+pytestmark = pytest.mark.long
+
 if TYPE_CHECKING:
     from tests.engine.conftest import Ran, Runner
 
@@ -102,7 +104,6 @@ def test_a_step_is_told_to_have_ended_on_what_the_cycler_ended_it_on(cycled: Ran
     assert found["cycle[1]/rest"].data["results"]["duration_s"] == pytest.approx(60, abs=0.2)
 
 
-@pytest.mark.long
 def test_times_of_a_step_are_those_of_its_rows(cycled: Ran) -> None:
     starts = {e.step: e.data for e in cycled.reader.journal if e.kind == "step started"}
     for path, end in ends(cycled).items():

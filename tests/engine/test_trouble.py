@@ -26,6 +26,8 @@ from cellbench.store import RunReader, Store
 from cellbench_sim.bench import SimulatedBench
 from cellbench_sim.serve import serve
 
+pytestmark = pytest.mark.long
+
 Runner = Callable[..., Any]
 Pull = Callable[["Cable"], None]
 
@@ -175,7 +177,6 @@ def cases() -> list[Any]:
     ]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_a_cable_that_is_pulled_for_five_seconds_changes_nothing(
     run: Runner, undisturbed: Any, instrument: str, during: str
@@ -184,7 +185,6 @@ def test_a_cable_that_is_pulled_for_five_seconds_changes_nothing(
     assert_as_undisturbed(ran, undisturbed)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_an_instrument_that_is_away_for_minutes_is_waited_for(
     run: Runner, undisturbed: Any, instrument: str, during: str
@@ -205,7 +205,6 @@ def test_an_instrument_that_is_away_for_minutes_is_waited_for(
     assert f"{instrument}: works again after" in ran.texts()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("instrument", "during"), cases())
 def test_an_instrument_that_never_comes_back_ends_the_run_after_the_patience(
     run: Runner, instrument: str, during: str
@@ -234,7 +233,6 @@ def test_an_instrument_that_never_comes_back_ends_the_run_after_the_patience(
 # --- Other ways to fail --------------------------------------------------------------------------
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("pull", [Cable.silence, Cable.garble], ids=["silent", "garbled"])
 @pytest.mark.parametrize("during", ["constant current", "spectrum"])
 @pytest.mark.parametrize("instrument", ["potentiostat", "press", "chamber"])
@@ -491,7 +489,6 @@ SHORT = """
 """
 
 
-@pytest.mark.long
 def test_emulators_that_are_served_anew_are_connected_to_again(tmp_path: Path) -> None:
     """TCP, in real time: the servers go away during a current, and come back on the same ports."""
     protocol = tmp_path / "short.yaml"
@@ -530,7 +527,6 @@ def test_emulators_that_are_served_anew_are_connected_to_again(tmp_path: Path) -
     assert any("potentiostat: works again" in text for text in texts)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("entry", "comes", "said"),
     [({}, True, 1), ({"on trouble": {"retries": 0, "then": "abort"}}, True, 0), ({}, False, 1)],
@@ -581,7 +577,6 @@ async def test_a_run_that_is_gone_on_with_waits_for_an_instrument_that_is_not_th
 SPECTRUM = "  - eis: {from: 100 kHz, to: 10 Hz, points: 5 per decade, amplitude: 10 mV}\n"
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("instrument", ["source-measure unit", "potentiostat", "multiplexer"])
 def test_any_instrument_of_a_wired_cell_is_waited_for(run: Runner, instrument: str) -> None:
     out = Outage(instrument, "current", 600.0, 420.0)

@@ -137,7 +137,7 @@ FEW, MORE = (0.3,), (0.03, 0.15, 0.45, 0.62, 0.8, 0.97)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("moments", [FEW, pytest.param(MORE, marks=pytest.mark.long)], ids=str)
+@pytest.mark.parametrize("moments", [FEW, pytest.param(MORE, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.name.lower())
 @pytest.mark.parametrize("name", INSTRUMENTS)
 def test_one_bad_exchange(

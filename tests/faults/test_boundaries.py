@@ -16,7 +16,7 @@ from tests.invariants import check, endings
 from cellbench.library import directory
 from cellbench.store import JournalEntry, runfile
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 STRIDE = int(os.environ.get("CELLBENCH_BOUNDARIES", "1"))
 

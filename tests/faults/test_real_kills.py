@@ -45,7 +45,10 @@ from tests.faults.processes import (
     wait_for,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals"),
+]
 
 KILLS = int(os.environ.get("CELLBENCH_KILLS", "10"))
 FIRST_SEED = int(os.environ.get("CELLBENCH_FIRST_SEED", "0"))

@@ -50,7 +50,7 @@ def bench(
     }
     places = {
         place: {
-            "sim_cell": cell,
+            "cell": cell,
             "cycling": f"n{numbers[place]}",
             "impedance": "eis",
             "changeover": "mux",
@@ -268,7 +268,7 @@ def test_replicates_scatter_as_their_instruments_do(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "a cell that is none": ({"sim_cell": "unobtainium", "channel": "n1"}, "unobtainium"),
+    "a cell that is none": ({"cell": "unobtainium", "channel": "n1"}, "unobtainium"),
     "a fixture that is none": ({"channel": "n1", "fixture": "anvil"}, "anvil"),
     "two cells on a channel": ({"channel": "n2", "press": "n1"}, "n2 is the channel of A1 and A2"),
     "nobody's instrument": ({"channel": "n1", "chamber": None}, "n2 is at no place"),

@@ -1,4 +1,4 @@
-"""The emergency stop where the run's process hangs: the bench itself comes to quiet."""
+"""The emergency stop where the run's process hangs: the bench itself is released."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def test_a_bench_whose_run_hangs_is_brought_to_quiet(
+def test_a_bench_whose_run_hangs_is_released(
     tmp_path: Path, store_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELLBENCH_LOCKS", str(tmp_path / "locks"))
@@ -28,10 +28,10 @@ def test_a_bench_whose_run_hangs_is_brought_to_quiet(
             until(lambda: bench.current_A != 0, "no current")
             with server() as (process, browser):
                 run.process.send_signal(signal.SIGSTOP)
-                answer = browser.post("/api/runs/last/quiet", {"confirm": True})
+                answer = browser.post("/api/runs/last/emergency", {"confirm": True})
                 assert answer.status == 200, answer.body
                 done = answer.json()["done"]
-                assert "was brought to quiet" in done
+                assert "was released" in done
                 assert "potentiostat: cell off: confirmed" in done
                 assert bench.current_A == 0
                 assert f"emergency stop of run {run.id}" in process.said

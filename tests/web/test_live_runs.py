@@ -132,7 +132,7 @@ def test_the_emergency_stop_ends_a_run_in_its_safe_state(begin: Begin) -> None:
     run = begin()
     run.hears("current 0.1")
     with server() as (_, browser):
-        assert "on the way to the safe state" in told(browser, "quiet", reason="smoke")
+        assert "on the way to the safe state" in told(browser, "emergency", reason="smoke")
         assert run.end() == 130
     (aborted,) = run.texts("aborted")
     assert "emergency stop: smoke" in aborted
@@ -140,6 +140,7 @@ def test_the_emergency_stop_ends_a_run_in_its_safe_state(begin: Begin) -> None:
     states = [entry for entry in run.journal if entry.kind == "safe state"]
     assert states
     assert all(entry.data["confirmed"] for entry in states)
+    assert {entry.data["target"] for entry in states} == {"released"}
 
 
 def test_a_question_is_answered_once_and_by_its_id(begin: Begin, tmp_path: Path) -> None:

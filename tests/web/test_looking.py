@@ -13,6 +13,8 @@ from cellbench.web.report_policy import report_policy
 
 from .client import Browser
 
+pytestmark = pytest.mark.long
+
 CHANNEL = "potentiostat"
 
 

@@ -45,7 +45,7 @@ def sent(browser: Browser, method: str, path: str, **headers: str) -> Answer:
 
 def test_there_are_the_actions_that_the_contract_names() -> None:
     names = {path.rpartition("/")[2] for _, path in ACTIONS}
-    assert names == {"pause", "continue", "skip", "stop", "abort", "quiet", "answer", "note"}
+    assert names == {"pause", "continue", "skip", "stop", "abort", "emergency", "answer", "note"}
 
 
 @pytest.mark.parametrize("path", READS)

@@ -7,6 +7,7 @@ x_surface / r = (R^2/3D) tanh(phi) / (phi - tanh(phi)) with phi = R sqrt(j w / D
 """
 
 import math
+from functools import lru_cache
 from itertools import pairwise
 from operator import mul
 
@@ -22,6 +23,8 @@ _SETTLED_AFTER = 36.0
 #: All modes together make 1/15; what is left out of them follows as one fast mode.
 _REMAINDER_SPEED = 4.0
 _LARGE_PHI = 20.0
+#: Steps whose decays are kept.
+_STEPS_KNOWN = 4096
 
 
 def _roots(count: int) -> list[float]:
@@ -49,6 +52,18 @@ def _ladder() -> tuple[list[float], list[float]]:
 _TIMES, _GAINS = _ladder()
 
 
+@lru_cache(_STEPS_KNOWN)
+def _ahead(scaled: float) -> tuple[tuple[float, ...], float]:
+    """Return what each mode keeps over a step, and what all gain in it, both in units of R^2/D.
+
+    Steps are the same again and again, and for all cells of a kind.
+    """
+    decays = tuple(
+        math.exp(-scaled / time) if scaled < _SETTLED_AFTER * time else 0.0 for time in _TIMES
+    )
+    return decays, sum(gain * (1.0 - decay) for gain, decay in zip(_GAINS, decays, strict=True))
+
+
 class Particle(Stateful):
     """Lithium content of a sphere, mean and surface; `diffusion_time_s` is R^2/D."""
 
@@ -56,10 +71,6 @@ class Particle(Stateful):
         self.diffusion_time_s = diffusion_time_s
         self.mean = content
         self._modes = [0.0] * len(_TIMES)
-        self._decays: list[float] = []
-        self._decays_for_s = -1.0
-        self._decays_at_s = 0.0
-        self._gain_s = 0.0
 
     @property
     def surface(self) -> float:
@@ -68,17 +79,17 @@ class Particle(Stateful):
 
     def response(self, duration_s: float) -> tuple[float, float]:
         """Return (content, seconds): the surface after a step at rate r is content + seconds r."""
-        self._look_ahead(duration_s)
-        kept = sum(map(mul, self._decays, self._modes))
-        return self.mean + kept, duration_s + self._gain_s
+        decays, gained = _ahead(duration_s / self.diffusion_time_s)
+        kept = sum(map(mul, decays, self._modes))
+        return self.mean + kept, duration_s + self.diffusion_time_s * gained
 
     def relax(self, duration_s: float, rate_per_s: float) -> None:
         """Advance by a step at a steady rate of change of the mean."""
-        self._look_ahead(duration_s)
+        decays, _ = _ahead(duration_s / self.diffusion_time_s)
         steady = rate_per_s * self.diffusion_time_s
         self._modes = [
             gain * steady + (mode - gain * steady) * decay
-            for mode, gain, decay in zip(self._modes, _GAINS, self._decays, strict=True)
+            for mode, gain, decay in zip(self._modes, _GAINS, decays, strict=True)
         ]
         self.mean += rate_per_s * duration_s
 
@@ -89,15 +100,3 @@ class Particle(Stateful):
         tanh = np.tanh(np.where(phi.real > _LARGE_PHI, _LARGE_PHI, phi))
         result: NDArray[np.complex128] = self.diffusion_time_s / 3.0 * tanh / (phi - tanh)
         return result
-
-    def _look_ahead(self, duration_s: float) -> None:
-        if duration_s == self._decays_for_s and self.diffusion_time_s == self._decays_at_s:
-            return
-        scaled = duration_s / self.diffusion_time_s
-        self._decays = [
-            math.exp(-scaled / time) if scaled < _SETTLED_AFTER * time else 0.0 for time in _TIMES
-        ]
-        self._gain_s = self.diffusion_time_s * sum(
-            gain * (1.0 - decay) for gain, decay in zip(_GAINS, self._decays, strict=True)
-        )
-        self._decays_for_s, self._decays_at_s = duration_s, self.diffusion_time_s

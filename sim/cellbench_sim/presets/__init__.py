@@ -55,7 +55,9 @@ def _folder() -> Traversable:
     return resources.files(__name__)
 
 
+@cache
 def _read(path: str) -> object:
+    """What a file holds, not to be changed: many presets refer to the same materials."""
     text = _folder().joinpath(path).read_text(encoding="utf-8")
     content: object = YAML(typ="safe").load(text)
     return content

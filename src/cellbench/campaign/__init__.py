@@ -1,1 +1,1 @@
-"""Reference campaigns: what published studies measured, run again on the simulated bench."""
+"""Campaigns: many cells through many protocols; those of published studies are the reference."""

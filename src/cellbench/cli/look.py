@@ -24,17 +24,14 @@ def _evaluated(
     all_benches: bool = False,
 ) -> Evaluation:
     from cellbench.cli.database import opened_store
-    from cellbench.engine.evaluation import evaluate
-    from cellbench.protocol import load_card, parse_card
-    from cellbench.store import RunReader
+    from cellbench.engine.evaluation import evaluate, evaluate_as_kept
+    from cellbench.protocol import load_card
 
     with opened_store(store, all_benches=all_benches) as opened:
         run = opened.find(run_id)
-        if cell is not None:
-            card, _ = load_card(None, cell)
-        else:
-            reader = RunReader(opened.run_path(run.id))
-            card = parse_card(reader.documents["cell"], f"the card of run {run.id}")
+        if cell is None:
+            return evaluate_as_kept(opened, run, names)
+        card, _ = load_card(None, cell)
         return evaluate(opened, run, card, names)
 
 

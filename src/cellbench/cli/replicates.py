@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cellbench.cli import options
 from cellbench.cli.output import print_json, told, writable_output
-
-if TYPE_CHECKING:
-    from cellbench.engine.evaluation import Evaluation
-    from cellbench.store import Store
 
 
 def replicates(
@@ -35,13 +31,14 @@ def replicates(
     but are not in the means. Three cells or more make a benchmark.
     """
     with told(as_json=as_json):
+        from cellbench.engine.evaluation import evaluate_as_kept
         from cellbench.report.benchmark import benchmark_record, describe, render
         from cellbench.store import Store
 
         if report is not None:
             writable_output(report, ".html")
         with Store(store, make=False) as opened:
-            cells = [_evaluated(opened, run_id, analysis) for run_id in run_ids]
+            cells = [evaluate_as_kept(opened, opened.find(each), analysis) for each in run_ids]
         record = benchmark_record(cells)
         if report is not None:
             report.write_text(render(cells, record), encoding="utf-8")
@@ -52,14 +49,3 @@ def replicates(
             typer.echo(line)
         if report is not None:
             typer.echo(report)
-
-
-def _evaluated(opened: Store, run_id: str, analyses: list[str] | None) -> Evaluation:
-    from cellbench.engine.evaluation import evaluate
-    from cellbench.protocol import parse_card
-    from cellbench.store import RunReader
-
-    run = opened.find(run_id)
-    reader = RunReader(opened.run_path(run.id))
-    card = parse_card(reader.documents["cell"], f"the card of run {run.id}")
-    return evaluate(opened, run, card, analyses)

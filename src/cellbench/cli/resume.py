@@ -59,7 +59,7 @@ def resume(
             session = session_of(opened, run, bench)
             stopping = Stopping()
             with copying(opened.directory), telling(telemetry, opened, stopping) as told_of:
-                resuming = _resume(
+                resuming = resumed(
                     session, opened, run, stopping, told_of, accept=accept, as_json=as_json
                 )
                 try:
@@ -71,7 +71,7 @@ def resume(
     raise typer.Exit(end.exit_code)
 
 
-async def _resume(
+async def resumed(
     session: Session,
     store: Store,
     run: Run,
@@ -81,6 +81,7 @@ async def _resume(
     accept: bool,
     as_json: bool,
 ) -> RunEnd:
+    """Take a run up on its bench, once that is there, and conduct it to its end."""
     from cellbench.cli.company import company
     from cellbench.engine.awaiting import awaited_bench
     from cellbench.engine.resume import age_of, taken_up

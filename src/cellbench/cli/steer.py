@@ -92,6 +92,9 @@ def stop(
 def abort(
     run_id: _Run = None,
     reason: _Reason = "",
+    release: Annotated[
+        bool, typer.Option("--release", help="Then take the force off the stack, too.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether this is meant.")] = False,
     store: options.StorePath = None,
     as_json: options.AsJson = False,
@@ -102,7 +105,8 @@ def abort(
 
         # With --json the answer alone goes to standard output.
         asks = not yes and not as_json and sys.stdin.isatty()
-        _send(run_id, Abort(reason=_one_line(reason)), store, as_json=as_json, asks=asks)
+        command = Abort(reason=_one_line(reason), release=release)
+        _send(run_id, command, store, as_json=as_json, asks=asks)
 
 
 def answer(

@@ -62,7 +62,7 @@ def judge(cause: BaseException | None) -> Judgement:
         case Undone():
             return Judgement(RunState.INTERRUPTED, str(cause), quiet, 1)
         case Aborted():
-            return Judgement(RunState.INTERRUPTED, str(cause), quiet, 130)
+            return Judgement(RunState.INTERRUPTED, str(cause), cause.target, 130)
         case asyncio.CancelledError() | KeyboardInterrupt():
             return Judgement(RunState.INTERRUPTED, "ended by the operator", quiet, 130)
         case _:

@@ -28,7 +28,7 @@ from cellbench.engine.requests import (
 )
 from cellbench.engine.status import Status
 from cellbench.engine.steering import PAUSE, EndAfter, Steering
-from cellbench.engine.trips import Aborted
+from cellbench.engine.trips import Aborted, SafeState
 from cellbench.errors import StoreError
 
 #: An answer waits so long for the disk; what was asked for is done before.
@@ -114,9 +114,9 @@ class Commands:
                 return self._pause(command, who)
             case Continue():
                 return self._continue(who)
-            case Abort(reason=reason):
+            case Abort(reason=reason, release=release):
                 why = f"aborted by {who}{_because(reason)}"
-                self._run.abort(Aborted(why))
+                self._run.abort(Aborted(why, SafeState.RELEASED if release else SafeState.QUIET))
                 self._pace.end()
                 # Its text is that of the entry that follows: once is enough for a person.
                 return _Done(f"{why}; on the way to the safe state", "")

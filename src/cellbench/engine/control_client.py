@@ -57,7 +57,11 @@ def ask(
         cellbench=VERSION,
         token=control.token,
         by=by or this_person(),
-        request=request.model_dump(mode="json"),
+        # Without what is as usual: a run that an earlier version began knows the rest.
+        request={
+            "command": request.command,
+            **request.model_dump(mode="json", exclude_defaults=True),
+        },
     )
     try:
         address = (HOST, control.port)

@@ -11,6 +11,7 @@ from cellbench.analysis import Result, analyse
 from cellbench.analysis.dataset import Dataset
 from cellbench.analysis.stored import environment, stored_dataset
 from cellbench.cell import CellCard
+from cellbench.protocol import parse_card
 from cellbench.report.html import render
 from cellbench.report.text import result_lines
 from cellbench.store import Run, RunReader, Store
@@ -62,6 +63,13 @@ def evaluate(
             # A run that ended early may not hold what its analysis needs; its data are kept.
             failures[name] = str(error)
     return Evaluation(run, reader, dataset, results, failures)
+
+
+def evaluate_as_kept(store: Store, run: Run, analyses: Sequence[str] | None = None) -> Evaluation:
+    """Do a run's analyses (or others), following the card that was kept with it."""
+    reader = RunReader(store.run_path(run.id))
+    card = parse_card(reader.documents["cell"], f"the card of run {run.id}")
+    return evaluate(store, run, card, analyses)
 
 
 def write_report(evaluation: Evaluation, path: Path | None = None) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from cellbench.quantities import format_quantity
+_TWO_HOURS_S, _TWO_DAYS_S = 7200.0, 172_800.0
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,9 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _about(time_s: float) -> str:
-    """A time as one says it: to the minute, or the tenth of an hour."""
-    if time_s < 60.0:
-        return "1 min"
-    if time_s < 7200.0:
-        return f"{time_s / 60.0:.0f} min"
-    return format_quantity(float(f"{time_s:.2g}"), "time")
+    """A time as one says it: to the minute, or the tenth of an hour or a day."""
+    if time_s < _TWO_HOURS_S:
+        return f"{max(1.0, time_s / 60.0):.0f} min"
+    if time_s < _TWO_DAYS_S:
+        return f"{time_s / 3600.0:.1f} h"
+    return f"{time_s / 86400.0:.1f} d"

@@ -53,6 +53,13 @@ class Places:
         if self.simulator is None and sim_cell is not None:
             raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")
 
+    @property
+    def played(self) -> SimulatedBench:
+        """The simulated bench; raises InputError where the instruments are real ones."""
+        if self.simulator is None:
+            raise InputError(f"{self.file.bench}: its instruments are not simulated")
+        return self.simulator
+
     def session(
         self,
         protocol: str,

@@ -90,10 +90,15 @@ class Continue(_Strict):
 
 
 class Abort(_Strict):
-    """End the run through its safe state, now."""
+    """End the run through its safe state, now.
+
+    Attributes:
+        release: Whether the force is taken off the stack, too.
+    """
 
     command: Literal["abort"] = "abort"
     reason: _Text = ""
+    release: bool = False
 
 
 class Skip(_Strict):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellbench import __version__
 from cellbench.bench import (
@@ -44,6 +44,9 @@ from cellbench.transport.identity import WireIdentity, identified
 from cellbench.transport.ownership import Ownership
 from cellbench.transport.recording import WireLog
 from cellbench.wiring import DEFAULT_FIXTURE
+
+if TYPE_CHECKING:
+    from cellbench.engine.places import Places
 
 #: Packages whose versions are kept with each run: those that can change what is measured or meant.
 _PACKAGES = ("numpy", "scipy", "pint", "pydantic", "pymodbus", "pyserial", "pyvisa", "pyvisa-py")
@@ -366,12 +369,16 @@ def place_and_card(cell: str) -> tuple[str, str | None]:
 def _at_place(
     bench: Path, protocol: str, place: str, sim_cell: str | None, sets: Sequence[str], seed: int
 ) -> Session:
-    # It makes sessions, and this is where they are asked for.
+    name, card = place_and_card(place)
+    places = _places()(bench, only=[name], seed=seed, sim_cell=sim_cell)
+    return places.session(protocol, name, card=card, sets=sets)
+
+
+def _places() -> type[Places]:
+    # They make sessions, and this is where sessions are asked for.
     from cellbench.engine.places import Places  # noqa: PLC0415
 
-    name, card = place_and_card(place)
-    places = Places(bench, only=[name], seed=seed, sim_cell=sim_cell)
-    return places.session(protocol, name, card=card, sets=sets)
+    return Places
 
 
 def on_simulated_bench(
@@ -410,6 +417,8 @@ def played_bench(bench: Path, cell: str, fixture: str | None, seed: int) -> Simu
     file, _ = read_bench(bench)
     if not file.is_simulated:
         raise InputError(f'{file.bench}: no instrument has "port: simulated", so none is played')
+    if file.cells:
+        return _places()(bench, seed=seed, sim_cell=cell).played
     held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
     return _player(file, cell, held_by, seed)
 

@@ -30,7 +30,16 @@ class Trip(CellbenchError):
 
 
 class Aborted(CellbenchError):
-    """A person ended the run from outside; the message says who, and why."""
+    """A person ended the run from outside.
+
+    Args:
+        message: Who, and why.
+        target: The safe state that they want.
+    """
+
+    def __init__(self, message: str, target: SafeState = SafeState.QUIET) -> None:
+        super().__init__(message)
+        self.target = target
 
 
 class Undone(CellbenchError):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -42,7 +43,13 @@ class Driver(Protocol):
 
 def driver_names() -> list[str]:
     """Names of the installed drivers, in order."""
-    return sorted(point.name for point in entry_points(group="cellbench.drivers"))
+    return sorted(_installed())
+
+
+@cache
+def _installed() -> Mapping[str, EntryPoint]:
+    """What is installed does not change meanwhile, and takes its time to be found."""
+    return {point.name: point for point in entry_points(group="cellbench.drivers")}
 
 
 def load_driver(name: str, beside: Path | None = None) -> Driver:
@@ -53,10 +60,10 @@ def load_driver(name: str, beside: Path | None = None) -> Driver:
     """
     if ".py:" in name:
         return _from_file(name, beside or Path())
-    for point in entry_points(group="cellbench.drivers", name=name):
-        driver: Driver = point.load()
-        return driver
-    raise InputError(f'there is no driver "{name}"; installed are: {", ".join(driver_names())}')
+    if name not in _installed():
+        raise InputError(f'there is no driver "{name}"; installed are: {", ".join(driver_names())}')
+    driver: Driver = _installed()[name].load()
+    return driver
 
 
 def _from_file(reference: str, beside: Path) -> Driver:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -117,7 +118,7 @@ def _plainly(message: str) -> str:
         return 'must be a list, each item with its own "- "'
     if message.startswith("Input should be a valid dictionary"):
         return 'must be a block of lines "key: value"'
-    return message[:1].lower() + message[1:]
+    return re.sub("^Input should", "must", message).partition(", unable to")[0]
 
 
 def _missing(root: SourceNode, path: _Path) -> Problem:
@@ -137,15 +138,17 @@ def _known_keys(model: type[BaseModel], parent: Sequence[str | int]) -> list[str
     if not parent:
         return keys_of(model)
     if isinstance(parent[-1], int):
-        return keys_of(Step)
+        return keys_of(_field_model(model, parent) or Step)
     below = MODELS.get(parent[-1]) if "steps" in parent or "else" in parent else None
     return keys_of(below or _field_model(model, parent) or model)
 
 
 def _field_model(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:
-    """Return the model of a field, through optional annotations and mappings of names."""
+    """Return the model of a field, through optional annotations, lists and mappings of names."""
     is_name = False
     for key in path:
+        if isinstance(key, int):
+            continue
         if is_name:
             is_name = False
             continue

@@ -9,7 +9,10 @@ or if an analysis could not be done on it. Means are those of the cells that did
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+from markupsafe import Markup
 
 from cellbench import __version__
 from cellbench.analysis import reported
@@ -52,13 +55,13 @@ def why_failed(one: Evaluated) -> str:
     return "; ".join(f"{title_of(name)}: {why}" for name, why in one.failures.items())
 
 
-def benchmark_record(cells: Sequence[Evaluated]) -> Result:
+def benchmark_record(cells: Sequence[Evaluated], at_least: int = 2) -> Result:
     """The record of several cells as JSON values.
 
     Raises:
-        InputError: They are fewer than two, or not of one protocol with one set of parameters.
+        InputError: They are fewer than that, or not of one protocol with one set of parameters.
     """
-    _one_test(cells)
+    _one_test(cells, at_least)
     lost = [why_failed(one) for one in cells]
     names = dict.fromkeys(name for one in cells for name in (*one.results, *one.failures))
     sound = [one for one, why in zip(cells, lost, strict=True) if not why]
@@ -85,8 +88,7 @@ def describe(record: Mapping[str, Any]) -> list[str]:
         f"({record['failure_rate_percent']:.3g} %, 95 %: {low:.2g} to {high:.2g} %)"
     ]
     lines += [
-        f"  {cell['run']}   {cell['cell']}   {cell['failed'] or 'sound'}"
-        for cell in record["cells"]
+        "   ".join(["", *_who(cell), cell["failed"] or "sound"])[1:] for cell in record["cells"]
     ]
     if record["replicates"] < LEAST:
         lines.append(f"  fewer than {LEAST} cells: no benchmark")
@@ -97,28 +99,55 @@ def describe(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _who(cell: Mapping[str, Any]) -> list[str]:
+    return [cell[key] for key in ("run", "place", "cell") if cell[key]]
+
+
 def render(cells: Sequence[Evaluated], record: Mapping[str, Any]) -> str:
     """The record as the text of one HTML file; it asks nothing of any network."""
+    shown = shown_record(cells, record)
+    template = environment().get_template("benchmark.html.j2")
+    return template.render(record=record, shown=shown, data=plots([shown]))
+
+
+@dataclass(frozen=True)
+class ShownRecord:
+    """A record as a page shows it.
+
+    Attributes:
+        cells: A table with a row for each.
+        analyses: Title, table of what differs between the cells, line of what does not.
+        curves: Of each analysis, drawn over each other.
+    """
+
+    record: Mapping[str, Any]
+    cells: Table
+    analyses: Sequence[tuple[str, Table | None, str]]
+    curves: Sequence[Any]
+    least: int = LEAST
+
+
+def shown_record(cells: Sequence[Evaluated], record: Mapping[str, Any]) -> ShownRecord:
+    """Prepare a record, and the cells that it is of, for a page."""
     names = list(record["analyses"])
     failed = [bool(cell["failed"]) for cell in record["cells"]]
-    curves = [overlays(name, [one.results.get(name) for one in cells], failed) for name in names]
-    plots = {"time": {"panels": []}, "nyquist": {"spectra": [], "scale": []}, "curves": curves}
-    return (
-        environment()
-        .get_template("benchmark.html.j2")
-        .render(
-            record=record,
-            least=LEAST,
-            lines=describe(record),
-            cells=_cells_table(record),
-            tables=[(title_of(name), *_quantities(record["analyses"][name])) for name in names],
-            data=as_script(plots),
-        )
+    return ShownRecord(
+        record,
+        _cells_table(record),
+        [(title_of(name), *_quantities(record["analyses"][name])) for name in names],
+        [overlays(name, [one.results.get(name) for one in cells], failed) for name in names],
     )
 
 
-def _one_test(cells: Sequence[Evaluated]) -> None:
-    if len({one.run.id for one in cells}) < max(2, len(cells)):
+def plots(shown: Sequence[ShownRecord]) -> Markup:
+    """The curves of a page's records, for its script."""
+    curves = [each for record in shown for each in record.curves]
+    nothing: dict[str, Any] = {"time": {"panels": []}, "nyquist": {"spectra": [], "scale": []}}
+    return as_script(nothing | {"curves": curves})
+
+
+def _one_test(cells: Sequence[Evaluated], at_least: int) -> None:
+    if len({one.run.id for one in cells}) < max(at_least, len(cells)):
         raise InputError("replicates are two different runs or more")
     first, *others = cells
     for other in others:
@@ -137,13 +166,18 @@ def _one_test(cells: Sequence[Evaluated]) -> None:
 
 
 def _parameters(one: Evaluated) -> dict[str, str]:
-    found: dict[str, str] = Record(one.reader, one.run).environment["parameters"]
+    found: dict[str, str] = _environment(one)["parameters"]
     return found
+
+
+def _environment(one: Evaluated) -> Mapping[str, Any]:
+    return Record(one.reader, one.run).environment
 
 
 def _spread_is_of(cells: Sequence[Evaluated]) -> str | None:
     """One simulated cell under several seeds has no scatter of its own: nobody may take it so."""
-    if len({one.run.bench for one in cells}) != 1 or not all(one.run.simulated for one in cells):
+    alike = {(one.run.bench, _environment(one).get("simulated_cell")) for one in cells}
+    if len(alike) != 1 or not all(one.run.simulated for one in cells):
         return None
     return "that of the instruments: the simulated cell is the same in all runs"
 
@@ -162,6 +196,7 @@ def _cell(one: Evaluated, why: str) -> Result:
     span = (0.0, record.duration_s)
     return {
         "run": one.run.id,
+        "place": one.run.place or None,
         "cell": one.run.cell,
         "seed": one.run.seed,
         "state": one.run.state,
@@ -190,6 +225,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 _CELLS = (
     ("run", "run"),
+    ("place", "place"),
     ("cell", "cell"),
     ("seed", "seed"),
     ("failed", "result"),
@@ -203,9 +239,11 @@ _CELLS = (
 
 
 def _cells_table(record: Mapping[str, Any]) -> Table:
-    rows = [[_text(cell, key) for key, _ in _CELLS] for cell in record["cells"]]
+    places = any(cell["place"] for cell in record["cells"])
+    columns = [column for column in _CELLS if places or column[0] != "place"]
+    rows = [[_text(cell, key) for key, _ in columns] for cell in record["cells"]]
     classes = ["short" if cell["failed"] else "" for cell in record["cells"]]
-    return Table("Cells", [heading for _, heading in _CELLS], rows, classes)
+    return Table("Cells", [heading for _, heading in columns], rows, classes)
 
 
 def _text(cell: Mapping[str, Any], key: str) -> str:

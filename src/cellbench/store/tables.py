@@ -43,9 +43,9 @@ class Run(SQLModel, table=True):
     reason: str = ""
     started: datetime
     ended: datetime | None = None
-    place: str = Field("", sa_column_kwargs={"server_default": ""})
-    campaign: str = Field("", sa_column_kwargs={"server_default": ""})
-    replicate: int = Field(0, sa_column_kwargs={"server_default": "0"})
+    place: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    campaign: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    replicate: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
 class JournalEntry(SQLModel, table=True):

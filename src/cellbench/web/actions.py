@@ -42,7 +42,7 @@ _ANSWER_S = 15.0
 #: The same in an emergency: a run that is well answers at once.
 _EMERGENCY_S = 5.0
 #: For the way to the safe state of a bench whose engine does not answer.
-_QUIET_S = 180.0
+_RELEASE_S = 180.0
 _EMERGENCY = "emergency stop"
 
 
@@ -164,14 +164,17 @@ async def note(run: str, body: Remark, site: TheSite, who: SignedIn, request: Re
     return await _asked(site, run, _by(who, request), Note(text=body.text))
 
 
-@router.post("/quiet")
-async def quiet(run: str, body: WithReason, site: TheSite, who: SignedIn, request: Request) -> Done:
-    """Emergency stop: end the run now; where it does not answer, bring its bench to quiet."""
+@router.post("/emergency")
+async def emergency(
+    run: str, body: WithReason, site: TheSite, who: SignedIn, request: Request
+) -> Done:
+    """End the run now, and take the force off; a bench whose run does not answer, likewise."""
     reason = f"{_EMERGENCY}: {body.reason}" if body.reason else _EMERGENCY
     by = _by(who, request)
     found = await asyncio.to_thread(run_of, site, run)
     try:
-        return await _asked(site, found.id, by, Abort(reason=reason), _EMERGENCY_S)
+        command = Abort(reason=reason, release=True)
+        return await _asked(site, found.id, by, command, _EMERGENCY_S)
     except (InputError, Unreachable, HTTPException) as error:
         if found.ended is not None:
             raise
@@ -179,7 +182,7 @@ async def quiet(run: str, body: WithReason, site: TheSite, who: SignedIn, reques
     except CellbenchError as error:
         trouble = str(error)
     site.say(f"{_EMERGENCY} of run {found.id} by {by.user} at {by.host}: {trouble}")
-    return await asyncio.to_thread(_bring_to_quiet, site, found, trouble)
+    return await asyncio.to_thread(_release, site, found, trouble)
 
 
 def _by(who: Session, request: Request) -> Person:
@@ -211,21 +214,22 @@ async def _asked(
     return Done(done=text)
 
 
-def _bring_to_quiet(site: Site, run: Run, trouble: str) -> Done:
-    """Have ``cellbench quiet`` see to a bench whose run does not answer."""
-    command = [sys.executable, "-m", "cellbench", "quiet", run.id, "--force", "--json"]
+def _release(site: Site, run: Run, trouble: str) -> Done:
+    """Have ``cellbench release`` see to a bench whose run does not answer."""
+    command = [sys.executable, "-m", "cellbench", "release", run.id, "--force", "--json"]
     store = ["--store", str(site.directory)]
     try:
         done = subprocess.run(  # noqa: S603 (our own command, of a run that there is)
             [*command, *store],
             capture_output=True,
-            timeout=_QUIET_S,
+            timeout=_RELEASE_S,
             check=False,
             **own_group(),
         )
     except subprocess.TimeoutExpired:
         raise HTTPException(
-            504, f"{trouble}. cellbench quiet {run.id} takes longer than {_QUIET_S:g} s: go there"
+            504,
+            f"{trouble}. cellbench release {run.id} takes longer than {_RELEASE_S:g} s: go there",
         ) from None
     return _outcome(done, trouble)
 
@@ -242,4 +246,4 @@ def _outcome(done: subprocess.CompletedProcess[bytes], trouble: str) -> Done:
         f"{'confirmed' if each['confirmed'] else 'NOT CONFIRMED'}"
         for each in answer["outcomes"]
     ]
-    return Done(done=f"{trouble}. {answer['bench']} was brought to quiet: {'; '.join(rows)}")
+    return Done(done=f"{trouble}. {answer['bench']} was released: {'; '.join(rows)}")

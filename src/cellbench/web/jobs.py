@@ -120,10 +120,11 @@ def check(text: str, cell: str | None, sets: Mapping[str, str]) -> dict[str, Any
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
+    end = "" if problem.message.endswith((".", "?", "!")) else "."
     return {
         "line": problem.line or None,
         "column": problem.column + 1 if problem.line else None,
-        "text": f"{problem.message}{f' {problem.cure}' if problem.cure else ''}",
+        "text": f"{problem.message}{f'{end} {problem.cure}' if problem.cure else ''}",
         "snippet": problem.excerpt,
     }
 

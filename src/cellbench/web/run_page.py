@@ -141,9 +141,9 @@ def actions_of(found: Summary) -> Sequence[str]:
         case "running" | "held" | "asking":
             pause = "continue" if PAUSE in found.holds else "pause"
             answer = ["answer"] if found.prompt is not None else []
-            return [*answer, pause, "skip", "stop", "abort", "quiet", "note"]
+            return [*answer, pause, "skip", "stop", "abort", "emergency", "note"]
         case "ending":
             return []
         case "silent" | "lost":
-            return ["quiet"]
+            return ["emergency"]
     return []

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from cellbench_sim.world import World
 
+pytestmark = pytest.mark.long
+
 STUDY_B = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 REVIEW = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 HALF_CYCLE_S = 1200
@@ -100,7 +102,6 @@ def ramp(
     return steps
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize(
     ("name", "densities", "irregular", "short"),

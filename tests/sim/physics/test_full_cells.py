@@ -15,6 +15,8 @@ from cellbench_sim.presets import load_preset
 from cellbench_sim.presets.electrodes import IndiumElectrode
 from cellbench_sim.world import World
 
+pytestmark = pytest.mark.long
+
 FullCells = Callable[..., Any]
 #: Study B measured at 19 +- 6 degC; its protocols set 20.
 STUDY_B_K = 293.15
@@ -33,7 +35,6 @@ def test_rates_of_study_b_and_the_return(full_cell: FullCells) -> None:
     assert capacities[5] == pytest.approx(capacities[0], rel=0.01)
 
 
-@pytest.mark.long
 def test_study_b_breaks_in_over_eight_cycles_and_then_keeps_its_capacity(
     full_cell: FullCells,
 ) -> None:

@@ -16,6 +16,8 @@ from cellbench_sim.physics.copper import Copper
 from cellbench_sim.presets import load_preset, preset_names
 from cellbench_sim.world import World
 
+pytestmark = pytest.mark.long
+
 STEPS_PER_PERIOD = 400
 PERIODS = 4
 #: Cells of our own model; the sinusoids of PyBaMM's are in test_pybamm_cell.py.
@@ -132,7 +134,6 @@ def test_a_spectrum_at_open_circuit_does_not_see_the_added_resistance(
     assert added_Ohm * world.cell.area_m2 * 1e4 == pytest.approx(219, rel=0.02)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("frequency_Hz", [1e-3, 1e-2, 0.1, 1.0, 10.0, 1e2, 1e4])
 @pytest.mark.parametrize("name", ["NCM85_InLi", "NMC811_LYC_PMMA_Li", "LCO_InLi_27"])
 def test_a_sinusoid_through_a_full_cell_meets_the_closed_form_within_a_percent(
@@ -251,7 +252,6 @@ class Staircase:
         return voltage_V, (world.cell.passed_C - start_C) / step_s
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("frequency_Hz", [0.02, 2.0, 1e3])
 @pytest.mark.parametrize("drive", [World.apply_current, World.apply_voltage])
 @pytest.mark.parametrize("name", REDUCED)

@@ -12,7 +12,7 @@ import pytest
 
 from cellbench_sim.world import World
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 FullCells = Callable[..., Any]
 

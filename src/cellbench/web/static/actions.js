@@ -15,7 +15,8 @@ const ACTIONS = {
     {name: "after", label: "After this", choices: ["cycle", "step"]}]},
   abort: {title: "Abort", danger: true, fields: [reason],
     text: "The run ends now. The cell goes to open circuit, the press holds its force, the chamber holds."},
-  quiet: {title: "Emergency stop", text: "The output is switched off now, and the run ends.", danger: true},
+  emergency: {title: "Emergency stop", danger: true,
+    text: "The run ends now. The cell goes to open circuit, then the press takes its force away."},
   note: {title: "Note", text: "Goes into the run's record, with your name.",
     fields: [{name: "text", label: "Note", required: true, lines: 4}]},
 };
@@ -42,8 +43,8 @@ export async function asked(run, action, given) {
 export async function stopSeveral(runs) {
   if (!runs.length) return void await confirmed({title: "Emergency stop", text: "No run is active.", confirm: "Close", only: true});
   const fields = runs.map((one) => ({name: one.run, label: `${one.cell}: ${one.protocol} (${one.run})`, checked: true}));
-  const given = await confirmed({title: "Emergency stop", text: ACTIONS.quiet.text, fields, danger: true, confirm: "Emergency stop"});
-  if (given) await Promise.all(Object.keys(given).map((run) => asked(run, "quiet", {})));
+  const given = await confirmed({title: "Emergency stop", text: ACTIONS.emergency.text, fields, danger: true, confirm: "Emergency stop"});
+  if (given) await Promise.all(Object.keys(given).map((run) => asked(run, "emergency", {})));
 }
 
 // Asks in a dialog; what was filled in, null where the person thought better of it.

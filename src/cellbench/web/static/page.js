@@ -19,7 +19,7 @@ export const known = {active: async () => (await get("/api/runs", {limit: 200}))
 async function emergency() {
   try {
     const active = await known.active();
-    if (active.length === 1) await perform(active[0].run, "quiet");
+    if (active.length === 1) await perform(active[0].run, "emergency");
     else await stopSeveral(active);
   } catch (error) {
     failed(error);

@@ -43,7 +43,7 @@ function showNow() {
 }
 
 function showActions() {
-  const actions = isOperator ? (summary.actions || []).filter((action) => isKnown(action) && action !== "quiet") : [];
+  const actions = isOperator ? (summary.actions || []).filter((action) => isKnown(action) && action !== "emergency") : [];
   if (at("actions").dataset.shown === String(actions)) return;
   at("actions").dataset.shown = String(actions);
   at("actions").replaceChildren(...actions.map((action) => {

@@ -8,14 +8,14 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from cellbench import __version__
-from cellbench.campaign.judging import Judged
+from cellbench.campaign.reference.judging import Judged
 from cellbench.report.html import asset
 
 
 def render(rows: Sequence[Judged]) -> str:
     """Return the page as text; it asks nothing of any network."""
     environment = Environment(
-        loader=PackageLoader("cellbench.campaign"),
+        loader=PackageLoader("cellbench.campaign.reference"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from cellbench.campaign.run import Outcome
-from cellbench.campaign.table import Bound, Containing, Expectation, Row
-from cellbench.campaign.values import look_up, measured
+from cellbench.campaign.reference.run import Outcome
+from cellbench.campaign.reference.table import Bound, Containing, Expectation, Row
+from cellbench.campaign.reference.values import look_up, measured
 
 Obtained: TypeAlias = bool | float | str | None
 

@@ -1,8 +1,7 @@
 """The rows of the reference campaigns: what a study published, and how cellbench obtains it.
 
-The table is the directory ``reference`` beside this module, one file per study. A row says which
-protocol runs on which cell, where in the analyses' results the study's quantity stands, and what
-it has to be.
+The table is the YAML files beside this module, one per study. A row says which protocol runs on
+which cell, where in the analyses' results the study's quantity stands, and what it has to be.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from ruamel.yaml import YAML
 
-from cellbench.campaign.values import Measure
+from cellbench.campaign.reference.values import Measure
 from cellbench.errors import InputError
 from cellbench.instruments.capabilities import FixtureKind
 
@@ -69,7 +68,7 @@ class Row(_Strict):
             `cellbench.analysis.replicates.statistics` over all of them.
         set: Parameters of the protocol, by name.
         fixture: What holds the stack, where it is not what the protocol says.
-        result: Where the value stands, as `cellbench.campaign.values.look_up` reads it.
+        result: Where the value stands, as `cellbench.campaign.reference.values.look_up` reads it.
         measure: What is made of a list of values.
         kind: "input recovered" where the simulated cell's parameters come from this very number.
         long: The row takes several hundred cycles.
@@ -117,10 +116,14 @@ class Row(_Strict):
 @lru_cache(maxsize=1)
 def load_table() -> tuple[Row, ...]:
     """Return all rows, in the order of the files' names and of the rows in them."""
-    directory = files("cellbench.campaign").joinpath("reference")
-    studies = sorted(directory.iterdir(), key=lambda file: file.name)
+    beside = files("cellbench.campaign.reference").iterdir()
+    studies = sorted((file for file in beside if file.name.endswith(".yaml")), key=_name)
     rows = TypeAdapter(list[Row])
     return tuple(row for study in studies for row in rows.validate_python(_yaml(study)))
+
+
+def _name(file: Traversable) -> str:
+    return file.name
 
 
 def _yaml(file: Traversable) -> object:

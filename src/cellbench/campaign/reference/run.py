@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cellbench.analysis.replicates import statistics
-from cellbench.campaign.table import Row
+from cellbench.campaign.reference.table import Row
 from cellbench.engine.evaluation import evaluate
 from cellbench.engine.session import prepare
 from cellbench.engine.simulation import conduct

@@ -1,0 +1,81 @@
+"""Conducting the runs of a campaign on a bench with one cell: one after the other."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cellbench.campaign.loading import Campaign
+    from cellbench.cli.stopping import Stopping
+    from cellbench.engine.owner import RunRequest
+    from cellbench.engine.run import RunEnd
+    from cellbench.store import Store
+    from cellbench.telemetry import Beside
+
+
+class OneByOne:
+    """Whoever has a bench with one cell; see `cellbench.campaign.conducting.Conducts`.
+
+    Args:
+        campaign: What is carried out.
+        store: Where the runs are kept.
+        stopping: Ends the run under way.
+        telemetry: Who is told of them.
+        seed: Of the simulated bench for the first replicate; the next have the next.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        store: Store,
+        stopping: Stopping,
+        telemetry: Beside | None,
+        seed: int,
+    ) -> None:
+        self._campaign, self._store, self._stopping = campaign, store, stopping
+        self._telemetry, self._seed = telemetry, seed
+
+    async def run(self, request: RunRequest) -> RunEnd:
+        """Begin a run, and conduct it to its end."""
+        from cellbench.cli.company import company
+        from cellbench.engine.run import Conductor
+        from cellbench.engine.session import prepare
+        from cellbench.protocol import plan
+
+        session = prepare(
+            request.protocol,
+            cell=request.cell,
+            bench=self._campaign.bench,
+            sets=request.sets,
+            seed=self._seed + request.replicate - 1,
+        )
+        async with AsyncExitStack() as stack:
+            beside = await stack.enter_async_context(
+                company(session, self._telemetry, as_json=True)
+            )
+            with self._stopping.cancels_this_task():
+                bench = await stack.enter_async_context(session.bench(beside.prompts))
+                conductor = Conductor(
+                    session.program,
+                    bench,
+                    self._store,
+                    documents=session.documents(bench),
+                    seed=session.seed,
+                    planned=plan(session.program, session.declared()),
+                    campaign=request.campaign,
+                    replicate=request.replicate,
+                )
+                path = self._store.run_path(conductor.run.id)
+                return await beside.conduct(conductor, path)
+
+    async def resume(self, run_id: str) -> RunEnd:
+        """Go on with a run."""
+        from cellbench.cli.resume import resumed
+        from cellbench.engine.resume import session_of
+
+        run = self._store.find(run_id)
+        session = session_of(self._store, run, self._campaign.bench)
+        return await resumed(
+            session, self._store, run, self._stopping, self._telemetry, accept=False, as_json=True
+        )
