@@ -78,7 +78,9 @@ class Glance:
 
 def _block(run: Summary, width: int, chosen: bool, *, plain: bool) -> Iterator[Text]:
     mark = ">" if chosen else " "
-    cell = Text.assemble((f"{mark} {printable(run.cell)}", "bold"), f"  {printable(run.protocol)}")
+    where = f"{run.place}  " if run.place else ""
+    named = printable(f"{where}{run.cell}")
+    cell = Text.assemble((f"{mark} {named}", "bold"), f"  {printable(run.protocol)}")
     if run.simulated:
         cell.append("  simulated", style="dim")
     state = Text.assemble((run.state, f"bold {_STYLES[run.health]}"), f"  {run.run}")

@@ -57,7 +57,7 @@ def runs(
         table = Table("run", "protocol", "cell", "state", "started (UTC)", box=None)
         for run in found:
             started = f"{run.started:%Y-%m-%d %H:%M}"
-            table.add_row(run.id, run.protocol, run.cell, run.state, started)
+            table.add_row(run.id, run.protocol, run.cell_at, run.state, started)
         Console(width=width).print(table if found else "No run is kept yet.")
 
 

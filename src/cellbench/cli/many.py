@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
@@ -15,9 +16,7 @@ from cellbench.cli.stopping import Stopping
 from cellbench.errors import CellbenchError, InputError
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from rich.console import Console
+    from rich.live import Live
 
     from cellbench.engine.evaluation import Evaluation
     from cellbench.engine.gate import Gate
@@ -44,22 +43,49 @@ def run_many(
     Raises:
         InputError: It cannot be run at one of them; nothing has begun.
     """
-    from rich.console import Console
-
     from cellbench.engine.owner import Owner
     from cellbench.store import Store
 
     if bench is None:
         raise InputError("--cell names several places: say with --bench on which bench")
-    console = Console(stderr=as_json)
+    requests = _requests(protocol, cells, sets)
     stopping = Stopping()
-    with Store(store) as opened, _Beside(opened, telemetry, stopping, console) as beside:
+    with Store(store) as opened, Beside(opened, telemetry, stopping, as_json=as_json) as beside:
         owner = Owner(bench, opened, seed=seed, sim_cell=sim_cell, witness=beside.witness)
-        requests = _requests(protocol, cells, sets)
         for request in requests:
             owner.prepare(request)
-        ended = _run(owner, requests, stopping, speed)
-        return _tell(opened, owner, ended, as_json=as_json)
+        runs = {each.place: partial(owner.run, each) for each in requests}
+        return beside.tell(_conducted(owner, runs, stopping, speed))
+
+
+def resume_many(
+    run_ids: Sequence[str],
+    bench: Path | None,
+    *,
+    accept: bool,
+    store: Path | None,
+    telemetry: Path | None,
+    as_json: bool,
+) -> int:
+    """Go on with several runs of one bench, and report; returns the exit code: the worst.
+
+    Raises:
+        InputError: One of them cannot be gone on with, or the bench is not told.
+    """
+    from cellbench.engine.owner import Owner
+    from cellbench.store import Store
+
+    if bench is None:
+        raise InputError("several runs share instruments: say with --bench of which bench they are")
+    stopping = Stopping()
+    with (
+        Store(store, make=False) as opened,
+        Beside(opened, telemetry, stopping, as_json=as_json) as beside,
+    ):
+        owner = Owner(bench, opened, witness=beside.witness)
+        ids = [opened.find(each).id for each in run_ids]
+        runs = {each: partial(owner.resume, each, accept=accept) for each in ids}
+        return beside.tell(_conducted(owner, runs, stopping, None))
 
 
 def _requests(protocol: str, cells: str, sets: Sequence[str]) -> list[RunRequest]:
@@ -76,16 +102,20 @@ def _requests(protocol: str, cells: str, sets: Sequence[str]) -> list[RunRequest
     ]
 
 
-def _run(
-    owner: Owner, requests: Sequence[RunRequest], stopping: Stopping, speed: float | None
-) -> Mapping[RunRequest, Ended]:
+def _conducted(
+    owner: Owner,
+    runs: Mapping[str, Callable[[], Coroutine[Any, Any, RunEnd]]],
+    stopping: Stopping,
+    speed: float | None,
+) -> Mapping[str, Ended]:
+    """Conduct runs, by what people call them, to their ends."""
     from cellbench import clock
-    from cellbench.engine.owner import run_all
+    from cellbench.engine.owner import all_at_once
 
-    async def main() -> Mapping[RunRequest, Ended]:
+    async def main() -> Mapping[str, Ended]:
         async with owner:
             with stopping.cancels_this_task():
-                return await run_all(owner, requests)
+                return await all_at_once({name: run() for name, run in runs.items()})
 
     try:
         return clock.run(main(), **owner.clock(speed))
@@ -94,97 +124,107 @@ def _run(
         raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 
-# --- While they run -----------------------------------------------------------------------------
+class Beside:
+    """Who stands beside several runs: shows each on a line of its own, and tells people of them.
 
-
-class _Beside:
-    """Shows the runs, each on a line of its own, and tells people of them."""
+    Args:
+        store: Where they are kept.
+        telemetry: The telemetry file that was named, if one was.
+        stopping: Who wants to leave.
+        as_json: Whether nothing but the answer goes to standard output.
+    """
 
     def __init__(
-        self, store: Store, telemetry: Path | None, stopping: Stopping, console: Console
+        self, store: Store, telemetry: Path | None, stopping: Stopping, *, as_json: bool
     ) -> None:
-        self._store, self._chosen, self._stopping = store, telemetry, stopping
-        self._console = console
-        self._runs: list[Conducting] = []
-        self._stack = ExitStack()
+        from rich.console import Console
 
-    def __enter__(self) -> _Beside:
+        self._store, self._chosen, self._stopping = store, telemetry, stopping
+        self._as_json = as_json
+        self._console = Console(stderr=as_json)
+        self._runs: list[Conducting] = []
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        from rich.live import Live
+
         from cellbench.cli.live import ManyView, is_live
 
         if is_live(self._console):
-            from rich.live import Live
-
             view = ManyView(lambda: self._runs)
-            live = Live(view, console=self._console, refresh_per_second=4)
-            self._stack.enter_context(live)
+            self._live = Live(view, console=self._console, refresh_per_second=4)
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
 
     @contextmanager
-    def _beside(self, run: Conducting, gate: Gate) -> Iterator[None]:
-        from cellbench.cli.live import is_live, plain
+    def witness(self, run: Conducting, gate: Gate) -> Iterator[None]:
+        """See `cellbench.engine.owner.Witness`."""
+        from cellbench.cli.live import plain
         from cellbench.cli.telling import telling
 
         self._runs.append(run)
-        if not is_live(self._console):
+        if self._live is None:
             run.journal.listeners.append(plain(self._console, run.bench.place))
         with telling(self._chosen, self._store, self._stopping) as telemetry:
             if telemetry is not None:
                 telemetry.follow(run, gate)
             yield
 
-    def witness(self, run: Conducting, gate: Gate) -> AbstractContextManager[None]:
-        """See `cellbench.engine.owner.Witness`."""
-        return self._beside(run, gate)
+    # --- When they have ended -------------------------------------------------------------------
+
+    def tell(self, ended: Mapping[str, Ended]) -> int:
+        """Evaluate and report each run, and put them together; returns the exit code."""
+        from cellbench.engine.run import RunEnd
+        from cellbench.report.benchmark import benchmark_record, describe
+
+        self._leave()
+        for name, end in ended.items():
+            if not isinstance(end, RunEnd):
+                _say_why(name, end)
+        cells = [self._report(each) for each in ended.values() if isinstance(each, RunEnd)]
+        alike = len({each.run.protocol for each in cells}) == 1 and len(cells) > 1
+        record = benchmark_record(cells) if alike else None
+        if self._as_json:
+            answers = [each.answer() | {"place": each.run.place} for each in cells]
+            print_json({"runs": answers, "replicates": record})
+        elif record is not None:
+            for line in describe(record):
+                typer.echo(line)
+        return worst([_code(each) for each in ended.values()])
+
+    def _report(self, end: RunEnd) -> Evaluation:
+        from cellbench.engine.evaluation import evaluate, write_report
+
+        (run,) = (each for each in self._runs if each.run.id == end.run.id)
+        evaluation = evaluate(self._store, end.run, run.program.card)
+        path: Path | None = None
+        try:
+            path = write_report(evaluation)
+        except OSError as error:
+            print_error(f"{error.filename}: the report cannot be written: {error.strerror}")
+        if not self._as_json:
+            typer.echo(f"--- {end.run.place or end.run.id}")
+            for line in evaluation.lines(path):
+                typer.echo(line)
+        return evaluation
 
 
-# --- When they have ended -----------------------------------------------------------------------
-
-
-def _tell(store: Store, owner: Owner, ended: Mapping[RunRequest, Ended], *, as_json: bool) -> int:
-    """Evaluate and report each run, and put them together; returns the exit code."""
-    from cellbench.engine.run import RunEnd
-    from cellbench.report.benchmark import benchmark_record, describe
-
-    codes = [_code(each) for each in ended.values()]
-    cells = []
-    for request, end in ended.items():
-        if isinstance(end, RunEnd):
-            cells.append(_report(store, owner, request, end, as_json=as_json))
-        elif isinstance(end, CellbenchError):
-            print_error(f"{request.place}: {end}")
-        elif isinstance(end, asyncio.CancelledError):
-            print_error(f"{request.place}: interrupted before it began")
-        else:
-            raise end
-    record = benchmark_record(cells) if len(cells) > 1 else None
-    if as_json:
-        answers = [each.answer() | {"place": each.run.place} for each in cells]
-        print_json({"runs": answers, "replicates": record})
-    elif record is not None:
-        for line in describe(record):
-            typer.echo(line)
-    return worst(codes)
-
-
-def _report(
-    store: Store, owner: Owner, request: RunRequest, end: RunEnd, *, as_json: bool
-) -> Evaluation:
-    from cellbench.engine.evaluation import evaluate, write_report
-
-    evaluation = evaluate(store, end.run, owner.prepare(request).session.card)
-    path: Path | None = None
-    try:
-        path = write_report(evaluation)
-    except OSError as error:
-        print_error(f"{error.filename}: the report cannot be written: {error.strerror}")
-    if not as_json:
-        typer.echo(f"--- {request.place}")
-        for line in evaluation.lines(path):
-            typer.echo(line)
-    return evaluation
+def _say_why(name: str, error: BaseException) -> None:
+    """Say why a run has not begun; what nobody foresaw is raised."""
+    if isinstance(error, asyncio.CancelledError):
+        print_error(f"{name}: interrupted before it began")
+    elif isinstance(error, CellbenchError):
+        print_error(f"{name}: {error}")
+    else:
+        raise error
 
 
 def _code(end: Ended) -> int:
@@ -197,10 +237,10 @@ def _code(end: Ended) -> int:
 
 def worst(codes: Sequence[int]) -> int:
     """The exit code of several runs: an interruption, then instrument trouble, then a stop."""
-    order = [
+    order = (
         ExitCode.INTERRUPTED,
         ExitCode.INSTRUMENT_TROUBLE,
         ExitCode.WRONG_INPUT,
         ExitCode.STOPPED,
-    ]
+    )
     return next((each for each in order if each in codes), ExitCode.FORESEEN_END)

@@ -24,7 +24,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     simulated = "SIMULATED   " if found["simulated"] else ""
     yield (
         f"{simulated}run {found['run']}   {printable(found['protocol'])} on "
-        f"{printable(found['cell'])}, {printable(found['bench'])}"
+        f"{printable(found['cell'])}, {printable(_where(found))}"
     )
     if "pid" in found:
         yield from _under_way(found)
@@ -77,3 +77,9 @@ def _readings(readings: Mapping[str, Any]) -> Iterator[str]:
 def _messages(found: Mapping[str, Any]) -> Iterator[str]:
     for each in found["messages"]:
         yield f"{clock_text(each['time_s']):>12}  {printable(each['text'])}"
+
+
+def _where(found: Mapping[str, Any]) -> str:
+    """The bench, and the place of it where there are many."""
+    place: str = found.get("place", "")
+    return f"{found['bench']} at {place}" if place else str(found["bench"])

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 
 def resume(
-    run_id: options.RunId = "last",
+    run_ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="A run's id, the end of one, or last; several of one bench of many cells.",
+        ),
+    ] = None,
     last: Annotated[bool, typer.Option("--last", help="The newest run, as without any.")] = False,
     accept: Annotated[
         bool,
@@ -47,13 +53,23 @@ def resume(
     with told(as_json=as_json):
         from cellbench import clock
         from cellbench.cli.copying import copying
+        from cellbench.cli.many import resume_many
         from cellbench.cli.telling import telling
         from cellbench.engine.resume import session_of
         from cellbench.errors import InputError
         from cellbench.store import Store
 
-        if last and run_id != "last":
-            raise InputError(f"{run_id} or --last? Name one run")
+        named = run_ids or ["last"]
+        if last and named != ["last"]:
+            raise InputError(f"{' '.join(named)} or --last? Name one run")
+        if len(named) > 1:
+            if report is not None:
+                raise InputError("--report is for one run at a time")
+            code = resume_many(
+                named, bench, accept=accept, store=store, telemetry=telemetry, as_json=as_json
+            )
+            raise typer.Exit(code)
+        (run_id,) = named
         with Store(store, make=False) as opened:
             run = opened.find(run_id)
             session = session_of(opened, run, bench)

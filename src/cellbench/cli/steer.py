@@ -164,7 +164,7 @@ def _send(
     with Store(store, make=False) as opened:
         run, control = reach(opened, run_id)
     if asks:
-        typer.confirm(f"End run {run.id} ({run.protocol} on {run.cell}) now?", abort=True)
+        typer.confirm(f"End run {run.id} ({run.protocol} on {run.cell_at}) now?", abort=True)
     reply = ask(control, command)
     if as_json:
         print_json({"run": run.id, "accepted": reply.accepted, "text": reply.text})

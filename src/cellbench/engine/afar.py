@@ -72,7 +72,7 @@ def _meant(store: Store, run_id: str | None) -> Run:
     under_way = [found.run for found in active(store.directory / "runs")]
     if len(under_way) > 1:
         runs = [store.find(each) for each in under_way]
-        listed = "\n".join(f"  {each.id}   {each.protocol} on {each.cell}" for each in runs)
+        listed = "\n".join(f"  {each.id}   {each.protocol} on {each.cell_at}" for each in runs)
         raise InputError(f"several runs are under way; say which one:\n{listed}")
     return store.find(under_way[0] if under_way else "last")
 
@@ -101,6 +101,7 @@ def _left(store: Store, run: Run) -> dict[str, Any]:
         "protocol": run.protocol,
         "cell": run.cell,
         "bench": run.bench,
+        "place": run.place,
         "simulated": run.simulated,
         "time_s": 0.0 if last is None else last.time_s,
         "utc": None if last is None else as_utc(last.utc).isoformat(),

@@ -65,6 +65,7 @@ class Summary(BaseModel):
     Attributes:
         state: ``running``, ``held``, ``asking``, ``ending`` under way; ``silent``: its process is
             there and does not answer; ``lost``: its process is gone; else a `RunState`.
+        place: Where its cell sits on a bench of many, empty on a bench with one.
         verdict: How it ended; empty while it is under way.
         time_s: Time since its start, of one that has ended its length; None where not known.
         step: What is under way, or was when it was lost.
@@ -87,6 +88,7 @@ class Summary(BaseModel):
     protocol: str
     cell: str
     bench: str
+    place: str = ""
     simulated: bool
     state: str
     started: datetime
@@ -173,6 +175,7 @@ def _summary(run: Run, **more: Any) -> Summary:
         protocol=run.protocol,
         cell=run.cell,
         bench=run.bench,
+        place=run.place,
         simulated=run.simulated,
         started=as_utc(run.started),
         ended=None if run.ended is None else as_utc(run.ended),

@@ -7,11 +7,11 @@ share is connected once and leased (`cellbench.engine.lending`); one guard watch
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cellbench.analysis import available
 from cellbench.bench import BenchFile
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 #: Stands beside each run while it lasts: the live view, telemetry.
 Witness = Callable[[Conducting, Gate], AbstractContextManager[object]]
 
+
+K = TypeVar("K")
 
 #: How a run ended, or why it has not begun.
 Ended = RunEnd | BaseException
@@ -336,12 +338,17 @@ async def _settled(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 
 async def run_all(owner: Owner, requests: Sequence[RunRequest]) -> Mapping[RunRequest, Ended]:
-    """Run requests at once; cancelled, all of them come to their safe state first.
+    """Run requests at once; see `all_at_once`."""
+    return await all_at_once({each: owner.run(each) for each in requests})
+
+
+async def all_at_once(runs: Mapping[K, Coroutine[Any, Any, RunEnd]]) -> Mapping[K, Ended]:
+    """Conduct runs to their ends; cancelled, all of them come to their safe state first.
 
     Returns:
         How each ended, or the error for which it has not begun.
     """
-    tasks = {each: asyncio.create_task(owner.run(each), name=each.place) for each in requests}
+    tasks = {each: asyncio.create_task(run) for each, run in runs.items()}
     try:
         await asyncio.wait(tasks.values())
     except asyncio.CancelledError:

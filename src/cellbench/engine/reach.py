@@ -123,17 +123,18 @@ class Reachable:
 
     async def give_up(self) -> None:
         """Leave the instrument as its driver does, and let others have it."""
-        try:
-            instrument, self.instrument = self.instrument, None
-            if instrument is not None:
-                with contextlib.suppress(CellbenchError, TimeoutError):
-                    async with asyncio.timeout(QUIET_DEADLINE_S):
-                        await instrument.close()
-            await self.hang_up()
-        finally:
-            ownership, self._ownership = self._ownership, None
-            if ownership is not None:
-                ownership.release()
+        async with self._use:  # the guard of another run may be at it
+            try:
+                instrument, self.instrument = self.instrument, None
+                if instrument is not None:
+                    with contextlib.suppress(CellbenchError, TimeoutError):
+                        async with asyncio.timeout(QUIET_DEADLINE_S):
+                            await instrument.close()
+                await self.hang_up()
+            finally:
+                ownership, self._ownership = self._ownership, None
+                if ownership is not None:
+                    ownership.release()
 
 
 class ReachablePress(Reachable):

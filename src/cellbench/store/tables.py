@@ -47,6 +47,11 @@ class Run(SQLModel, table=True):
     campaign: str = Field(default="", sa_column_kwargs={"server_default": ""})
     replicate: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
+    @property
+    def cell_at(self) -> str:
+        """The cell, and where it sits if that has a name."""
+        return f"{self.cell} at {self.place}" if self.place else self.cell
+
 
 class JournalEntry(SQLModel, table=True):
     """One entry of a run's journal.

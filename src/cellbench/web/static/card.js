@@ -10,6 +10,11 @@ export function chip(state) {
   return element("span", state, {class: `chip s-${state}`});
 }
 
+// The cell, and before it the place where it sits on a bench of many.
+function whereIs(summary) {
+  return summary.place ? `${summary.place}  ${summary.cell}` : summary.cell;
+}
+
 // The newest value of each quantity, with its age; what is stale looks it.
 export function values(summary, received) {
   const list = element("dl", [], {class: "values"});
@@ -67,7 +72,7 @@ export function stepText({step, step_elapsed_s: elapsed_s, step_duration_s: dura
 // A card of the overview. It is made once and filled anew, so that keyboard focus stays.
 export class Card {
   constructor(summary) {
-    this.link = element("a", summary.cell, {href: `/runs/${encodeURIComponent(summary.run)}`});
+    this.link = element("a", whereIs(summary), {href: `/runs/${encodeURIComponent(summary.run)}`});
     this.parts = element("div", "", {class: "parts"});
     this.node = element("article", [element("h3", this.link), this.parts], {class: "card"});
     this.update(summary);
@@ -82,7 +87,7 @@ export class Card {
   draw() {
     const {summary} = this;
     this.node.className = `card h-${summary.health || "ok"}${summary.needs ? " needy" : ""}`;
-    this.link.textContent = summary.cell;
+    this.link.textContent = whereIs(summary);
     const chips = [chip(summary.state)];
     if (summary.simulated) chips.push(element("span", "simulated", {class: "chip simulated"}));
     this.parts.replaceChildren(
