@@ -1,5 +1,5 @@
 """What cellbench costs: start-up, runs, each layer, replay, fits, cycles, calls, journal
-and safety, a wire, the server.
+and safety, a wire, the server, the laboratory's database.
 
     python benchmarks/run.py [--quick]
 
@@ -16,6 +16,7 @@ import sys
 
 from calls import calls
 from cycling import cycling
+from database import database
 from fits import fits
 from layers import layers
 from long import long
@@ -42,6 +43,7 @@ def main() -> None:
         "calls": calls(100 if chosen.quick else 1_000),
         "journal and safety": safety(quick=chosen.quick),
         "web": web(quick=chosen.quick),
+        "database": database(quick=chosen.quick),
         "realtime": realtime(2.0 if chosen.quick else 10.0),
     }
     if chosen.json:

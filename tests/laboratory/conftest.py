@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from itertools import count
 
 import pytest
 
-from .postgresql import ADMIN, PostgreSQL
+from .postgresql import PostgreSQL
 
 pytest.importorskip("psycopg", reason="the extra [server] is not installed")
 import psycopg
@@ -37,23 +37,31 @@ def server() -> Iterator[PostgreSQL]:
 @pytest.fixture
 def database(server: PostgreSQL) -> Iterator[Database]:
     """A database of its own for a test, with our tables; of the server's keeper."""
+    with made(server) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def shared(server: PostgreSQL) -> Iterator[Database]:
+    """The same for all tests of a file."""
+    with made(server) as database:
+        yield database
+
+
+@contextmanager
+def made(server: PostgreSQL) -> Iterator[Database]:
     server.start()
-    name = sql.Identifier(f"test_{next(_numbers)}")
-    _execute(
-        server,
-        sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(_TEMPLATE)),
-    )
-    yield Database(server.url(name.as_string().strip('"')))
+    name = f"test_{next(_numbers)}"
+    names = {"name": sql.Identifier(name), "template": sql.Identifier(_TEMPLATE)}
+    _execute(server, sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
+    yield Database(server.url(name))
     server.start()
-    _execute(server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+    _execute(server, sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
 
 
 def _execute(server: PostgreSQL, statement: sql.Composed) -> None:
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         connection.execute(statement)
-
-
-__all__ = ["ADMIN", "PostgreSQL"]
 
 
 @pytest.fixture

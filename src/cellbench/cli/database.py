@@ -136,7 +136,9 @@ def check(
 
 def follow(
     once: Annotated[bool, typer.Option("--once", help="Copy what there is, and end.")] = False,
-    beside: Annotated[bool, typer.Option("--beside", hidden=True)] = False,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="End when standard input does, as beside a run.")
+    ] = False,
     database: options.DatabaseUrl = None,
     store: options.StorePath = None,
 ) -> None:

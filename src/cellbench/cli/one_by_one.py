@@ -66,8 +66,7 @@ class OneByOne:
                     campaign=request.campaign,
                     replicate=request.replicate,
                 )
-                path = self._store.run_path(conductor.run.id)
-                return await beside.conduct(conductor, path)
+                return await beside.conduct(conductor)
 
     async def resume(self, run_id: str) -> RunEnd:
         """Go on with a run."""

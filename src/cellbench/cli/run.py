@@ -172,6 +172,7 @@ async def _conduct(
                 seed=session.seed,
                 planned=planned,
                 wire=wire,
+                **(order.work.kept if order else {}),
             )
             if order is not None:
                 await order.begins(conductor, store)

@@ -57,7 +57,8 @@ def serve(
         _installed()
         from cellbench.store import Store, data_directory
 
-        directory, open_store = store or data_directory(), Store
+        directory = store or data_directory()
+        open_store: Callable[[Path], Store] = Store
         if all_benches:
             directory, open_store = _of_all_benches(directory)
         if add_user is not None:

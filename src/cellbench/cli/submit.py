@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,7 +38,7 @@ class Ending(StrEnum):
 
 
 def submit(
-    protocol: options.Protocol,
+    protocol: Annotated[str, typer.Argument(help="A protocol, as for run, or a campaign file.")],
     cell: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,25 +69,29 @@ def submit(
     with told(as_json=as_json):
         from datetime import UTC, datetime
 
+        from cellbench.campaign.submitting import is_campaign, works_of_campaign
+        from cellbench.errors import InputError
         from cellbench.laboratory.jobs import deadline_of, works_of
+        from cellbench.library import with_suffix
 
         due = None if deadline is None else deadline_of(deadline, datetime.now(UTC))
-        works = works_of(
-            protocol,
-            [name.strip() for each in cell or [] for name in each.split(",")],
-            bench=bench,
-            sets=sets or [],
-            deadline=due,
-            replicates=replicates,
-            by=_person(),
-        )
+        shared: dict[str, Any] = {"bench": bench, "deadline": due, "by": _person()}
+        campaign = with_suffix(Path(protocol))
+        if campaign is not None and is_campaign(campaign):
+            if cell or sets or replicates > 1:
+                raise InputError("a campaign file says its cells, settings and replicates itself")
+            works = works_of_campaign(campaign, **shared)
+        else:
+            cells = [name.strip() for each in cell or [] for name in each.split(",")]
+            works = works_of(protocol, cells, sets=sets or [], replicates=replicates, **shared)
         with _queue(database) as queue:
             numbers = queue.submit(works, priority)
         if as_json:
             print_json({"jobs": numbers})
             return
         for number, work in zip(numbers, works, strict=True):
-            of = f", replicate {work.replicate} of {replicates}" if replicates > 1 else ""
+            many = work.replicates > 1
+            of = f", replicate {work.replicate} of {work.replicates}" if many else ""
             typer.echo(f"job {number}: {work.title} on {work.cell}{of}")
 
 

@@ -293,7 +293,7 @@ class Taking:
             queue.finish(job.id, self._bench, "failed", f"what was submitted is no job: {error}")
             return
         why = {name: self._offer.why_not(work, name) for name in self._offer.places}
-        if self._offer.has_lasting_cells:
+        if self._offer.has_lasting_cells and not work.place:
             for name in queue.places_used(self._bench, work.submission) & set(why):
                 why[name] = why[name] or f"{name or 'its cell'} has had another of its replicates"
         for name in free:

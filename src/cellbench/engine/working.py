@@ -73,7 +73,7 @@ class Working:
         except InputError as error:
             await asyncio.to_thread(order.fail, str(error))
             raise
-        request = RunRequest(order.work.title, place)
+        request = RunRequest(order.work.title, place, **order.work.kept)
         prepared = self._owner.put(request, session.program, session.card_text)
         end = await self._owner.carry_out(prepared, order)
         await asyncio.to_thread(self._report, end, session.card)

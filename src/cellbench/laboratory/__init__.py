@@ -13,5 +13,6 @@ if find_spec("psycopg") is None:
 
 from cellbench.laboratory.database import Database, database_named
 from cellbench.laboratory.mirror import Mirror
+from cellbench.laboratory.traces import trace
 
-__all__ = ["Database", "Mirror", "database_named"]
+__all__ = ["Database", "Mirror", "database_named", "trace"]

@@ -97,6 +97,7 @@ class Work(_Strict):
         sets: Parameters as ``name=value``.
         submission: What was submitted at once has this in common: its replicates are not run on
             one cell.
+        campaign: The campaign that it belongs to, kept with its run.
         replicate, replicates: Which of how many.
         deadline: When it must have begun.
         by: Who has submitted it, as their program says.
@@ -114,6 +115,7 @@ class Work(_Strict):
     sets: Annotated[
         tuple[Annotated[str, StringConstraints(max_length=2000)], ...], Field(max_length=200)
     ] = ()
+    campaign: _Name = ""
     submission: _Name
     replicate: Annotated[int, Field(ge=1, le=REPLICATES_MAX)] = 1
     replicates: Annotated[int, Field(ge=1, le=REPLICATES_MAX)] = 1
@@ -128,6 +130,11 @@ class Work(_Strict):
         """
         sources = [SourceFile(each.name, each.text) for each in self.sources]
         return carried_protocol(sources, card, parse_settings(self.sets))
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What the catalogue keeps of it with its run."""
+        return {"campaign": self.campaign, "replicate": self.replicate if self.campaign else 0}
 
     def own_card(self) -> CellCard | None:
         """The card that was sent along, None if none was.

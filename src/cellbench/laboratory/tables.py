@@ -57,7 +57,7 @@ class Followed:
 
 
 _REAL = "float8"
-QUANTITIES = ("voltage_V", "current_A", "charge_C", "force_N", "temperature_K")
+_MEASURED = ("voltage_V", "current_A", "charge_C", "force_N", "temperature_K")
 
 STEPS = Followed("step", "steps", "step", "id", "id", {"path": "text", "kind": "text"})
 SAMPLES = Followed(
@@ -67,7 +67,7 @@ SAMPLES = Followed(
     "rowid",
     "number",
     {"time_s": _REAL, "source": "text", "step": "int4"}
-    | dict.fromkeys(QUANTITIES, _REAL)
+    | dict.fromkeys(_MEASURED, _REAL)
     | {"flags": "int4", "row": "int8"},
 )
 _CONDITIONS = ("temperature_K", "stack_pressure_Pa", "bias_V")
@@ -100,22 +100,20 @@ FOLLOWED = (STEPS, SAMPLES, SPECTRA, JOURNAL)
 #: Rows of a block of the finest level, and how many of its blocks make one of the coarser.
 FINE, WIDER = 256, 64
 COARSE = FINE * WIDER
+#: What is drawn of a sample.
+DRAWN = ("voltage_V", "current_A", "force_N", "temperature_K")
 
-_LOWS = [f"low_{name}" for name in QUANTITIES]
-_HIGHS = [f"high_{name}" for name in QUANTITIES]
-#: What a block of rows says, in the order of its columns.
-BLOCK = ", ".join(
-    ("count", "from_s", "to_s", "first_step", "last_step", "missing", *_LOWS, *_HIGHS)
-)
-_EXTREMES = ", ".join(
-    [f"min({name})" for name in QUANTITIES] + [f"max({name})" for name in QUANTITIES]
-)
-OF_ROWS = (
-    "count(*), min(time_s), max(time_s), min(step), max(step), "
-    f"max(flags & {int(Flag.MISSING)}), {_EXTREMES}"
+_LOWS, _HIGHS = ([f"{end}_{name}" for name in DRAWN] for end in ("low", "high"))
+#: What a block says, in the order of the columns.
+BLOCK = ("count", "from_s", "to_s", "first_step", "last_step", "missing", *_LOWS, *_HIGHS)
+#: A row as a block of one; blocks as one.
+OF_ROW = (
+    f"1 AS count, time_s AS from_s, time_s AS to_s, step AS first_step, step AS last_step, "
+    f"flags & {int(Flag.MISSING)} AS missing, "
+    + ", ".join(f"{name} AS {end}_{name}" for end in ("low", "high") for name in DRAWN)
 )
 OF_BLOCKS = (
-    "sum(count), min(from_s), max(to_s), min(first_step), max(last_step), max(missing), "
+    "sum(count)::bigint, min(from_s), max(to_s), min(first_step), max(last_step), max(missing), "
     + ", ".join([f"min({name})" for name in _LOWS] + [f"max({name})" for name in _HIGHS])
 )
 
@@ -130,15 +128,16 @@ def reduced(before: int, after: int) -> Iterator[str]:
     first, last = max(0, before) // FINE, max(0, after) // FINE
     if last > first:
         yield (
-            f"INSERT INTO level (run, size, place, source, {BLOCK}) "  # noqa: S608 (our names)
-            f"SELECT run, {FINE}, (number - 1) / {FINE} AS block, source, {OF_ROWS} FROM sample "
-            f"WHERE run = %s AND number > {first * FINE} AND number <= {last * FINE} "
-            "GROUP BY run, block, source"
+            f"INSERT INTO level (run, size, place, source, {', '.join(BLOCK)}) "  # noqa: S608 (ours)
+            f"SELECT run, {FINE}, place, source, {OF_BLOCKS} FROM ("
+            f"SELECT run, (number - 1) / {FINE} AS place, source, {OF_ROW} FROM sample "
+            f"WHERE run = %s AND number > {first * FINE} AND number <= {last * FINE}"
+            ") AS rows GROUP BY run, place, source"
         )
     first, last = first // WIDER, last // WIDER
     if last > first:
         yield (
-            f"INSERT INTO level (run, size, place, source, {BLOCK}) "  # noqa: S608 (our names)
+            f"INSERT INTO level (run, size, place, source, {', '.join(BLOCK)}) "  # noqa: S608 (ours)
             f"SELECT run, {COARSE}, place / {WIDER} AS block, source, {OF_BLOCKS} FROM level "
             f"WHERE run = %s AND size = {FINE} AND place >= {first * WIDER} "
             f"AND place < {last * WIDER} GROUP BY run, block, source"

@@ -12,9 +12,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-_QUANTITIES = ("voltage_V", "current_A", "charge_C", "force_N", "temperature_K")
+_DRAWN = ("voltage_V", "current_A", "force_N", "temperature_K")
 _EXTREMES = ", ".join(
-    f"{end}_{name} double precision" for end in ("low", "high") for name in _QUANTITIES
+    f"{end}_{name} double precision" for end in ("low", "high") for name in _DRAWN
 )
 
 TABLES = f"""

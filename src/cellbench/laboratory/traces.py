@@ -1,0 +1,133 @@
+"""A run's curves to the eye, straight from the database, whatever the run's length.
+
+Rows are reduced by the server: of a long run blocks of 256 or 16384 rows, which the follower has
+reduced as they came, and only the newest rows one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellbench.errors import InputError
+from cellbench.laboratory.database import Connection, Database
+from cellbench.laboratory.tables import BLOCK, COARSE, FINE, OF_BLOCKS, OF_ROW
+
+#: What is read of a run, at the level that is asked for and after it: stretches of time with the
+#: lowest and the highest value of each quantity.
+_TRACE = (
+    f"SELECT source, {OF_BLOCKS} FROM ("  # noqa: S608 (our names)
+    f"SELECT source, place * size AS at, {', '.join(BLOCK)} FROM level "
+    "WHERE run = %(run)s AND size = %(size)s AND place >= %(first)s AND place < %(last)s "
+    "UNION ALL "
+    f"SELECT source, number AS at, {OF_ROW} FROM sample "
+    "WHERE run = %(run)s AND number > %(after)s AND number <= %(end)s"
+    ") AS blocks WHERE to_s >= %(from_s)s AND from_s <= %(to_s)s "
+    "GROUP BY source, CASE WHEN %(width_s)s > 0 THEN floor((from_s - %(from_s)s) / %(width_s)s) "
+    "ELSE at END ORDER BY source, 3"
+)
+#: Blocks within a time; the newest rows are in none yet.
+_WITHIN = (
+    "SELECT min(place), max(place) FROM level "
+    "WHERE run = %s AND size = %s AND to_s >= %s AND from_s <= %s"
+)
+_ENDS = (
+    "SELECT (SELECT time_s FROM sample WHERE run = %(run)s ORDER BY number LIMIT 1), "
+    "(SELECT time_s FROM sample WHERE run = %(run)s ORDER BY number DESC LIMIT 1)"
+)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Rows of a run by their numbers: those after ``after``, to ``end``."""
+
+    after: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.after
+
+    def size(self, stretches: int) -> int:
+        """The size of the widest blocks of which there are enough; 1 for rows."""
+        return next((each for each in (COARSE, FINE) if len(self) >= 2 * stretches * each), 1)
+
+
+def trace(
+    database: Database,
+    run: str,
+    *,
+    from_s: float | None = None,
+    to_s: float | None = None,
+    stretches: int = 750,
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Curves of a run between two times; of few rows each, of many their extremes.
+
+    Args:
+        database: With the address of a viewer's role.
+        run: Its id, with its bench: ``room2.2026-11-20-001``.
+        from_s: Since the start of the run; None for its first row.
+        to_s: None for its last.
+        stretches: Of time, of each of which there is one lowest and one highest value at most.
+
+    Returns:
+        By instrument, arrays of one length by `cellbench.laboratory.tables.BLOCK`, in order of
+        time; NaN where not measured. ``count`` is the number of rows.
+
+    Raises:
+        InputError: There is no such run.
+        CellbenchError: The database cannot be reached.
+    """
+    with database.connected() as connection:
+        found = connection.execute(
+            "SELECT number, samples FROM run JOIN copied_run USING (number) WHERE run.id = %s",
+            (run,),
+        ).fetchone()
+        if found is None:
+            raise InputError(f'there is no run "{run}" in {database.name}')
+        number, last = found
+        begin_s, end_s = connection.execute(_ENDS, {"run": number}).fetchone() or (0.0, 0.0)
+        if begin_s is None:
+            return {}
+        from_s = begin_s if from_s is None else from_s
+        to_s = end_s if to_s is None else to_s
+        rows = _rows_within(connection, number, last, from_s, to_s)
+        return _reduced(connection, number, rows, (from_s, to_s), stretches)
+
+
+def _rows_within(connection: Connection, run: int, last: int, from_s: float, to_s: float) -> Range:
+    """The rows that can be of a time."""
+    whole = last // FINE
+    first, end = connection.execute(_WITHIN, (run, FINE, from_s, to_s)).fetchone() or (None, None)
+    after = whole * FINE if first is None else first * FINE
+    return Range(after, last if end is None or end == whole - 1 else (end + 1) * FINE)
+
+
+def _reduced(
+    connection: Connection, run: int, rows: Range, times_s: tuple[float, float], stretches: int
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    from_s, to_s = times_s
+    size = rows.size(stretches)
+    first, last = (rows.after // size, rows.end // size) if size > 1 else (0, 0)
+    found = connection.execute(
+        _TRACE,
+        {
+            "run": run,
+            "size": size,
+            "first": first,
+            "last": last,
+            "after": last * size if size > 1 else rows.after,
+            "end": rows.end,
+            "from_s": from_s,
+            "to_s": to_s,
+            "width_s": 0.0 if len(rows) <= 2 * stretches else (to_s - from_s) / stretches,
+        },
+    )
+    by_source: dict[str, list[tuple[float | None, ...]]] = {}
+    for source, *values in found:
+        by_source.setdefault(source, []).append(tuple(values))
+    return {
+        source: dict(zip(BLOCK, np.array(values, dtype=np.float64).T, strict=True))
+        for source, values in by_source.items()
+    }
