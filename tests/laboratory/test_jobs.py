@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from cellbench.campaign.submitting import is_campaign, works_of_campaign
 from cellbench.errors import InputError
 from cellbench.laboratory.database import Connection, Kind
 from cellbench.laboratory.jobs import RefusedJob, Work, deadline_of, parse_work, works_of
@@ -205,6 +206,25 @@ class TestWhatIsSent:
             works_of("ccd", ["A1"], replicates=2)
         with pytest.raises(InputError, match="no cell card"):
             works_of("ccd", ["cards/none.yaml"])
+
+    def test_a_campaign_is_a_job_for_each_of_its_runs(self, tmp_path: Path) -> None:
+        path = tmp_path / "campaign.yaml"
+        told = "cellbench campaign: 1\nname: Both\nruns:\n  - protocol: ccd\n"
+        path.write_text(told + "  - protocol: self_discharge\ncells: [A1, A2]\n")
+        assert is_campaign(path)
+        works = works_of_campaign(path, bench="room1", by="ann")
+        assert [(work.place, work.title) for work in works] == [
+            (place, title)
+            for place in ("A1", "A2")
+            for title in ("Critical current density", "Self-discharge at open circuit")
+        ]
+        assert {work.campaign for work in works} == {"Both"}
+        assert [work.kept["replicate"] for work in works] == [1, 1, 2, 2]
+        path.write_text(told + "cells: [LYC_PMMA]\nreplicates: 3\n")
+        assert len({work.submission for work in works_of_campaign(path)}) == 1
+        path.write_text(told + "  - protocol: self_discharge\ncells: [LYC_PMMA]\n")
+        with pytest.raises(InputError, match="need its place"):
+            works_of_campaign(path)
 
     def test_no_file_of_the_bench_is_read_for_a_job(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

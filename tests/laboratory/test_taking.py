@@ -22,6 +22,7 @@ from tests.serving import served as serving
 
 from cellbench.laboratory import Database
 from cellbench.laboratory.database import Kind
+from cellbench.laboratory.jobs import works_of
 from cellbench.laboratory.queue import JobQueue
 from cellbench.store import JournalEntry, Run, RunReader, Store, never_began
 
@@ -85,9 +86,10 @@ class Laboratory:
         assert "Traceback" not in done.stdout + done.stderr
         return json.loads(done.stdout)
 
-    def submit(self, *words: str, who: str = "ann") -> list[int]:
-        numbers: list[int] = self.ask("submit", *words, who=who)["jobs"]
-        return numbers
+    def submit(self, protocol: str, *cells: str, priority: int = 0, **facts: Any) -> list[int]:
+        with closing(Database(self._addresses["ann"]).connect()) as connection:
+            connection.autocommit = True
+            return JobQueue(connection).submit(works_of(protocol, cells, **facts), priority)
 
     def jobs(self) -> dict[int, dict[str, Any]]:
         with closing(self.database.connect()) as connection:
@@ -192,15 +194,21 @@ def wait_for(happened: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
+def assert_each_is_one_run(laboratory: Laboratory, benches: Sequence[Bench]) -> None:
+    runs = [(bench.name, run.id) for bench in benches for run in bench.runs]
+    jobs = laboratory.jobs().values()
+    assert Counter(runs) == Counter((job["bench"], job["run"]) for job in jobs if job["run"])
+
+
 def test_two_benches_share_the_jobs_and_each_becomes_one_run(laboratory: Laboratory) -> None:
     laboratory.person("eve", "viewer")
     rest, spectrum = laboratory.protocol(REST), laboratory.protocol(SPECTRUM)
     refused = laboratory.ask("submit", rest, who="eve", code=2)
     assert "eve may not do that" in refused["error"]
-    late = laboratory.submit(rest, "--deadline", "1 s")
-    rests = laboratory.submit(rest, "--replicates", "3", "--set", "time=20 s")
-    named = laboratory.submit(rest, "--bench", "room2", "--priority", "9")
-    spectra = laboratory.submit(spectrum, "--replicates", "2")
+    late = laboratory.ask("submit", rest, "--deadline", "1 s")["jobs"]
+    rests = laboratory.submit(rest, replicates=2, sets=["time=20 s"])
+    named = laboratory.submit(rest, bench="room2", priority=9)
+    spectra = laboratory.submit(spectrum)
     listed = laboratory.ask("jobs", who="eve")
     assert [job["id"] for job in listed] == [*late, *rests, *named, *spectra]
     played = laboratory.directory / "cycler.yaml"
@@ -218,19 +226,16 @@ def test_two_benches_share_the_jobs_and_each_becomes_one_run(laboratory: Laborat
         assert jobs[each]["state"] == "waiting"
         assert all("impedance" in why for why in jobs[each]["refusals"].values())
         assert set(jobs[each]["refusals"]) == {"room1", "room2"}
-    runs = [(bench.name, run.id) for bench in benches for run in bench.runs]
-    of_jobs = [(job["bench"], job["run"]) for job in jobs.values() if job["run"]]
-    assert Counter(runs) == Counter(of_jobs)
-    assert len(runs) == 4
+    assert_each_is_one_run(laboratory, benches)
 
 
 def test_one_process_runs_all_jobs_of_a_bench_whose_places_share_instruments(
     laboratory: Laboratory,
 ) -> None:
     spectrum = laboratory.protocol(SPECTRUM.replace(CELL, "LYC_PMMA"))
-    replicates = laboratory.submit(spectrum, "--replicates", "5")
-    (at_place,) = laboratory.submit(spectrum, "--cell", "A2", "--priority", "5")
-    (nowhere,) = laboratory.submit(spectrum, "--cell", "B7")
+    replicates = laboratory.submit(spectrum, replicates=5)
+    (at_place,) = laboratory.submit(spectrum, "A2", priority=5)
+    (nowhere,) = laboratory.submit(spectrum, "B7")
     bench = laboratory.bench("room1", "laboratory")
     bench.start("--once")
     said = bench.finish()
@@ -247,38 +252,48 @@ def test_one_process_runs_all_jobs_of_a_bench_whose_places_share_instruments(
     assert "the owner of the bench: begins" in said
 
 
-def test_a_killed_bench_goes_on_with_its_job_and_a_lost_server_costs_nothing(
+def test_a_killed_bench_and_a_lost_server_cost_no_job_and_none_is_run_twice(
     laboratory: Laboratory,
 ) -> None:
     rest = laboratory.protocol(REST)
     file = laboratory.serve("room1")
-    jobs = laboratory.submit(rest, "--bench", "room1", "--set", "time=90 s", "--replicates", "2")
-    bench = laboratory.bench("room1", file, "--cell", CELL)
-    bench.start()
-    wait_for(lambda: any(each.kind == "step started" for each in bench.journal))
-    bench.kill()
+    (first,) = laboratory.submit(rest, bench="room1", sets=["time=4 min"])
+    jobs = [first, *laboratory.submit(rest, bench="room2", replicates=2)]
+    killed = laboratory.bench("room1", file, "--cell", CELL)
+    other = laboratory.bench("room2", laboratory.directory / "cycler.yaml")
+    killed.start()
+    other.start()
+    wait_for(lambda: any(each.kind == "step started" for each in killed.journal))
+    killed.kill()
     laboratory.server.kill()
-    bench.start()  # while the server is away: the lost run is gone on with all the same
-    wait_for(lambda: "resuming" in bench.said)
-    wait_for(lambda: [run.state for run in bench.runs] == ["completed"])
+    killed.start()  # while the server is away: the lost run is gone on with all the same
+    wait_for(lambda: "resuming" in killed.said)
+    wait_for(lambda: killed.runs[-1].state == "completed")
     laboratory.server.start()
-    wait_for(lambda: laboratory.jobs()[jobs[0]]["state"] == "done")
-    assert [run.state for run in bench.runs] == ["completed"]
-    assert "is back" in bench.said, bench.said
-    # A second replicate is none of the same cell: it waits for another.
-    assert laboratory.jobs()[jobs[1]]["state"] == "waiting"
-    assert len(bench.runs) == 1
+    wait_for(lambda: {laboratory.jobs()[each]["state"] for each in jobs} == {"done"})
+    assert "is back" in killed.said
+    assert "is back" in other.said
+    assert_each_is_one_run(laboratory, [killed, other])
+    assert laboratory.jobs()[first]["bench"] == "room1"
 
 
-def test_a_job_that_runs_is_ended_as_somebody_chose(laboratory: Laboratory) -> None:
+def test_a_job_outlives_its_computer_s_shutdown_and_is_ended_as_somebody_chose(
+    laboratory: Laboratory,
+) -> None:
     rest = laboratory.protocol(REST)
     bench = laboratory.bench("room1", laboratory.serve("room1"), "--cell", CELL)
     bench.start()
-    (number,) = laboratory.submit(rest, "--set", "time=10 h")
-    wait_for(lambda: laboratory.jobs()[number]["state"] == "running")
+    number, same_cell = laboratory.submit(rest, sets=["time=10 h"], replicates=2)
+    wait_for(lambda: any(each.kind == "step started" for each in bench.journal))
+    bench.end()
+    assert [run.state for run in bench.runs] == ["interrupted"]
+    assert laboratory.jobs()[number]["state"] == "running"
     laboratory.ask("jobs", "release", str(number), code=2)  # nobody has said that it is safe
+    bench.start()
+    wait_for(lambda: any(each.kind == "resumed" for each in bench.journal))
     laboratory.ask("jobs", "cancel", str(number), "--after", "now")
     wait_for(lambda: laboratory.jobs()[number]["state"] == "cancelled")
     (run,) = bench.runs
     assert run.state == "interrupted"
     assert "its job was cancelled" in run.reason
+    wait_for(lambda: "another of its" in str(laboratory.jobs()[same_cell]["refusals"]))
