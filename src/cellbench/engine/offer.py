@@ -17,6 +17,9 @@ from cellbench.protocol import check
 from cellbench.protocol.loading import load_card
 from cellbench.transport.ownership import is_free
 
+#: What makes no difference to whether a place can run a job.
+_NOT_JUDGED = {"submission", "deadline", "by", "campaign", "replicate", "replicates"}
+
 
 @dataclass(frozen=True)
 class Place:
@@ -55,7 +58,7 @@ class Offer:
         self.beside = bench_directory(bench)
         self.simulated = self.file.is_simulated
         self.places = self._places(cell)
-        self._verdicts: dict[tuple[str, str], str] = {}
+        self._verdicts: dict[str, dict[str, str]] = {}
 
     def _places(self, cell: str | None) -> dict[str, Place]:
         if not self.file.cells:
@@ -94,13 +97,13 @@ class Offer:
         check(session.program, session.declared(), available()).raise_problems()
         return session
 
-    def why_not(self, work: Work, name: str) -> str:
-        """Why a job cannot be run on a place, whoever is there now; empty if it can."""
-        said = work.model_dump_json(exclude={"submission", "deadline", "by", "replicates"})
-        key = hashlib.sha256(said.encode()).hexdigest(), name
+    def why_not(self, work: Work) -> dict[str, str]:
+        """Why a job cannot be run on each place, whoever is there now; empty where it can."""
+        said = work.model_dump_json(exclude=_NOT_JUDGED)
+        key = hashlib.sha256(said.encode()).hexdigest()
         if key not in self._verdicts:
-            self._verdicts[key] = self._judged(work, name)
-        return self._verdicts[key]
+            self._verdicts[key] = {name: self._judged(work, name) for name in self.places}
+        return dict(self._verdicts[key])
 
     def _judged(self, work: Work, name: str) -> str:
         try:

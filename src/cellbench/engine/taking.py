@@ -17,7 +17,7 @@ from typing import Literal
 import psycopg
 
 from cellbench.engine.called import Say, called
-from cellbench.engine.causes import RunState
+from cellbench.engine.causes import BY_SIGNAL, RunState
 from cellbench.engine.control_client import ask
 from cellbench.engine.control_file import ControlFile, read
 from cellbench.engine.control_file import place as control_place
@@ -26,7 +26,7 @@ from cellbench.engine.requests import Abort, Person, Stop
 from cellbench.engine.service import NEVER_BEGAN, Policy, notes_of
 from cellbench.errors import CellbenchError, InputError
 from cellbench.laboratory import Database
-from cellbench.laboratory.jobs import RefusedJob
+from cellbench.laboratory.jobs import RefusedJob, Work
 from cellbench.laboratory.queue import Job, JobQueue
 from cellbench.store import Run, Store
 
@@ -85,7 +85,8 @@ class Taking:
         self._away = False
         self._errands: dict[int, asyncio.Task[None]] = {}
         self._attempts: dict[int, _Attempts] = {}
-        self._steered: set[tuple[int, str]] = set()
+        self._steered: set[tuple[int, int, str]] = set()
+        self._works: dict[int, Work] = {}
         self._said: dict[int, str] = {}
 
     async def serve(self, *, once: bool = False) -> None:
@@ -192,6 +193,7 @@ class Taking:
         tried = self._attempts.get(job.id, _Attempts()).count
         return (
             run.state == RunState.INTERRUPTED
+            and run.reason.startswith(BY_SIGNAL)  # nobody has ended it who meant it
             and job.how is None
             and not run.simulated
             and self._policy.resume == "safe"
@@ -210,7 +212,7 @@ class Taking:
             self._compare_running(queue, store, job, run)
         elif run.state == RunState.FAILED and run.reason == NEVER_BEGAN:
             queue.forget_run(job.id, job.run)
-        elif not self._is_to_be_resumed(run, job):
+        elif job.id not in self._alive() and not self._is_to_be_resumed(run, job):
             self._finish(queue, job, run)
 
     def _compare_unbegun(self, queue: JobQueue, job: Job) -> None:
@@ -244,10 +246,12 @@ class Taking:
     def _steer(self, job: Job, control: ControlFile) -> None:
         """Ask a run to end as somebody has chosen, once."""
         how = job.how or "abort"
-        if (job.id, how) in self._steered:
+        asked = (job.id, control.pid, how)
+        if asked in self._steered:
             return
         command = Abort(reason="its job was cancelled") if how == "abort" else Stop(after=how)
-        by = Person(user=job.by[:100] or "somebody", host="the queue", via="queue")
+        user, _, host = job.by.partition(" at ")
+        by = Person(user=user[:100] or "somebody", host=host[:100] or "a computer", via="queue")
         try:
             reply = ask(control, command, by=by)
         except CellbenchError as error:
@@ -255,7 +259,7 @@ class Taking:
             return
         self._of_job(job.id)(f"{job.by} wants it ended: {reply.text}")
         if reply.accepted:
-            self._steered.add((job.id, how))
+            self._steered.add(asked)
 
     def _finish(self, queue: JobQueue, job: Job, run: Run) -> None:
         ended: Literal["done", "failed", "cancelled"] = (
@@ -277,7 +281,10 @@ class Taking:
     def _take(self, queue: JobQueue, store: Store) -> None:
         """Take what waits, in its order, for places that are free."""
         free = self._free(queue, store)
-        for job in queue.waiting() if free else ():
+        waiting = queue.waiting() if free else []
+        left = {job.id for job in waiting}
+        self._works = {number: work for number, work in self._works.items() if number in left}
+        for job in waiting:
             if not free:
                 return
             if job.fact("bench") in {"", self._bench}:
@@ -288,11 +295,11 @@ class Taking:
             queue.finish(job.id, self._bench, "failed", _TOO_LATE)
             return
         try:
-            work = queue.work(job.id)
+            work = self._works.setdefault(job.id, self._works.get(job.id) or queue.work(job.id))
         except RefusedJob as error:
             queue.finish(job.id, self._bench, "failed", f"what was submitted is no job: {error}")
             return
-        why = {name: self._offer.why_not(work, name) for name in self._offer.places}
+        why = self._offer.why_not(work)
         if self._offer.has_lasting_cells and not work.place:
             for name in queue.places_used(self._bench, work.submission) & set(why):
                 why[name] = why[name] or f"{name or 'its cell'} has had another of its replicates"
@@ -322,15 +329,13 @@ class Taking:
             for name in self._offer.place(each).file.instruments
         }
         own, owned = {job.run for job in mine}, self._offer.has_owner
-        lost = any(
-            run.state == "running" and not run.simulated and run.id not in own
-            for run in store.search(bench=self._offer.file.bench, state="running")
-        )
+        open_runs = store.search(bench=self._offer.file.bench, state="running", limit=None)
+        lost = {run.place for run in open_runs if not run.simulated and run.id not in own}
         return [
             name
             for name, place in self._offer.places.items()
             if name not in busy
-            and not lost
+            and lost.isdisjoint({name, ""})
             and (owned or instruments.isdisjoint(place.file.instruments))
             and self._offer.is_vacant(name, owned=owned and _OWNER in self._alive())
         ]
