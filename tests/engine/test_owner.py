@@ -17,6 +17,7 @@ from cellbench.engine.gate import Gate
 from cellbench.engine.owner import Owner, RunRequest, run_all
 from cellbench.engine.requests import Abort, Who
 from cellbench.engine.run import Conducting, RunEnd, RunState
+from cellbench.engine.session import identity_of
 from cellbench.engine.snapshot import snapshot
 from cellbench.engine.trips import Trip
 from cellbench.errors import InputError
@@ -158,6 +159,13 @@ def test_a_run_that_fails_touches_no_other(play: Play) -> None:
     assert not scene.entries("A2", "trouble")
 
 
+def test_two_places_use_no_id_of_each_other() -> None:
+    async def ids() -> set[str]:
+        return {str(identity_of(3, place).new_id()) for place in ("", "A1", "A2")}
+
+    assert len(clock.run(ids(), virtual=True)) == 3
+
+
 def test_a_press_has_one_stack_at_a_time_and_who_does_not_press_does_not_wait(play: Play) -> None:
     told: list[dict[str, Any]] = []
 
@@ -254,6 +262,9 @@ def test_a_place_has_one_run_at_a_time_and_what_is_wrong_is_told_before(
 ) -> None:
     with Store(tmp_path / "another") as store:
         scene = Scene(tmp_path, store)
+        presses = [scene.request(each, PRESS) for each in ("A1", "A3", "A4")]
+        told = scene.owner.conflicts(presses)
+        assert told == ["A3 and A4 run one after the other: load cell, press"]
         with pytest.raises(InputError, match='no place "A9"; there are: A1, A2, A3, A4'):
             scene.owner.prepare(scene.request("A9", CURRENT))
 

@@ -54,6 +54,8 @@ def run_many(
         owner = Owner(bench, opened, seed=seed, sim_cell=sim_cell, witness=beside.witness)
         for request in requests:
             owner.prepare(request)
+        for conflict in owner.conflicts(requests):
+            typer.echo(conflict, err=as_json)
         runs = {each.place: partial(owner.run, each) for each in requests}
         return beside.tell(_conducted(owner, runs, stopping, speed))
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -181,6 +182,20 @@ class Owner:
             )
         return self._prepared[request]
 
+    def conflicts(self, requests: Sequence[RunRequest]) -> Sequence[str]:
+        """Tell which requests cannot run at once, and why."""
+        claims = {each.place: self.prepare(each).needs.whole for each in requests}
+        told = []
+        for one, other in combinations(claims, 2):
+            both = {
+                mine.what
+                for mine in claims[one]
+                if any(mine.excludes(each) for each in claims[other])
+            }
+            if both:
+                told.append(f"{one} and {other} run one after the other: {', '.join(sorted(both))}")
+        return told
+
     async def run(self, request: RunRequest) -> RunEnd:
         """Run a request to its end, however it ends; several may run at once.
 
@@ -189,7 +204,9 @@ class Owner:
             InstrumentError: An instrument of the place cannot be had; nothing was energised.
             StoreError: The run cannot be kept.
         """
-        return await self.carry_out(self.prepare(request))
+        prepared = self.prepare(request)
+        del self._prepared[request]  # the same request again has a bench of its own
+        return await self.carry_out(prepared)
 
     async def carry_out(self, prepared: Prepared, order: Order | None = None) -> RunEnd:
         """Run what was prepared, as `run` does; a job that has ordered it hears of it first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import random
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -114,7 +115,7 @@ class Session:
             stake: In the instruments that are not this run's alone: those are with whoever lends
                 them, who has also switched on the simulated bench.
         """
-        identity = identity_of(self.seed)
+        identity = identity_of(self.seed, self.file.place)
         mine = self.file if stake is None else self.file.without(stake.names)
         async with AsyncExitStack() as stack:
             stack.enter_context(identified(identity))
@@ -183,10 +184,15 @@ class Session:
         }
 
 
-def identity_of(seed: int | None) -> WireIdentity:
-    """Ids and dates for the wire: of the seed, or of this moment on a real bench (None)."""
+def identity_of(seed: int | None, place: str = "") -> WireIdentity:
+    """Ids and dates for the wire: of the seed, or of this moment on a real bench (None).
+
+    Two places of a bench never use one id: files for a cycler are named by it.
+    """
     if seed is None:
         return WireIdentity(secrets.randbits(32), datetime.now(UTC))
+    if place:
+        seed = random.Random(f"{seed} {place}").getrandbits(32)  # noqa: S311 (names, not secrets)
     return WireIdentity(seed, SIMULATED_DATE)
 
 

@@ -196,6 +196,8 @@ class LentGauge(Lent[Gauge]):
 class LentChamber(Lent[Chamber]):
     """A chamber in which several cells stand at one temperature."""
 
+    _has_read = False
+
     @property
     def capabilities(self) -> ChamberCapabilities:
         """See `Chamber`."""
@@ -210,7 +212,9 @@ class LentChamber(Lent[Chamber]):
         """See `Chamber`; what another run has read a moment ago is not read again."""
         shared, now = self._shared, asyncio.get_running_loop().time
         async with shared.reading:
-            if shared.read is None or now() - shared.read_s > _FRESH_S:
+            # What was read before this run began is none of its readings.
+            known, self._has_read = self._has_read, True
+            if not known or shared.read is None or now() - shared.read_s > _FRESH_S:
                 shared.read = await self.instrument.read()
                 shared.read_s = now()
             return shared.read
