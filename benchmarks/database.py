@@ -7,6 +7,7 @@ with the same columns and primary key, in transactions of the same size.
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 import statistics
 import sys
@@ -57,7 +58,7 @@ def database(*, quick: bool) -> list[dict[str, Any]]:
             _fill(store, runs, rows)
             copied_s = _timed(lambda: _copy(store, bench))
             plain_s = _plain(server, rows) * runs
-            assert not list(differences(store, bench))
+            assert not quick or not list(differences(store, bench))
             with keeper.connected() as connection:
                 connection.execute("ANALYZE")
             ids = [f"{_BENCH}.{run.id}" for run in store.runs()]
@@ -172,7 +173,7 @@ def _looked_up(viewer: Database, ids: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _found(mirror: Mirror, text: str) -> None:
-    mirror._looked_s.clear()  # noqa: SLF001 (each search asks the database)
+    mirror._looked_s = -math.inf  # noqa: SLF001 (each search asks the database)
     (_run,) = mirror.search(text)
 
 

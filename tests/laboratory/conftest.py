@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .postgresql import PostgreSQL
 
-pytest.importorskip("psycopg", reason="the extra [server] is not installed")
-import psycopg
-from psycopg import sql
-
-from cellbench.laboratory import Database
-from cellbench.laboratory.database import Connection, Kind
+if TYPE_CHECKING:
+    from cellbench.laboratory import Database
 
 _numbers = count(1)
 _TEMPLATE = "made_once"
@@ -24,10 +21,12 @@ _TEMPLATE = "made_once"
 @pytest.fixture(scope="session")
 def server() -> Iterator[PostgreSQL]:
     """A server on loopback, with a database whose tables are made."""
+    from cellbench.laboratory import Database
+
     server = PostgreSQL()
     server.start()
     try:
-        _execute(server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
+        _execute(server, f"CREATE DATABASE {_TEMPLATE}")
         Database(server.url(_TEMPLATE)).upgrade()
         yield server
     finally:
@@ -50,29 +49,18 @@ def shared(server: PostgreSQL) -> Iterator[Database]:
 
 @contextmanager
 def made(server: PostgreSQL) -> Iterator[Database]:
+    from cellbench.laboratory import Database
+
     server.start()
     name = f"test_{next(_numbers)}"
-    names = {"name": sql.Identifier(name), "template": sql.Identifier(_TEMPLATE)}
-    _execute(server, sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
+    _execute(server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
     yield Database(server.url(name))
     server.start()
-    _execute(server, sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _execute(server: PostgreSQL, statement: sql.Composed) -> None:
+def _execute(server: PostgreSQL, statement: str) -> None:
+    import psycopg
+
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(statement)
-
-
-@pytest.fixture
-def connected(database: Database) -> Iterator[Callable[[Kind, str], Connection]]:
-    """Connects to the test's database as somebody who is granted a role there."""
-    with ExitStack() as stack:
-
-        def connect(kind: Kind, name: str) -> Connection:
-            address = database.address_for(name, database.grant(kind, name))
-            connection = stack.enter_context(closing(Database(address).connect()))
-            connection.autocommit = True
-            return connection
-
-        yield connect
+        connection.execute(statement.encode())

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+
+pytest.importorskip("psycopg", reason="the extra [server] is not installed")
+
+from typer.testing import CliRunner, Result
 
 from cellbench.cli.app import app
 from cellbench.laboratory import Database
@@ -31,7 +34,12 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def cellbench(*arguments: str | Path, url: str = "") -> subprocess.CompletedProcess[str]:
+def typed(*arguments: str | Path, url: str) -> Result:
+    """A command that is over in a moment, in this process."""
+    return CliRunner().invoke(app, list(map(str, arguments)), env={"CELLBENCH_DATABASE": url})
+
+
+def cellbench(*arguments: str | Path, url: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cellbench", *map(str, arguments)],
         env=os.environ | {"CELLBENCH_DATABASE": url},
@@ -44,14 +52,15 @@ def cellbench(*arguments: str | Path, url: str = "") -> subprocess.CompletedProc
 
 def test_a_run_is_copied_beside_itself(server: PostgreSQL, store: Path) -> None:
     keeper = server.url("made%20by%20init")
-    assert cellbench("database", "init", url=keeper).stdout.endswith("is made and ready\n")
-    bench = cellbench("database", "grant", "bench", "room2", url=keeper).stdout.strip()
+    assert typed("database", "init", url=keeper).output.endswith("is made and ready\n")
+    assert typed("database", "upgrade", url=keeper).output.endswith("was up to date\n")
+    bench = typed("database", "grant", "bench", "room2", url=keeper).output.strip()
     done = cellbench("run", store.parent / "rest.yaml", "--store", store, url=bench)
     assert done.returncode == 0, done.stderr
     assert (store / "follow.log").read_text() == ""
-    checked = cellbench("database", "check", "--store", store, "--json", url=bench)
-    assert json.loads(checked.stdout) == {"runs": 1, "differences": {}}
-    shown = json.loads(cellbench("database", "status", "--json", url=keeper).stdout)
+    checked = typed("database", "check", "--store", store, "--json", url=bench)
+    assert json.loads(checked.output) == {"runs": 1, "differences": {}}
+    shown = json.loads(typed("database", "status", "--json", url=keeper).output)
     assert [(each["name"], each["runs"]) for each in shown["benches"]] == [("room2", 1)]
     assert shown["benches"][0]["samples"] > 600
 
@@ -66,9 +75,8 @@ def test_a_run_whose_server_is_away_goes_on_and_is_copied_later(
     assert "cellbench follow --once" in done.stderr
     server.start()
     assert cellbench("follow", "--once", "--store", store, url=bench).returncode == 0
-    assert cellbench("database", "check", "--store", store, url=bench).stdout == (
-        "1 of 1 runs are equal to their copies\n"
-    )
+    checked = typed("database", "check", "--store", store, url=bench)
+    assert checked.output == "1 of 1 runs are equal to their copies\n"
 
 
 def test_what_is_wrong_is_said_in_a_line(server: PostgreSQL) -> None:
@@ -79,7 +87,7 @@ def test_what_is_wrong_is_said_in_a_line(server: PostgreSQL) -> None:
         (("grant", "bench", "x"), server.url("postgres"), "cellbench database init makes them"),
         (("grant", "viewer", "a'b"), server.url("postgres"), "cannot be the name of a role"),
     ):
-        done = CliRunner().invoke(app, ["database", *arguments], env={"CELLBENCH_DATABASE": url})
+        done = typed("database", *arguments, url=url)
         assert words in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
         assert done.exit_code in {1, 2}

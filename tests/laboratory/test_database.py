@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("psycopg", reason="the extra [server] is not installed")
+
 from cellbench.laboratory import Database
 
 

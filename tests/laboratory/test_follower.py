@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("psycopg", reason="the extra [server] is not installed")
+
 from cellbench import clock
 from cellbench.laboratory import Database
 from cellbench.laboratory.checking import differences

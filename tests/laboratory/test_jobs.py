@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psycopg
 import pytest
+
+pytest.importorskip("procrastinate", reason="the extra [server] is not installed")
+import psycopg
 from psycopg.types.json import Jsonb
 
 from cellbench.campaign.submitting import is_campaign, works_of_campaign
 from cellbench.errors import InputError
+from cellbench.laboratory import Database
 from cellbench.laboratory.database import Connection, Kind
 from cellbench.laboratory.jobs import RefusedJob, Work, deadline_of, parse_work, works_of
 from cellbench.laboratory.queue import JobQueue
@@ -20,6 +24,20 @@ from cellbench.protocol.errors import ProtocolError
 from cellbench.protocol.loading import load_card
 
 As = Callable[[Kind, str], Connection]
+
+
+@pytest.fixture
+def connected(database: Database) -> Iterator[As]:
+    """Connects to the test's database as somebody who is granted a role there."""
+    with ExitStack() as stack:
+
+        def connect(kind: Kind, name: str) -> Connection:
+            address = database.address_for(name, database.grant(kind, name))
+            connection = stack.enter_context(closing(Database(address).connect()))
+            connection.autocommit = True
+            return connection
+
+        yield connect
 
 
 def a_job(**facts: object) -> Work:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("psycopg", reason="the extra [server] is not installed")
 from psycopg import sql
 from tests.web.client import PASSWORD, serving, site_of
 from typer.testing import CliRunner

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psycopg
 import pytest
+
+pytest.importorskip("psycopg", reason="the extra [server] is not installed")
+import psycopg
 from psycopg import sql
 
 from cellbench.errors import InputError
@@ -82,7 +84,7 @@ def test_a_viewer_reads_all_and_writes_nothing(laboratory: dict[str, Database]) 
     vera = laboratory["vera"]
     with vera.connect() as connection:
         rows = connection.execute("SELECT id FROM run ORDER BY id").fetchall()
-        assert rows == [("room1:2026-11-20-001",), ("room2:2026-11-20-001",)]
+        assert rows == [("room1.2026-11-20-001",), ("room2.2026-11-20-001",)]
         ((samples,),) = connection.execute("SELECT count(*) FROM sample").fetchall()
         assert samples == 1400
     more = [

@@ -17,9 +17,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.serving import served as serving
 
+pytest.importorskip("procrastinate", reason="the extra [server] is not installed")
 from cellbench.laboratory import Database
 from cellbench.laboratory.database import Kind
 from cellbench.laboratory.jobs import works_of
@@ -155,8 +157,6 @@ class Bench:
     def kill(self) -> None:
         """kill -9, the service first, then all that it has started and their guards."""
         assert self.process is not None
-        import psutil
-
         below = psutil.Process(self.process.pid).children(recursive=True)
         for each in [psutil.Process(self.process.pid), *below]:
             each.send_signal(signal.SIGKILL)

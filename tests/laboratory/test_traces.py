@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("psycopg", reason="the extra [server] is not installed")
+
 from cellbench.errors import InputError
 from cellbench.laboratory import Database, trace
 from cellbench.laboratory.follower import Follower

@@ -149,8 +149,8 @@ def summaries(store: Store, runs: Iterable[Run]) -> Sequence[Summary]:
 
 def summary(store: Store, run: Run) -> Summary:
     """One run at a glance; reads little, also of a long run."""
-    if store.elsewhere:
-        return _summary(run, state=run.state, verdict=run.reason)
+    if (news := store.elsewhere(run.id)) is not None:
+        return _summary(run, state=run.state, verdict=run.reason, message=news)
     try:
         control = read(place(store.run_path(run.id)))
         if control is not None and control.is_alive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
@@ -35,29 +36,34 @@ def _difference(
 ) -> str | None:
     if copied is None:
         return "it is not copied"
+    if copied.end != end_of(run):
+        return f'its state is "{copied.end[0]}" in the copy, "{run.state}" here'
     try:
         with run_file(store.run_path(run.id)) as file:
-            if copied.end != end_of(run):
-                return f'its end is "{copied.end[0]}" in the copy, "{run.state}" here'
-            if file is None:
-                return None
-            local = dict(file.execute("SELECT name, text FROM document"))
-            kept = {to_database(name): to_database(text) for name, text in local.items()}
-            query = "SELECT name, text FROM document WHERE run = %s"
-            if dict(connection.execute(query, (copied.number,)).fetchall()) != kept:
-                return "other documents"
-            for table in FOLLOWED:
-                after = -1
-                while rows := rows_after(file, table, after, _ROWS_AT_ONCE):
-                    there = _rows(connection, table, copied.number, after)
-                    for here, other in zip_longest(rows, there):
-                        if here != other:
-                            return f"{table.name} {(here or other)[0]} is another one"
-                    after = rows[-1][0]
-                if _rows(connection, table, copied.number, after):
-                    return f"more rows of {table.name} than here"
-    except CellbenchError as error:
+            return None if file is None else _other_rows(connection, file, copied.number)
+    except (CellbenchError, sqlite3.Error) as error:
         return str(error)
+
+
+def _other_rows(connection: Connection, file: sqlite3.Connection, run: int) -> str | None:
+    query = "SELECT name, text FROM document"
+    here = {to_database(name): to_database(text) for name, text in file.execute(query)}
+    if dict(connection.execute(f"{query} WHERE run = %s", (run,)).fetchall()) != here:
+        return "other documents"
+    found = (_other_row(connection, file, table, run) for table in FOLLOWED)
+    return next((each for each in found if each is not None), None)
+
+
+def _other_row(
+    connection: Connection, file: sqlite3.Connection, table: Followed, run: int
+) -> str | None:
+    after: int | None = -1
+    while after is not None:
+        rows = rows_after(file, table, after, _ROWS_AT_ONCE)
+        for here, there in zip_longest(rows, _rows(connection, table, run, after)):
+            if here != there:
+                return f"{table.name} {(here or there)[0]} is another one"
+        after = rows[-1][0] if rows else None
     return None
 
 

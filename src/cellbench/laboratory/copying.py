@@ -117,7 +117,7 @@ _ENTER = sql.SQL(
     values=sql.SQL(", ").join([sql.Placeholder()] * len(_LASTING)),
     cursors=sql.SQL(", ").join(map(sql.Identifier, _CURSORS)),
 )
-_KEEP = sql.SQL("UPDATE copied_run SET {} WHERE number = %s").format(
+_KEEP = sql.SQL("UPDATE copied_run SET seen = clock_timestamp(), {} WHERE number = %s").format(
     sql.SQL(", ").join(
         sql.SQL("{} = %s").format(sql.Identifier(name)) for name in (*_CHANGING, *_CURSORS)
     )

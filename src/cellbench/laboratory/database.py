@@ -11,7 +11,7 @@ from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import sql
@@ -44,10 +44,11 @@ _LINK = {
     "application_name": "cellbench",
     "options": f"-c search_path={SCHEMA} -c timezone=UTC",
 }
-#: SQLSTATEs: of a schema or table, a database, that is not there.
+_WHO = ("user", "password")
+#: SQLSTATE of a table that is not there.
 _NO_TABLE = "42P01"
+#: And of what a role may not do.
 _NO_RIGHT = "42501"
-_NO_DATABASE = "3D000"
 
 
 @dataclass(frozen=True)
@@ -142,18 +143,22 @@ class Database:
         Raises:
             CellbenchError: The server cannot be reached, or does not allow it.
         """
+        name = str(self._address.get("dbname", "postgres"))
         try:
             self.connect().close()
         except psycopg.OperationalError as error:
-            if f'database "{self._address.get("dbname")}" does not exist' not in str(error):
-                raise CellbenchError(f"{self.name}: {str(error).strip()}") from error
-        else:
-            return False
-        elsewhere = make_conninfo(**(self._address | {"dbname": "postgres"}))  # type: ignore[arg-type]
-        made = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(str(self._address["dbname"])))
-        with self._in_plain_words(), psycopg.connect(elsewhere, autocommit=True) as connection:
-            connection.execute(made)
-        return True
+            with self._in_plain_words(), self._elsewhere() as connection:
+                there = connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+                if there.rowcount:
+                    raise error from None  # it is another trouble
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            return True
+        return False
+
+    def _elsewhere(self) -> Connection:
+        """A connection to the database that every server has."""
+        address = self._address | {"dbname": "postgres"}
+        return psycopg.connect(make_conninfo(**address), autocommit=True)  # type: ignore[arg-type]
 
     def upgrade(self) -> None:
         """Make our tables, or bring them up to date; nothing is lost.
@@ -221,12 +226,11 @@ class Database:
         role, password = role_of(name), secrets.token_urlsafe(24)
         group = sql.Identifier(_GROUPS[kind])
         with self.connected() as connection:
-            there = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
-            make = sql.SQL("CREATE ROLE {} LOGIN" if there.fetchone() is None else "ALTER ROLE {}")
+            there = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
             hashed = connection.pgconn.encrypt_password(password.encode(), role.encode()).decode()
-            connection.execute(make.format(sql.Identifier(role)))
+            change = "ALTER ROLE" if there.rowcount else "CREATE ROLE"
             connection.execute(
-                sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
+                sql.SQL(change + " {} LOGIN PASSWORD {}").format(
                     sql.Identifier(role), sql.Literal(hashed)
                 )
             )
@@ -239,11 +243,14 @@ class Database:
         return password
 
     def address_for(self, name: str, password: str) -> str:
-        """The address for whoever was granted a role."""
-        host = self._address.get("host", "localhost")
-        port = self._address.get("port", 5432)
-        database = quote(str(self._address["dbname"]))
-        return f"postgresql://{role_of(name)}:{password}@{host}:{port}/{database}"
+        """The address for whoever was granted a role; as ours, but for who comes."""
+        address = self._address | {"user": role_of(name), "password": password}
+        parts = ("host", "port", "dbname")
+        host, port, database = (quote(str(address.get(each, ""))) for each in parts)
+        more = {key: value for key, value in address.items() if key not in {*parts, *_WHO}}
+        who = ":".join(str(address[each]) for each in _WHO)
+        query = f"?{urlencode(more)}" if more else ""
+        return f"postgresql://{who}@{host}{port and f':{port}'}/{database}{query}"
 
 
 def role_of(name: str) -> str:

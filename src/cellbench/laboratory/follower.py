@@ -7,9 +7,13 @@ what is not copied stays in the run's file until it is.
 
 from __future__ import annotations
 
+import math
+import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -24,7 +28,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from cellbench.errors import CellbenchError, InputError
+from cellbench.errors import CellbenchError
 from cellbench.laboratory.copying import (
     Copied,
     copied_runs,
@@ -37,8 +41,9 @@ from cellbench.laboratory.copying import (
 from cellbench.laboratory.database import Connection, Database
 from cellbench.store import Run, Store
 
-#: How often it is looked what is new.
+#: How often it is looked what is new: in runs under way or just over, and in all.
 LOOK_S = 1.0
+LOOK_AT_ALL_S = 60.0
 #: Pauses while the server is away: at first, and at most.
 _PAUSE_S, _PAUSE_MOST_S = 0.5, 30.0
 
@@ -50,13 +55,16 @@ class Follower:
         store: Where they are kept.
         database: Where they are copied to, with the address of a bench's role.
         say: Takes a line for people, when something changes.
+
+    Attributes:
+        refused: Why runs were not copied, by their ids.
     """
 
     def __init__(self, store: Store, database: Database, say: Callable[[str], None]) -> None:
         self._store, self._database, self._say = store, database, say
         self._connection: Connection | None = None
         self._copied: dict[str, Copied] = {}
-        self._refused: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
         self._away = False
 
     def __enter__(self) -> Self:
@@ -69,39 +77,42 @@ class Follower:
         """Copy until ``leave`` is set, and then once more; whether all is copied.
 
         Raises:
-            InputError: The database takes nothing from us.
+            InputError: The role that we come with is none of a bench.
         """
+        looked_at_all_s = -math.inf
         while True:
-            leaving = leave.is_set()
-            if not self._once_patiently(leave):
+            leaving, now_s = leave.is_set(), time.monotonic()
+            look_at_all = leaving or now_s - looked_at_all_s >= LOOK_AT_ALL_S
+            if not self._once_patiently(leave, self._store.runs if look_at_all else self._fresh):
                 return False
             if leaving:
-                return not self._refused
+                return not self.refused
+            if look_at_all:
+                looked_at_all_s = now_s
             leave.wait(LOOK_S)
 
-    def once(self) -> None:
-        """Copy what is new in all runs.
+    def once(self, runs: Sequence[Run] | None = None) -> None:
+        """Copy what is new in some runs, given newest first; by default in all.
 
         Raises:
-            psycopg.OperationalError: The server is away.
-            InputError: The database takes nothing from us.
+            psycopg.Error: The server is away, or does not let us.
+            InputError: The role that we come with is none of a bench.
         """
         connection = self._connected()
-        for run in reversed(self._store.runs()):
+        for run in reversed(self._store.runs() if runs is None else runs):
             while self._copy_some(connection, run):
                 pass
 
-    @property
-    def refused(self) -> dict[str, str]:
-        """Why runs were not copied, by their ids."""
-        return self._refused
+    def _fresh(self) -> Sequence[Run]:
+        """The runs that can have anything new, but those that were brought in or moved here."""
+        return self._store.recent(datetime.now(UTC) - timedelta(seconds=2 * LOOK_AT_ALL_S))
 
     # --- The server -------------------------------------------------------------------------------
 
-    def _once_patiently(self, leave: threading.Event) -> bool:
+    def _once_patiently(self, leave: threading.Event, runs: Callable[[], Sequence[Run]]) -> bool:
         """Copy what is new as soon as the server is there; False: it is away, and we leave."""
         attempts = Retrying(
-            retry=retry_if_exception_type(psycopg.OperationalError),
+            retry=retry_if_exception_type(psycopg.Error),
             wait=wait_random_exponential(_PAUSE_S, _PAUSE_MOST_S),
             stop=stop_when_event_set(leave),
             sleep=sleep_using_event(leave),
@@ -109,8 +120,8 @@ class Follower:
             reraise=True,
         )
         try:
-            attempts(self._once_connected)
-        except psycopg.OperationalError as error:
+            attempts(self._once_connected, runs)
+        except psycopg.Error as error:
             self._say(f"{self._database.name} is away ({_first_line(error)}): not all is copied")
             return False
         if self._away:
@@ -118,15 +129,12 @@ class Follower:
             self._say(f"{self._database.name} is back, and all is copied")
         return True
 
-    def _once_connected(self) -> None:
+    def _once_connected(self, runs: Callable[[], Sequence[Run]]) -> None:
         try:
-            self.once()
-        except psycopg.OperationalError:
+            self.once(runs())
+        except psycopg.Error:
             self._disconnect()
             raise
-        except psycopg.Error as error:
-            self._disconnect()
-            raise InputError(f"{self._database.name}: {str(error).strip()}") from error
 
     def _say_away(self, attempt: RetryCallState) -> None:
         if not self._away and attempt.outcome is not None:
@@ -163,16 +171,16 @@ class Follower:
                     return False
                 with connection.transaction():
                     copied, whole = copy_some(connection, run, file, copied)
-        except CellbenchError as error:
+        except (CellbenchError, sqlite3.Error, psycopg.DataError, psycopg.IntegrityError) as error:
             self._refuse(run, str(error))
             return False
         self._copied[run.id] = copied
-        self._refused.pop(run.id, None)
+        self.refused.pop(run.id, None)
         return not whole
 
     def _refuse(self, run: Run, why: str) -> None:
-        if self._refused.get(run.id) != why:
-            self._refused[run.id] = why
+        if self.refused.get(run.id) != why:
+            self.refused[run.id] = why
             self._say(f"run {run.id} is not copied: {why}")
 
 

@@ -6,6 +6,7 @@ at, and the file of a run when its place is asked for, row by row as the bench w
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import tempfile
 import threading
@@ -30,10 +31,10 @@ from cellbench.store.runfile import make_tables, open_engine
 #: What was asked for so lately is not asked for again.
 _FRESH_S = 1.0
 _NAMES = tuple(Run.model_fields)
-#: A run that was entered by a transaction that took long may come after others that began later.
+#: What is committed late may bear an earlier time than what was seen already.
 _CHANGED = (
     f"SELECT number, seen, {', '.join(_NAMES)} FROM run "  # noqa: S608 (our names)
-    "WHERE seen >= %s::timestamptz - interval '5 minutes'"
+    "WHERE seen >= %s::timestamptz - interval '1 minute'"
 )
 _EVER = datetime(1970, 1, 2, tzinfo=UTC)
 
@@ -50,17 +51,19 @@ class Mirror(Store):
         InputError: The directory cannot be used as a store.
     """
 
-    elsewhere = True
-
     def __init__(self, database: Database, directory: Path | None = None) -> None:
-        self._passing = None if directory else tempfile.TemporaryDirectory(prefix="cellbench-")
-        super().__init__(directory or Path(str(self._passing and self._passing.name)))
+        self._passing: tempfile.TemporaryDirectory[str] | None = None
+        if directory is None:
+            self._passing = tempfile.TemporaryDirectory(prefix="cellbench-")
+            directory = Path(self._passing.name)
+        super().__init__(directory)
         self._database = database
         self._connection: Connection | None = None
         self._lock = threading.RLock()
-        self._numbers: dict[str, int] = {}
+        self._known: dict[str, tuple[int, datetime]] = {}  # number, and when there was news
+        self._fetched: dict[str, datetime] = {}
         self._seen = _EVER
-        self._looked_s: dict[str, float] = {}
+        self._looked_s = -math.inf
 
     def close(self) -> None:
         """Give up the connection, and what was kept only meanwhile."""
@@ -100,10 +103,18 @@ class Mirror(Store):
         path = super().run_path(run_id)
         with self._lock:
             self._refresh()
-            if run_id in self._numbers and not self._is_fresh(run_id):
+            number, seen = self._known.get(run_id, (0, _EVER))
+            if self._fetched.get(run_id, _EVER) != seen:
                 with self._reading() as connection:
-                    _fetch(connection, self._numbers[run_id], path)
+                    _fetch(connection, number, path)
+                self._fetched[run_id] = seen
         return path
+
+    def elsewhere(self, run_id: str) -> str:
+        """See `Store`."""
+        with self._lock:
+            _, seen = self._known.get(run_id, (0, _EVER))
+        return f"heard of last at {seen:%Y-%m-%d %H:%M:%S} UTC"
 
     def register(self, **_: Any) -> NoReturn:
         """Runs are entered by their benches.
@@ -116,29 +127,24 @@ class Mirror(Store):
     def _believe_its_file(self, run: Run) -> None:
         """The database says how a run ended: its file need not be fetched for that."""
 
-    def _is_fresh(self, what: str) -> bool:
-        now_s = time.monotonic()
-        if now_s - self._looked_s.get(what, -_FRESH_S) < _FRESH_S:
-            return True
-        self._looked_s[what] = now_s
-        return False
-
     def _refresh(self) -> None:
         """Bring the list of runs up to date."""
         with self._lock:
-            if self._is_fresh(""):
+            now_s = time.monotonic()
+            if now_s - self._looked_s < _FRESH_S:
                 return
             with self._reading() as connection:
                 rows = connection.execute(_CHANGED, (self._seen,)).fetchall()
             runs = [dict(zip(_NAMES, map(_local, row[2:]), strict=True)) for row in rows]
             if self._seen == _EVER:
                 self._forget({run["id"]: run["started"] for run in runs})
-            if not rows:
-                return
-            with self._engine.begin() as catalogue:
-                catalogue.execute(insert(Run).prefix_with("OR REPLACE"), runs)
-            self._numbers |= {run["id"]: row[0] for run, row in zip(runs, rows, strict=True)}
-            self._seen = max(row[1] for row in rows)
+            found = {run["id"]: row[:2] for run, row in zip(runs, rows, strict=True)}
+            if new := [run for run in runs if self._known.get(run["id"]) != found[run["id"]]]:
+                with self._engine.begin() as catalogue:
+                    catalogue.execute(insert(Run).prefix_with("OR REPLACE"), new)
+            self._known |= found
+            self._seen = max((row[1] for row in rows), default=self._seen)
+            self._looked_s = now_s
 
     def _forget(self, there: dict[str, datetime]) -> None:
         """Delete what is kept of runs that the database does not have (any more)."""
@@ -162,7 +168,6 @@ class Mirror(Store):
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-            self._looked_s.clear()
             raise CellbenchError(f"{self._database.name}: {str(error).strip()}") from error
 
 

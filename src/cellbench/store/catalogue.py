@@ -32,12 +32,7 @@ class Store:
 
     Raises:
         InputError: It cannot be used as a store.
-
-    Attributes:
-        elsewhere: Whether its runs are those of other computers: nothing here conducts them.
     """
-
-    elsewhere = False
 
     def __init__(self, directory: Path | None = None, *, make: bool = True) -> None:
         self.directory = store_directory(directory, make=make)
@@ -67,6 +62,10 @@ class Store:
     def run_path(self, run_id: str) -> Path:
         """Where a run's file is."""
         return self.directory / "runs" / f"{run_id}.sqlite"
+
+    def elsewhere(self, run_id: str) -> str | None:  # noqa: ARG002 (all runs are of this computer)
+        """What is known of a run of another computer, for people; None: it is one of this."""
+        return None
 
     def register(
         self,

@@ -92,7 +92,7 @@ class RunPage:
     def _parts(self, found: Summary, *, with_tree: bool = True) -> dict[str, Any]:
         """What changes now and then."""
         shown: dict[str, Any] = {
-            "actions": [] if self._store.elsewhere else actions_of(found),
+            "actions": actions_of(found) if self._store.elsewhere(self.run_id) is None else [],
             "deviations": list(self.course.deviations),
             "step_path": self.course.now,
         }
