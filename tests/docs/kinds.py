@@ -13,6 +13,7 @@ from tests.docs.blocks import Block
 
 from cellbench.analysis import available
 from cellbench.bench import declared
+from cellbench.campaign.loading import load_campaign
 from cellbench.engine.service import read_policy
 from cellbench.engine.session import prepare, read_bench
 from cellbench.protocol import check, load_card
@@ -64,6 +65,7 @@ def _loader(block: Block, content: Any) -> Callable[[Path], object]:
         "instruments": _read_bench,
         "mqtt": lambda path: validate(TelemetryFile, load(read_document(path))),
         "operators": _read_operators,
+        "cellbench campaign": _read_campaign,
     }
     found = [loader for key, loader in loaders.items() if key in content]
     assert len(found) == 1, f"{block}: of which kind is this file?"
@@ -78,6 +80,11 @@ def _read_protocol(path: Path) -> None:
 def _read_bench(path: Path) -> None:
     file, _ = read_bench(path)
     declared(file, simulated=file.is_simulated, beside=path.parent)
+
+
+def _read_campaign(path: Path) -> None:
+    if path.stem != "wrong":  # it shows what is told of one
+        load_campaign(path)
 
 
 def _read_operators(path: Path) -> None:

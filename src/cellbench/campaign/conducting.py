@@ -82,6 +82,7 @@ class CarryingOut:
         tell: Told what happens.
 
     Attributes:
+        specimens: The cells whose turns are carried out.
         trouble: Why runs could not be begun or gone on with.
     """
 
@@ -91,14 +92,17 @@ class CarryingOut:
         self.trouble: list[CellbenchError] = []
         self._campaign, self._conducts, self._tell = campaign, conducts, tell
         self._standings = progress.standings
+        self.specimens = {each.turn.specimen for each in progress.standings}
         self._ended = {each.turn.specimen for each in progress.having(*DEAD)}
 
     async def to_the_end(self) -> None:
         """Have every turn that is left."""
         for _, stage in groupby(self._standings, key=lambda each: each.turn.stage):
-            async with asyncio.TaskGroup() as group:
-                for place, series in _by_place(list(stage)):
-                    group.create_task(self._series(series), name=f"campaign at {place}")
+            # Whatever becomes of one of them, the others go on to their ends.
+            series = (self._series(each) for each in _by_place(list(stage)))
+            ends = await asyncio.gather(*series, return_exceptions=True)
+            for error in (each for each in ends if each is not None):
+                raise error
 
     async def _series(self, series: Sequence[Standing]) -> None:
         for standing in series:
@@ -128,7 +132,6 @@ class CarryingOut:
         return end
 
 
-def _by_place(stage: Sequence[Standing]) -> Iterator[tuple[str, Sequence[Standing]]]:
-    places = dict.fromkeys(each.turn.place for each in stage)
-    for place in places:
-        yield place, [each for each in stage if each.turn.place == place]
+def _by_place(stage: Sequence[Standing]) -> Iterator[Sequence[Standing]]:
+    for place in dict.fromkeys(each.turn.place for each in stage):
+        yield [each for each in stage if each.turn.place == place]

@@ -15,7 +15,7 @@ from cellbench import library
 from cellbench.analysis import available
 from cellbench.bench import BenchFile, simulated_benches
 from cellbench.campaign.file import CampaignFile, Line, parse_campaign
-from cellbench.campaign.outline import Outline, Trial, Turn, turns_of
+from cellbench.campaign.outline import Outline, Trial, Turn, campaigns, kept, turns_of
 from cellbench.engine.lending import needs_of
 from cellbench.engine.owner import Prepared, RunRequest
 from cellbench.engine.places import Places
@@ -23,6 +23,7 @@ from cellbench.engine.session import Session, prepare, read_bench
 from cellbench.errors import InputError
 from cellbench.protocol import Problem, ProtocolError, check, load_card, plan
 from cellbench.protocol.source import SourceNode, load, read_document
+from cellbench.store import Store
 
 #: More runs than a laboratory has in years: a slip of the pen.
 _MOST_TURNS = 10_000
@@ -85,6 +86,30 @@ def load_campaign(path: Path, bench: Path | None = None) -> Campaign:
     """
     root = load(read_document(path))
     return _Loading(root, parse_campaign(root), path, bench).campaign()
+
+
+def outline_of(named: str, store: Store) -> Outline:
+    """Return the outline of a campaign, as it was last begun, or as its file says.
+
+    Args:
+        named: Its name, or its file.
+        store: Where it was begun.
+
+    Raises:
+        InputError: There is no such file, and none of that name was begun.
+    """
+    path = Path(named)
+    if path.is_file():
+        name = parse_campaign(load(read_document(path))).name
+        return kept(store, name) or load_campaign(path).outline
+    found = kept(store, named)
+    if found is None:
+        names = ", ".join(f'"{each}"' for each in campaigns(store)) or "none yet"
+        raise InputError(
+            f'there is no file "{named}", and no campaign of that name in {store.directory}; '
+            f"begun were: {names}"
+        )
+    return found
 
 
 class _Loading:

@@ -6,17 +6,17 @@ that it was made of.
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cellbench.campaign.file import CampaignFile
-from cellbench.errors import InputError, StoreError
+from cellbench.errors import StoreError
 from cellbench.store import Store
 
 
@@ -138,29 +138,28 @@ def keep(store: Store, outline: Outline) -> None:
         raise StoreError(f"{path}: the campaign cannot be kept: {error.strerror}") from error
 
 
-def kept(store: Store, name: str) -> Outline:
-    """Return the outline of a campaign that was begun.
+def kept(store: Store, name: str) -> Outline | None:
+    """Return the outline of a campaign that was begun, None if none of this name was.
 
     Raises:
-        InputError: None of this name was, in this store.
+        StoreError: Another version of cellbench wrote it.
     """
     path = _path(store, name)
     try:
         return Outline.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        names = ", ".join(f'"{each}"' for each in campaigns(store)) or "none yet"
-        raise InputError(
-            f'there is no file "{name}", and no campaign of that name in {store.directory}; '
-            f"begun were: {names}"
-        ) from None
+        return None
     except ValidationError as error:
         raise StoreError(f"{path} is of another version of cellbench; name the file") from error
 
 
 def campaigns(store: Store) -> Sequence[str]:
     """Names of the campaigns that were begun."""
-    files = sorted((store.directory / _FOLDER).glob("*.json"))
-    return [str(json.loads(path.read_bytes())["name"]) for path in files]
+    found = []
+    for path in sorted((store.directory / _FOLDER).glob("*.json")):
+        with suppress(ValidationError):  # another version's
+            found.append(Outline.model_validate_json(path.read_bytes()).name)
+    return found
 
 
 _FOLDER = "campaigns"

@@ -39,6 +39,7 @@ class State(StrEnum):
 
 #: A cell whose run ended so has no further turn.
 DEAD = frozenset({State.STOPPED, State.FAILED})
+#: Of these there is nothing left to be done.
 OVER = DEAD | {State.COMPLETED, State.NOT_BEGUN}
 #: Of these there is something to resume.
 RESUMABLE = frozenset({State.LOST, State.INTERRUPTED})
@@ -126,6 +127,9 @@ class Progress:
         """It in one line for people."""
         counted = ((state, len(self.having(state))) for state in State)
         parts = [f"{number} {state}" for state, number in counted if number]
+        if self.strangers:
+            runs = ", ".join(run.id for run in self.strangers)
+            parts.append(f"not in it, though kept as of it: {runs}")
         return f"{self.name}: {count(len(self.standings), 'run')}; {', '.join(parts)}"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,12 +20,11 @@ from cellbench.cli.stopping import Stopping
 if TYPE_CHECKING:
     from cellbench.campaign.conducting import CarryingOut, Conducts
     from cellbench.campaign.loading import Campaign
-    from cellbench.campaign.outline import Outline, Turn
+    from cellbench.campaign.outline import Turn
     from cellbench.campaign.standing import Progress
     from cellbench.engine.gate import Gate
     from cellbench.engine.run import Conducting
     from cellbench.store import Store
-    from cellbench.telemetry import Beside
 
 app = typer.Typer(help="Many cells through many protocols.", no_args_is_help=True)
 
@@ -53,25 +52,20 @@ def run(
     """Carry a campaign out, or go on with it: what was done is not done again.
 
     A run that does not complete ends the series of its cell alone. Exit codes: 0 every run
-    completed, 1 a cell ended early, 2 wrong input, 3 an instrument kept a run from being begun,
+    completed, 1 one did not, 2 wrong input, 3 an instrument kept a run from being begun,
     130 interrupted.
     """
     with told(as_json=as_json):
         from cellbench.campaign.conducting import alone_with
         from cellbench.campaign.loading import load_campaign
         from cellbench.campaign.standing import progress_of
-        from cellbench.cli.telling import telling
         from cellbench.store import Store
 
         campaign = load_campaign(file, bench)
         stopping = Stopping()
-        with (
-            Store(store) as opened,
-            alone_with(campaign.outline.name, opened.directory),
-            telling(telemetry, opened, stopping) as told_of,
-        ):
+        with Store(store) as opened, alone_with(campaign.outline.name, opened.directory):
             carrying = _carry_out(
-                campaign, opened, cells or [], speed, stopping, told_of, seed, as_json=as_json
+                campaign, opened, cells or [], speed, stopping, telemetry, seed, as_json=as_json
             )
             after = progress_of(campaign.outline, opened)
         _tell_progress(after, as_json=as_json)
@@ -84,7 +78,7 @@ def _carry_out(
     cells: Sequence[str],
     speed: Speed,
     stopping: Stopping,
-    telemetry: Beside | None,
+    telemetry: Path | None,
     seed: int,
     *,
     as_json: bool,
@@ -119,16 +113,19 @@ def _carry_out(
 
 @asynccontextmanager
 async def _whose_bench(
-    campaign: Campaign, store: Store, stopping: Stopping, telemetry: Beside | None, seed: int
+    campaign: Campaign, store: Store, stopping: Stopping, telemetry: Path | None, seed: int
 ) -> AsyncIterator[Conducts]:
     """Whoever conducts runs on the campaign's bench: its owner, where it has many places."""
     from cellbench.cli.one_by_one import OneByOne
+    from cellbench.cli.telling import telling
     from cellbench.engine.owner import Owner
 
-    def witness(conducting: Conducting, gate: Gate) -> AbstractContextManager[object]:
-        if telemetry is not None:
-            telemetry.follow(conducting, gate)
-        return nullcontext()
+    @contextmanager
+    def witness(conducting: Conducting, gate: Gate) -> Iterator[None]:
+        with telling(telemetry, store, stopping) as told_of:
+            if told_of is not None:
+                told_of.follow(conducting, gate)
+            yield
 
     if campaign.bench is None or not campaign.places:
         yield OneByOne(campaign, store, stopping, telemetry, seed)
@@ -168,11 +165,13 @@ def _say(turn: Turn, text: str) -> None:
 
 
 def _exit_code(carrying: CarryingOut, after: Progress) -> ExitCode:
-    from cellbench.campaign.standing import DEAD
+    from cellbench.campaign.standing import State
 
     if carrying.trouble:
         return exit_code(carrying.trouble[0])
-    return ExitCode.STOPPED if after.having(*DEAD) else ExitCode.FORESEEN_END
+    done = after.of(carrying.specimens)
+    completed = len(done.having(State.COMPLETED)) == len(done.standings)
+    return ExitCode.FORESEEN_END if completed else ExitCode.STOPPED
 
 
 @app.command()
@@ -210,21 +209,13 @@ def status(
 ) -> None:
     """Show how far a campaign is: every run, what it does and what it waits for."""
     with told(as_json=as_json):
+        from cellbench.campaign.loading import outline_of
         from cellbench.campaign.standing import looked_at, progress_of
         from cellbench.store import Store
 
         with Store(store, make=False) as opened:
-            progress = progress_of(_outline(campaign, opened), opened)
+            progress = progress_of(outline_of(campaign, opened), opened)
             _tell_progress(looked_at(progress, opened), as_json=as_json)
-
-
-def _outline(campaign: str, store: Store) -> Outline:
-    """The outline of a campaign that is named by its file, or was begun."""
-    from cellbench.campaign.loading import load_campaign
-    from cellbench.campaign.outline import kept
-
-    path = Path(campaign)
-    return load_campaign(path).outline if path.is_file() else kept(store, campaign)
 
 
 def _tell_progress(progress: Progress, *, as_json: bool) -> None:
@@ -237,8 +228,6 @@ def _tell_progress(progress: Progress, *, as_json: bool) -> None:
         for each in progress.standings
     ]
     _print_table(("cell", "protocol", "state", "run", ""), rows)
-    for run in progress.strangers:
-        print_error(f"{run.id} is kept as of this campaign, which has no such run")
 
 
 def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -267,6 +256,7 @@ def report(
     Computed from the runs' own files. Runs that are still to come are named, not guessed.
     """
     with told(as_json=as_json):
+        from cellbench.campaign.loading import outline_of
         from cellbench.campaign.record import campaign_record, groups_of, lines_of, render
         from cellbench.campaign.standing import progress_of
         from cellbench.store import Store
@@ -274,7 +264,7 @@ def report(
         if page is not None:
             writable_output(page, ".html")
         with Store(store, make=False) as opened:
-            outline = _outline(campaign, opened)
+            outline = outline_of(campaign, opened)
             progress = progress_of(outline, opened)
             groups = list(groups_of(outline, progress, opened))
         if page is not None:

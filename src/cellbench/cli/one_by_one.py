@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from cellbench.engine.owner import RunRequest
     from cellbench.engine.run import RunEnd
     from cellbench.store import Store
-    from cellbench.telemetry import Beside
 
 
 class OneByOne:
@@ -21,7 +21,7 @@ class OneByOne:
         campaign: What is carried out.
         store: Where the runs are kept.
         stopping: Ends the run under way.
-        telemetry: Who is told of them.
+        telemetry: Who is told of them; see `telling`.
         seed: Of the simulated bench for the first replicate; the next have the next.
     """
 
@@ -30,7 +30,7 @@ class OneByOne:
         campaign: Campaign,
         store: Store,
         stopping: Stopping,
-        telemetry: Beside | None,
+        telemetry: Path | None,
         seed: int,
     ) -> None:
         self._campaign, self._store, self._stopping = campaign, store, stopping
@@ -39,6 +39,7 @@ class OneByOne:
     async def run(self, request: RunRequest) -> RunEnd:
         """Begin a run, and conduct it to its end."""
         from cellbench.cli.company import company
+        from cellbench.cli.telling import telling
         from cellbench.engine.run import Conductor
         from cellbench.engine.session import prepare
         from cellbench.protocol import plan
@@ -51,9 +52,8 @@ class OneByOne:
             seed=self._seed + request.replicate - 1,
         )
         async with AsyncExitStack() as stack:
-            beside = await stack.enter_async_context(
-                company(session, self._telemetry, as_json=True)
-            )
+            told_of = stack.enter_context(telling(self._telemetry, self._store, self._stopping))
+            beside = await stack.enter_async_context(company(session, told_of, as_json=True))
             with self._stopping.cancels_this_task():
                 bench = await stack.enter_async_context(session.bench(beside.prompts))
                 conductor = Conductor(
@@ -71,10 +71,12 @@ class OneByOne:
     async def resume(self, run_id: str) -> RunEnd:
         """Go on with a run."""
         from cellbench.cli.resume import resumed
+        from cellbench.cli.telling import telling
         from cellbench.engine.resume import session_of
 
         run = self._store.find(run_id)
         session = session_of(self._store, run, self._campaign.bench)
-        return await resumed(
-            session, self._store, run, self._stopping, self._telemetry, accept=False, as_json=True
-        )
+        with telling(self._telemetry, self._store, self._stopping) as told_of:
+            return await resumed(
+                session, self._store, run, self._stopping, told_of, accept=False, as_json=True
+            )

@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -43,13 +43,7 @@ class Driver(Protocol):
 
 def driver_names() -> list[str]:
     """Names of the installed drivers, in order."""
-    return sorted(_installed())
-
-
-@cache
-def _installed() -> Mapping[str, EntryPoint]:
-    """What is installed does not change meanwhile, and takes its time to be found."""
-    return {point.name: point for point in entry_points(group="cellbench.drivers")}
+    return sorted(point.name for point in entry_points(group="cellbench.drivers"))
 
 
 def load_driver(name: str, beside: Path | None = None) -> Driver:
@@ -60,10 +54,20 @@ def load_driver(name: str, beside: Path | None = None) -> Driver:
     """
     if ".py:" in name:
         return _from_file(name, beside or Path())
-    if name not in _installed():
-        raise InputError(f'there is no driver "{name}"; installed are: {", ".join(driver_names())}')
-    driver: Driver = _installed()[name].load()
-    return driver
+    return _installed(name)
+
+
+@cache
+def _installed(name: str) -> Driver:
+    """Find a driver once: to look through what is installed takes as long as to check a protocol.
+
+    Raises:
+        InputError: There is no such driver.
+    """
+    for point in entry_points(group="cellbench.drivers", name=name):
+        driver: Driver = point.load()
+        return driver
+    raise InputError(f'there is no driver "{name}"; installed are: {", ".join(driver_names())}')
 
 
 def _from_file(reference: str, beside: Path) -> Driver:
