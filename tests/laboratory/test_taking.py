@@ -32,6 +32,7 @@ from .postgresql import PostgreSQL
 
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.timeout(300),  # many processes start, on a computer with other things to do
     pytest.mark.skipif(sys.platform == "win32", reason="the server of these tests is POSIX"),
 ]
 
