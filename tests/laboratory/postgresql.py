@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 from tests.telemetry.mosquitto import free_port
 
@@ -140,19 +141,13 @@ class PostgreSQL:
 
     def _signal(self, what: signal.Signals) -> None:
         assert self._process is not None
-        for pid in (self._process.pid, *_children(self._process.pid)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, what)
+        server = psutil.Process(self._process.pid)
+        for each in (server, *server.children()):
+            with suppress(psutil.NoSuchProcess):
+                each.send_signal(what)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(_START_S)
             self._process = None
-
-
-def _children(pid: int) -> list[int]:
-    found = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], check=False, capture_output=True, text=True
-    )
-    return [int(each) for each in found.stdout.split()]

@@ -14,7 +14,7 @@ from cellbench.cli.output import print_error
 from cellbench.system import own_group
 
 #: For what is left to be copied when all is over; the rest is copied the next time.
-_PATIENCE_S = 15.0
+_PATIENCE_S = 30.0
 
 
 @contextmanager
