@@ -1,5 +1,5 @@
 """What cellbench costs: start-up, runs, each layer, replay, fits, cycles, calls, journal
-and safety, a wire, the server, the laboratory's database.
+and safety, many cells, a wire, the server, the laboratory's database.
 
     python benchmarks/run.py [--quick]
 
@@ -20,6 +20,7 @@ from database import database
 from fits import fits
 from layers import layers
 from long import long
+from many_cells import many_cells
 from processes import processes
 from realtime import realtime
 from replaying import replaying
@@ -42,6 +43,7 @@ def main() -> None:
         "cycling": cycling(2 if chosen.quick else 20),
         "calls": calls(100 if chosen.quick else 1_000),
         "journal and safety": safety(quick=chosen.quick),
+        "many cells": many_cells(quick=chosen.quick),
         "web": web(quick=chosen.quick),
         "database": database(quick=chosen.quick),
         "realtime": realtime(2.0 if chosen.quick else 10.0),

@@ -199,9 +199,17 @@ class SimulatedBench:
             if place.instruments.get("changeover") == switch.name:
                 place.connect(switch.positions)
 
-    def attended(self, person: Asked) -> AttendedOperator:
-        """Return an operator who asks a person, and then does on this bench what was asked."""
-        return AttendedOperator(person, self._hands)
+    def attended(self, person: Asked | None, place: str = "") -> Asked:
+        """Return who is asked, and does on this bench what was asked, at one place of many.
+
+        Args:
+            person: Who answers; None for the simulated operator.
+            place: Where they work; without one it is where a prompt says.
+        """
+        hands = self._hands.at(place)
+        if person is not None:
+            return AttendedOperator(person, hands)
+        return SimulatedOperator(hands) if place else self.operator
 
     async def __aenter__(self) -> Self:
         """Switch the bench on, in the running loop."""

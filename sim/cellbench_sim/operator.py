@@ -51,6 +51,10 @@ class Hands:
         self._leads = leads or {}
         self._elsewhere = elsewhere or {}
 
+    def at(self, _place: str) -> Hands:
+        """Return the hands at a place; there is one."""
+        return self
+
     async def do(self, prompt: str) -> float | None:
         """Do what a prompt asks for, as far as it takes hands; returns the force that is shown.
 
@@ -103,6 +107,10 @@ class HandsAtPlaces:
     def __init__(self, at: Mapping[str, Hands]) -> None:
         self._at = at
 
+    def at(self, place: str) -> Hands | HandsAtPlaces:
+        """Return the hands at a place, whatever a prompt says; these where none is named."""
+        return self._at[place] if place else self
+
     async def do(self, prompt: str) -> float | None:
         """Do what a prompt asks for; see `Hands`. One that names no place is of none."""
         named = [name for name in self._at if re.match(rf"{re.escape(name)}\b", prompt)]
@@ -111,15 +119,17 @@ class HandsAtPlaces:
 
 def hands_of(timebase: Timebase, places: Mapping[str, Place]) -> Hands | HandsAtPlaces:
     """Return the hands of whoever works a bench with these places."""
-    by_hand = [
-        each for each in places.values() if each.instruments.get("changeover") == BY_OPERATOR
-    ]
+    by_hand = {
+        name: place.leads
+        for name, place in places.items()
+        if place.instruments.get("changeover") == BY_OPERATOR
+    }
     ends: dict[str, list[Leads]] = {}
-    for place in by_hand:
-        for name, leads in place.leads.items():
-            ends.setdefault(name, []).append(leads)
+    for at_place in by_hand.values():
+        for instrument, leads in at_place.items():
+            ends.setdefault(instrument, []).append(leads)
     hands = {
-        name: Hands(timebase, place.world, place.leads if place in by_hand else {}, ends)
+        name: Hands(timebase, place.world, by_hand.get(name), ends)
         for name, place in places.items()
     }
     return hands[""] if "" in hands else HandsAtPlaces(hands)

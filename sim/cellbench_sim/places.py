@@ -6,7 +6,6 @@ A place names its instruments as a bench file does: ``channel``, or ``cycling``,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +45,8 @@ class Place:
         """Connect leads as a switch has its positions; contacts that open do so first.
 
         Args:
-            positions: Whether each is closed.
+            positions: Whether each is closed, by what it connects: an instrument, or by the place's
+                name the one that takes spectra.
         """
         wanted = {name: self._is_on(name, positions) for name in self.leads}
         for connected in (False, True):
@@ -56,10 +56,8 @@ class Place:
 
     def _is_on(self, instrument: str, positions: Mapping[str, bool]) -> bool:
         """Whether an instrument is connected; a cycler without contacts is so for good."""
-        names = [instrument, f"{instrument} {self.name}", f"{self.name} {instrument}"]
-        if instrument == self.instruments["impedance"]:
-            names.append(self.name)
-        called = {_plain(name) for name in names}
+        spectra = instrument == self.instruments["impedance"]
+        called = {_plain(instrument), _plain(self.name)} if spectra else {_plain(instrument)}
         found = [closed for name, closed in positions.items() if _plain(name) in called]
         return any(found) if found else instrument == self.instruments["cycling"]
 
@@ -167,10 +165,10 @@ def _common(
     if role == "impedance" or (role == "cycling" and len(places) == 1):
         ends = [place.leads[instrument] for place in places]
         return ends[0] if len(ends) == 1 else SharedLeads(ends)
-    if len(places) == 1:
-        return worlds[0]
     if role == "chamber":
         return SharedAir(worlds, on.air, on.seed)
+    if len(places) == 1:
+        return worlds[0]
     if role in _SHARED_BY_ALL:
         return SharedWorlds(worlds)
     names = " and ".join(place.name for place in places)
@@ -178,4 +176,4 @@ def _common(
 
 
 def _plain(name: str) -> str:
-    return " ".join(re.split(r"[\W_]+", name.lower())).strip()
+    return name.replace("_", " ").lower()

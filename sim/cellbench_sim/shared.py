@@ -139,9 +139,9 @@ class SharedWorlds:
 
 
 class SharedAir:
-    """The chamber that several worlds stand in, as its controller sees it.
+    """The chamber that worlds stand in, as its controller sees it.
 
-    Its air keeps to a grid of its own, so that no cell shows in what is read of it.
+    Its air keeps to a grid of its own, so that what is read of it hangs on none of them.
 
     Args:
         worlds: Those that stand in it.

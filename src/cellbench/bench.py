@@ -372,8 +372,13 @@ class SimulatedBench(Protocol):
     def benches() -> Mapping[str, str]:
         """Return the text of the bench files that ship with it, by name."""
 
-    def attended(self, person: Operator) -> Operator:
-        """Return an operator who asks a person, and then does on this bench what was asked."""
+    def attended(self, person: Operator | None, place: str = "") -> Operator:
+        """Return an operator who asks a person, and then does on this bench what was asked.
+
+        Args:
+            person: Who answers; None for the simulated operator.
+            place: Where they work on a bench with many places.
+        """
 
     def description(self, addresses: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Return what a bench file would say, with the addresses where it is served."""

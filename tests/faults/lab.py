@@ -24,12 +24,10 @@ from cellbench import clock
 from cellbench.engine.guard import GuardReport, ledger_path, read_ledger
 from cellbench.engine.run import RunEnd
 from cellbench.engine.session import Session, prepare
-from cellbench.instruments import registry
 from cellbench.protocol.check import adapt
 from cellbench.protocol.program import PassEnded
 from cellbench.protocol.walk import Walk
 from cellbench.store import RunReader, Store
-from cellbench_sim import bench as simulation
 from cellbench_sim.bench import SimulatedBench
 
 #: A scenario that lasts longer than this has come to a standstill.
@@ -74,26 +72,17 @@ def _bench_text(shipped: str) -> str:
 
 @contextmanager
 def remembered() -> Iterator[None]:
-    """Look only once for what is installed, and read the cells that ship only once."""
-    patched: list[tuple[Any, str, Any]] = [
-        (registry, "entry_points", _entry_points),
-        (bench_files, "entry_points", _entry_points),
-        (simulation, "load_preset", _preset),
-    ]
-    before = [(module, name, getattr(module, name)) for module, name, _ in patched]
-    for module, name, quick in patched:
-        setattr(module, name, quick)
+    """Look only once for what is installed."""
+    slow = _BENCH_FILES.entry_points
+    _BENCH_FILES.entry_points = _entry_points
     try:
         yield
     finally:
-        for module, name, slow in before:
-            setattr(module, name, slow)
+        _BENCH_FILES.entry_points = slow
 
 
-_REGISTRY: Any = registry
-_SIMULATION: Any = simulation
-_entry_points = lru_cache(_REGISTRY.entry_points)
-_preset = lru_cache(_SIMULATION.load_preset)
+_BENCH_FILES: Any = bench_files
+_entry_points = lru_cache(_BENCH_FILES.entry_points)
 
 
 def play(scenario: Scenario) -> Played:

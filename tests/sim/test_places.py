@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from cellbench.clock import run
+from cellbench.engine.owner import Owner, RunRequest, run_all
+from cellbench.engine.run import RunEnd
 from cellbench.errors import InputError
 from cellbench.instruments.techniques import (
     ConstantCurrent,
@@ -19,6 +22,7 @@ from cellbench.instruments.techniques import (
     Rest,
     Technique,
 )
+from cellbench.store import RunReader, Store
 from cellbench.transport.address import open_stream
 from cellbench_drivers.eurotherm import Eurotherm
 from cellbench_drivers.neware import Neware
@@ -341,5 +345,45 @@ def test_a_person_works_at_the_place_that_a_prompt_names() -> None:
         assert [place.world.force_N() for place in (one, ten)] == [0, pytest.approx(500, abs=30)]
         await simulator.operator.ask("Press by hand to 700 N.", ("done",))
         assert one.world.force_N() == 0
+        await simulator.attended(None, "A1").ask("Press by hand to 700 N.", ("done",))
+        assert one.world.force_N() == pytest.approx(700, abs=30)
 
     told(SimulatedBench("LYC", 3, fixture="spring", instruments=entries, cells=cells), story)
+
+
+def test_a_run_has_the_press_of_its_own_place_pumped(tmp_path: Path) -> None:
+    jig = {"driver": "manual_press", "port": "none", "capacity": "5 kN"}
+    channel = {"driver": "palmsens", "port": "simulated", "f_max": "1 MHz"}
+    file = {
+        "bench": "two jigs",
+        "instruments": {"c1": channel, "c2": channel, "jig 1": jig, "jig 2": jig},
+        "fixture": {"die": "10 mm", "kind": "spring", "at most": "5 kN"},
+        "cells": {
+            "A1": {"card": "LYC_PMMA", "channel": "c1", "press": "jig 1"},
+            "A2": {"card": "LYC_PMMA", "channel": "c2", "press": "jig 2"},
+        },
+    }
+    (tmp_path / "bench.yaml").write_text(json.dumps(file))
+    protocol = tmp_path / "press.yaml"
+    protocol.write_text(
+        "cellbench: 1\nname: A test\ncell: LYC_PMMA\nparameters: {p: 2 MPa}\nsteps:\n"
+        "  - press: {to: $p, ramp: 1 MPa/s, by hand: allowed}\n  - rest: 1 min\n"
+    )
+
+    async def pressed(store: Store) -> list[float]:
+        async with Owner(tmp_path / "bench.yaml", store, seed=7) as owner:
+            requests = [
+                RunRequest(str(protocol), place, sets=(f"p={pressure} MPa",))
+                for place, pressure in (("A1", 2), ("A2", 4))
+            ]
+            ends = await run_all(owner, requests)
+            return [
+                RunReader(store.run_path(end.run.id)).samples(jig)["force_N"][-1]
+                for end, jig in zip(ends.values(), ("jig 1", "jig 2"), strict=True)
+                if isinstance(end, RunEnd)
+            ]
+
+    with Store(tmp_path / "store") as store:
+        one_N, two_N = run(pressed(store), virtual=True)
+    assert one_N == pytest.approx(157, rel=0.05)
+    assert two_N == pytest.approx(314, rel=0.05)

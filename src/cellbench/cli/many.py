@@ -98,10 +98,7 @@ def _requests(protocol: str, cells: str, sets: Sequence[str]) -> list[RunRequest
     places = [place for place, _ in named]
     if twice := {each for each in places if places.count(each) > 1}:
         raise InputError(f"--cell names {', '.join(sorted(twice))} twice: a place has one run")
-    return [
-        RunRequest(protocol, place, card, tuple(sets), replicate=number)
-        for number, (place, card) in enumerate(named, start=1)
-    ]
+    return [RunRequest(protocol, place, card, tuple(sets)) for place, card in named]
 
 
 def _conducted(

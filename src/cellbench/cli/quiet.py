@@ -76,7 +76,7 @@ def _bring(
         Stopping()  # on the way to its safe state nothing stops it
         scaled = file.speed != 1.0
         outcomes = clock.run(
-            _brought(file, beside, target, force=force, as_json=as_json),
+            _each_brought(file, beside, target, force=force, as_json=as_json),
             virtual=scaled,
             speed=file.speed if scaled else None,
         )
@@ -117,6 +117,17 @@ def _bench(run: str, bench: Path | None, store: Path | None) -> tuple[BenchFile,
             "is nothing to bring to its safe state. A real bench is named with --bench FILE."
         )
     return file, beside
+
+
+async def _each_brought(
+    file: BenchFile, beside: Path, target: SafeState, *, force: bool, as_json: bool
+) -> Sequence[Outcome]:
+    """Bring every place of a bench there, one after the other: they share instruments."""
+    outcomes: list[Outcome] = []
+    for place in file.cells or [""]:
+        view = file.of_place(place)
+        outcomes += await _brought(view, beside, target, force=force, as_json=as_json)
+    return outcomes
 
 
 async def _brought(

@@ -129,7 +129,7 @@ class Session:
                 if stake is None:
                     await stack.enter_async_context(self.simulator)
                 simulator = self.simulator
-                operator = simulator.attended(operator) if operator else simulator.operator
+                operator = simulator.attended(operator, self.file.place)
             open_stream: OpenStream = self._open_stream
             if wire is not None:
                 wire.note(seed=identity.seed, date=identity.started.isoformat())

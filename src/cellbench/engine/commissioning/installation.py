@@ -18,6 +18,7 @@ from cellbench.bench import (
     parse_bench,
     simulated_bench,
 )
+from cellbench.engine.places import Places
 from cellbench.engine.session import (
     bench_directory,
     identity_of,
@@ -172,6 +173,9 @@ def install(
                 f"{file.bench} has real instruments: --sim-cell and --fixture are for others"
             )
         return Installation(file, beside=bench_directory(bench))
+    if file.cells:
+        places = Places(bench, seed=seed, sim_cell=cell)
+        return Installation(file, places.played, seed, bench_directory(bench))
     entries = {
         name: entry.model_dump(by_alias=True, exclude_none=True)
         for name, entry in file.instruments.items()
