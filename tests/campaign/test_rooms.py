@@ -101,7 +101,7 @@ def test_two_of_six_cells_short_and_the_host_is_killed(
     path = write(tmp_path, room(6, weak))
     begin_and_kill(path, store_directory, at_run=8)
     before = answer("status", str(path))["counts"]
-    assert before["completed"] + before["stopped"] >= 3
+    assert before["completed"] >= 2
     code, said = call("run", str(path))
     assert code == 1, said
     found = answer("status", "Who survives stress")
