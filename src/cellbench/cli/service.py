@@ -91,7 +91,7 @@ async def _serve(
 
 
 def _taking(policy: Policy, bench: Path | None, cell: str | None) -> Taking:
-    from cellbench.cli.submit import queue_database
+    from cellbench.cli.database import needed_database
     from cellbench.engine.offer import Offer
     from cellbench.engine.taking import Taking
     from cellbench.errors import InputError
@@ -101,7 +101,7 @@ def _taking(policy: Policy, bench: Path | None, cell: str | None) -> Taking:
     if bench is None:
         raise InputError("--take-jobs needs the bench that they are run on: --bench FILE")
     store = store_directory(policy.stores[0] if policy.stores else data_directory())
-    return Taking(Offer(bench, cell), queue_database(None), store, policy, _say, cell)
+    return Taking(Offer(bench, cell), needed_database(None), store, policy, _say, cell)
 
 
 def _write(unit: Path | None, task: Path | None) -> None:

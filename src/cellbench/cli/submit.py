@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,6 @@ from cellbench.cli.output import ExitCode, print_json, told
 
 if TYPE_CHECKING:
     from cellbench.engine.orders import Order
-    from cellbench.laboratory import Database
     from cellbench.laboratory.queue import Job, JobQueue
 
 app = typer.Typer(help="The laboratory's jobs: the list, cancelling, giving back.")
@@ -185,10 +183,11 @@ def begin(
 ) -> None:
     """Run a job that this bench has taken: cellbench service --take-jobs calls this."""
     with told(as_json=as_json):
+        from cellbench.cli.database import needed_database
         from cellbench.engine.orders import Order
         from cellbench.errors import InputError, InstrumentError
 
-        order = Order(number, queue_database(database))
+        order = Order(number, needed_database(database))
         try:
             code = _begun(order, bench, place, cell, store, as_json=as_json)
         except InstrumentError as error:
@@ -209,13 +208,14 @@ def work(
     """Run all jobs that this bench has taken, in one process: its places share instruments."""
     with told():
         from cellbench import clock
+        from cellbench.cli.database import needed_database
         from cellbench.cli.stopping import Stopping
         from cellbench.engine.offer import Offer
         from cellbench.engine.owner import Owner
         from cellbench.engine.working import Working
         from cellbench.store import Store
 
-        laboratory, offer, stopping = queue_database(database), Offer(bench), Stopping()
+        laboratory, offer, stopping = needed_database(database), Offer(bench), Stopping()
 
         async def main() -> None:
             async with owner:
@@ -252,23 +252,10 @@ def _begun(
 
 
 def _queue(url: str | None) -> AbstractContextManager[JobQueue]:
+    from cellbench.cli.database import needed_database
     from cellbench.engine.orders import queue_in
 
-    return queue_in(queue_database(url))
-
-
-def queue_database(url: str | None) -> Database:
-    """The laboratory's database.
-
-    Raises:
-        InputError: None is named, or what the queue needs is not installed.
-    """
-    from cellbench.cli.database import needed_database
-    from cellbench.errors import InputError
-
-    if find_spec("procrastinate") is None:
-        raise InputError("the queue needs procrastinate: pip install 'cellbench[server]'")
-    return needed_database(url)
+    return queue_in(needed_database(url))
 
 
 def _person() -> str:

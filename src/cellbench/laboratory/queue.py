@@ -13,7 +13,13 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Any, Literal, TypeVar
+
+from cellbench.errors import InputError
+
+if find_spec("procrastinate") is None:
+    raise InputError('the laboratory\'s queue needs procrastinate: pip install "cellbench[server]"')
 
 from procrastinate import exceptions
 from procrastinate.connector import BaseAsyncConnector
@@ -24,7 +30,6 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from cellbench.errors import InputError
 from cellbench.laboratory.database import Connection
 from cellbench.laboratory.jobs import WORK_MAX_BYTES, RefusedJob, Work, parse_work
 
