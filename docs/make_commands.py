@@ -34,16 +34,18 @@ def pages() -> dict[str, str]:
 def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
     """Every command that does something, in the order of the help."""
     below = getattr(command, "commands", None)
-    if below is None:
+    if below is None or command.invoke_without_command:
         yield name, command
-        return
-    for part, each in below.items():
-        yield from _commands(f"{name} {part}", each)
+    for part, each in (below or {}).items():
+        if not each.hidden:
+            yield from _commands(f"{name} {part}", each)
 
 
 def _section(name: str, command: Any) -> str:
     arguments = [each for each in command.params if each.param_type_name == "argument"]
-    options = [each for each in command.params if each.param_type_name == "option"]
+    options = [
+        each for each in command.params if each.param_type_name == "option" and not each.hidden
+    ]
     typed = " ".join([name, *(_argument(each) for each in arguments)])
     rows = "".join(f"| {_names(each)} | {_said(each)} |\n" for each in options)
     return (

@@ -26,6 +26,7 @@ NOT_RUN = {
     "docs/cells.md": 1,
     "docs/data.md": 2,
     "docs/first_run.md": 1,
+    "docs/jobs.md": 5,
     "docs/laboratory.md": 6,
     "docs/operations.md": 2,
     "docs/telemetry.md": 2,

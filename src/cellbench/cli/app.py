@@ -17,6 +17,7 @@ from cellbench.cli import (
     sim,
     steer,
     store,
+    submit,
     telemetry,
 )
 from cellbench.cli.export import export
@@ -56,6 +57,7 @@ def _main(
 
 
 app.command()(run)
+app.command()(submit.submit)
 app.command()(resume)
 app.command()(quiet)
 app.command()(release)
@@ -87,6 +89,7 @@ app.command()(look.analyze)
 app.command()(replay)
 app.command()(replicates)
 app.add_typer(bench.app, name="bench")
+app.add_typer(submit.app, name="jobs")
 app.add_typer(sim.app, name="sim")
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(campaign.app, name="campaign")

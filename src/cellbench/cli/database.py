@@ -30,6 +30,7 @@ class Kind(StrEnum):
 
     BENCH = "bench"
     VIEWER = "viewer"
+    OPERATOR = "operator"
 
 
 @app.command()
@@ -90,7 +91,12 @@ def _version_text(version: str | None, newest: str) -> str:
 
 @app.command()
 def grant(
-    kind: Annotated[Kind, typer.Argument(help="bench: copies its runs. viewer: reads all.")],
+    kind: Annotated[
+        Kind,
+        typer.Argument(
+            help="bench: copies its runs, takes jobs. viewer: reads all. operator: submits too."
+        ),
+    ],
     name: Annotated[str, typer.Argument(help="Of the bench or the person.")],
     database: options.DatabaseUrl = None,
 ) -> None:

@@ -15,6 +15,7 @@ from cellbench.cli.output import ExitCode, print_error, print_json, told, writab
 from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
+    from cellbench.engine.orders import Order
     from cellbench.engine.run import RunEnd
     from cellbench.engine.session import Session
     from cellbench.protocol.plan import Plan
@@ -100,14 +101,14 @@ def run(
             copying(opened.directory),
             telling(telemetry, opened, stopping) as told_of,
         ):
-            end = _run(
+            end = conducted(
                 session, opened, planned, speed, stopping, told_of, record=record, as_json=as_json
             )
             tell(session, opened, end, report, as_json=as_json)
     raise typer.Exit(end.exit_code)
 
 
-def _run(
+def conducted(
     session: Session,
     store: Store,
     planned: Plan,
@@ -115,14 +116,23 @@ def _run(
     stopping: Stopping,
     telemetry: Beside | None,
     *,
-    record: bool,
     as_json: bool,
+    record: bool = False,
+    order: Order | None = None,
 ) -> RunEnd:
+    """Conduct a run to its end; a job that has ordered it hears of it first."""
     from cellbench import clock
 
     factor = None if speed is Speed.MAX else float(speed)
     coroutine = _conduct(
-        session, store, planned, stopping, telemetry, record=record, as_json=as_json
+        session,
+        store,
+        planned,
+        stopping,
+        telemetry,
+        record=record,
+        as_json=as_json,
+        order=order,
     )
     try:
         return clock.run(coroutine, **session.clock(factor))
@@ -140,6 +150,7 @@ async def _conduct(
     *,
     record: bool,
     as_json: bool,
+    order: Order | None,
 ) -> RunEnd:
     from cellbench.cli.company import company
     from cellbench.engine.run import Conductor
@@ -157,11 +168,14 @@ async def _conduct(
                 session.program,
                 bench,
                 store,
-                documents=session.documents(bench),
+                documents=session.documents(bench) | (order.documents if order else {}),
                 seed=session.seed,
                 planned=planned,
                 wire=wire,
+                **(order.work.kept if order else {}),
             )
+            if order is not None:
+                await order.begins(conductor, store)
             end = await beside.conduct(conductor)
     if wire is not None:
         try:

@@ -17,7 +17,8 @@ from cellbench.cli.output import told
 from cellbench.cli.stopping import Stopping
 
 if TYPE_CHECKING:
-    from cellbench.engine.service import Service
+    from cellbench.engine.service import Policy, Service
+    from cellbench.engine.taking import Taking
 
 _UNIT, _TASK = "cellbench.service", "cellbench-task.xml"
 
@@ -30,6 +31,17 @@ def service(
     once: Annotated[
         bool, typer.Option("--once", help="End when what is lost now has been seen to.")
     ] = False,
+    take_jobs: Annotated[
+        bool,
+        typer.Option("--take-jobs", help="Take the laboratory's jobs that --bench can do."),
+    ] = False,
+    bench: Annotated[
+        Path | None, typer.Option("--bench", help="The bench file that jobs are run on.")
+    ] = None,
+    cell: Annotated[
+        str | None,
+        typer.Option("--cell", help="Card of the cell that is there, for a bench with one cell."),
+    ] = None,
     write_unit: Annotated[
         Path | None,
         typer.Option("--write-unit", help="Only write a systemd unit for this installation."),
@@ -41,8 +53,9 @@ def service(
 ) -> None:
     """Go on with runs that lost their host: at boot, and whenever one is found.
 
-    Each is resumed in a process of its own. Ends in good order on SIGTERM or Ctrl-C: runs that it
-    has resumed come to their safe state first.
+    Each is resumed in a process of its own. With --take-jobs a bench takes jobs of the laboratory
+    whose database CELLBENCH_DATABASE names, each in a process of its own as well. Ends in good
+    order on SIGTERM or Ctrl-C: runs that it has begun or resumed come to their safe state first.
     """
     with told():
         from cellbench import clock
@@ -54,6 +67,7 @@ def service(
             _write(write_unit, write_task)
             return
         policy = read_policy(config)
+        taking = _taking(policy, bench, cell) if take_jobs else None
         stopping = Stopping()
         for line in described(policy):
             _say(line)
@@ -61,14 +75,33 @@ def service(
             for directory in policy.stores or (data_directory(),):
                 stack.enter_context(copying(directory))
             try:
-                clock.run(_serve(Service(policy, _say), stopping, once=once))
+                clock.run(_serve(Service(policy, _say), taking, stopping, once=once))
             except asyncio.CancelledError:
                 _say("ended")
 
 
-async def _serve(service: Service, stopping: Stopping, *, once: bool) -> None:
+async def _serve(
+    service: Service, taking: Taking | None, stopping: Stopping, *, once: bool
+) -> None:
     with stopping.cancels_this_task():
-        await service.serve(once=once)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(service.serve(once=once))
+            if taking is not None:
+                group.create_task(taking.serve(once=once))
+
+
+def _taking(policy: Policy, bench: Path | None, cell: str | None) -> Taking:
+    from cellbench.cli.database import needed_database
+    from cellbench.engine.offer import Offer
+    from cellbench.engine.taking import Taking
+    from cellbench.errors import InputError
+    from cellbench.store import data_directory
+    from cellbench.store.places import store_directory
+
+    if bench is None:
+        raise InputError("--take-jobs needs the bench that they are run on: --bench FILE")
+    store = store_directory(policy.stores[0] if policy.stores else data_directory())
+    return Taking(Offer(bench, cell), needed_database(None), store, policy, _say, cell)
 
 
 def _write(unit: Path | None, task: Path | None) -> None:

@@ -18,6 +18,10 @@ _ORDER = (
 _FORESEEN = (Trip, Aborted, StoreError, InstrumentError, StepFailed, Undone, InputError)
 
 
+#: Why a run ended whose process was told to: by Ctrl-C, a service manager, the computer's shutdown.
+BY_SIGNAL = "ended by the operator"
+
+
 class RunState(StrEnum):
     """How a run ended."""
 
@@ -64,7 +68,7 @@ def judge(cause: BaseException | None) -> Judgement:
         case Aborted():
             return Judgement(RunState.INTERRUPTED, str(cause), cause.target, 130)
         case asyncio.CancelledError() | KeyboardInterrupt():
-            return Judgement(RunState.INTERRUPTED, "ended by the operator", quiet, 130)
+            return Judgement(RunState.INTERRUPTED, BY_SIGNAL, quiet, 130)
         case _:
             reason = f"internal error: {type(cause).__name__}: {cause}"
             return Judgement(RunState.FAILED, reason, quiet, 1)

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, n
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cellbench.analysis import available
 from cellbench.bench import BenchFile
@@ -31,7 +31,11 @@ from cellbench.engine.side_thread import SideThread
 from cellbench.errors import InputError
 from cellbench.protocol import check, plan
 from cellbench.protocol.plan import Plan
+from cellbench.protocol.program import Program
 from cellbench.store import Store
+
+if TYPE_CHECKING:
+    from cellbench.engine.orders import Order
 
 #: Stands beside each run while it lasts: the live view, telemetry.
 Witness = Callable[[Conducting, Gate], AbstractContextManager[object]]
@@ -202,7 +206,11 @@ class Owner:
         """
         prepared = self.prepare(request)
         del self._prepared[request]  # the same request again has a bench of its own
-        session = prepared.session
+        return await self.carry_out(prepared)
+
+    async def carry_out(self, prepared: Prepared, order: Order | None = None) -> RunEnd:
+        """Run what was prepared, as `run` does; a job that has ordered it hears of it first."""
+        request, session = prepared.request, prepared.session
         with self._alone_at(request.place):
             async with AsyncExitStack() as stack:
                 guard = await stack.enter_async_context(guarded(session, self._guards.start))
@@ -213,12 +221,14 @@ class Owner:
                     session.program,
                     bench,
                     self._store,
-                    documents=session.documents(bench),
+                    documents=session.documents(bench) | (order.documents if order else {}),
                     seed=session.seed,
                     campaign=request.campaign,
                     replicate=request.replicate,
                     planned=prepared.planned,
                 )
+                if order is not None:
+                    await order.begins(conductor, self._store)
                 return await self._conduct(conductor, guard, prompts)
 
     async def resume(self, run_id: str, *, accept: bool = False) -> RunEnd:
@@ -294,6 +304,15 @@ class Owner:
             sets=request.sets,
             shared=self._pool.names,
         )
+        return self._of_place(request, session)
+
+    def put(self, request: RunRequest, program: Program, card_text: str) -> Prepared:
+        """Prepare a program that was loaded elsewhere, for a place; errors as of `prepare`."""
+        assert self._places is not None  # noqa: S101 (a bench with places)
+        session = self._places.put(program, card_text, request.place, self._pool.names)
+        return self._of_place(request, session)
+
+    def _of_place(self, request: RunRequest, session: Session) -> Prepared:
         planned = _checked(session)
         needs = self._needs(session, planned)
         return Prepared(request, _without(session, needs.unused), planned, needs)

@@ -13,6 +13,7 @@ from cellbench.bench import SimulatedBench, simulated_bench
 from cellbench.engine.session import Session, bench_directory, read_bench
 from cellbench.errors import InputError
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
+from cellbench.protocol.program import Program
 from cellbench.wiring import DEFAULT_FIXTURE
 
 
@@ -80,8 +81,15 @@ class Places:
         Raises:
             InputError: With what is wrong, where, and what would be right.
         """
+        self.file.of_place(place)
+        found, text = load_card(protocol, card or self.card_of(place))
+        return self.put(load_protocol(protocol, found, parse_settings(sets)), text, place, shared)
+
+    def put(
+        self, program: Program, card_text: str, place: str, shared: Collection[str] = ()
+    ) -> Session:
+        """Put a program on a place; other arguments, and errors, as of `session`."""
         file = self.file.of_place(place)
-        found, text = load_card(protocol, card or self._card_of(place))
         simulated = self.simulator is not None
         if simulated and place not in self._simulated:
             raise InputError(
@@ -89,8 +97,8 @@ class Places:
                 "give --sim-cell NAME"
             )
         return Session(
-            program=load_protocol(protocol, found, parse_settings(sets)),
-            card_text=text,
+            program=program,
+            card_text=card_text,
             file=file,
             bench_text=file.text(),
             simulator=self.simulator,
@@ -100,7 +108,7 @@ class Places:
             shared=frozenset(file.instruments) & frozenset(shared),
         )
 
-    def _card_of(self, place: str) -> str | None:
+    def card_of(self, place: str) -> str | None:
         """The card that a place names, a file beside the bench file or a name."""
         card = self.file.cells[place].card
         beside = None if card is None else self._beside / card
@@ -135,6 +143,6 @@ class Places:
     def _cell_for(self, place: str) -> str | None:
         if (simulate := self.file.cells[place].simulate) is not None:
             return simulate
-        card = self._card_of(place)
+        card = self.card_of(place)
         by_card = None if card is None else load_card(None, card)[0].simulate
         return by_card or self._sim_cell

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,19 +19,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cellbench.engine.called import Say, called
 from cellbench.engine.causes import RunState
 from cellbench.errors import CellbenchError, InputError
 from cellbench.store import RunReader, Store, data_directory, never_began
-from cellbench.system import (
-    ask_to_end,
-    notify_service_manager,
-    own_group,
-    watchdog_interval_s,
-)
+from cellbench.system import notify_service_manager, watchdog_interval_s
 from cellbench.transport.ownership import is_held_for
 
-#: A run that is told to end brings its bench to its safe state first; a press may take minutes.
-END_DEADLINE_S = 600.0
 #: The longest wait between two attempts on a bench that cannot be reached.
 _RETRY_MOST_S = 600.0
 #: For how long it is tried to bring a bench to quiet; after the next boot again.
@@ -44,8 +37,6 @@ _NO_BENCH = 3
 #: What the service keeps beside a catalogue.
 NOTES = "service.json"
 
-Say = Callable[[str], None]
-
 
 class Policy(BaseModel):
     """The table ``[service]`` of service.toml.
@@ -56,6 +47,7 @@ class Policy(BaseModel):
         within_hours: Only runs that were alive so recently are gone on with.
         every_s: How often it is looked for runs that were lost.
         retry_s: Wait before a bench that was not there is tried again; twice as long each time.
+        jobs_every_s: How often a bench that takes jobs looks for them.
         command: How cellbench is called; by default as the service itself.
     """
 
@@ -66,6 +58,7 @@ class Policy(BaseModel):
     within_hours: float = Field(24.0, ge=0)
     every_s: float = Field(60.0, gt=0)
     retry_s: float = Field(30.0, gt=0)
+    jobs_every_s: float = Field(10.0, gt=0)
     command: tuple[str, ...] = Field((sys.executable, "-m", "cellbench"), min_length=1)
 
 
@@ -190,7 +183,7 @@ class Service:
     def _tend(self, lost: LostRun, group: asyncio.TaskGroup) -> None:
         key = (lost.store, lost.run)
         task = self._tended.get(key)
-        if lost.run not in _notes(lost.store) and (task is None or task.done()):
+        if lost.run not in notes_of(lost.store) and (task is None or task.done()):
             self._tended[key] = group.create_task(Tending(lost, self._policy, self._say).tend())
 
     def _tell_status(self) -> None:
@@ -269,32 +262,8 @@ class Tending:
         """Run a command of cellbench to its end; one that is cut short ends in good order."""
         lost = self._lost
         command = (*self._policy.command, verb, lost.run, "--json", "--store", str(lost.store))
-        path = lost.store / "runs" / f"{lost.run}.service.log"
-        with path.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_environment(),
-                **own_group(),
-            )
-        try:
-            return await process.wait()
-        except asyncio.CancelledError:
-            await self._end(process)
-            raise
-
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        self._say("is told to end: its bench comes to its safe state")
-        ask_to_end(process.pid)
-        try:
-            async with asyncio.timeout(END_DEADLINE_S):
-                code = await process.wait()
-        except TimeoutError:
-            self._say(f"has not ended within {END_DEADLINE_S:g} s and is left to itself")
-        else:
-            self._say(f"has ended (exit code {code})")
+        log = lost.store / "runs" / f"{lost.run}.service.log"
+        return await called(command, log, self._say)
 
 
 async def _feed_watchdog() -> None:
@@ -304,14 +273,8 @@ async def _feed_watchdog() -> None:
         await asyncio.sleep(interval_s / 3)
 
 
-def _environment() -> dict[str, str]:
-    """Without what systemd told this process alone."""
-    private = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
-    return {name: value for name, value in os.environ.items() if name not in private}
-
-
-def _notes(store: Path) -> dict[str, str]:
-    """Runs that the service is done with, and why."""
+def notes_of(store: Path) -> dict[str, str]:
+    """Runs of a store that the service is done with, and why."""
     try:
         found: dict[str, str] = json.loads((store / NOTES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -322,7 +285,7 @@ def _notes(store: Path) -> dict[str, str]:
 def _note(lost: LostRun, what: str) -> None:
     """Take note that a bench was seen to: another test may be on it at the next boot."""
     half = lost.store / f".{NOTES}"
-    half.write_text(json.dumps(_notes(lost.store) | {lost.run: what}, indent=2), encoding="utf-8")
+    half.write_text(json.dumps(notes_of(lost.store) | {lost.run: what}, indent=2), encoding="utf-8")
     half.replace(lost.store / NOTES)
 
 

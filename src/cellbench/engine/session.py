@@ -332,16 +332,28 @@ def prepare(
     Raises:
         InputError: With what is wrong, where, and what would be right.
     """
+    if bench is not None and read_bench(bench)[0].cells:
+        if fixture is not None:
+            raise InputError("--fixture is for a bench with one cell; places name their own")
+        return _at_place(bench, protocol, cell or "", sim_cell, sets, seed)
+    card, card_text = load_card(protocol, cell)
+    program = load_protocol(protocol, card, parse_settings(sets))
+    return on_bench(program, card_text, bench, sim_cell=sim_cell, fixture=fixture, seed=seed)
+
+
+def on_bench(
+    program: Program,
+    card_text: str,
+    bench: Path | None,
+    *,
+    sim_cell: str | None = None,
+    fixture: str | None = None,
+    seed: int = 0,
+) -> Session:
+    """Put a program on a bench with one cell; other arguments, and errors, as of `prepare`."""
     if bench is not None:
         file, document = read_bench(bench)
         beside = bench_directory(bench)
-        if file.cells:
-            if fixture is not None:
-                raise InputError("--fixture is for a bench with one cell; places name their own")
-            return _at_place(bench, protocol, cell or "", sim_cell, sets, seed)
-    card, card_text = load_card(protocol, cell)
-    program = load_protocol(protocol, card, parse_settings(sets))
-    if bench is not None:
         if file.is_simulated:
             held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
             return _played(program, card_text, document, sim_cell, held_by, seed, beside)

@@ -28,9 +28,10 @@ VARIABLE = "CELLBENCH_DATABASE"
 #: Our tables' schema; others may live in the same database.
 SCHEMA = "cellbench"
 #: Roles that rights belong to; a person or a bench has one of its own that is a member.
-BENCHES, VIEWERS = "cellbench_bench", "cellbench_viewer"
+BENCHES, VIEWERS, OPERATORS = "cellbench_bench", "cellbench_viewer", "cellbench_operator"
 
-Kind: TypeAlias = Literal["bench", "viewer"]
+Kind: TypeAlias = Literal["bench", "viewer", "operator"]
+_GROUPS: dict[Kind, str] = {"bench": BENCHES, "viewer": VIEWERS, "operator": OPERATORS}
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 
 #: A server that has gone is noticed; see libpq's connection parameters.
@@ -46,6 +47,8 @@ _LINK = {
 _WHO = ("user", "password")
 #: SQLSTATE of a table that is not there.
 _NO_TABLE = "42P01"
+#: And of what a role may not do.
+_NO_RIGHT = "42501"
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,11 @@ class Database:
             if error.sqlstate == _NO_TABLE:
                 raise InputError(
                     f"{self.name} has no tables of cellbench: cellbench database init makes them"
+                ) from error
+            if error.sqlstate == _NO_RIGHT:
+                raise InputError(
+                    f"{self.name}: {self._address.get('user')} may not do that "
+                    f"({str(error).strip().splitlines()[0]}): cellbench database grant gives rights"
                 ) from error
             raise CellbenchError(f"{self.name}: {str(error).strip()}") from error
 
@@ -207,7 +215,8 @@ class Database:
         """Give somebody a role of their own, with a new password, which is returned.
 
         Args:
-            kind: What for: a bench writes its own runs and reads no others; a viewer reads all.
+            kind: What for: a bench writes its own runs and reads no others; a viewer reads all;
+                an operator is a viewer who submits and cancels jobs.
             name: Of the bench or the person; the role is called the same, with ``cellbench_``
                 before it. Given again, only the password is another one.
 
@@ -215,7 +224,7 @@ class Database:
             CellbenchError: The server cannot be reached, or does not allow it.
         """
         role, password = role_of(name), secrets.token_urlsafe(24)
-        group = sql.Identifier(BENCHES if kind == "bench" else VIEWERS)
+        group = sql.Identifier(_GROUPS[kind])
         with self.connected() as connection:
             there = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
             hashed = connection.pgconn.encrypt_password(password.encode(), role.encode()).decode()
@@ -252,7 +261,7 @@ def role_of(name: str) -> str:
     """
     role = f"cellbench_{name}".lower()
     usable = all(each.isascii() and (each.isalnum() or each in "_-") for each in name)
-    if not name or not usable or len(role) > 63 or role in {BENCHES, VIEWERS}:
+    if not name or not usable or len(role) > 63 or role in {BENCHES, VIEWERS, OPERATORS}:
         raise InputError(
             f'"{name}" cannot be the name of a role: letters, digits, - and _, at most 50 of them'
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,6 +157,34 @@ def parse_protocol(
     return _program(file, _plausible_card(document), sets or {}, includes), document.text
 
 
+def carried_card(text: str) -> CellCard:
+    """Read a cell card for a run to come from text of unknown origin that was sent to this bench.
+
+    Raises:
+        ProtocolError: It is no cell card, or not a plausible one.
+    """
+    return _plausible_card(document_of(text, "the card that was sent"))
+
+
+def carried_protocol(
+    sources: Sequence[SourceFile], card: CellCard, sets: Mapping[str, str] | None = None
+) -> Program:
+    """Load a protocol of unknown origin that was sent with all that it includes.
+
+    Args:
+        sources: The protocol first, then what it includes; else it may include shipped ones alone.
+        card: The cell card.
+        sets: Parameters that differ from the protocol's defaults, as text.
+
+    Raises:
+        ProtocolError: Something is wrong; the problems tell where. No file is read for it.
+    """
+    first, *others = (document_of(each.text, each.name, Path(each.name)) for each in sources)
+    carried = {each.name: each for each in others}
+    includes = _Includes([first], shipped_only=True, carried=carried)
+    return _program(_parse(first), card, sets or {}, includes)
+
+
 def _program(
     file: _File, cell_card: CellCard, sets: Mapping[str, str], includes: _Includes
 ) -> Program:
@@ -243,18 +271,20 @@ class _Includes:
     documents: list[Document]
     kept: bool = False
     shipped_only: bool = False
+    carried: Mapping[str, Document] = field(default_factory=dict)
     open: list[Path] = field(default_factory=list)
 
     def read(self, place: SourceNode) -> tuple[ProtocolFile, SourceNode]:
         """Read the protocol that ``include`` names."""
-        path = self._find(place)
+        carried = self._carried(place)
+        path = self._find(place) if carried is None else Path(carried.name)
         own = place.document.path
         chain = [*self.open, *([own.resolve()] if own else [])]
         if path.resolve() in chain:
             place.fail(f'"{text_of(place)}" includes itself')
         if len(chain) > 10:
             place.fail("includes are nested at most 10 deep")
-        document = read_document(path)
+        document = carried or read_document(path)
         if all(each.path != document.path for each in self.documents):
             self.documents.append(document)
         self.open.append(own.resolve() if own else path)
@@ -264,6 +294,11 @@ class _Includes:
     def done(self) -> None:
         """An included protocol has been read to its end."""
         self.open.pop()
+
+    def _carried(self, place: SourceNode) -> Document | None:
+        """What was sent along under the name that is included, whatever folder that was in."""
+        name = re.split(r"[/\\]", text_of(place))[-1]
+        return self.carried.get(name) or self.carried.get(f"{name}.yaml")
 
     def _find(self, place: SourceNode) -> Path:
         name, own = text_of(place), place.document.path

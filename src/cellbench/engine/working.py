@@ -1,0 +1,85 @@
+"""One process that runs all jobs of a bench whose places share instruments: its owner."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cellbench.cell import CellCard
+from cellbench.engine.called import Say
+from cellbench.engine.evaluation import evaluate, write_report
+from cellbench.engine.offer import Offer
+from cellbench.engine.orders import Order, unbegun
+from cellbench.engine.owner import Owner, RunRequest
+from cellbench.engine.run import RunEnd
+from cellbench.errors import CellbenchError, InputError
+from cellbench.laboratory import Database
+from cellbench.store import Store
+
+#: How often it is looked for jobs that were taken meanwhile, and on a simulated bench.
+_EVERY_S, _SIMULATED_EVERY_S = 5.0, 3600.0
+#: Wait before a place whose instruments cannot be had is tried again.
+_RETRY_S = 60.0
+
+
+class Working:
+    """Runs the jobs that a bench has taken, until there is none.
+
+    Args:
+        offer: The bench.
+        owner: It, entered.
+        store: Where the runs are kept.
+        database: The laboratory's.
+        say: Writes a line of the log.
+    """
+
+    def __init__(
+        self, offer: Offer, owner: Owner, store: Store, database: Database, say: Say
+    ) -> None:
+        self._offer, self._owner, self._store = offer, owner, store
+        self._database, self._say = database, say
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def work(self) -> None:
+        """Do so; cancelled, all runs come to their safe state first."""
+        every_s = _SIMULATED_EVERY_S if self._offer.simulated else _EVERY_S
+        try:
+            while True:
+                for job in await asyncio.to_thread(unbegun, self._database):
+                    if job.id not in self._tasks:
+                        running = self._run(job.id, job.place)
+                        self._tasks[job.id] = asyncio.create_task(running, name=job.place)
+                if not self._tasks:
+                    return
+                await asyncio.wait(
+                    self._tasks.values(), timeout=every_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                self._tasks = {job: each for job, each in self._tasks.items() if not each.done()}
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _run(self, number: int, place: str) -> None:
+        try:
+            order = await asyncio.to_thread(Order, number, self._database)
+            await self._conduct(order, place)
+        except CellbenchError as error:
+            self._say(f"job {number}: {error}")
+            await asyncio.sleep(_RETRY_S)
+
+    async def _conduct(self, order: Order, place: str) -> None:
+        try:
+            session = await asyncio.to_thread(self._offer.session, order.work, place)
+        except InputError as error:
+            await asyncio.to_thread(order.fail, str(error))
+            raise
+        request = RunRequest(order.work.title, place, **order.work.kept)
+        prepared = self._owner.put(request, session.program, session.card_text)
+        end = await self._owner.carry_out(prepared, order)
+        await asyncio.to_thread(self._report, end, session.card)
+
+    def _report(self, end: RunEnd, card: CellCard) -> None:
+        try:
+            write_report(evaluate(self._store, end.run, card))
+        except OSError as error:
+            self._say(f"{error.filename}: the report cannot be written: {error.strerror}")
