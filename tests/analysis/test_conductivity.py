@@ -52,6 +52,22 @@ def test_a_boundary_beyond_the_band_is_none_and_the_total_is_given(make_spectrum
     assert "not told apart" in conductivity.describe(result)[1]
 
 
+def test_a_cell_that_is_not_the_card_s_is_told_instead_of_a_number_to_be_believed(
+    make_spectrum: Make,
+) -> None:
+    def symmetric(f: FloatArray) -> ComplexArray:
+        s = 2j * np.pi * f
+        arcs = 192.7 / (1 + (s * 192.7 * 2e-8) ** 0.95) + 50 / (1 + (s * 50 * 5e-6) ** 0.85)
+        return np.asarray(91.2 + arcs)
+
+    spectrum = make_spectrum(symmetric, 1e6)
+    result = conductivity.analyse(Dataset(PELLET, spectra=(spectrum,)))
+    assert result["fit_residual_percent"] > 5
+    assert set(result["not_identified"]) == {"R_bulk_ohm", "R_grain_boundary_ohm"}
+    assert "% of the spectrum unexplained" in result["why_not_identified"][0]
+    assert any(line.startswith("NOT TO BE TRUSTED") for line in conductivity.describe(result))
+
+
 def test_a_wrong_card_gives_a_proportionally_wrong_conductivity(make_spectrum: Make) -> None:
     spectra = (make_spectrum(pellet(91.2, 192.7)),)
     right = conductivity.analyse(Dataset(PELLET, spectra=spectra))

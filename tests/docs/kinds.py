@@ -81,7 +81,8 @@ def _read_protocol(path: Path) -> None:
 
 def _read_bench(path: Path) -> None:
     file, _ = read_bench(path)
-    declared(file, simulated=file.is_simulated, beside=path.parent)
+    for place in file.cells or [""]:
+        declared(file.of_place(place), simulated=file.is_simulated, beside=path.parent)
 
 
 def _read_campaign(path: Path) -> None:

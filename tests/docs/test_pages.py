@@ -17,6 +17,7 @@ from tests.docs.rooms import ROOMS
 
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.timeout(400),
     pytest.mark.skipif(os.name == "nt", reason="the commands are written for a POSIX shell"),
 ]
 
@@ -28,6 +29,7 @@ NOT_RUN = {
     "docs/first_run.md": 1,
     "docs/jobs.md": 5,
     "docs/laboratory.md": 6,
+    "docs/many_cells.md": 2,
     "docs/operations.md": 2,
     "docs/telemetry.md": 2,
     "docs/web.md": 4,

@@ -16,7 +16,7 @@ import numpy as np
 
 from cellbench.analysis import reported
 from cellbench.analysis.dataset import Dataset, Result, Spectrum
-from cellbench.analysis.equivalents import Equivalent, blocking, reversible
+from cellbench.analysis.equivalents import FOLLOWS_RMS, Equivalent, blocking, reversible
 from cellbench.analysis.kramers_kronig import residual_percent
 from cellbench.analysis.warming import BOLTZMANN_EV_K
 
@@ -64,6 +64,11 @@ def describe(result: Mapping[str, Any]) -> list[str]:
         f"conductivity  {_with_error(result)}{at}{under}",
         f"resistance    {result['R_total_ohm']:.4g} Ω in total{_parts(result)}",
     ]
+    if result["fit_residual_percent"] > 100 * FOLLOWS_RMS:
+        lines.append(
+            f"NOT TO BE TRUSTED: the circuit leaves {result['fit_residual_percent']:.0f} % of the "
+            "spectrum unexplained. Is this the cell of the card?"
+        )
     if result["Ea_sigma_eV"] is not None:
         lines.append(
             f"activation    {result['Ea_sigma_eV']:.3f} eV (of sigma), "
@@ -75,7 +80,7 @@ def describe(result: Mapping[str, Any]) -> list[str]:
 def _with_error(result: Mapping[str, Any]) -> str:
     """Three digits, and what the fit leaves open; the sizes on the card are worse than that."""
     value, error = result["conductivity_mS_cm"], result["conductivity_uncertainty_mS_cm"]
-    decimals = 2 - math.floor(math.log10(value))
+    decimals = max(0, 2 - math.floor(math.log10(value)))
     text = f"{value:.{decimals}f} mS/cm"
     return text if not error else f"{text} (fit: ± {100 * error / value:.1g} %)"
 

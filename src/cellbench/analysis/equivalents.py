@@ -32,6 +32,7 @@ _FITS_KEPT = 256
 LEAST_POINTS = 8
 _MARGIN = 10.0  # in BIC: "very strong" evidence for the circuit with more elements
 _WORSE, _GOOD_RMS = 1.5, 0.004  # a continued fit may leave this much more unexplained, or this much
+FOLLOWS_RMS = 0.05  # a circuit that leaves more than this unexplained is not the spectrum's
 _LEAST_SHARE = 0.003  # an arc of less than that of the whole resistance is a wiggle
 
 
@@ -55,6 +56,9 @@ class Equivalent:
         The bulk needs no arc, its resistance is the high-frequency intercept; but what belongs to
         a grain boundary that is not identified is then in that intercept, or the other way round.
         """
+        if self.fit.rms > FOLLOWS_RMS:
+            why = f"the circuit leaves {100 * self.fit.rms:.0f} % of the spectrum unexplained"
+            return dict.fromkeys(("bulk", "grain_boundary", "interface"), why)
         reasons = {
             "grain_boundary": self._why_not(self.grain_boundary),
             "interface": self._why_not(self.interface),

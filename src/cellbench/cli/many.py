@@ -51,7 +51,10 @@ def run_many(
     requests = _requests(protocol, cells, sets)
     stopping = Stopping()
     with Store(store) as opened, Beside(opened, telemetry, stopping, as_json=as_json) as beside:
-        owner = Owner(bench, opened, seed=seed, sim_cell=sim_cell, witness=beside.witness)
+        cards = {each.place: each.cell for each in requests if each.cell is not None}
+        owner = Owner(
+            bench, opened, seed=seed, sim_cell=sim_cell, cards=cards, witness=beside.witness
+        )
         for request in requests:
             owner.prepare(request)
         for conflict in owner.conflicts(requests):

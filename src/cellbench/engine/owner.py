@@ -111,6 +111,7 @@ class Owner:
         store: Where the runs are kept.
         seed: Of the simulated bench.
         sim_cell: The simulated cell of places that name none.
+        cards: By place, cards that stand for those of the bench file.
         witness: Stands beside each run.
 
     Raises:
@@ -124,12 +125,15 @@ class Owner:
         *,
         seed: int = 0,
         sim_cell: str | None = None,
+        cards: Mapping[str, str] | None = None,
         witness: Witness = nobody,
     ) -> None:
         self.file, _ = read_bench(bench)
         self._bench, self._store, self._witness = bench, store, witness
         self._seed, self._sim_cell = seed, sim_cell
-        self._places = Places(bench, seed=seed, sim_cell=sim_cell) if self.file.cells else None
+        self._places = (
+            Places(bench, seed=seed, sim_cell=sim_cell, cards=cards) if self.file.cells else None
+        )
         self._prepared: dict[RunRequest, Prepared] = {}
         self._busy: dict[str, asyncio.Task[Any] | None] = {}
         self._guards, self._side = GuardOfMany(), SideThread()

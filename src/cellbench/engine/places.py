@@ -25,6 +25,7 @@ class Places:
         only: The places that are wanted; by default all.
         seed: Of the simulated bench.
         sim_cell: The simulated cell of places that name none.
+        cards: By place, cards that stand for those of the bench file.
 
     Attributes:
         file: The bench file.
@@ -41,13 +42,14 @@ class Places:
         only: Collection[str] | None = None,
         seed: int = 0,
         sim_cell: str | None = None,
+        cards: Mapping[str, str] | None = None,
     ) -> None:
         self.file, _ = read_bench(bench)
         self._beside = bench_directory(bench)
         self._names = tuple(self.file.cells) if only is None else tuple(only)
         for name in self._names:
             self.file.of_place(name)
-        self._seed, self._sim_cell = seed, sim_cell
+        self._seed, self._sim_cell, self._cards = seed, sim_cell, dict(cards or {})
         self._simulated: Mapping[str, str] = {}
         self.simulator = self._play() if self.file.is_simulated else None
         if self.simulator is None and sim_cell is not None:
@@ -109,7 +111,9 @@ class Places:
         )
 
     def card_of(self, place: str) -> str | None:
-        """The card that a place names, a file beside the bench file or a name."""
+        """The card of a place's cell, a file beside the bench file or a name."""
+        if place in self._cards:
+            return self._cards[place]
         card = self.file.cells[place].card
         beside = None if card is None else self._beside / card
         return str(beside) if beside is not None and beside.is_file() else card

@@ -376,8 +376,9 @@ def _at_place(
     bench: Path, protocol: str, place: str, sim_cell: str | None, sets: Sequence[str], seed: int
 ) -> Session:
     name, card = place_and_card(place)
-    places = _places()(bench, only=[name], seed=seed, sim_cell=sim_cell)
-    return places.session(protocol, name, card=card, sets=sets)
+    cards = {} if card is None else {name: card}
+    places = _places()(bench, only=[name], seed=seed, sim_cell=sim_cell, cards=cards)
+    return places.session(protocol, name, sets=sets)
 
 
 def _places() -> type[Places]:
