@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from tests.faults.checks_guard import demanded, guard_violations
@@ -248,7 +249,7 @@ def _charge(played: Played) -> Iterator[str]:
     for path in open_steps:
         if path in last_of and not any(path.startswith(f"{each}/") for each in open_steps):
             _, last_A, charge_C = last_of[path]
-            unseen_C = abs(last_A) * (2 * _interval_s(played, path) + REACTION_S)
+            unseen_C = abs(last_A) * (2 * _usual_interval_s(played, path) + REACTION_S)
             low += charge_C - unseen_C
             high += charge_C + unseen_C
             through += abs(charge_C)
@@ -320,7 +321,7 @@ def _visible(played: Played) -> Iterator[str]:
         path = played.reader.steps.get(step_id, ("", ""))[0]
         if before_s is None or flags & (Flag.MISSING | Flag.LATE):
             continue
-        if time_s - before_s > 1.6 * _interval_s(played, path) + _SLACK_S and not any(
+        if time_s - before_s > 1.6 * _interval_s(played) + _SLACK_S and not any(
             before_s - 1.0 <= each <= time_s + 1.0 for each in told_s
         ):
             yield f"{path}: nothing from {before_s:.1f} to {time_s:.1f} s, and nothing says so"
@@ -364,10 +365,21 @@ def _journal(played: Played) -> Sequence[JournalEntry]:
 _EVERY = re.compile(r"record: \{every: (\d+) s\}")
 
 
-def _interval_s(played: Played, _path: str) -> float:
-    """The longest interval at which any step of the scenario is recorded."""
+def _interval_s(played: Played) -> float:
+    """The longest interval at which any step is recorded; nan for a shipped protocol."""
     found = [float(each) for each in _EVERY.findall(played.scenario.text)]
     return max(found, default=math.nan if played.scenario.protocol else 1.0)
+
+
+def _usual_interval_s(played: Played, path: str) -> float:
+    """The same of one step, by what mostly lies between two of its rows."""
+    if not played.scenario.protocol:
+        return _interval_s(played)
+    assert played.reader is not None
+    numbers = {number for number, (name, _) in played.reader.steps.items() if name == path}
+    channels, rows = _channels(played), played.reader.all_rows  # type: ignore[attr-defined]
+    times_s = [row[0] for row in rows if row[1] in channels and row[2] in numbers]
+    return float(median([later - earlier for earlier, later in pairwise(times_s)] or [1.0]))
 
 
 __all__ = ["name_of", "violations"]

@@ -234,7 +234,7 @@ class Resumption(Conducting):
             if left is None or self._history.open_after(path, left.last_s) is not None:
                 continue
             to_s, latest_s = (
-                self.journal.now_s if each is None or math.isinf(each) else each
+                self.journal.now_s if each is None or not math.isfinite(each) else each
                 for each in (left.to_s, left.latest_s or left.to_s)
             )
             most_C = most_A * max(0.0, latest_s - left.last_s)
