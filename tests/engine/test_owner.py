@@ -21,6 +21,8 @@ from cellbench.engine.session import identity_of
 from cellbench.engine.snapshot import snapshot
 from cellbench.engine.trips import Trip
 from cellbench.errors import InputError
+from cellbench.instruments.readings import PressState
+from cellbench.instruments.roles import Press
 from cellbench.store import RunReader, Store
 from cellbench_sim.bench import SimulatedBench
 
@@ -193,6 +195,22 @@ def test_a_press_has_one_stack_at_a_time_and_who_does_not_press_does_not_wait(pl
     assert f"which {first} has" in told[0]["holds"]["lease"]
     assert not scene.entries("A2", "lease")
     assert not scene.entries(first, "lease")
+
+
+def test_a_press_keeps_a_stack_whose_run_has_ended_while_others_go_on(play: Play) -> None:
+    seen: list[PressState] = []
+
+    async def look(scene: Scene) -> None:
+        await scene.seen("A3", "run ended")
+        await asyncio.sleep(300)  # longer than its PLC waits for a host
+        press = scene.owner._pool._shared["press"].instrument
+        assert isinstance(press, Press)
+        seen.append(await press.read())
+
+    longer = CURRENT.replace("3 min", "15 min")
+    play(lambda it: [it.request("A3", PRESS), it.request("A2", longer)], look)
+    assert seen[0].force_N > 100
+    assert not seen[0].alarm
 
 
 def test_a_chamber_is_shared_at_one_temperature(play: Play) -> None:

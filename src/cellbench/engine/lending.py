@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from cellbench.instruments.changeover import Changeover, Switching, ThroughSwitc
 from cellbench.instruments.lent import Lent, Shared, lent
 from cellbench.instruments.readings import Identity, Outcome
 from cellbench.instruments.registry import Driver, load_driver
-from cellbench.instruments.roles import Channel, Instrument, Switch
+from cellbench.instruments.roles import Channel, Instrument, Press, Switch
 from cellbench.instruments.wired import WiredChannel
 from cellbench.protocol.plan import Plan
 from cellbench.protocol.program import EisStep, LaterStep, PressStep, Program, TemperatureStep
@@ -38,6 +38,9 @@ from cellbench.protocol.walk import Walk
 
 #: How a chamber is wanted whose temperature a program leaves as it is.
 _AS_IT_IS = "as it is"
+
+#: A press that nobody has hears from its host so often within the time that it waits for one.
+_FEEDS, _FEED_MAX_S = 4, 5.0
 
 #: Told what a run waits for, and when it has got it with None.
 Waits = Callable[[Wait | None], None]
@@ -128,10 +131,26 @@ class Pool:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Pool:
+        self._feeding = asyncio.create_task(self._feed(), name="presses that nobody has")
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._feeding.cancel()
+        await asyncio.gather(self._feeding, return_exceptions=True)
         await self._stack.aclose()
+
+    async def _feed(self) -> None:
+        """Let a press hear that its host lives, lest it unloads a stack whose run has ended."""
+        while True:
+            waits_s = _FEED_MAX_S
+            for shared in list(self._shared.values()):
+                press = shared.instrument
+                if isinstance(press, Press) and press.capabilities.heartbeat_s is not None:
+                    waits_s = min(waits_s, press.capabilities.heartbeat_s / _FEEDS)
+                    if not shared.users:
+                        with suppress(InstrumentError):  # the next run that wants it finds out
+                            await press.heartbeat()
+            await asyncio.sleep(waits_s)
 
     async def get(
         self,
