@@ -137,13 +137,20 @@ def test_a_gap_in_the_rows_is_flagged_and_its_charge_is_an_interval() -> None:
 
 #: Who asks for the date, and what for; nothing of it times a step or a sample.
 MAY_ASK_FOR_THE_DATE = {
+    "campaign/planning.py": "the beginning of a run that is only planned",
     "engine/commissioning/console.py": "printed beside what a person types",
     "engine/guard/ledger.py": "when the guard did something, for people",
     "engine/resume.py": "how long a run had no host: no clock of this process was there",
     "engine/service.py": "how long ago a run lost its host: no clock of this process was there",
     "engine/overview.py": "how long ago a run ended, for people",
     "engine/session.py": "date that an instrument is told",
+    "engine/taking.py": "how old a run is that was lost",
+    "laboratory/follower.py": "which runs have ended a moment ago",
+    "laboratory/queue.py": "whether a job's deadline has passed",
+    "store/backup.py": "when a backup was made, by the calendar",
     "store/catalogue.py": "when a run began and ended, by the calendar",
+    "store/compact.py": "when a run was compacted, by the calendar",
+    "store/retain.py": "how old a run is",
     "engine/trouble.py": "until when an instrument is waited for, for people",
     "system.py": "to tell that it was set",
     "transport/ownership.py": "since when an instrument is in use, for people",

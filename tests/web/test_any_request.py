@@ -46,7 +46,10 @@ def test_no_request_is_an_error_of_the_server(
         def ask(case: Any) -> None:
             headers = {"X-CSRF-Token": anna.headers["X-CSRF-Token"]}
             answer = case.call(
-                base_url=f"http://127.0.0.1:{anna.port}", headers=headers, cookies=anna.cookies
+                base_url=f"http://127.0.0.1:{anna.port}",
+                headers=headers,
+                cookies=anna.cookies,
+                timeout=60,  # analyses are worked out when they are first asked for
             )
             assert answer.status_code < 500, answer.text
             assert answer.status_code != 401

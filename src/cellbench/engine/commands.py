@@ -87,7 +87,8 @@ class Commands:
         Everything is done, and its entry on its way, before this first waits; it then waits for the
         entry to be on the disk.
         """
-        if self._run.ending:
+        # On the way to its safe state a run may ask a person to unload a press by hand.
+        if self._run.ending and not isinstance(command, Answer):
             return Reply(accepted=False, text=f"the run is ending: {self._run.ending}")
         try:
             done = self._do(command, who)

@@ -137,13 +137,13 @@ class RunPages:
 
 def actions_of(found: Summary) -> Sequence[str]:
     """What can be asked of a run now."""
+    answer = ["answer"] if found.prompt is not None else []
     match found.state:
         case "running" | "held" | "asking":
             pause = "continue" if PAUSE in found.holds else "pause"
-            answer = ["answer"] if found.prompt is not None else []
             return [*answer, pause, "skip", "stop", "abort", "emergency", "note"]
         case "ending":
-            return []
+            return answer
         case "silent" | "lost":
             return ["emergency"]
     return []

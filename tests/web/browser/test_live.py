@@ -179,6 +179,9 @@ def test_a_prompt_is_answered_and_the_emergency_stop_opens_the_cell(
     confirm(page, "Emergency stop")
     wait_for(lambda: bench.now.current_A == 0, "current flows on")
     expect(page.locator("h1 .chip")).not_to_have_text("running")
+    expect(page.locator("#prompt")).to_contain_text("Unload the press by hand")
+    page.get_by_label("Answer").fill("0 kN")
+    button(page, "Answer")
     run.process.wait(timeout=60)
     assert bench.settle().current_A == 0
     assert any("emergency stop" in entry.text for entry in run.journal)
