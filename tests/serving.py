@@ -9,6 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+#: Nothing but a cycler: played fast, a press would hear too little of a host on a busy machine.
+CYCLER = """
+bench: a cycler and a spring
+instruments:
+  cycler: {driver: neware, port: simulated, channel: 27-21-1-1, steps folder: steps}
+fixture: {die: 10 mm, kind: spring, at most: 5 kN}
+"""
+
 
 @contextmanager
 def served(*options: str) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 from tests.campaign.processes import answer, begin_and_kill, call
-from tests.serving import served
+from tests.serving import CYCLER, served
 from typer.testing import CliRunner
 
 from cellbench.campaign.conducting import alone_with
@@ -245,12 +245,6 @@ def test_a_campaign_whose_process_was_killed_goes_on_where_it_was(
     assert found["over"]
 
 
-CYCLER = """
-bench: a cycler and a spring
-instruments:
-  cycler: {driver: neware, port: simulated, channel: 27-21-1-1, steps folder: steps}
-fixture: {die: 10 mm, kind: spring, at most: 5 kN}
-"""
 CYCLES = """
 name: Two cycles
 cell: NMC811_LYC_PMMA_Li

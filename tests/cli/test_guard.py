@@ -11,13 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from tests.commands import begun, command, ran
+from tests.faults.processes import wait_for as waited_for
 
 from cellbench.engine.guard import GuardAct, read_ledger
 
@@ -40,6 +43,7 @@ HOST_TIMEOUT_S = 20.0
 #: on one that is not it takes a second and a half.
 QUIET_S = 15.0
 PATIENCE_S = 60.0
+wait_for = partial(waited_for, patience_s=PATIENCE_S)
 
 
 class SeenBench:
@@ -96,14 +100,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SeenBench
     seen.close()
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-u", "-m", "cellbench", *arguments]
-
-
-def other(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
+other = partial(ran, patience_s=PATIENCE_S)
 
 
 @contextmanager
@@ -111,22 +108,8 @@ def running(bench: SeenBench, tmp_path: Path) -> Iterator[subprocess.Popen[str]]
     """A run in a process of its own, at the head of a group as in a terminal."""
     protocol = tmp_path / "protocol.yaml"
     protocol.write_text(PROTOCOL, encoding="utf-8")
-    with subprocess.Popen(
-        command("run", str(protocol), "--bench", str(bench.file)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
+    with begun("run", str(protocol), "--bench", str(bench.file)) as process:
         yield process
-        process.kill()
-
-
-def wait_for(happened: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def act(store: Path) -> GuardAct | None:

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
+from tests.commands import begun, ran
+from tests.faults.processes import wait_for as waited_for
+from tests.serving import served
 
 from cellbench.engine.guard import ledger_path, read_ledger
 from cellbench.errors import StoreError
@@ -25,21 +27,8 @@ SHORT = HEAD + "  - current: {at: 0.1 mA/cm2, for: 1 min}\n"
 PATIENCE_S = 180.0
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-u", "-m", "cellbench", *arguments]
-
-
-def cellbench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
-
-
-def wait_for(happened: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
+cellbench = partial(ran, patience_s=PATIENCE_S)
+wait_for = partial(waited_for, patience_s=PATIENCE_S)
 
 
 def test_replicates_are_run_and_put_together(tmp_path: Path) -> None:
@@ -86,29 +75,10 @@ def test_what_is_wrong_with_one_keeps_all_from_beginning(
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The bench file of a laboratory that another process serves."""
     monkeypatch.setenv("CELLBENCH_LOCKS", str(tmp_path / "locks"))
-    serve = command("sim", "serve", "--bench", "laboratory", "--port", "0", "--json")
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as served:
-        assert served.stdout is not None
-        text = ""
-        while not text.endswith("\n}\n"):
-            text += served.stdout.readline()
+    with served("--bench", "laboratory") as answer:
         file = tmp_path / "bench.yaml"
-        file.write_text(json.dumps(json.loads(text)["bench"]), encoding="utf-8")
+        file.write_text(json.dumps(answer["bench"]), encoding="utf-8")
         yield file
-        served.terminate()
-
-
-@contextmanager
-def begun(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        yield process
-        process.kill()
 
 
 def guards_of(process: subprocess.Popen[str]) -> list[psutil.Process]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.serving import CYCLER
 from tests.serving import served as serving
 
 from cellbench.cli.app import app
@@ -27,13 +28,6 @@ from cellbench.cli.app import app
 pytestmark = pytest.mark.long
 
 CELL = "NMC811_LYC_PMMA_Li"
-#: Nothing but a cycler: at this speed a press would hear too little of a host on a busy machine.
-BENCH = """
-bench: a cycler and a spring
-instruments:
-  cycler: {driver: neware, port: simulated, channel: 27-21-1-1, steps folder: steps}
-fixture: {die: 10 mm, kind: spring, at most: 5 kN}
-"""
 CYCLING = """
 cellbench: 1
 name: Killed in the middle
@@ -55,7 +49,7 @@ PATIENCE_S = 120.0
 def served(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """The bench file of a bench that another process plays, outliving all hosts."""
     played = tmp_path / "played.yaml"
-    played.write_text(BENCH, encoding="utf-8")
+    played.write_text(CYCLER, encoding="utf-8")
     with serving("--bench", str(played), "--cell", CELL, "--speed", "10") as answer:
         bench: dict[str, Any] = answer["bench"]
         (tmp_path / "bench.yaml").write_text(json.dumps(bench), encoding="utf-8")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from cellbench.store import Store
 
 from .postgresql import PostgreSQL
 
@@ -16,6 +19,13 @@ if TYPE_CHECKING:
 
 _numbers = count(1)
 _TEMPLATE = "made_once"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A bench's own store, to be copied."""
+    with Store(tmp_path / "here") as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

@@ -28,12 +28,6 @@ LATER = START + timedelta(seconds=1)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "here") as store:
-        yield store
-
-
-@pytest.fixture
 def bench(database: Database) -> Database:
     """The database as a bench knows it."""
     return Database(database.address_for("room2", database.grant("bench", "room2")))

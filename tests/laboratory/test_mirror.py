@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -42,12 +41,6 @@ steps:
   - current: {at: -0.1 mA/cm2, for: 2 min, record: {every: 1 s}}
 analyses: [interface_resistance]
 """
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "here") as store:
-        yield store
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.serving import CYCLER
 from tests.serving import served as serving
 
 pytest.importorskip("procrastinate", reason="the extra [server] is not installed")
@@ -38,12 +39,6 @@ pytestmark = [
 
 CELL = "NMC811_LYC_PMMA_Li"
 PATIENCE_S = 120.0
-CYCLER = """
-bench: a cycler and a spring
-instruments:
-  cycler: {driver: neware, port: simulated, channel: 27-21-1-1, steps folder: steps}
-fixture: {die: 10 mm, kind: spring, at most: 5 kN}
-"""
 REST = """
 cellbench: 1
 name: A rest

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     TypeAdapter,
     ValidationError,
 )
+
+from cellbench.untrusted import Strict, printable
 
 #: Version of the wire format.
 VERSION: Literal[1] = 1
@@ -30,26 +30,16 @@ class RefusedRequest(Exception):
     """What came in is no request; the message says why, and repeats nothing of it."""
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("holds characters that cannot be printed")
-    return text
-
-
 _Text = Annotated[
-    str, StringConstraints(strip_whitespace=True, max_length=TEXT_MAX), AfterValidator(_printable)
+    str, StringConstraints(strip_whitespace=True, max_length=TEXT_MAX), AfterValidator(printable)
 ]
 _Said = Annotated[_Text, StringConstraints(min_length=1)]
 _Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=NAME_MAX), AfterValidator(_printable)
+    str, StringConstraints(min_length=1, max_length=NAME_MAX), AfterValidator(printable)
 ]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Person(_Strict):
+class Person(Strict):
     """Who asks, as their program says: whoever holds the token is believed.
 
     Attributes:
@@ -76,20 +66,20 @@ class Who(Person):
 _WAYS = {"terminal": "", "web": " through the web"}
 
 
-class Pause(_Strict):
+class Pause(Strict):
     """Hold the run, its cell at open circuit."""
 
     command: Literal["pause"] = "pause"
     reason: _Text = ""
 
 
-class Continue(_Strict):
+class Continue(Strict):
     """End the pause."""
 
     command: Literal["continue"] = "continue"
 
 
-class Abort(_Strict):
+class Abort(Strict):
     """End the run through its safe state, now.
 
     Attributes:
@@ -101,34 +91,34 @@ class Abort(_Strict):
     release: bool = False
 
 
-class Skip(_Strict):
+class Skip(Strict):
     """End the step that is under way."""
 
     command: Literal["skip"] = "skip"
 
 
-class Stop(_Strict):
+class Stop(Strict):
     """End the run after the step, or the pass of the innermost loop, that is under way."""
 
     command: Literal["stop"] = "stop"
     after: Literal["step", "cycle"]
 
 
-class Answer(_Strict):
+class Answer(Strict):
     """Answer the question that is open."""
 
     command: Literal["answer"] = "answer"
     text: _Said
 
 
-class Note(_Strict):
+class Note(Strict):
     """Keep a remark in the journal."""
 
     command: Literal["note"] = "note"
     text: _Said
 
 
-class Look(_Strict):
+class Look(Strict):
     """Say what the run does now; changes nothing."""
 
     command: Literal["status"] = "status"
@@ -140,7 +130,7 @@ Request = Command | Look
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="command")])
 
 
-class Envelope(_Strict):
+class Envelope(Strict):
     """A request with who sends it, as one line on the wire.
 
     Attributes:
@@ -158,7 +148,7 @@ class Envelope(_Strict):
         return self.model_dump_json(exclude_unset=True).encode() + b"\n"
 
 
-class Reply(_Strict):
+class Reply(Strict):
     """What came of a request.
 
     Attributes:

@@ -17,8 +17,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -37,6 +35,7 @@ from cellbench.protocol.loading import (
 from cellbench.protocol.program import Program, SourceFile
 from cellbench.protocol.source import MAX_BYTES
 from cellbench.quantities import QuantityError, parse
+from cellbench.untrusted import Strict, printable
 
 VERSION: Literal[1] = 1
 #: A job whose JSON is longer is refused unread.
@@ -49,27 +48,17 @@ class RefusedJob(CellbenchError):
     """What is in the queue is no job that could be run; the message says why."""
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("holds characters that cannot be printed")
-    return text
-
-
 def _file_name(text: str) -> str:
     if re.search(r"[/\\:]", text) or text in {".", ".."}:
         raise ValueError("is not the name of a file alone")
-    return _printable(text)
+    return printable(text)
 
 
-_Name = Annotated[str, StringConstraints(max_length=_NAME_MAX), AfterValidator(_printable)]
+_Name = Annotated[str, StringConstraints(max_length=_NAME_MAX), AfterValidator(printable)]
 _Text = Annotated[str, StringConstraints(max_length=MAX_BYTES)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Source(_Strict):
+class Source(Strict):
     """A file of the protocol, verbatim: itself, or one that it includes."""
 
     name: Annotated[
@@ -84,7 +73,7 @@ def _different(sources: tuple[Source, ...]) -> tuple[Source, ...]:
     return sources
 
 
-class Work(_Strict):
+class Work(Strict):
     """What a job says, as it stands in the queue.
 
     Attributes:
