@@ -2,8 +2,10 @@
 
 Requests end in a carriage return, replies in CR LF. An ``OUT_`` command has no reply, and is taken
 in remote mode only: each one is followed by a look at ``STATUS`` and by reading back what it set.
-The circulator wants 250 ms after a command and 10 ms after a query. ``STATUS`` is 00 or 01 in
-manual mode (stopped, running), 02 or 03 in remote mode; a negative number is a fault.
+The circulator wants 250 ms after a command and 10 ms after a query, and hears nothing meanwhile.
+They count from when it has the line's last byte, which is later than we have sent it: a little is
+added, and what it did not hear is asked once more. ``STATUS`` is 00 or 01 in manual mode (stopped,
+running), 02 or 03 in remote mode; a negative number is a fault.
 
 Where the circulator's watchdog is switched on, it wants its set point again every 30 s at the
 latest: the option ``watchdog`` has it sent when the circulator is read, which must then happen that
@@ -24,7 +26,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from cellbench.clock import sleep_until
-from cellbench.errors import InstrumentError
+from cellbench.errors import InstrumentError, InstrumentTimeout
 from cellbench.instruments.capabilities import ChamberCapabilities
 from cellbench.instruments.readings import ChamberState, Flag, Identity, Outcome
 from cellbench.transport import SerialSettings
@@ -39,7 +41,9 @@ from cellbench_drivers.common import (
 )
 from cellbench_drivers.lines import Lines
 
+#: The pauses of the manual; some 20 bytes at 4800 baud, 7E1, and the latency of a USB adapter.
 _AFTER_COMMAND_S, _AFTER_QUERY_S = 0.25, 0.01
+_ON_THE_WAY_S = 0.06
 _REMOTE_STOP, _REMOTE_START = 2, 3
 _SENSOR_FAULT = -5
 #: Names of faults; where there is none, the circulator's own words stand alone.
@@ -263,7 +267,7 @@ class Julabo:
         try:
             await self._lines.tell(command)
         finally:
-            self._line_free_s = asyncio.get_running_loop().time() + _AFTER_COMMAND_S
+            self._line_free_s = asyncio.get_running_loop().time() + _AFTER_COMMAND_S + _ON_THE_WAY_S
         status = await self._status()
         if status.code in _REFUSALS:
             message = f'refuses "{command}": {_REFUSALS[status.code]} ({status.text})'
@@ -284,6 +288,13 @@ class Julabo:
         return value
 
     async def _ask(self, query: str) -> str:
+        """Ask; once more where it answers nothing, for it may not have heard us."""
+        try:
+            return await self._ask_once(query)
+        except InstrumentTimeout:
+            return await self._ask_once(query)
+
+    async def _ask_once(self, query: str) -> str:
         await sleep_until(self._line_free_s)
         try:
             return await self._lines.ask(query)

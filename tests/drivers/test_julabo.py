@@ -275,13 +275,16 @@ def test_what_is_no_number_is_an_error(scripted: Scripted, garbage: str) -> None
 
 
 def test_a_late_answer_is_not_taken_for_the_next(scripted: Scripted) -> None:
-    async def act(chamber: Julabo) -> float:
-        with pytest.raises(InstrumentTimeout):
-            await chamber.read()
-        return (await read(chamber)).set_point_K
-
     late: Exchange = (b"IN_PV_00\r", [(1.05, b"99.99\r\n")])
-    assert played(scripted, act, RUNNING, late, RUNNING, *READING) == pytest.approx(303.15)
+    state = played(scripted, read, RUNNING, late, *READING)
+    assert state.set_point_K == pytest.approx(303.15)
+
+
+def test_what_it_did_not_hear_is_asked_once_more_and_not_twice(scripted: Scripted) -> None:
+    deaf: Exchange = (b"IN_PV_00\r", b"")
+    assert played(scripted, read, RUNNING, deaf, *READING).set_point_K == pytest.approx(303.15)
+    with pytest.raises(InstrumentTimeout):
+        played(scripted, read, RUNNING, deaf, deaf)
 
 
 def test_a_cancelled_command_leaves_the_line_usable(scripted: Scripted) -> None:

@@ -76,11 +76,13 @@ class Buckets:
         """Those of other blocks."""
         return Buckets(self.table[~np.isin(self.table[:, PLACE], places)])
 
-    def wider(self, width_s: float) -> list[int]:
-        """Blocks of the buckets that span more time, and hold more than one row."""
-        table = self.table
-        wide = (table[:, TO_S] - table[:, FROM_S] > width_s) & (table[:, COUNT] > 1)
-        return [int(place) for place in np.unique(table[wide, PLACE])]
+    def wider(self, width_s: float) -> dict[int, float]:
+        """How many times as wide they are, by `PLACE`; of those wider, of more than one row."""
+        span_s = self.table[:, TO_S] - self.table[:, FROM_S]
+        wide = (span_s > width_s) & (self.table[:, COUNT] > 1)
+        with np.errstate(divide="ignore"):
+            ratios = span_s[wide] / width_s
+        return dict(zip(self.table[wide, PLACE].astype(int).tolist(), ratios.tolist(), strict=True))
 
     def gaps(self) -> NDArray[np.bool_]:
         """Before which of them the line breaks."""

@@ -2,12 +2,13 @@
 
 Of each block of rows in the run's file the buckets are kept, one per source; SQLite makes them,
 some threads at a time (of a compacted run numpy), and new rows are added as they come. Where a
-bucket is wider than what is asked for, its block is read: of these there are never more than
-stretches to be drawn.
+bucket is wider than what is asked for, its block is taken apart, into buckets of fewer rows and at
+last into rows: of such blocks there are never more than stretches to be drawn.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import threading
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,16 @@ from cellbench.web.buckets import (
 )
 
 #: Rows of the file that share buckets, and rows whose buckets are made in one go.
-BLOCK_ROWS = 32
-_PIECE_ROWS = 512 * BLOCK_ROWS
-#: Runs of which buckets are kept: some megabytes for each million rows.
+BLOCK_ROWS = 128
+_PIECE_ROWS = 128 * BLOCK_ROWS
+#: Runs of which buckets are kept: a few megabytes for each million rows.
 _KEPT_RUNS = 24
 #: Bytes of SQLite's index that hold the number of commits.
 _INDEX_HEAD = 48
 _THREADS = min(4, os.cpu_count() or 1)
+
+#: First and last row of a stretch of the file.
+Span = tuple[int, int]
 
 _EXTREMES = ", ".join(f"{each}({name})" for each in ("min", "max") for name in COLUMNS)
 _BUCKETS = (
@@ -81,10 +85,15 @@ def commits_of(path: Path) -> bytes | None:
         return None
 
 
-def rows_between(samples: Samples, first: int, last: int) -> dict[str, Buckets]:
-    """The rows of each source by their numbers in the file, both included, as buckets of one."""
+def rows_between(
+    samples: Samples, first: int, last: int, size: int = BLOCK_ROWS
+) -> dict[str, Buckets]:
+    """The rows of each source by their numbers in the file, both included, as buckets of one.
+
+    Their places are those of blocks of ``size`` rows.
+    """
     columns = samples.between(first, last)
-    places = (np.arange(first, first + len(columns["step"])) - 1) // BLOCK_ROWS
+    places = (np.arange(first, first + len(columns["step"])) - 1) // size
     rows = np.column_stack([columns[name] for name in ("time_s", "step", "flags", *COLUMNS)])
     return {
         str(name): of_rows(rows[of], places[of].astype(np.float64))
@@ -148,25 +157,33 @@ class Overview:
                 name: 0.0 if each.rows <= 2 * stretches else (to_s - from_s) / stretches
                 for name, each in kept.items()
             }
-            wide = _without_holes({
-                place for name, each in kept.items() for place in each.wider(width_s[name])
-            })  # fmt: skip
-            opened = self._opened(samples, wide)
+            fine = self._no_wider(samples, kept, width_s, BLOCK_ROWS)
         cuts = []
         for name in names:
-            parts = kept[name].without(wide).joined(opened.get(name, nothing))
-            inside = parts.joined(whole[name][1]).between(from_s, to_s)
+            inside = fine[name].joined(whole[name][1]).between(from_s, to_s)
             cuts.append(_cut(name, inside, width_s[name], (from_s, to_s)))
         return Cuts(cuts, last, from_s, to_s)
 
-    def _opened(self, samples: Samples, places: list[int]) -> dict[str, Buckets]:
-        """The rows of some blocks, neighbours read together."""
-        found: dict[str, list[FloatArray]] = {}
-        for first, last in _runs(places):
-            rows = rows_between(samples, first * BLOCK_ROWS + 1, (last + 1) * BLOCK_ROWS)
-            for source, buckets in rows.items():
-                found.setdefault(source, []).append(buckets.table)
-        return {source: Buckets(np.concatenate(tables)) for source, tables in found.items()}
+    def _no_wider(
+        self, samples: Samples, coarse: dict[str, Buckets], width_s: dict[str, float], size: int
+    ) -> dict[str, Buckets]:
+        """Buckets of ``size`` rows, those taken apart that span more time than is asked for."""
+        wide = {name: each.wider(width_s[name]) for name, each in coarse.items()}
+        places = _without_holes({place for each in wide.values() for place in each})
+        if not places:
+            return coarse
+        usual = np.median([ratio for each in wide.values() for ratio in each.values()])
+        finer = size
+        while finer > 1 and finer * usual > size:
+            finer //= 2
+        spans = [(low * size + 1, (high + 1) * size) for low, high in _runs(places)]
+        read = _by_source(self._made(samples, spans, finer))
+        opened = self._no_wider(samples, read, width_s, finer)
+        nothing = of_rows([])
+        return {
+            name: each.without(places).joined(opened.get(name, nothing))
+            for name, each in coarse.items()
+        }
 
     def _update(self, samples: Samples) -> tuple[int, int, dict[str, Buckets]]:
         """Make buckets of the blocks that have become whole.
@@ -178,7 +195,8 @@ class Overview:
             last = samples.last_row
             whole = last // BLOCK_ROWS
             if whole > self.blocks:
-                for piece in self._made(samples, self.blocks * BLOCK_ROWS + 1, whole):
+                span = (self.blocks * BLOCK_ROWS + 1, whole * BLOCK_ROWS)
+                for piece in self._made(samples, [span], BLOCK_ROWS):
                     for source, table in piece.items():
                         self._pieces.setdefault(source, []).append(table)
                 for source, tables in self._pieces.items():
@@ -186,16 +204,22 @@ class Overview:
                 self.blocks = whole
             return last, self.blocks, dict(self._sources)
 
-    def _made(self, samples: Samples, first: int, blocks: int) -> list[dict[str, FloatArray]]:
-        end = blocks * BLOCK_ROWS
-        spans = [
-            (start, min(end, start + _PIECE_ROWS - 1))
-            for start in range(first, end + 1, _PIECE_ROWS)
+    def _made(
+        self, samples: Samples, spans: Sequence[Span], size: int
+    ) -> list[dict[str, FloatArray]]:
+        """Buckets of ``size`` rows of some spans of rows, by source, piece by piece."""
+        pieces = [
+            (start, min(last, start + _PIECE_ROWS - 1))
+            for first, last in spans
+            for start in range(first, last + 1, _PIECE_ROWS)
         ]
-        if len(spans) == 1 or not isinstance(samples, SqlSamples):
-            return [_piece(samples, *span) for span in spans]
+        if len(pieces) == 1 or not isinstance(samples, SqlSamples):
+            return [_piece(samples, *each, size) for each in pieces]
+        share = math.ceil(len(pieces) / _THREADS)
+        shares = [pieces[first : first + share] for first in range(0, len(pieces), share)]
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="buckets") as threads:
-            return list(threads.map(lambda span: _piece_of(self.path, *span), spans))
+            made = threads.map(lambda each: _pieces_of(self.path, each, size), shares)
+            return list(chain.from_iterable(made))
 
     def _join(self, source: str, tables: list[FloatArray]) -> None:
         if len(tables) == 1 and source in self._sources:
@@ -224,28 +248,34 @@ class Overviews:
             return found
 
 
-def _piece_of(path: Path, first: int, last: int) -> dict[str, Any]:
+def _pieces_of(path: Path, spans: Sequence[Span], size: int) -> list[dict[str, FloatArray]]:
     with reading(path) as connection, samples_in(connection, path) as samples:
-        return _piece(samples, first, last)
+        return [_piece(samples, *each, size) for each in spans]
 
 
-def _piece(samples: Samples, first: int, last: int) -> dict[str, FloatArray]:
-    """The buckets of a stretch of rows, by source."""
-    if not isinstance(samples, SqlSamples):
-        rows_of = rows_between(samples, first, last)
-        return {source: of_blocks(each).table for source, each in rows_of.items()}
-    rows = _by_source(samples.connection.execute(_BUCKETS, (BLOCK_ROWS, first, last)))
+def _piece(samples: Samples, first: int, last: int, size: int) -> dict[str, FloatArray]:
+    """The buckets of a span of rows, by source."""
+    if size == 1 or not isinstance(samples, SqlSamples):
+        rows_of = rows_between(samples, first, last, size)
+        return {
+            source: (each if size == 1 else of_blocks(each)).table
+            for source, each in rows_of.items()
+        }
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for row in samples.connection.execute(_BUCKETS, (size, first, last)):
+        found.setdefault(row[0], []).append(row[1:])
     return {
-        source: np.array(each, dtype=np.float64).reshape(-1, WIDTH) for source, each in rows.items()
+        source: np.array(rows, dtype=np.float64).reshape(-1, WIDTH)
+        for source, rows in found.items()
     }
 
 
-def _by_source(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:
-    """Rows apart by their first column, without it."""
-    found: dict[str, list[tuple[Any, ...]]] = {}
-    for row in rows:
-        found.setdefault(row[0], []).append(row[1:])
-    return found
+def _by_source(pieces: Iterable[dict[str, FloatArray]]) -> dict[str, Buckets]:
+    found: dict[str, list[FloatArray]] = {}
+    for piece in pieces:
+        for source, table in piece.items():
+            found.setdefault(source, []).append(table)
+    return {source: Buckets(np.concatenate(tables)) for source, tables in found.items()}
 
 
 def _cut(name: str, inside: Buckets, width_s: float, ends: tuple[float, float]) -> Cut:
