@@ -29,7 +29,7 @@ from cellbench.web.run_page import RunPage
 from cellbench.web.traces import Cut, commits_of, reading, rows_between
 
 #: Wall time between two looks at a run's file, and at what it does.
-LOOK_S, ASK_S = 0.1, 1.0
+LOOK_S, ASK_S = 0.05, 1.0
 #: The same for one that nobody conducts.
 IDLE_S = 2.0
 HEARTBEAT_S = 5.0

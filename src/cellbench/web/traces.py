@@ -37,13 +37,14 @@ from cellbench.web.buckets import (
 )
 
 #: Rows of the file that share buckets, and rows whose buckets are made in one go.
-BLOCK_ROWS = 128
-_PIECE_ROWS = 128 * BLOCK_ROWS
+BLOCK_ROWS = 64
+_PIECE_ROWS = 256 * BLOCK_ROWS
 #: Runs of which buckets are kept: a few megabytes for each million rows.
 _KEPT_RUNS = 24
 #: Bytes of SQLite's index that hold the number of commits.
 _INDEX_HEAD = 48
-_THREADS = min(4, os.cpu_count() or 1)
+#: Threads hinder each other a good deal; a few pieces one makes as fast alone.
+_THREADS, _WORTH_THREADS = min(4, os.cpu_count() or 1), 8
 
 #: First and last row of a stretch of the file.
 Span = tuple[int, int]
@@ -213,7 +214,7 @@ class Overview:
             for first, last in spans
             for start in range(first, last + 1, _PIECE_ROWS)
         ]
-        if len(pieces) == 1 or not isinstance(samples, SqlSamples):
+        if len(pieces) < _WORTH_THREADS or not isinstance(samples, SqlSamples):
             return [_piece(samples, *each, size) for each in pieces]
         share = math.ceil(len(pieces) / _THREADS)
         shares = [pieces[first : first + share] for first in range(0, len(pieces), share)]
