@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from cellbench.cell import CellCard
 from cellbench.engine.called import Say
 from cellbench.engine.evaluation import evaluate, write_report
 from cellbench.engine.offer import Offer
-from cellbench.engine.orders import Order, unbegun
+from cellbench.engine.orders import Order, beside_runs, unbegun
 from cellbench.engine.owner import Owner, RunRequest
 from cellbench.engine.run import RunEnd
 from cellbench.errors import CellbenchError, InputError
@@ -44,7 +45,7 @@ class Working:
         every_s = _SIMULATED_EVERY_S if self._offer.simulated else _EVERY_S
         try:
             while True:
-                for job in await asyncio.to_thread(unbegun, self._database):
+                for job in await beside_runs(partial(unbegun, self._database)):
                     if job.id not in self._tasks:
                         running = self._run(job.id, job.place)
                         self._tasks[job.id] = asyncio.create_task(running, name=job.place)
@@ -61,7 +62,7 @@ class Working:
 
     async def _run(self, number: int, place: str) -> None:
         try:
-            order = await asyncio.to_thread(Order, number, self._database)
+            order = await beside_runs(partial(Order, number, self._database))
             await self._conduct(order, place)
         except CellbenchError as error:
             self._say(f"job {number}: {error}")
@@ -71,7 +72,7 @@ class Working:
         try:
             session = await asyncio.to_thread(self._offer.session, order.work, place)
         except InputError as error:
-            await asyncio.to_thread(order.fail, str(error))
+            await beside_runs(partial(order.fail, str(error)))
             raise
         request = RunRequest(order.work.title, place, **order.work.kept)
         prepared = self._owner.put(request, session.program, session.card_text)

@@ -34,7 +34,8 @@ Kind: TypeAlias = Literal["bench", "viewer", "operator"]
 _GROUPS: dict[Kind, str] = {"bench": BENCHES, "viewer": VIEWERS, "operator": OPERATORS}
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 
-#: A server that has gone is noticed; see libpq's connection parameters.
+#: A network that is cut without a word is noticed after 40 s: here, by libpq's parameters, and by the
+#: server, where what the lost session had locked would else stay so for hours.
 _LINK = {
     "connect_timeout": 10,
     "keepalives_idle": 20,
@@ -42,7 +43,8 @@ _LINK = {
     "keepalives_count": 4,
     "tcp_user_timeout": 40_000,
     "application_name": "cellbench",
-    "options": f"-c search_path={SCHEMA} -c timezone=UTC",
+    "options": f"-c search_path={SCHEMA} -c timezone=UTC -c tcp_keepalives_idle=20 "
+    "-c tcp_keepalives_interval=5 -c tcp_keepalives_count=4 -c tcp_user_timeout=40000",
 }
 _WHO = ("user", "password")
 #: SQLSTATE of a table that is not there.

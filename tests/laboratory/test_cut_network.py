@@ -1,0 +1,223 @@
+"""Two benches and their server, each with a network of its own; everything is lost once.
+
+In real time, with the time-outs that the program ships with: a cut that drops what is sent, and
+tells nobody, is noticed by time alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("procrastinate", reason="the extra [server] is not installed")
+from cellbench.laboratory import Database
+from cellbench.store import Run, RunReader
+
+from .benches import Bench, Laboratory, assert_each_is_one_run, wait_for
+from .networks import Network, network
+from .postgresql import LOOPBACK, PostgreSQL
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(sys.platform == "win32", reason="the server of these tests is POSIX"),
+]
+
+#: What docs/laboratory.md promises: to notice a cut, and to go on after it.
+NOTICED_S = 60.0
+ROOM = """
+bench: two places in an oven
+instruments:
+  n1: {driver: neware, port: simulated, channel: 27-21-1-1, steps folder: steps}
+  n2: {driver: neware, port: simulated, channel: 27-21-1-2, steps folder: steps}
+  oven: {driver: eurotherm, port: simulated}
+fixture: {die: 10 mm, kind: spring, at most: 5 kN}
+cells:
+  A1: {card: NMC811_LYC_PMMA_Li, channel: n1, chamber: oven}
+  A2: {card: NMC811_LYC_PMMA_Li, channel: n2, chamber: oven}
+"""
+CHARGE = """
+cellbench: 1
+name: A short charge
+cell: NMC811_LYC_PMMA_Li
+steps:
+  - current: {at: 0.1 mA/cm2, for: 30 s, record: {every: 1 s}}
+  - rest: 2 s
+"""
+
+#: Through a die of 10 mm.
+CHARGE_C = 1e-4 * np.pi * 0.25 * 30
+
+
+@pytest.fixture
+def networks() -> Iterator[list[Network]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(network(number)) for number in range(2)]
+
+
+@pytest.fixture
+def laboratory(networks: list[Network], tmp_path: Path) -> Iterator[Laboratory]:
+    server = PostgreSQL({each.server: each.bench for each in networks})
+    try:
+        server.start()
+        database = Database(server.url("laboratory"))
+        database.create()
+        database.upgrade()
+        laboratory = Laboratory(server, database, tmp_path)
+        with laboratory.stack:
+            yield laboratory
+    finally:
+        server.remove()
+
+
+def open_bench(laboratory: Laboratory, name: str, network: Network) -> Bench:
+    """Two places that share an oven: one process runs both."""
+    (laboratory.directory / "room.yaml").write_text(ROOM)
+    file = laboratory.serve(name, "room.yaml", speed="1", within=network.within)
+    return laboratory.bench(name, file, network=network)
+
+
+def with_a_current(bench: Bench) -> set[str]:
+    """The runs in the middle of their first step, which their cyclers do by themselves."""
+    journals = {run.id: bench.journal_of(run) for run in bench.runs if run.state == "running"}
+    return {
+        name
+        for name, journal in journals.items()
+        if any(each.kind == "step started" for each in journal)
+        and all(each.kind != "step ended" for each in journal)
+    }
+
+
+def away(bench: Bench) -> Sequence[int]:
+    """How often it was found that the server is away: for jobs, and for copies."""
+    followed = (bench.store / "follow.log").read_text()
+    return bench.said.count("nothing new is begun"), followed.count("runs go on, and are copied")
+
+
+def back(bench: Bench) -> Sequence[int]:
+    """The same of its coming back."""
+    followed = (bench.store / "follow.log").read_text()
+    return bench.said.count("is back"), followed.count("is back")
+
+
+def seconds_until(happened: Callable[[], object]) -> float:
+    began_s = time.monotonic()
+    wait_for(happened)
+    return time.monotonic() - began_s
+
+
+def assert_one_at_a_time(runs: Sequence[Run]) -> None:
+    """No place had two runs at once."""
+    for place in {run.place for run in runs}:
+        at_place = sorted((run for run in runs if run.place == place), key=lambda run: run.started)
+        for one, next_one in pairwise(at_place):
+            assert one.ended is not None
+            assert one.ended <= next_one.started
+
+
+def assert_done_once(bench: Bench, run: Run) -> None:
+    """The cell had the current of one run, the cycler was told so once, and every row is there."""
+    journal = bench.journal_of(run)
+    assert Counter(each.kind for each in journal)["step list"] == 1
+    rows = RunReader(bench.run_file(run)).samples("n1", "n2")
+    charge_C = np.nanmax(np.abs(rows["charge_C"]))
+    assert charge_C == pytest.approx(CHARGE_C, rel=0.02)
+    numbers = rows["row"][~np.isnan(rows["row"])]
+    assert np.all(np.diff(numbers) == 1)
+
+
+def happened(bench: Bench, run: str) -> list[tuple[str, str]]:
+    (found,) = (each for each in bench.runs if each.id == run)
+    return [(each.kind, each.step) for each in bench.journal_of(found)]
+
+
+def test_a_killed_owner_a_lost_server_and_a_cut_network_cost_no_job_and_double_none(
+    laboratory: Laboratory, networks: list[Network]
+) -> None:
+    charge = laboratory.protocol(CHARGE)
+    killed, cut = (
+        open_bench(laboratory, f"room{number}", each) for number, each in enumerate(networks, 1)
+    )
+    jobs = [each for _ in range(9) for each in laboratory.submit(charge)]
+    jobs += [each for _ in range(3) for each in laboratory.submit(charge, bench="room2")]
+    for bench in (killed, cut):
+        bench.start()
+    wait_for(lambda: len(with_a_current(killed)) == len(with_a_current(cut)) == 2)
+
+    killed.kill()
+    laboratory.server.kill()
+    killed.start()
+    wait_for(lambda: "resuming" in killed.said and min(away(cut)) == 1)
+    laboratory.server.start()
+    wait_for(lambda: min(back(cut)) == 1)
+
+    before = {run.id for run in cut.runs if run.state == "completed"}
+    wait_for(lambda: len(with_a_current(cut) - before) == 2 and len(cut.runs) == 4)
+    running = with_a_current(cut)
+    mine = [job for job in laboratory.jobs().values() if job["run"] in running and job["bench"] == "room2"]
+    assert len(mine) == 2
+    networks[1].cut()
+    noticed_s = seconds_until(lambda: min(away(cut)) == 2)
+    wait_for(lambda: {run.state for run in cut.runs} == {"completed"})
+    time.sleep(5)
+    assert len(cut.runs) == 4  # nothing is begun that the queue cannot hear of
+    now = laboratory.jobs()
+    assert [now[job["id"]] for job in mine] == mine  # theirs, whatever the other bench does meanwhile
+    networks[1].heal()
+    back_s = seconds_until(lambda: min(back(cut)) == 2)
+    wait_for(lambda: {laboratory.jobs()[each]["state"] for each in jobs} == {"done"})
+    print(noticed_s, back_s)
+    for bench in (killed, cut):
+        bench.end()
+        print(bench.name, bench.said, (bench.store / "follow.log").read_text())
+        for run in bench.runs:
+            print(run.id, run.place, run.state, run.started, run.ended, run.reason, happened(bench, run.id))
+
+    assert noticed_s < NOTICED_S
+    assert back_s < NOTICED_S
+    assert_each_is_one_run(laboratory, [killed, cut])
+    for bench in (killed, cut):
+        assert_one_at_a_time(bench.runs)
+        for run in bench.runs:
+            assert_done_once(bench, run)
+        checked = laboratory.ask("database", "check", "--store", str(bench.store), who=bench.name)
+        assert checked == {"runs": len(bench.runs), "differences": {}}
+    copied = {bench.name: bench.runs for bench in laboratory.database.benches()}
+    assert copied == {bench.name: len(bench.runs) for bench in (killed, cut)}
+    (calm,) = {tuple(happened(cut, run.id)) for run in cut.runs}  # the cut ones as all others
+    assert "gap" not in dict(calm)
+
+
+def test_what_a_bench_had_locked_is_free_soon_after_it_was_cut_off(
+    laboratory: Laboratory, networks: list[Network]
+) -> None:
+    (job,) = laboratory.submit(laboratory.protocol(CHARGE))
+    (cut, _) = networks
+    locks = (
+        "import sys, time; from cellbench.laboratory import Database\n"
+        "session = Database(sys.argv[1]).connect()\n"
+        "session.execute('SELECT FROM procrastinate_jobs FOR UPDATE')\n"
+        "print('locked', flush=True); time.sleep(600)"
+    )
+    laboratory.person("room1", "bench")
+    address = laboratory.addresses["room1"].replace(LOOPBACK, cut.server)
+    command = [*cut.within, sys.executable, "-c", locks, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as session:
+        try:
+            assert session.stdout is not None
+            assert session.stdout.readline() == b"locked\n"
+            cut.cut()
+            began_s = time.monotonic()
+            laboratory.ask("jobs", "cancel", str(job))
+            assert time.monotonic() - began_s < NOTICED_S
+        finally:
+            session.kill()
