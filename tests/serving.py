@@ -26,8 +26,8 @@ def served(*options: str, within: Sequence[str] = ()) -> Iterator[dict[str, Any]
         options: Of the command: the cell, the speed, the bench file to be played.
         within: The words with which the command begins, of a network of its own.
     """
-    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
-    with subprocess.Popen([*within, *command, *options], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json", *options]
+    with subprocess.Popen([*within, *command], stdout=subprocess.PIPE, text=True) as process:
         try:
             yield described(process)
         finally:

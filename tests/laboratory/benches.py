@@ -83,10 +83,8 @@ class Laboratory:
         within: Sequence[str] = (),
     ) -> Path:
         """A bench that outlives its hosts; returns its file."""
-        path = str(self.directory / played)
-        answer = self.stack.enter_context(
-            serving("--bench", path, "--cell", CELL, "--speed", speed, within=within)
-        )
+        options = ("--bench", str(self.directory / played), "--cell", CELL, "--speed", speed)
+        answer = self.stack.enter_context(serving(*options, within=within))
         path = self.directory / f"{name}.yaml"
         path.write_text(json.dumps(answer["bench"]))
         return path
@@ -110,13 +108,14 @@ class Bench:
             "every_s = 0.5\nretry_s = 1\n"
         )
         self._command = [
-            *(network.within if network else ()), sys.executable, "-m", "cellbench", "service", "--config", str(policy), "--take-jobs",
+            sys.executable, "-m", "cellbench", "service", "--config", str(policy), "--take-jobs",
             "--bench", str(file), *options,
         ]  # fmt: skip
         if name not in laboratory.addresses:
             laboratory.person(name, "bench")
         address = laboratory.addresses[name]
         if network is not None:
+            self._command = [*network.within, *self._command]
             address = address.replace(LOOPBACK, network.server)
         self._environment = os.environ | {"CELLBENCH_DATABASE": address}
         self._laboratory = laboratory
@@ -176,8 +175,8 @@ class Bench:
             return list(store.runs())
 
 
-def wait_for(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def wait_for(happened: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
     while not happened():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.1)

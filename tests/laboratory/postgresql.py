@@ -75,7 +75,9 @@ class PostgreSQL:
         usual = ["--auth=scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
         subprocess.run([*made, *usual], check=True, capture_output=True, **self._who)
         with (self._data / "pg_hba.conf").open("a") as rules:
-            rules.writelines(f"host all all {who}/32 scram-sha-256\n" for who in self._links.values())
+            rules.writelines(
+                f"host all all {who}/32 scram-sha-256\n" for who in self._links.values()
+            )
 
     def url(self, database: str, user: str = ADMIN, password: str = PASSWORD) -> str:
         """How a database here is reached."""

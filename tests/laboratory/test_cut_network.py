@@ -50,12 +50,12 @@ cellbench: 1
 name: A short charge
 cell: NMC811_LYC_PMMA_Li
 steps:
-  - current: {at: 0.1 mA/cm2, for: 30 s, record: {every: 1 s}}
+  - current: {at: 0.1 mA/cm2, for: 40 s, record: {every: 1 s}}
   - rest: 2 s
 """
 
 #: Through a die of 10 mm.
-CHARGE_C = 1e-4 * np.pi * 0.25 * 30
+CHARGE_C = 1e-4 * np.pi * 0.25 * 40
 
 
 @pytest.fixture
@@ -135,21 +135,22 @@ def assert_done_once(bench: Bench, run: Run) -> None:
     assert np.all(np.diff(numbers) == 1)
 
 
-def happened(bench: Bench, run: str) -> list[tuple[str, str]]:
-    (found,) = (each for each in bench.runs if each.id == run)
-    return [(each.kind, each.step) for each in bench.journal_of(found)]
+def story_of(bench: Bench, run: Run) -> tuple[tuple[str, str], ...]:
+    """What its journal says that came to pass, without when."""
+    return tuple((each.kind, each.step) for each in bench.journal_of(run))
 
 
 def test_a_killed_owner_a_lost_server_and_a_cut_network_cost_no_job_and_double_none(
     laboratory: Laboratory, networks: list[Network]
 ) -> None:
     charge = laboratory.protocol(CHARGE)
-    killed, cut = (
-        open_bench(laboratory, f"room{number}", each) for number, each in enumerate(networks, 1)
-    )
-    jobs = [each for _ in range(9) for each in laboratory.submit(charge)]
-    jobs += [each for _ in range(3) for each in laboratory.submit(charge, bench="room2")]
-    for bench in (killed, cut):
+    benches = [open_bench(laboratory, f"room{n}", each) for n, each in enumerate(networks, 1)]
+    killed, cut = benches
+    for _ in range(9):
+        laboratory.submit(charge)
+    for _ in range(3):  # for after the cut
+        laboratory.submit(charge, bench="room2")
+    for bench in benches:
         bench.start()
     wait_for(lambda: len(with_a_current(killed)) == len(with_a_current(cut)) == 2)
 
@@ -160,41 +161,34 @@ def test_a_killed_owner_a_lost_server_and_a_cut_network_cost_no_job_and_double_n
     laboratory.server.start()
     wait_for(lambda: min(back(cut)) == 1)
 
-    before = {run.id for run in cut.runs if run.state == "completed"}
-    wait_for(lambda: len(with_a_current(cut) - before) == 2 and len(cut.runs) == 4)
-    running = with_a_current(cut)
-    mine = [job for job in laboratory.jobs().values() if job["run"] in running and job["bench"] == "room2"]
-    assert len(mine) == 2
+    wait_for(lambda: len(cut.runs) == 4 and len(with_a_current(cut)) == 2)
+    theirs = {
+        number: job
+        for number, job in laboratory.jobs().items()
+        if job["bench"] == "room2" and job["state"] == "running"
+    }
     networks[1].cut()
-    noticed_s = seconds_until(lambda: min(away(cut)) == 2)
+    assert seconds_until(lambda: min(away(cut)) == 2) < NOTICED_S
     wait_for(lambda: {run.state for run in cut.runs} == {"completed"})
-    time.sleep(5)
     assert len(cut.runs) == 4  # nothing is begun that the queue cannot hear of
-    now = laboratory.jobs()
-    assert [now[job["id"]] for job in mine] == mine  # theirs, whatever the other bench does meanwhile
+    assert theirs.items() <= laboratory.jobs().items()  # whatever the other bench takes meanwhile
+    assert len(theirs) == 2
     networks[1].heal()
-    back_s = seconds_until(lambda: min(back(cut)) == 2)
-    wait_for(lambda: {laboratory.jobs()[each]["state"] for each in jobs} == {"done"})
-    print(noticed_s, back_s)
-    for bench in (killed, cut):
-        bench.end()
-        print(bench.name, bench.said, (bench.store / "follow.log").read_text())
-        for run in bench.runs:
-            print(run.id, run.place, run.state, run.started, run.ended, run.reason, happened(bench, run.id))
+    assert seconds_until(lambda: min(back(cut)) == 2) < NOTICED_S
 
-    assert noticed_s < NOTICED_S
-    assert back_s < NOTICED_S
-    assert_each_is_one_run(laboratory, [killed, cut])
-    for bench in (killed, cut):
+    wait_for(lambda: {job["state"] for job in laboratory.jobs().values()} == {"done"}, 300)
+    assert len(laboratory.jobs()) == 12
+    assert_each_is_one_run(laboratory, benches)
+    for bench in benches:
+        bench.end()
         assert_one_at_a_time(bench.runs)
         for run in bench.runs:
             assert_done_once(bench, run)
         checked = laboratory.ask("database", "check", "--store", str(bench.store), who=bench.name)
         assert checked == {"runs": len(bench.runs), "differences": {}}
     copied = {bench.name: bench.runs for bench in laboratory.database.benches()}
-    assert copied == {bench.name: len(bench.runs) for bench in (killed, cut)}
-    (calm,) = {tuple(happened(cut, run.id)) for run in cut.runs}  # the cut ones as all others
-    assert "gap" not in dict(calm)
+    assert copied == {bench.name: len(bench.runs) for bench in benches}
+    assert len({story_of(cut, run) for run in cut.runs}) == 1  # also of those within the cut
 
 
 def test_what_a_bench_had_locked_is_free_soon_after_it_was_cut_off(

@@ -34,8 +34,8 @@ Kind: TypeAlias = Literal["bench", "viewer", "operator"]
 _GROUPS: dict[Kind, str] = {"bench": BENCHES, "viewer": VIEWERS, "operator": OPERATORS}
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 
-#: A network that is cut without a word is noticed after 40 s: here, by libpq's parameters, and by the
-#: server, where what the lost session had locked would else stay so for hours.
+#: A network that is cut without a word is noticed after 40 s: by us, and by the server, where what
+#: the lost session had locked would else stay so for hours. See libpq's connection parameters.
 _LINK = {
     "connect_timeout": 10,
     "keepalives_idle": 20,
