@@ -37,12 +37,17 @@ class Laboratory:
     def __init__(self, server: PostgreSQL, database: Database, directory: Path) -> None:
         self.server, self.database, self.directory = server, database, directory
         self.stack = ExitStack()
-        self.addresses: dict[str, str] = {}
+        self._addresses: dict[str, str] = {}
         (directory / "cycler.yaml").write_text(CYCLER)
         self.person("ann", "operator")
 
     def person(self, name: str, kind: Kind) -> None:
-        self.addresses[name] = self.database.address_for(name, self.database.grant(kind, name))
+        self._addresses[name] = self.database.address_for(name, self.database.grant(kind, name))
+
+    def address(self, name: str, network: Network | None = None) -> str:
+        """How somebody reaches the database from here, or from another network."""
+        address = self._addresses[name]
+        return address if network is None else address.replace(LOOPBACK, network.server)
 
     def protocol(self, text: str) -> str:
         path = self.directory / f"protocol {abs(hash(text))}.yaml"
@@ -53,7 +58,7 @@ class Laboratory:
         """Run a command to its end, and return its JSON."""
         done = subprocess.run(
             [sys.executable, "-m", "cellbench", *words, "--json"],
-            env=os.environ | {"CELLBENCH_DATABASE": self.addresses[who]},
+            env=os.environ | {"CELLBENCH_DATABASE": self._addresses[who]},
             capture_output=True, text=True, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
@@ -61,7 +66,7 @@ class Laboratory:
         return json.loads(done.stdout)
 
     def submit(self, protocol: str, *cells: str, priority: int = 0, **facts: Any) -> list[int]:
-        with closing(Database(self.addresses["ann"]).connect()) as connection:
+        with closing(Database(self._addresses["ann"]).connect()) as connection:
             connection.autocommit = True
             return JobQueue(connection).submit(works_of(protocol, cells, **facts), priority)
 
@@ -111,13 +116,10 @@ class Bench:
             sys.executable, "-m", "cellbench", "service", "--config", str(policy), "--take-jobs",
             "--bench", str(file), *options,
         ]  # fmt: skip
-        if name not in laboratory.addresses:
-            laboratory.person(name, "bench")
-        address = laboratory.addresses[name]
+        laboratory.person(name, "bench")
         if network is not None:
             self._command = [*network.within, *self._command]
-            address = address.replace(LOOPBACK, network.server)
-        self._environment = os.environ | {"CELLBENCH_DATABASE": address}
+        self._environment = os.environ | {"CELLBENCH_DATABASE": laboratory.address(name, network)}
         self._laboratory = laboratory
         self.log = laboratory.directory / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None

@@ -24,7 +24,7 @@ from cellbench.store import Run, RunReader
 
 from .benches import Bench, Laboratory, assert_each_is_one_run, wait_for
 from .networks import Network, network
-from .postgresql import LOOPBACK, PostgreSQL
+from .postgresql import PostgreSQL
 
 pytestmark = [
     pytest.mark.slow,
@@ -195,16 +195,15 @@ def test_what_a_bench_had_locked_is_free_soon_after_it_was_cut_off(
     laboratory: Laboratory, networks: list[Network]
 ) -> None:
     (job,) = laboratory.submit(laboratory.protocol(CHARGE))
-    (cut, _) = networks
+    laboratory.person("room1", "bench")
+    cut, _ = networks
     locks = (
         "import sys, time; from cellbench.laboratory import Database\n"
         "session = Database(sys.argv[1]).connect()\n"
         "session.execute('SELECT FROM procrastinate_jobs FOR UPDATE')\n"
         "print('locked', flush=True); time.sleep(600)"
     )
-    laboratory.person("room1", "bench")
-    address = laboratory.addresses["room1"].replace(LOOPBACK, cut.server)
-    command = [*cut.within, sys.executable, "-c", locks, address]
+    command = [*cut.within, sys.executable, "-c", locks, laboratory.address("room1", cut)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as session:
         try:
             assert session.stdout is not None
