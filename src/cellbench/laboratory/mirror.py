@@ -124,8 +124,9 @@ class Mirror(Store):
         """
         raise CellbenchError("the laboratory's runs are only looked at here")
 
-    def _believe_its_file(self, run: Run) -> None:
-        """The database says how a run ended: its file need not be fetched for that."""
+    def believed(self, run: Run) -> Run:
+        """The run: the database says how it ended, and its file need not be fetched for that."""
+        return run
 
     def _refresh(self) -> None:
         """Bring the list of runs up to date."""

@@ -129,15 +129,14 @@ class Store:
             newest_first = select(Run).order_by(col(Run.started).desc()).limit(limit)
             runs = session.exec(newest_first).all()
             session.expunge_all()
-        for run in runs:
-            self._believe_its_file(run)
-        return runs
+        return [self.believed(run) for run in runs]
 
-    def _believe_its_file(self, run: Run) -> None:
-        """Take a run's end from its file, where a full disk kept the catalogue from hearing it."""
+    def believed(self, run: Run) -> Run:
+        """The run, its end taken from its file where a full disk kept the catalogue from it."""
         ended = how_it_ended(self.run_path(run.id)) if run.state == "running" else None
         if ended is not None:
             run.state, run.reason, run.ended = ended
+        return run
 
     def recent(self, since: datetime) -> Sequence[Run]:
         """Return the runs that have not ended, or did since then, newest first."""
@@ -154,6 +153,8 @@ class Store:
         **exactly: str,
     ) -> Sequence[Run]:
         """Return the runs that hold a text, and are exactly as told in other columns, newest first.
+
+        They are as the catalogue has them; see `believed`.
 
         Args:
             text: Somewhere in their id, protocol, cell, bench, place, campaign or reason.

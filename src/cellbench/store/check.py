@@ -236,7 +236,7 @@ def repair(store: Store) -> Iterator[str]:
     runs = store.search(limit=None)
     for run in runs:
         path = store.run_path(run.id)
-        ended = _end_of(path) if run.state == "running" and not is_held_for(path) else None
+        ended = how_it_ended(path) if run.state == "running" and not is_held_for(path) else None
         if ended is not None:
             store.finish(run, *ended)
             yield f"{run.id}: its end is entered: {run.state}"
@@ -268,16 +268,10 @@ def entry_of(path: Path) -> Run:
         campaign=surroundings.get("campaign", ""),
         replicate=surroundings.get("replicate", 0),
     )
-    ended = _end_of(path)
+    ended = how_it_ended(path)
     if ended is not None:
         run.state, run.reason, run.ended = ended
     return run
-
-
-def _end_of(path: Path) -> tuple[str, str, datetime] | None:
-    """State, reason and time (UTC) with which a run's file ends."""
-    ended = how_it_ended(path)
-    return None if ended is None else (*ended[:2], ended[2].replace(tzinfo=UTC))
 
 
 def _start_of(path: Path) -> datetime:
