@@ -16,10 +16,11 @@ import pytest
 pytest.importorskip("psycopg", reason="the extra [server] is not installed")
 
 from cellbench import clock
-from cellbench.laboratory import Database
+from cellbench.laboratory import Database, copying
 from cellbench.laboratory.checking import differences
 from cellbench.laboratory.follower import Follower
 from cellbench.store import RunWriter, Store
+from cellbench.store.compact import as_tables, compact
 
 from .postgresql import PostgreSQL
 from .stores import HOSTILE, START, add_run, entry, registered, rows, writing
@@ -53,6 +54,31 @@ def test_a_copy_is_equal_to_its_run_and_made_once(store: Store, bench: Database)
     assert copy(store, bench) == []
     assert list(differences(store, bench)) == []
     assert copy(store, bench) == []
+    assert samples(bench) == 45_000
+    assert list(differences(store, bench)) == []
+
+
+def test_the_files_beside_a_compacted_run_are_read_once(
+    store: Store, bench: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = add_run(store, 45_000)
+
+    async def end() -> None:
+        writer = RunWriter(store.run_path(run.id), durable=False, again=True)
+        await writer.add_entries([entry(1, kind="run ended")])
+        await writer.close()
+
+    clock.run(end(), virtual=True)
+    compact(store, run)
+    loaded: list[Path] = []
+
+    def counted(file: sqlite3.Connection, path: Path) -> None:
+        loaded.append(path)
+        as_tables(file, path)
+
+    monkeypatch.setattr(copying, "as_tables", counted)
+    copy(store, bench)
+    assert loaded == [store.run_path(run.id)]
     assert samples(bench) == 45_000
     assert list(differences(store, bench)) == []
 

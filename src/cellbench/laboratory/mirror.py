@@ -116,17 +116,13 @@ class Mirror(Store):
             _, seen = self._known.get(run_id, (0, _EVER))
         return f"heard of last at {seen:%Y-%m-%d %H:%M:%S} UTC"
 
-    def register(self, **_: Any) -> NoReturn:
-        """Runs are entered by their benches.
-
-        Raises:
-            CellbenchError: Always.
-        """
-        raise CellbenchError("the laboratory's runs are only looked at here")
-
     def believed(self, run: Run) -> Run:
         """The run: the database says how it ended, and its file need not be fetched for that."""
         return run
+
+    def _save(self, run: Run, *, new: bool = False) -> NoReturn:  # noqa: ARG002 (nothing is)
+        """Runs are written by their benches."""
+        raise CellbenchError("the laboratory's runs are only looked at here")
 
     def _refresh(self) -> None:
         """Bring the list of runs up to date."""
