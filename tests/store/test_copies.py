@@ -79,6 +79,9 @@ def test_a_backup_is_restored_bit_for_bit_what_is_beside_the_runs_included(
     place = store.directory / "telemetry"
     place.mkdir()
     (place / "x.told.json").write_text("{}")
+    looked_at = store.directory / "laboratory" / "lab at localhost"
+    looked_at.mkdir(parents=True)
+    (looked_at / "catalogue.sqlite").write_bytes(b"fetched again when it is asked for")
     backup(store, tmp_path / "backup")
     to, count = restore(tmp_path / "backup", tmp_path / "restored")
     assert prints_of(to) == prints(store)
@@ -201,6 +204,8 @@ def test_a_store_that_was_moved_is_whole_and_its_old_place_says_where(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = prints_of(directory)
+    (directory / "laboratory").mkdir()
+    (directory / "laboratory" / "catalogue.sqlite").write_bytes(b"fetched again")
     to = tmp_path / "new" / "place"
     code, output = called("move", str(to))
     assert code == 2
@@ -209,6 +214,7 @@ def test_a_store_that_was_moved_is_whole_and_its_old_place_says_where(
     assert code == 0
     assert f"CELLBENCH_STORE={to}" in output
     assert prints_of(to) == before
+    assert not (to / "laboratory").exists()
     done = CliRunner().invoke(app, ["runs"])
     assert done.exit_code == 2
     assert f"was moved to {to}" in done.output

@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateColumn
 from sqlmodel import Session, SQLModel, col, or_, select
 
 from cellbench.errors import InputError, StoreError
-from cellbench.store.places import store_directory
+from cellbench.store.places import CATALOGUE, store_directory
 from cellbench.store.reader import how_it_ended
 from cellbench.store.runfile import open_engine
 from cellbench.store.tables import Run
@@ -36,16 +36,15 @@ class Store:
 
     def __init__(self, directory: Path | None = None, *, make: bool = True) -> None:
         self.directory = store_directory(directory, make=make)
-        self._engine: Engine = open_engine(
-            self.directory / "catalogue.sqlite", durable=True, pool=QueuePool
-        )
+        path = self.directory / CATALOGUE
+        self._engine: Engine = open_engine(path, durable=True, pool=QueuePool)
         try:
             SQLModel.metadata.create_all(self._engine, tables=[_table()])
             _bring_up_to_date(self._engine)
         except SQLAlchemyError as error:
             self.close()
             raise InputError(
-                f"{self.directory / 'catalogue.sqlite'} is no catalogue of runs that can be used "
+                f"{path} is no catalogue of runs that can be used "
                 f"({getattr(error, 'orig', error)}): move it away, or choose another --store"
             ) from error
 

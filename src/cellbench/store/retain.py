@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cellbench.errors import InputError
 from cellbench.protocol.source import load, read_document
-from cellbench.protocol.validation import validate
-from cellbench.quantities import parse
+from cellbench.protocol.validation import Seconds, validate
 from cellbench.store.catalogue import Store
 from cellbench.store.compact import Changed, compact, drop_wire, has_rows, has_wire
 from cellbench.store.maintenance import why_unfinished
@@ -27,11 +26,7 @@ CONFIGURATION = "store.yaml"
 COMPACT, DROP_WIRE = "compact", "drop wire log"
 
 
-def _seconds(written: object) -> object:
-    return parse(written, "time") if isinstance(written, str) else written
-
-
-Age = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+Age = Annotated[Seconds, Field(ge=0)]
 
 
 class Rule(BaseModel):
