@@ -10,19 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from tests.store.typed import called
 
-from cellbench.cli.app import app
 from cellbench.store import Store
 from cellbench.store.backup import backup
 from cellbench.store.check import Finding, check, repair
 from cellbench.store.compact import compact
 from cellbench.store.merge import merge
-
-
-def called(*words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["store", *words])
-    return done.exit_code, done.output
 
 
 def change(path: Path, statement: str) -> None:

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.store.typed import called
 from typer.testing import CliRunner
 
 import cellbench
@@ -24,11 +25,6 @@ from cellbench.store.files import PART
 from cellbench.store.merge import Fate, fingerprint, merge
 from cellbench.store.move import move, under_way
 from cellbench.store.places import BACKUP_MANIFEST
-
-
-def called(*words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["store", *words])
-    return done.exit_code, done.output
 
 
 def prints(store: Store) -> dict[str, object]:

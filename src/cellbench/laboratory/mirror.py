@@ -22,6 +22,7 @@ from sqlalchemy import delete, insert
 from sqlmodel import col
 
 from cellbench.errors import CellbenchError
+from cellbench.laboratory.copying import last_number
 from cellbench.laboratory.database import Connection, Database
 from cellbench.laboratory.tables import FOLLOWED, Followed
 from cellbench.laboratory.texts import from_database
@@ -212,8 +213,6 @@ def _rows(
     connection: Connection, file: sqlite3.Connection, table: Followed, number: int
 ) -> Iterator[tuple[Any, ...]]:
     """Rows that a run's file does not have yet, as it has them."""
-    newest = f"SELECT max({table.local_number}) FROM {table.local}"  # noqa: S608 (our names)
-    ((last,),) = file.execute(newest).fetchall()
     query = (
         f"COPY (SELECT {table.number}, {table.columns} FROM {table.name} "  # noqa: S608 (ours)
         f"WHERE run = %s AND {table.number} > %s ORDER BY {table.number}) "
@@ -221,7 +220,7 @@ def _rows(
     )
     with (
         connection.cursor() as cursor,
-        cursor.copy(query, (number, -1 if last is None else last)) as copy,
+        cursor.copy(query, (number, last_number(file, table))) as copy,
     ):
         copy.set_types(table.types)
         for row in copy.rows():

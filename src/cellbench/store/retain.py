@@ -1,6 +1,6 @@
 """Rules on how long what is kept in full: the file ``store.yaml`` of a store.
 
-Samples, spectra and journals are never given up. What a rule can have done: finished runs are
+Samples, spectra and journals are never given up. What a rule can do: finished runs are
 compacted, and wire logs dropped.
 """
 
@@ -74,7 +74,7 @@ class StoreFile(BaseModel):
 
 @dataclass(frozen=True)
 class Due:
-    """Something that a rule has done with a run: `COMPACT` or `DROP_WIRE`."""
+    """Something that a rule does with a run: `COMPACT` or `DROP_WIRE`."""
 
     run: Run
     what: str
@@ -92,7 +92,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
 
 
 def due(store: Store, rules: tuple[Rule, ...], moment: datetime | None = None) -> Iterator[Due]:
-    """What the rules have done now; nothing of runs that are not finished.
+    """What the rules would do now; nothing of runs that are not finished.
 
     Args:
         store: The runs.
