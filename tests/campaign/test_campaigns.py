@@ -171,6 +171,8 @@ def test_a_campaign_comes_along_when_its_store_is_merged(tmp_path: Path) -> None
     told = answer("status", "Two rests", "--store", here)
     assert told == answer("status", "Two rests", "--store", there)
     assert told["counts"]["completed"] == 2
+    (outline,) = (tmp_path / "here" / "campaigns").glob("*.json")
+    outline.write_text(outline.read_text("utf-8").replace("rests.yaml", "copied.yaml"), "utf-8")
     assert merged(there, "--store", here)[0] == 0
 
 

@@ -78,12 +78,14 @@ def test_a_backup_is_restored_bit_for_bit_what_is_beside_the_runs_included(
     looked_at = store.directory / "laboratory" / "lab at localhost"
     looked_at.mkdir(parents=True)
     (looked_at / "catalogue.sqlite").write_bytes(b"fetched again when it is asked for")
+    (looked_at / "users.json").write_text("{}")
     backup(store, tmp_path / "backup")
     to, count = restore(tmp_path / "backup", tmp_path / "restored")
     assert prints_of(to) == prints(store)
     assert (to / "users.json").read_text() == '{"users": []}'
     assert (to / "telemetry" / "x.told.json").is_file()
-    assert count == len(read_manifest(tmp_path / "backup").files) == 5
+    assert [path.name for path in (to / "laboratory").rglob("*.*")] == ["users.json"]
+    assert count == len(read_manifest(tmp_path / "backup").files) == 6
 
 
 def test_only_what_has_changed_is_copied_again(store: Store, tmp_path: Path) -> None:
@@ -200,8 +202,9 @@ def test_a_store_that_was_moved_is_whole_and_its_old_place_says_where(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = prints_of(directory)
-    (directory / "laboratory").mkdir()
-    (directory / "laboratory" / "catalogue.sqlite").write_bytes(b"fetched again")
+    fetched = directory / "laboratory" / "lab at localhost" / "runs"
+    fetched.mkdir(parents=True)
+    (fetched / "room1.2026-11-20-001.sqlite").write_bytes(b"fetched again")
     to = tmp_path / "new" / "place"
     code, output = called("move", str(to))
     assert code == 2

@@ -26,6 +26,8 @@ from cellbench.store.places import BACKUP_MANIFEST, CATALOGUE, LOOKED_AT, store_
 
 #: What belongs to processes that are under way, or is SQLite's own.
 _PASSING = ("-wal", "-shm", "-journal", PART, ".lock", ".control.json", ".damaged")
+#: What was looked at of a laboratory's database; it is fetched again when it is asked for.
+_FETCHED = (f"{LOOKED_AT}/*/{CATALOGUE}", f"{LOOKED_AT}/*/runs/*")
 _DATABASE = ".sqlite"
 #: Errors of a copy that are the source's: damaged, no database, locked.
 _OF_THE_SOURCE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_BUSY})
@@ -158,8 +160,8 @@ def _names(directory: Path) -> list[str]:
 
 
 def _is_lasting(name: str) -> bool:
-    passing = "/." in f"/{name}" or name.startswith(f"{LOOKED_AT}/") or name.endswith(_PASSING)
-    return not passing
+    passing = "/." in f"/{name}" or name.endswith(_PASSING)
+    return not passing and not any(map(PurePosixPath(name).match, _FETCHED))
 
 
 def _looks(path: Path) -> tuple[int, ...]:

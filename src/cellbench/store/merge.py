@@ -7,6 +7,7 @@ back. Campaigns that are not here yet come along. The other store stays as it is
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import tempfile
@@ -18,6 +19,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
@@ -105,8 +107,7 @@ def _take_campaigns(store: Store, files: Mapping[str, Path]) -> None:
     """Take in the outlines of campaigns that are not here: all of them, or none."""
     outlines = {store.directory / name: path for name, path in files.items() if _is_outline(name)}
     for here, there in outlines.items():
-        # By lines: each system ends them in its own way.
-        if here.exists() and here.read_bytes().splitlines() != there.read_bytes().splitlines():
+        if here.exists() and _told(here) != _told(there):
             raise InputError(
                 f"nothing was merged: {there} is another campaign than the one of that name here; "
                 f"to have that one, move {here} away"
@@ -115,6 +116,15 @@ def _take_campaigns(store: Store, files: Mapping[str, Path]) -> None:
         with whole(here) as part:
             here.parent.mkdir(exist_ok=True)
             shutil.copy2(there, part)
+
+
+def _told(outline: Path) -> dict[str, Any]:
+    """What an outline says; the file that it was made of is elsewhere on each computer."""
+    try:
+        told: dict[str, Any] = json.loads(outline.read_bytes())
+        return told | {"file": ""}
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{outline} cannot be read: {error}") from error
 
 
 def _is_outline(name: str) -> bool:

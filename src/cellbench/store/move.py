@@ -105,7 +105,7 @@ def _finish(old: Path, new: Path) -> int:
     for name in manifest.files:
         for end in ("", "-wal", "-shm"):
             (old / f"{name}{end}").unlink(missing_ok=True)
-    shutil.rmtree(old / LOOKED_AT, ignore_errors=True)  # what is looked at just now stays
+    shutil.rmtree(old / LOOKED_AT, ignore_errors=True)  # what is open stays
     for directory in sorted((each for each in old.rglob("*") if each.is_dir()), reverse=True):
         if not any(directory.iterdir()):
             directory.rmdir()

@@ -11,7 +11,7 @@ from cellbench.errors import InputError
 from cellbench.system import is_on_network
 
 #: What is in a store's directory beside its runs: their list, the campaigns that were begun, and
-#: what was looked at of a laboratory's database, which may be deleted at any time.
+#: what was looked at of a laboratory's database, with the users of its pages.
 CATALOGUE, CAMPAIGNS, LOOKED_AT = "catalogue.sqlite", "campaigns", "laboratory"
 #: Makes a directory a backup of a store, and what stays of a store that was moved.
 BACKUP_MANIFEST, MOVED = "backup.json", "moved-to.txt"
