@@ -131,7 +131,7 @@ class Store:
         return [self.believed(run) for run in runs]
 
     def believed(self, run: Run) -> Run:
-        """The run, its end taken from its file where a full disk kept the catalogue from it."""
+        """The run, with an end of which the catalogue has not heard, as its file tells it."""
         ended = how_it_ended(self.run_path(run.id)) if run.state == "running" else None
         if ended is not None:
             run.state, run.reason, run.ended = ended

@@ -113,9 +113,10 @@ def _take_campaigns(store: Store, files: Mapping[str, Path]) -> None:
                 f"to have that one, move {here} away"
             )
     for here, there in outlines.items():
-        with whole(here) as part:
-            here.parent.mkdir(exist_ok=True)
-            shutil.copy2(there, part)
+        if not here.exists():
+            with whole(here) as part:
+                here.parent.mkdir(exist_ok=True)
+                shutil.copy2(there, part)
 
 
 def _told(outline: Path) -> dict[str, Any]:
