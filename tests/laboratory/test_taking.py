@@ -23,6 +23,7 @@ from tests.serving import CYCLER
 from tests.serving import served as serving
 
 pytest.importorskip("procrastinate", reason="the extra [server] is not installed")
+from cellbench.engine.service import NEVER_BEGAN
 from cellbench.laboratory import Database
 from cellbench.laboratory.database import Kind
 from cellbench.laboratory.jobs import works_of
@@ -184,7 +185,9 @@ def laboratory(server: PostgreSQL, database: Database, tmp_path: Path) -> Iterat
 
 
 def assert_each_is_one_run(laboratory: Laboratory, benches: Sequence[Bench]) -> None:
-    runs = [(bench.name, run.id) for bench in benches for run in bench.runs]
+    # A server that is lost just when a run is to begin keeps that from beginning, which is entered.
+    runs = [(bench.name, run.id) for bench in benches for run in bench.runs
+            if run.reason != NEVER_BEGAN]  # fmt: skip
     jobs = laboratory.jobs().values()
     assert Counter(runs) == Counter((job["bench"], job["run"]) for job in jobs if job["run"])
 

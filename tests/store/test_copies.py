@@ -78,13 +78,13 @@ def test_a_backup_is_restored_bit_for_bit_what_is_beside_the_runs_included(
     looked_at = store.directory / "laboratory" / "lab at localhost"
     looked_at.mkdir(parents=True)
     (looked_at / "catalogue.sqlite").write_bytes(b"fetched again when it is asked for")
-    (looked_at / "users.json").write_text("{}")
+    (looked_at / "web-users.json").write_text("{}")
     backup(store, tmp_path / "backup")
     to, count = restore(tmp_path / "backup", tmp_path / "restored")
     assert prints_of(to) == prints(store)
     assert (to / "users.json").read_text() == '{"users": []}'
     assert (to / "telemetry" / "x.told.json").is_file()
-    assert [path.name for path in (to / "laboratory").rglob("*.*")] == ["users.json"]
+    assert [path.name for path in (to / "laboratory").rglob("*.*")] == ["web-users.json"]
     assert count == len(read_manifest(tmp_path / "backup").files) == 6
 
 
