@@ -194,6 +194,7 @@ def following(store: Store, bench: Database, said: list[str]) -> Iterator[thread
             assert not thread.is_alive()
 
 
+@pytest.mark.long
 def test_a_server_killed_again_and_again_loses_and_doubles_nothing(
     store: Store, database: Database, bench: Database, server: PostgreSQL
 ) -> None:
@@ -240,6 +241,7 @@ def test_a_server_that_freezes_is_waited_for(
     assert list(differences(store, bench)) == []
 
 
+@pytest.mark.long
 def test_a_server_that_is_away_at_the_end_is_left_and_caught_up_with_later(
     store: Store, bench: Database, server: PostgreSQL
 ) -> None:
