@@ -62,7 +62,7 @@ def test_a_copy_is_equal_to_its_run_and_made_once(store: Store, bench: Database)
 def test_the_files_beside_a_compacted_run_are_read_once(
     store: Store, bench: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = add_run(store, 45_000)
+    run = add_run(store, 21_000)
 
     async def end() -> None:
         writer = RunWriter(store.run_path(run.id), durable=False, again=True)
@@ -80,7 +80,7 @@ def test_the_files_beside_a_compacted_run_are_read_once(
     monkeypatch.setattr(copying, "as_tables", counted)
     copy(store, bench)
     assert loaded == [store.run_path(run.id)]
-    assert samples(bench) == 45_000
+    assert samples(bench) == 21_000
     assert list(differences(store, bench)) == []
 
 
