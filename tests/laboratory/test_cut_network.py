@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.faults.processes import wait_for
 
 pytest.importorskip("procrastinate", reason="the extra [server] is not installed")
 from cellbench.laboratory import Database
 from cellbench.store import Run, RunReader
 
-from .benches import Bench, Laboratory, assert_each_is_one_run, wait_for
+from .benches import Bench, Laboratory, assert_each_is_one_run
 from .networks import Network, network
 from .postgresql import PostgreSQL
 
@@ -109,9 +110,9 @@ def back(bench: Bench) -> Sequence[int]:
     return bench.said.count("is back"), followed.count("is back")
 
 
-def seconds_until(happened: Callable[[], object]) -> float:
+def seconds_until(happened: Callable[[], object], what: str, patience_s: float = 120) -> float:
     began_s = time.monotonic()
-    wait_for(happened)
+    wait_for(happened, what, patience_s, every_s=0.2)
     return time.monotonic() - began_s
 
 
@@ -152,31 +153,40 @@ def test_a_killed_owner_a_lost_server_and_a_cut_network_cost_no_job_and_double_n
         laboratory.submit(charge, bench="room2")
     for bench in benches:
         bench.start()
-    wait_for(lambda: len(with_a_current(killed)) == len(with_a_current(cut)) == 2)
+    seconds_until(
+        lambda: len(with_a_current(killed)) == len(with_a_current(cut)) == 2, "not all have begun"
+    )
 
     killed.kill()
     laboratory.server.kill()
     killed.start()
-    wait_for(lambda: "resuming" in killed.said and min(away(cut)) == 1)
+    seconds_until(lambda: "resuming" in killed.said, "nobody goes on with the lost runs")
+    seconds_until(lambda: min(away(cut)) == 1, "nobody finds that the server is away")
     laboratory.server.start()
-    wait_for(lambda: min(back(cut)) == 1)
+    seconds_until(lambda: min(back(cut)) == 1, "nobody finds that it is back")
 
-    wait_for(lambda: len(cut.runs) == 4 and len(with_a_current(cut)) == 2)
+    seconds_until(
+        lambda: len(cut.runs) == 4 and len(with_a_current(cut)) == 2, "no other two have begun"
+    )
     theirs = {
         number: job
         for number, job in laboratory.jobs().items()
         if job["bench"] == "room2" and job["state"] == "running"
     }
     networks[1].cut()
-    assert seconds_until(lambda: min(away(cut)) == 2) < NOTICED_S
-    wait_for(lambda: {run.state for run in cut.runs} == {"completed"})
+    assert seconds_until(lambda: min(away(cut)) == 2, "the cut is not noticed") < NOTICED_S
+    seconds_until(lambda: {run.state for run in cut.runs} == {"completed"}, "runs do not complete")
     assert len(cut.runs) == 4  # nothing is begun that the queue cannot hear of
     assert theirs.items() <= laboratory.jobs().items()  # whatever the other bench takes meanwhile
     assert len(theirs) == 2
     networks[1].heal()
-    assert seconds_until(lambda: min(back(cut)) == 2) < NOTICED_S
+    assert seconds_until(lambda: min(back(cut)) == 2, "its end is not noticed") < NOTICED_S
 
-    wait_for(lambda: {job["state"] for job in laboratory.jobs().values()} == {"done"}, 300)
+    seconds_until(
+        lambda: {job["state"] for job in laboratory.jobs().values()} == {"done"},
+        "not all jobs are done",
+        300,
+    )
     assert len(laboratory.jobs()) == 12
     assert_each_is_one_run(laboratory, benches)
     for bench in benches:
