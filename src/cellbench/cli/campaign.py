@@ -59,11 +59,11 @@ def run(
         from cellbench.campaign.conducting import alone_with
         from cellbench.campaign.loading import load_campaign
         from cellbench.campaign.standing import progress_of
-        from cellbench.store import Store
+        from cellbench.cli.copying import copied_store
 
         campaign = load_campaign(file, bench)
         stopping = Stopping()
-        with Store(store) as opened, alone_with(campaign.outline.name, opened.directory):
+        with copied_store(store) as opened, alone_with(campaign.outline.name, opened.directory):
             carrying = _carry_out(
                 campaign, opened, cells or [], speed, stopping, telemetry, seed, as_json=as_json
             )

@@ -43,14 +43,17 @@ def run_many(
     Raises:
         InputError: It cannot be run at one of them; nothing has begun.
     """
+    from cellbench.cli.copying import copied_store
     from cellbench.engine.owner import Owner
-    from cellbench.store import Store
 
     if bench is None:
         raise InputError("--cell names several places: say with --bench on which bench")
     requests = _requests(protocol, cells, sets)
     stopping = Stopping()
-    with Store(store) as opened, Beside(opened, telemetry, stopping, as_json=as_json) as beside:
+    with (
+        copied_store(store) as opened,
+        Beside(opened, telemetry, stopping, as_json=as_json) as beside,
+    ):
         cards = {each.place: each.cell for each in requests if each.cell is not None}
         owner = Owner(
             bench, opened, seed=seed, sim_cell=sim_cell, cards=cards, witness=beside.witness
@@ -77,14 +80,14 @@ def resume_many(
     Raises:
         InputError: One of them cannot be gone on with, or the bench is not told.
     """
+    from cellbench.cli.copying import copied_store
     from cellbench.engine.owner import Owner
-    from cellbench.store import Store
 
     if bench is None:
         raise InputError("several runs share instruments: say with --bench of which bench they are")
     stopping = Stopping()
     with (
-        Store(store, make=False) as opened,
+        copied_store(store, make=False) as opened,
         Beside(opened, telemetry, stopping, as_json=as_json) as beside,
     ):
         owner = Owner(bench, opened, witness=beside.witness)
