@@ -23,6 +23,7 @@ from tests.serving import CYCLER
 from tests.serving import served as serving
 
 pytest.importorskip("procrastinate", reason="the extra [server] is not installed")
+from cellbench.bench import simulated_benches
 from cellbench.laboratory import Database
 from cellbench.laboratory.database import Kind
 from cellbench.laboratory.jobs import works_of
@@ -75,14 +76,18 @@ class Laboratory:
 
     def ask(self, *words: str, who: str = "ann", code: int = 0) -> Any:
         """Run a command to its end, and return its JSON."""
+        done = self.typed(*words, "--json", who=who)
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def typed(self, *words: str, who: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "cellbench", *words, "--json"],
+            [sys.executable, "-m", "cellbench", *words],
             env=os.environ | {"CELLBENCH_DATABASE": self._addresses[who]},
             capture_output=True, text=True, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
-        return json.loads(done.stdout)
+        return done
 
     def submit(self, protocol: str, *cells: str, priority: int = 0, **facts: Any) -> list[int]:
         with closing(Database(self._addresses["ann"]).connect()) as connection:
@@ -93,6 +98,12 @@ class Laboratory:
         with closing(self.database.connect()) as connection:
             connection.autocommit = True
             return {job.id: job.answer() for job in JobQueue(connection).jobs(ended=True)}
+
+    def take(self, number: int, bench: str, place: str) -> None:
+        with closing(Database(self._addresses[bench]).connect()) as connection:
+            connection.autocommit = True
+            queue = JobQueue(connection)
+            assert queue.take(number, bench, place, queue.register())
 
     def bench(self, name: str, file: Path | str, *options: str) -> Bench:
         return Bench(self, name, file, options)
@@ -246,6 +257,33 @@ def test_one_process_runs_all_jobs_of_a_bench_whose_places_share_instruments(
     assert "it is for B7" in jobs[nowhere]["refusals"]["room1"]
     assert sorted(run.place for run in bench.runs) == ["A1", "A2", "A2", "A3", "A4"]
     assert "the owner of the bench: begins" in said
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("f_max: 1 MHz", "f_max: 10 kHz", "is beyond PalmSens"),
+        ("port: simulated", "port: 127.0.0.1:none", "127.0.0.1:none"),
+    ],
+    ids=["can do less", "cannot be reached so"],
+)
+def test_a_job_that_its_bench_cannot_do_any_more_is_refused_once_and_for_good(
+    laboratory: Laboratory, before: str, after: str, told: str
+) -> None:
+    text = simulated_benches()["laboratory"]
+    assert before in text
+    file = laboratory.directory / "room1.yaml"
+    file.write_text(text.replace(before, after))
+    (number,) = laboratory.submit(laboratory.protocol(SPECTRUM), "A2", bench="room1")
+    bench = laboratory.bench("room1", file)
+    laboratory.take(number, "room1", "A2")
+    words = ("jobs", "work", "--bench", str(file), "--store", str(bench.store))
+    done = laboratory.typed(*words, who="room1")
+    assert done.returncode == 0, done.stderr
+    job = laboratory.jobs()[number]
+    assert job["state"] == "failed"
+    assert told in job["text"]
+    assert not bench.runs
 
 
 def test_a_killed_bench_and_a_lost_server_cost_no_job_and_none_is_run_twice(

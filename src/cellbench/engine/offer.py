@@ -15,6 +15,7 @@ from cellbench.errors import InputError
 from cellbench.laboratory.jobs import Work
 from cellbench.protocol import check
 from cellbench.protocol.loading import load_card
+from cellbench.protocol.program import Program
 from cellbench.transport.ownership import is_free
 
 #: What makes no difference to whether a place can run a job.
@@ -81,15 +82,22 @@ class Offer:
             raise InputError(f"{self.file.bench} has no place {name} any more")
         return self.places[name]
 
+    def resolved(self, work: Work, name: str) -> tuple[Program, str]:
+        """What a job says for the cell in a place: its program, and the text of the card.
+
+        Raises:
+            InputError: It is not for that cell, or wrong; says why.
+        """
+        card, text = self._card_for(work, self.place(name))
+        return work.program(card), text
+
     def session(self, work: Work, name: str) -> Session:
         """Put what a job says on a place.
 
         Raises:
             InputError: It cannot be run there; says why.
         """
-        place = self.place(name)
-        card, text = self._card_for(work, place)
-        program = work.program(card)
+        program, text = self.resolved(work, name)
         if name:
             session = Places(self.path, only=[name]).put(program, text, name)
         else:

@@ -9,10 +9,11 @@ from cellbench.engine.called import Say
 from cellbench.engine.evaluation import evaluate, write_report
 from cellbench.engine.offer import Offer
 from cellbench.engine.orders import Order, unbegun
-from cellbench.engine.owner import Owner, RunRequest
+from cellbench.engine.owner import Owner, Prepared, RunRequest
 from cellbench.engine.run import RunEnd
 from cellbench.errors import CellbenchError, InputError
 from cellbench.laboratory import Database
+from cellbench.laboratory.jobs import Work
 from cellbench.store import Store
 
 #: How often it is looked for jobs that were taken meanwhile, and on a simulated bench.
@@ -37,7 +38,7 @@ class Working:
     ) -> None:
         self._offer, self._owner, self._store = offer, owner, store
         self._database, self._say = database, say
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # by place
 
     async def work(self) -> None:
         """Do so; cancelled, all runs come to their safe state first."""
@@ -45,15 +46,15 @@ class Working:
         try:
             while True:
                 for job in await asyncio.to_thread(unbegun, self._database):
-                    if job.id not in self._tasks:
+                    if job.place not in self._tasks:
                         running = self._run(job.id, job.place)
-                        self._tasks[job.id] = asyncio.create_task(running, name=job.place)
+                        self._tasks[job.place] = asyncio.create_task(running)
                 if not self._tasks:
                     return
                 await asyncio.wait(
                     self._tasks.values(), timeout=every_s, return_when=asyncio.FIRST_COMPLETED
                 )
-                self._tasks = {job: each for job, each in self._tasks.items() if not each.done()}
+                self._tasks = {at: each for at, each in self._tasks.items() if not each.done()}
         finally:
             for task in self._tasks.values():
                 task.cancel()
@@ -62,21 +63,29 @@ class Working:
     async def _run(self, number: int, place: str) -> None:
         try:
             order = await asyncio.to_thread(Order, number, self._database)
-            await self._conduct(order, place)
+            await self._carry_out(order, place)
         except CellbenchError as error:
             self._say(f"job {number}: {error}")
             await asyncio.sleep(_RETRY_S)
 
-    async def _conduct(self, order: Order, place: str) -> None:
+    async def _carry_out(self, order: Order, place: str) -> None:
+        """Run a job to its end; what is wrong with it, or with the bench file, fails it for good.
+
+        Raises:
+            CellbenchError: It cannot be begun now.
+        """
         try:
-            session = await asyncio.to_thread(self._offer.session, order.work, place)
+            prepared = await asyncio.to_thread(self._prepared, order.work, place)
+            end = await self._owner.carry_out(prepared, order)
         except InputError as error:
+            self._say(f"job {order.number}: {error}")
             await asyncio.to_thread(order.fail, str(error))
-            raise
-        request = RunRequest(order.work.title, place, **order.work.kept)
-        prepared = self._owner.put(request, session.program, session.card_text)
-        end = await self._owner.carry_out(prepared, order)
-        await asyncio.to_thread(self._report, end, session.card)
+            return
+        await asyncio.to_thread(self._report, end, prepared.session.card)
+
+    def _prepared(self, work: Work, place: str) -> Prepared:
+        program, card_text = self._offer.resolved(work, place)
+        return self._owner.put(RunRequest(work.title, place, **work.kept), program, card_text)
 
     def _report(self, end: RunEnd, card: CellCard) -> None:
         try:
