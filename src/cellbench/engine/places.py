@@ -44,6 +44,7 @@ class Places:
         sim_cell: str | None = None,
         cards: Mapping[str, str] | None = None,
     ) -> None:
+        self._path = bench
         self.file, _ = read_bench(bench)
         self._beside = bench_directory(bench)
         self._names = tuple(self.file.cells) if only is None else tuple(only)
@@ -108,6 +109,7 @@ class Places:
             beside=self._beside,
             simulated_cell=self._simulated.get(place),
             shared=frozenset(file.instruments) & frozenset(shared),
+            bench_file=self._path,
         )
 
     def card_of(self, place: str) -> str | None:

@@ -64,6 +64,7 @@ class Session:
         beside: Directory of the bench file, where driver files are looked for.
         simulated_cell: What is on the simulated bench.
         shared: Instruments of the bench that other runs of this process use too.
+        bench_file: Where the file is of which this is one place; None for a bench with one cell.
     """
 
     program: Program
@@ -75,6 +76,7 @@ class Session:
     beside: Path | None = None
     simulated_cell: str | None = None
     shared: frozenset[str] = frozenset()
+    bench_file: Path | None = None
 
     @property
     def card(self) -> CellCard:
@@ -173,6 +175,7 @@ class Session:
             "seed": self.seed,
             "place": bench.place,
             "bench_directory": None if self.beside is None else str(self.beside.absolute()),
+            "bench_file": None if self.bench_file is None else str(self.bench_file.absolute()),
             "simulated_cell": self.simulated_cell,
             "simulated": bench.simulated,
         }

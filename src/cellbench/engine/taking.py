@@ -21,9 +21,10 @@ from cellbench.engine.causes import BY_SIGNAL, RunState
 from cellbench.engine.control_client import ask
 from cellbench.engine.control_file import ControlFile, read
 from cellbench.engine.control_file import place as control_place
+from cellbench.engine.lost import NEVER_BEGAN
 from cellbench.engine.offer import Offer
 from cellbench.engine.requests import Abort, Person, Stop
-from cellbench.engine.service import NEVER_BEGAN, Policy, notes_of
+from cellbench.engine.service import Policy, notes_of
 from cellbench.errors import CellbenchError, InputError
 from cellbench.laboratory import Database
 from cellbench.laboratory.jobs import RefusedJob, Work
