@@ -55,8 +55,8 @@ class Campaign:
         return places_of(self.file)
 
     def clock(self, speed: float | None = None) -> dict[str, Any]:
-        """How time passes there, see `Session.clock`."""
-        return next(iter(self.prepared.values())).session.clock(speed)
+        """How time passes there, see `BenchFile.clock`."""
+        return next(iter(self.prepared.values())).session.file.clock(speed)
 
     def of(self, turn: Turn) -> Prepared:
         """What a turn is."""

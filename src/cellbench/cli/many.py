@@ -123,7 +123,7 @@ def _conducted(
                 return await all_at_once({name: run() for name, run in runs.items()})
 
     try:
-        return clock.run(main(), **owner.clock(speed))
+        return clock.run(main(), **owner.file.clock(speed))
     except asyncio.CancelledError as error:
         print_error("interrupted before a run began: nothing was energised")
         raise typer.Exit(ExitCode.INTERRUPTED) from error

@@ -74,12 +74,8 @@ def _bring(
 
         file, beside = _bench(run, bench, store)
         Stopping()  # on the way to its safe state nothing stops it
-        scaled = file.speed != 1.0
-        outcomes = clock.run(
-            _each_brought(file, beside, target, force=force, as_json=as_json),
-            virtual=scaled,
-            speed=file.speed if scaled else None,
-        )
+        bringing = _each_brought(file, beside, target, force=force, as_json=as_json)
+        outcomes = clock.run(bringing, **file.clock())
         confirmed = all(outcome.confirmed for outcome in outcomes)
         if as_json:
             rows = [

@@ -78,7 +78,7 @@ def resume(
                     session, opened, run, stopping, told_of, accept=accept, as_json=as_json
                 )
                 try:
-                    end = clock.run(resuming, **session.clock())
+                    end = clock.run(resuming, **session.file.clock())
                 except asyncio.CancelledError as error:
                     print_error("interrupted before it was resumed: nothing was changed")
                     raise typer.Exit(ExitCode.INTERRUPTED) from error

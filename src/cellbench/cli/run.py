@@ -130,7 +130,7 @@ def conducted(
         order=order,
     )
     try:
-        return clock.run(coroutine, **session.clock(factor))
+        return clock.run(coroutine, **session.file.clock(factor))
     except asyncio.CancelledError as error:
         print_error("interrupted before the run began: nothing was energised")
         raise typer.Exit(ExitCode.INTERRUPTED) from error

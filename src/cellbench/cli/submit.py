@@ -225,7 +225,7 @@ def work(
         with Store(store) as opened:
             owner = Owner(bench, opened)
             try:
-                clock.run(main(), **owner.clock())
+                clock.run(main(), **owner.file.clock())
             except asyncio.CancelledError as error:
                 raise typer.Exit(ExitCode.INTERRUPTED) from error
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cellbench import __version__
 from cellbench.bench import (
@@ -86,17 +86,6 @@ class Session:
     def declared(self) -> Bench:
         """The bench as its file declares it: capabilities, nothing connected."""
         return declared(self.file, simulated=self.simulator is not None, beside=self.beside)
-
-    def clock(self, speed: float | None = None) -> dict[str, Any]:
-        """How time passes there, for `cellbench.clock.run`.
-
-        Args:
-            speed: Of the simulated bench in this process; one that is served says its own.
-        """
-        if self.simulator is not None:
-            return {"virtual": True, "speed": speed}
-        scaled = self.file.speed != 1.0
-        return {"virtual": scaled, "speed": self.file.speed if scaled else None}
 
     @asynccontextmanager
     async def bench(

@@ -92,7 +92,7 @@ class Guards:
     Args:
         first: The first run that there is to be guarded.
         lines: What comes after it.
-        asked: Who asks for a bench.
+        is_asked: Who asks for a bench.
     """
 
     def __init__(self, first: Watch, lines: Iterator[bytes], is_asked: _Asked) -> None:
@@ -177,12 +177,7 @@ def main() -> None:
     _, first = from_line(line)
     if not isinstance(first, Watch):
         raise TypeError(f"told {first} before whom to watch")
-    scaled = first.speed != 1.0
-    clock.run(
-        _guard_all(first, lines, is_asked),
-        virtual=scaled,
-        speed=first.speed if scaled else None,
-    )
+    clock.run(_guard_all(first, lines, is_asked), **clock.at_speed(first.speed))
     forget_empty(errors_path(Path(first.ledger)))
 
 
