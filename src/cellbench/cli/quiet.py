@@ -92,11 +92,12 @@ def _bring(
 
 def _bench(run: str, bench: Path | None, store: Path | None) -> tuple[BenchFile, Path]:
     """The bench file that is meant, and its directory."""
-    from cellbench.engine.session import bench_directory, read_bench
+    from cellbench.engine.named_bench import read_bench
     from cellbench.errors import InputError
 
     if bench is not None:
-        file, beside = read_bench(bench)[0], bench_directory(bench)
+        named = read_bench(bench)
+        file, beside = named.file, named.beside
     else:
         from cellbench.engine.resume import bench_of
         from cellbench.store import RunReader, Store

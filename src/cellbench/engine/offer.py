@@ -9,8 +9,9 @@ from pathlib import Path
 from cellbench.analysis import available
 from cellbench.bench import BenchFile
 from cellbench.cell import CellCard
-from cellbench.engine.places import Places
-from cellbench.engine.session import Session, bench_directory, on_bench, places, read_bench
+from cellbench.engine.named_bench import read_bench
+from cellbench.engine.places import Places, card_of
+from cellbench.engine.session import Session, on_bench, places
 from cellbench.errors import InputError
 from cellbench.laboratory.jobs import Work
 from cellbench.protocol import check
@@ -55,8 +56,8 @@ class Offer:
 
     def __init__(self, bench: Path, cell: str | None = None) -> None:
         self.path = bench
-        self.file, _ = read_bench(bench)
-        self.beside = bench_directory(bench)
+        self._bench = read_bench(bench)
+        self.file = self._bench.file
         self.simulated = self.file.is_simulated
         self.places = self._places(cell)
         self._verdicts: dict[str, dict[str, str]] = {}
@@ -66,9 +67,8 @@ class Offer:
             return {"": Place("", self.file, *_card(cell))}
         if cell is not None:
             raise InputError(f"{self.file.bench} has many cells: its file says which, under cells:")
-        places = Places(self.path)
         return {
-            name: Place(name, self.file.of_place(name), *_card(places.card_of(name)))
+            name: Place(name, self.file.of_place(name), *_card(card_of(self._bench, name)))
             for name in self.file.cells
         }
 
@@ -99,9 +99,9 @@ class Offer:
         """
         program, text = self.resolved(work, name)
         if name:
-            session = Places(self.path, only=[name]).put(program, text, name)
+            session = Places(self._bench, only=[name]).put(program, text, name)
         else:
-            session = on_bench(program, text, self.path, seed=work.replicate)
+            session = on_bench(program, text, self._bench, seed=work.replicate)
         check(session.program, session.declared(), available()).raise_problems()
         return session
 
@@ -160,7 +160,7 @@ class Offer:
             name: Of the place.
             owned: Whether the bench's owner is at work: it has what is shared, and lends it.
         """
-        found = {} if self.simulated else places(self.place(name).file, self.beside)
+        found = {} if self.simulated else places(self.place(name).file, self._bench.beside)
         ours = self.file.shared if owned else frozenset()
         return all(is_free(each) for instrument, each in found.items() if instrument not in ours)
 

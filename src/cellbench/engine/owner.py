@@ -22,12 +22,13 @@ from cellbench.engine.guard.keeper import Keeper, guarded
 from cellbench.engine.guard.piped import GuardOfMany
 from cellbench.engine.leases import Lease
 from cellbench.engine.lending import LeasedStake, Needs, Pool, needs_of
+from cellbench.engine.named_bench import read_bench
 from cellbench.engine.places import Places
 from cellbench.engine.prompts import Prompts
 from cellbench.engine.resume import age_of, session_of, taken_up
 from cellbench.engine.run import Conducting, Conductor, RunEnd
 from cellbench.engine.safe_state import to_the_end
-from cellbench.engine.session import Session, bench_directory, prepare, read_bench
+from cellbench.engine.session import Session, prepare
 from cellbench.engine.side_thread import SideThread
 from cellbench.errors import InputError
 from cellbench.protocol import check, plan
@@ -132,16 +133,17 @@ class Owner:
         cards: Mapping[str, str] | None = None,
         witness: Witness = nobody,
     ) -> None:
-        self.file, _ = read_bench(bench)
+        named = read_bench(bench)
+        self.file = named.file
         self._bench, self._store, self._witness = bench, store, witness
         self._seed, self._sim_cell = seed, sim_cell
         self._places = (
-            Places(bench, seed=seed, sim_cell=sim_cell, cards=cards) if self.file.cells else None
+            Places(named, seed=seed, sim_cell=sim_cell, cards=cards) if self.file.cells else None
         )
         self._prepared: dict[RunRequest, Prepared] = {}
         self._busy: dict[str, asyncio.Task[Any] | None] = {}
         self._guards, self._side = GuardOfMany(), SideThread()
-        self._pool = Pool(self.file, bench_directory(bench))
+        self._pool = Pool(self.file, named.beside)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -23,8 +23,9 @@ from cellbench.engine.guard.handover import asked
 from cellbench.engine.guard.ledger import Kind, Ledger, errors_path, forget_empty
 from cellbench.engine.guard.messages import Message, Watch, from_line
 from cellbench.engine.guard.processes import ProcessId
+from cellbench.engine.named_bench import with_folders
 from cellbench.engine.reach import Reachable, ReachableBench, Site
-from cellbench.engine.session import places, with_folders
+from cellbench.engine.session import places
 from cellbench.protocol.source import document_of, load
 from cellbench.system import outlive_terminal
 
