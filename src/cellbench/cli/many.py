@@ -52,18 +52,18 @@ def run_many(
     stopping = Stopping()
     with (
         copied_store(store) as opened,
-        Beside(opened, telemetry, stopping, as_json=as_json) as beside,
+        Presenter(opened, telemetry, stopping, as_json=as_json) as presenter,
     ):
         cards = {each.place: each.cell for each in requests if each.cell is not None}
         owner = Owner(
-            bench, opened, seed=seed, sim_cell=sim_cell, cards=cards, witness=beside.witness
+            bench, opened, seed=seed, sim_cell=sim_cell, cards=cards, witness=presenter.witness
         )
         for request in requests:
             owner.prepare(request)
         for conflict in owner.conflicts(requests):
             typer.echo(conflict, err=as_json)
         runs = {each.place: partial(owner.run, each) for each in requests}
-        return beside.tell(_conducted(owner, runs, stopping, speed))
+        return presenter.tell(_conducted(owner, runs, stopping, speed))
 
 
 def resume_many(
@@ -88,12 +88,12 @@ def resume_many(
     stopping = Stopping()
     with (
         copied_store(store, make=False) as opened,
-        Beside(opened, telemetry, stopping, as_json=as_json) as beside,
+        Presenter(opened, telemetry, stopping, as_json=as_json) as presenter,
     ):
-        owner = Owner(bench, opened, witness=beside.witness)
+        owner = Owner(bench, opened, witness=presenter.witness)
         ids = [opened.find(each).id for each in run_ids]
         runs = {each: partial(owner.resume, each, accept=accept) for each in ids}
-        return beside.tell(_conducted(owner, runs, stopping, None))
+        return presenter.tell(_conducted(owner, runs, stopping, None))
 
 
 def _requests(protocol: str, cells: str, sets: Sequence[str]) -> list[RunRequest]:
@@ -129,8 +129,8 @@ def _conducted(
         raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 
-class Beside:
-    """Who stands beside several runs: shows each on a line of its own, and tells people of them.
+class Presenter:
+    """Shows several runs, each on a line of its own, tells people of them, and reports their ends.
 
     Args:
         store: Where they are kept.

@@ -217,13 +217,15 @@ def work(
 
         laboratory, offer, stopping = needed_database(database), Offer(bench), Stopping()
 
-        async def main() -> None:
-            async with owner:
-                with stopping.cancels_this_task():
-                    await Working(offer, owner, opened, laboratory, typer.echo).work()
-
         with Store(store) as opened:
             owner = Owner(bench, opened)
+            working = Working(offer, owner, opened, laboratory, typer.echo)
+
+            async def main() -> None:
+                async with owner:
+                    with stopping.cancels_this_task():
+                        await working.work()
+
             try:
                 clock.run(main(), **owner.file.clock())
             except asyncio.CancelledError as error:

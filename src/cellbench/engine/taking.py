@@ -296,10 +296,12 @@ class Taking:
             queue.finish(job.id, self._bench, "failed", _TOO_LATE)
             return
         try:
-            work = self._works.setdefault(job.id, self._works.get(job.id) or queue.work(job.id))
+            if job.id not in self._works:
+                self._works[job.id] = queue.work(job.id)
         except RefusedJob as error:
             queue.finish(job.id, self._bench, "failed", f"what was submitted is no job: {error}")
             return
+        work = self._works[job.id]
         why = self._offer.why_not(work)
         if self._offer.has_lasting_cells and not work.place:
             for name in queue.places_used(self._bench, work.submission) & set(why):
