@@ -108,12 +108,10 @@ class Laboratory:
     def bench(self, name: str, file: Path | str, *options: str) -> Bench:
         return Bench(self, name, file, options)
 
-    def serve(self, name: str, speed: str = "10") -> Path:
+    def serve(self, name: str, *options: str) -> Path:
         """A bench that outlives its hosts; returns its file."""
-        played = str(self.directory / "cycler.yaml")
-        answer = self.stack.enter_context(
-            serving("--bench", played, "--cell", CELL, "--speed", speed)
-        )
+        usual = ("--bench", str(self.directory / "cycler.yaml"), "--cell", CELL)
+        answer = self.stack.enter_context(serving(*(options or usual), "--speed", "10"))
         path = self.directory / f"{name}.yaml"
         path.write_text(json.dumps(answer["bench"]))
         return path
@@ -180,6 +178,13 @@ class Bench:
             newest = store.runs(1)
             path = store.run_path(newest[0].id) if newest else None
         return RunReader(path).journal if path is not None and not never_began(path) else ()
+
+    def entries(self, kind: str) -> int:
+        """How many of a kind the journals of all its runs have."""
+        with Store(self.store) as store:
+            paths = [store.run_path(run.id) for run in store.runs()]
+        begun = [path for path in paths if path.is_file() and not never_began(path)]
+        return sum(entry.kind == kind for path in begun for entry in RunReader(path).journal)
 
     @property
     def runs(self) -> list[Run]:
@@ -331,3 +336,22 @@ def test_a_job_outlives_its_computer_s_shutdown_and_is_ended_as_somebody_chose(
     assert run.state == "interrupted"
     assert "its job was cancelled" in run.reason
     wait_for(lambda: "another of its" in str(laboratory.jobs()[same_cell]["refusals"]))
+
+
+def test_jobs_of_places_that_share_instruments_outlive_a_shutdown_together(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLBENCH_LOCKS", str(laboratory.directory / "locks"))
+    rest = laboratory.protocol(REST.replace(CELL, "LYC_PMMA"))
+    bench = laboratory.bench("room1", laboratory.serve("room1", "--bench", "laboratory"))
+    jobs = laboratory.submit(rest, "A1", "A2", bench="room1", sets=["time=6 min"])
+    bench.start()
+    wait_for(lambda: bench.entries("step started") == 2)
+    bench.end()
+    assert [run.state for run in bench.runs] == ["interrupted"] * 2
+    bench.start("--once")
+    said = bench.finish()
+    assert {laboratory.jobs()[each]["state"] for each in jobs} == {"done"}, said
+    assert [run.state for run in bench.runs] == ["completed"] * 2
+    assert bench.entries("resumed") == 2
+    assert said.count("the owner of the bench: goes on with run") == 1

@@ -202,6 +202,7 @@ def begin(
 @app.command(hidden=True)
 def work(
     bench: Annotated[Path, typer.Option("--bench")],
+    resume: Annotated[list[str] | None, typer.Option("--resume")] = None,
     store: options.StorePath = None,
     database: options.DatabaseUrl = None,
 ) -> None:
@@ -219,7 +220,7 @@ def work(
 
         with Store(store) as opened:
             owner = Owner(bench, opened)
-            working = Working(offer, owner, opened, laboratory, typer.echo)
+            working = Working(offer, owner, opened, laboratory, typer.echo, resume or [])
 
             async def main() -> None:
                 async with owner:
