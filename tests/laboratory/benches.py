@@ -17,7 +17,7 @@ import psutil
 from tests.serving import CYCLER
 from tests.serving import served as serving
 
-from cellbench.engine.service import NEVER_BEGAN
+from cellbench.engine.lost import NEVER_BEGAN
 from cellbench.laboratory import Database
 from cellbench.laboratory.database import Kind
 from cellbench.laboratory.jobs import works_of
@@ -56,14 +56,18 @@ class Laboratory:
 
     def ask(self, *words: str, who: str = "ann", code: int = 0) -> Any:
         """Run a command to its end, and return its JSON."""
+        done = self.typed(*words, "--json", who=who)
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def typed(self, *words: str, who: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "cellbench", *words, "--json"],
+            [sys.executable, "-m", "cellbench", *words],
             env=os.environ | {"CELLBENCH_DATABASE": self._addresses[who]},
             capture_output=True, text=True, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
-        return json.loads(done.stdout)
+        return done
 
     def submit(self, protocol: str, *cells: str, priority: int = 0, **facts: Any) -> list[int]:
         with closing(Database(self._addresses["ann"]).connect()) as connection:
@@ -75,21 +79,25 @@ class Laboratory:
             connection.autocommit = True
             return {job.id: job.answer() for job in JobQueue(connection).jobs(ended=True)}
 
+    def take(self, number: int, bench: str, place: str) -> None:
+        with closing(Database(self._addresses[bench]).connect()) as connection:
+            connection.autocommit = True
+            queue = JobQueue(connection)
+            assert queue.take(number, bench, place, queue.register())
+
     def bench(
         self, name: str, file: Path | str, *options: str, network: Network | None = None
     ) -> Bench:
         return Bench(self, name, file, options, network)
 
     def serve(
-        self,
-        name: str,
-        played: str = "cycler.yaml",
-        speed: str = "10",
-        within: Sequence[str] = (),
+        self, name: str, *options: str, speed: str = "10", within: Sequence[str] = ()
     ) -> Path:
         """A bench that outlives its hosts; returns its file."""
-        options = ("--bench", str(self.directory / played), "--cell", CELL, "--speed", speed)
-        answer = self.stack.enter_context(serving(*options, within=within))
+        usual = ("--bench", str(self.directory / "cycler.yaml"), "--cell", CELL)
+        answer = self.stack.enter_context(
+            serving(*(options or usual), "--speed", speed, within=within)
+        )
         path = self.directory / f"{name}.yaml"
         path.write_text(json.dumps(answer["bench"]))
         return path
@@ -117,9 +125,11 @@ class Bench:
             "--bench", str(file), *options,
         ]  # fmt: skip
         laboratory.person(name, "bench")
-        if network is not None:
-            self._command = [*network.within, *self._command]
         self._environment = os.environ | {"CELLBENCH_DATABASE": laboratory.address(name, network)}
+        if network is not None:  # and its addresses are its own
+            self._command = [*network.within, *self._command]
+            locks = laboratory.directory / f"locks of {name}"
+            self._environment |= {"CELLBENCH_LOCKS": str(locks)}
         self._laboratory = laboratory
         self.log = laboratory.directory / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -165,7 +175,11 @@ class Bench:
     def journal_of(self, run: Run) -> Sequence[JournalEntry]:
         """Of one of its runs, as far as that has begun."""
         path = self.run_file(run)
-        return () if never_began(path) else RunReader(path).journal
+        return RunReader(path).journal if path.is_file() and not never_began(path) else ()
+
+    def entries(self, kind: str) -> int:
+        """How many of a kind the journals of all its runs have."""
+        return sum(each.kind == kind for run in self.runs for each in self.journal_of(run))
 
     def run_file(self, run: Run) -> Path:
         with Store(self.store) as store:

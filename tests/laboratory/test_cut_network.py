@@ -23,7 +23,7 @@ pytest.importorskip("procrastinate", reason="the extra [server] is not installed
 from cellbench.laboratory import Database
 from cellbench.store import Run, RunReader
 
-from .benches import Bench, Laboratory, assert_each_is_one_run
+from .benches import CELL, Bench, Laboratory, assert_each_is_one_run
 from .networks import Network, network
 from .postgresql import PostgreSQL
 
@@ -82,8 +82,10 @@ def laboratory(networks: list[Network], tmp_path: Path) -> Iterator[Laboratory]:
 
 def open_bench(laboratory: Laboratory, name: str, network: Network) -> Bench:
     """Two places that share an oven: one process runs both."""
-    (laboratory.directory / "room.yaml").write_text(ROOM)
-    file = laboratory.serve(name, "room.yaml", speed="1", within=network.within)
+    room = laboratory.directory / "room.yaml"
+    room.write_text(ROOM)
+    options = ("--bench", str(room), "--cell", CELL)
+    file = laboratory.serve(name, *options, speed="1", within=network.within)
     return laboratory.bench(name, file, network=network)
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.faults.processes import wait_for
 
 pytest.importorskip("procrastinate", reason="the extra [server] is not installed")
+from cellbench.bench import simulated_benches
 from cellbench.laboratory import Database
 
 from .benches import CELL, Laboratory, assert_each_is_one_run
@@ -100,6 +101,33 @@ def test_one_process_runs_all_jobs_of_a_bench_whose_places_share_instruments(
     assert "the owner of the bench: begins" in said
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("f_max: 1 MHz", "f_max: 10 kHz", "is beyond PalmSens"),
+        ("port: simulated", "port: 127.0.0.1:none", "127.0.0.1:none"),
+    ],
+    ids=["can do less", "cannot be reached so"],
+)
+def test_a_job_that_its_bench_cannot_do_any_more_is_refused_once_and_for_good(
+    laboratory: Laboratory, before: str, after: str, told: str
+) -> None:
+    text = simulated_benches()["laboratory"]
+    assert before in text
+    file = laboratory.directory / "room1.yaml"
+    file.write_text(text.replace(before, after))
+    (number,) = laboratory.submit(laboratory.protocol(SPECTRUM), "A2", bench="room1")
+    bench = laboratory.bench("room1", file)
+    laboratory.take(number, "room1", "A2")
+    words = ("jobs", "work", "--bench", str(file), "--store", str(bench.store))
+    done = laboratory.typed(*words, who="room1")
+    assert done.returncode == 0, done.stderr
+    job = laboratory.jobs()[number]
+    assert job["state"] == "failed"
+    assert told in job["text"]
+    assert not bench.runs
+
+
 def test_a_killed_bench_and_a_lost_server_cost_no_job_and_none_is_run_twice(
     laboratory: Laboratory,
 ) -> None:
@@ -149,3 +177,22 @@ def test_a_job_outlives_its_computer_s_shutdown_and_is_ended_as_somebody_chose(
     wait_for(
         lambda: "another of its" in str(laboratory.jobs()[same_cell]["refusals"]), "nobody says why"
     )
+
+
+def test_jobs_of_places_that_share_instruments_outlive_a_shutdown_together(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLBENCH_LOCKS", str(laboratory.directory / "locks"))
+    rest = laboratory.protocol(REST.replace(CELL, "LYC_PMMA"))
+    bench = laboratory.bench("room1", laboratory.serve("room1", "--bench", "laboratory"))
+    jobs = laboratory.submit(rest, "A1", "A2", bench="room1", sets=["time=6 min"])
+    bench.start()
+    wait_for(lambda: bench.entries("step started") == 2, "they have not begun")
+    bench.end()
+    assert [run.state for run in bench.runs] == ["interrupted"] * 2
+    bench.start("--once")
+    said = bench.finish()
+    assert {laboratory.jobs()[each]["state"] for each in jobs} == {"done"}, said
+    assert [run.state for run in bench.runs] == ["completed"] * 2
+    assert bench.entries("resumed") == 2
+    assert said.count("the owner of the bench: goes on with run") == 1

@@ -21,11 +21,6 @@ app = typer.Typer(help="The store: check, compact, back up, move, merge.", no_ar
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-@app.callback()
-def _store() -> None:
-    pass
-
-
 @app.command()
 def check(
     repair: Annotated[

@@ -201,6 +201,7 @@ def begin(
 @app.command(hidden=True)
 def work(
     bench: Annotated[Path, typer.Option("--bench")],
+    resume: Annotated[list[str] | None, typer.Option("--resume")] = None,
     store: options.StorePath = None,
     database: options.DatabaseUrl = None,
 ) -> None:
@@ -216,15 +217,17 @@ def work(
 
         laboratory, offer, stopping = needed_database(database), Offer(bench), Stopping()
 
-        async def main() -> None:
-            async with owner:
-                with stopping.cancels_this_task():
-                    await Working(offer, owner, opened, laboratory, typer.echo).work()
-
         with Store(store) as opened:
             owner = Owner(bench, opened)
+            working = Working(offer, owner, opened, laboratory, typer.echo, resume or [])
+
+            async def main() -> None:
+                async with owner:
+                    with stopping.cancels_this_task():
+                        await working.work()
+
             try:
-                clock.run(main(), **owner.clock())
+                clock.run(main(), **owner.file.clock())
             except asyncio.CancelledError as error:
                 raise typer.Exit(ExitCode.INTERRUPTED) from error
 

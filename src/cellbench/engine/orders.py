@@ -12,8 +12,8 @@ from typing import TypeVar
 import psycopg
 
 from cellbench.engine.causes import RunState
+from cellbench.engine.lost import NEVER_BEGAN
 from cellbench.engine.run import Conductor
-from cellbench.engine.service import NEVER_BEGAN
 from cellbench.errors import CellbenchError
 from cellbench.laboratory import Database
 from cellbench.laboratory.jobs import Work

@@ -20,13 +20,15 @@ from cellbench.engine.control import ControlServer
 from cellbench.engine.gate import Gate, gate_of
 from cellbench.engine.guard.keeper import Keeper, guarded
 from cellbench.engine.guard.piped import GuardOfMany
+from cellbench.engine.leases import Lease
 from cellbench.engine.lending import LeasedStake, Needs, Pool, needs_of
+from cellbench.engine.named_bench import read_bench
 from cellbench.engine.places import Places
 from cellbench.engine.prompts import Prompts
 from cellbench.engine.resume import age_of, session_of, taken_up
 from cellbench.engine.run import Conducting, Conductor, RunEnd
 from cellbench.engine.safe_state import to_the_end
-from cellbench.engine.session import Session, bench_directory, prepare, read_bench
+from cellbench.engine.session import Session, prepare
 from cellbench.engine.side_thread import SideThread
 from cellbench.errors import InputError
 from cellbench.protocol import check, plan
@@ -114,6 +116,9 @@ class Owner:
         cards: By place, cards that stand for those of the bench file.
         witness: Stands beside each run.
 
+    Attributes:
+        file: The bench file.
+
     Raises:
         InputError: It is no bench file.
     """
@@ -128,34 +133,18 @@ class Owner:
         cards: Mapping[str, str] | None = None,
         witness: Witness = nobody,
     ) -> None:
-        self.file, _ = read_bench(bench)
+        named = read_bench(bench)
+        self.file = named.file
         self._bench, self._store, self._witness = bench, store, witness
         self._seed, self._sim_cell = seed, sim_cell
         self._places = (
-            Places(bench, seed=seed, sim_cell=sim_cell, cards=cards) if self.file.cells else None
+            Places(named, seed=seed, sim_cell=sim_cell, cards=cards) if self.file.cells else None
         )
         self._prepared: dict[RunRequest, Prepared] = {}
         self._busy: dict[str, asyncio.Task[Any] | None] = {}
         self._guards, self._side = GuardOfMany(), SideThread()
-        self._pool = Pool(self.file, bench_directory(bench))
+        self._pool = Pool(self.file, named.beside)
         self._stack = AsyncExitStack()
-
-    @property
-    def places(self) -> Sequence[str]:
-        """The places of the bench, one without a name where it has one cell."""
-        return [*self.file.cells] or [""]
-
-    @property
-    def free_places(self) -> Sequence[str]:
-        """Those at which no run is under way."""
-        return [each for each in self.places if each not in self._busy]
-
-    def clock(self, speed: float | None = None) -> dict[str, Any]:
-        """How time passes there, for `cellbench.clock.run`; see `Session.clock`."""
-        if self.file.is_simulated:
-            return {"virtual": True, "speed": speed}
-        scaled = self.file.speed != 1.0
-        return {"virtual": scaled, "speed": self.file.speed if scaled else None}
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._side)
@@ -188,17 +177,12 @@ class Owner:
 
     def conflicts(self, requests: Sequence[RunRequest]) -> Sequence[str]:
         """Tell which requests cannot run at once, and why."""
-        claims = {each.place: self.prepare(each).needs.whole for each in requests}
-        told = []
-        for one, other in combinations(claims, 2):
-            both = {
-                mine.what
-                for mine in claims[one]
-                if any(mine.excludes(each) for each in claims[other])
-            }
-            if both:
-                told.append(f"{one} and {other} run one after the other: {', '.join(sorted(both))}")
-        return told
+        wanted = [Lease(each.place, self.prepare(each).needs.whole) for each in requests]
+        return [
+            f"{one.who} and {other.who} run one after the other: {', '.join(sorted(both))}"
+            for one, other in combinations(wanted, 2)
+            if (both := one.conflicts(other))
+        ]
 
     async def run(self, request: RunRequest) -> RunEnd:
         """Run a request to its end, however it ends; several may run at once.
@@ -356,11 +340,6 @@ def _without(session: Session, names: frozenset[str]) -> Session:
 
 async def _settled(tasks: Sequence[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def run_all(owner: Owner, requests: Sequence[RunRequest]) -> Mapping[RunRequest, Ended]:
-    """Run requests at once; see `all_at_once`."""
-    return await all_at_once({each: owner.run(each) for each in requests})
 
 
 async def all_at_once(runs: Mapping[K, Coroutine[Any, Any, RunEnd]]) -> Mapping[K, Ended]:
