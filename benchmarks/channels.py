@@ -53,21 +53,25 @@ _EMULATED = 100
 _LOOK_S = 1.0
 #: So long after the last run has begun, and before the first ends, all are at work and no more.
 _MARGIN_S = 1.0
-_SERVED_S, _ENDED_S = 120.0, 300.0
+#: What runs that begin one after the other are given for each, so that there is such a time.
+_BEGIN_S = 0.3
+#: What runs that were interrupted may take to end and to be reported.
+_ENDED_S = 300.0
+_BY_ITSELF = "by itself"
 _KINDS = ("owner's loop", "owner's other threads", "guard", "emulators")
 
 
 def channels(*, quick: bool) -> list[dict[str, Any]]:
-    return [measured(5, 4.0, 10.0)] if quick else [measured(100, 60.0, 10.0)]
+    return [measured(5, 3.0, 10.0)] if quick else [measured(100, 60.0, 10.0)]
 
 
 def measured(
     count: int, seconds: float, rate_Hz: float, keep: Path | None = None
 ) -> dict[str, Any]:
-    """Record so many channels for so long, and return what is to be told."""
+    """Record so many channels for so long, all at once, and return what is to be told."""
     with _directory(keep) as directory, _emulated(directory, count) as (emulators, bench):
-        looks = _recorded(directory, bench, emulators, seconds, rate_Hz)
-        return _told(directory, looks, count, rate_Hz)
+        looks, ended = _recorded(directory, bench, emulators, seconds, rate_Hz)
+        return _told(directory, looks, count, rate_Hz) | {"ended": ended}
 
 
 @contextmanager
@@ -157,17 +161,19 @@ def _recorded(
     emulators: Sequence[psutil.Process],
     seconds: float,
     rate_Hz: float,
-) -> list[Look]:
-    """Run the protocol at all places until it ends, or somebody interrupts; returns looks at it."""
+) -> tuple[list[Look], str]:
+    """Run the protocol at all places; returns looks at it, and how it ended."""
     (directory / "bench.yaml").write_text(json.dumps(bench), encoding="utf-8")
     (directory / "protocol.yaml").write_text(_PROTOCOL, encoding="utf-8")
     command = [
         *(sys.executable, str(Path(__file__).parent / "watched.py"), str(directory)),
         *("run", str(directory / "protocol.yaml"), "--bench", str(directory / "bench.yaml")),
         *("--cell", ",".join(bench["cells"]), "--store", str(directory / "store"), "--json"),
-        *("--set", f"length={seconds} s", "--set", f"every={1 / rate_Hz} s"),
+        *("--set", f"length={seconds + _BEGIN_S * len(bench['cells']):g} s"),
+        *("--set", f"every={1 / rate_Hz:g} s"),
     ]
     looks: list[Look] = []
+    ended = _BY_ITSELF
     with (directory / "owner.txt").open("wb") as said:
         owner = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
         try:
@@ -175,12 +181,13 @@ def _recorded(
                 looks += _look(psutil.Process(owner.pid), emulators)
                 time.sleep(_LOOK_S)
         except KeyboardInterrupt:
+            ended = "interrupted"
             print("interrupted: the runs end now", file=sys.stderr)
             owner.send_signal(signal.SIGINT)
             owner.wait(timeout=_ENDED_S)
         finally:
             _end(owner)
-    return looks
+    return looks, ended
 
 
 def _look(owner: psutil.Process, emulators: Sequence[psutil.Process]) -> list[Look]:
@@ -258,9 +265,16 @@ def _jitter_s(times_s: NDArray[np.float64], rate_Hz: float) -> NDArray[np.float6
 
 
 def _steady_s(arrived: NDArray[Any]) -> tuple[float, float]:
-    """From when on, and until when, rows of all runs came in."""
+    """From when on, and until when, rows of all runs came in.
+
+    All the time, where there was no such: of a computer that is too slow, or an early interruption.
+    """
     runs = [arrived["at_s"][arrived["run"] == run] for run in np.unique(arrived["run"])]
-    return max(each[0] for each in runs) + _MARGIN_S, min(each[-1] for each in runs) - _MARGIN_S
+    begin_s = max(each[0] for each in runs) + _MARGIN_S
+    end_s = min(each[-1] for each in runs) - _MARGIN_S
+    if begin_s < end_s:
+        return begin_s, end_s
+    return float(arrived["at_s"].min()), float(arrived["at_s"].max())
 
 
 def _within(noted: NDArray[Any], begin_s: float, end_s: float) -> NDArray[np.bool_]:
@@ -309,6 +323,8 @@ def growth(seconds: float, counts: Sequence[int] = _GROWTH) -> Iterator[dict[str
     for count in counts:
         rows.append(measured(count, seconds, 10.0))
         yield rows[-1]
+        if rows[-1]["ended"] != _BY_ITSELF:
+            return
     yield {"fit": {name: _line(rows, of) for name, of in _COSTS.items()}}
 
 
@@ -381,7 +397,7 @@ def main() -> None:
         for row in growth(chosen.seconds or 30.0):
             _print(row)
             rows.append(row)
-        if chosen.plot is not None:
+        if chosen.plot is not None and "fit" in rows[-1]:
             draw(rows[:-1], chosen.plot)
     elif chosen.quick:
         _print(*channels(quick=True))
