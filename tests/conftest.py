@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+
+def pytest_collection_finish() -> None:
+    """The modules and tests of this run stay: the collector need not look at them in each test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ def ccd(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_ccd_of_the_coated_electrolyte_is_well_over_one(capsys: pytest.CaptureFixture[str]) -> None:
     found = ccd(capsys)
     assert found["verdict"] == "short"
@@ -107,6 +108,7 @@ def card(directory: Path, *changes: tuple[str, str]) -> str:
     return str(path)
 
 
+@pytest.mark.long
 def test_analyses_follow_a_wrong_card_and_the_truth_does_not_move(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -117,6 +119,7 @@ def test_analyses_follow_a_wrong_card_and_the_truth_does_not_move(
     assert wrong["conductivity_mS_cm"] == pytest.approx(2 * right["conductivity_mS_cm"], rel=1e-3)
 
 
+@pytest.mark.long
 def test_a_wrong_diameter_scales_the_areas_and_nothing_else(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_replicates_are_run_and_put_together(tmp_path: Path) -> None:
     assert "LYC at A2" in listed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("cells", "told"),
     [

@@ -101,6 +101,7 @@ def test_a_changed_threshold_is_found_and_named(
     assert answer["divergence"]["expected"] != answer["divergence"]["sent"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", RECORDINGS, ids=NAMES)
 def test_a_flipped_byte_is_found_and_named(
     cellbench: Cellbench, path: Path, tmp_path: Path
@@ -135,6 +136,7 @@ def test_a_recording_can_be_run_again_on_the_simulated_bench(cellbench: Cellbenc
 # --- A run, from its recording to its replay ------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_run_is_recorded_replayed_exported_and_repeated(
     cellbench: Cellbench, protocol: Path, tmp_path: Path
 ) -> None:
@@ -164,6 +166,7 @@ def test_a_run_is_recorded_replayed_exported_and_repeated(
     assert json.loads(out)["agrees"] is True
 
 
+@pytest.mark.long
 def test_what_cannot_be_replayed_is_said(
     cellbench: Cellbench, protocol: Path, tmp_path: Path
 ) -> None:

@@ -185,6 +185,7 @@ def test_by_the_policy_never_benches_are_brought_to_quiet_alone(bench: Bench) ->
     assert bench.verbs == ["quiet"]
 
 
+@pytest.mark.long
 def test_runs_that_are_conducted_have_ended_or_are_simulated_are_left_alone(bench: Bench) -> None:
     held, ended = bench.lose(), bench.lose()
     bench.lose(simulated=True)
@@ -261,6 +262,7 @@ def test_a_store_that_is_not_there_is_said_once(bench: Bench) -> None:
 # --- Service managers -----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @posix_only
 def test_the_systemd_unit_is_one(tmp_path: Path) -> None:
     path = tmp_path / "cellbench.service"
@@ -280,6 +282,7 @@ def test_the_systemd_unit_is_one(tmp_path: Path) -> None:
     assert "cellbench.service" not in done.stderr
 
 
+@pytest.mark.long
 def test_the_task_of_windows_is_what_its_scheduler_reads(tmp_path: Path) -> None:
     path = tmp_path / "task.xml"
     subprocess.run(

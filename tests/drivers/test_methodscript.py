@@ -119,6 +119,7 @@ def test_a_garbled_package_is_refused(line: str) -> None:
         decode_package(line, (VOLTAGE, CURRENT))
 
 
+@pytest.mark.long
 @given(st.text(max_size=60))
 def test_no_line_makes_the_parser_fail_otherwise(line: str) -> None:
     try:

@@ -103,6 +103,7 @@ def away(
         return clock.run(main(store), virtual=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("told_s", [600.0, 60.0])
 def test_by_a_clock_alone_a_gap_is_bounded_by_what_the_instrument_was_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_s: float
@@ -126,6 +127,7 @@ def test_by_a_clock_alone_a_gap_is_bounded_by_what_the_instrument_was_told(
     assert "by the computer's clock" in next(e.text for e in journal if e.kind == "resumed")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("told_s", [600.0, 200.0, -1000.0])
 def test_rows_that_a_cycler_kept_have_no_times_that_are_still_to_come(
     tmp_path: Path, told_s: float

@@ -288,6 +288,7 @@ def test_many_clients_are_served(served: Served) -> None:
     assert len({request.text for request, _ in served.asked if isinstance(request, Note)}) == 100
 
 
+@pytest.mark.long
 def test_a_client_that_takes_no_answer_keeps_nobody(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

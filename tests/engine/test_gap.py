@@ -33,6 +33,7 @@ def test_a_hold_is_bounded_on_the_side_that_its_last_current_tells(
     assert Bounds(1e-3, one_way_A).of_hold_A(last_A) == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("bench", "one_way"), [("neware", True), ("keithley", False)])
 def test_a_gap_within_a_hold_encloses_what_passed(
     tmp_path: Path, bench: str, *, one_way: bool

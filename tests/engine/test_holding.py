@@ -43,6 +43,7 @@ def rows_of(ran: Any, path: str) -> Any:
     return {name: column[within] for name, column in samples.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bench", [None, "neware", "maccor"])
 def test_a_cell_that_rests_at_zero_is_held_at_descending_voltages(
     run: Runner, bench: str | None
@@ -55,6 +56,7 @@ def test_a_cell_that_rests_at_zero_is_held_at_descending_voltages(
     assert rows["current_A"][-1] == pytest.approx(2.146e-5, rel=0.03)
 
 
+@pytest.mark.long
 def test_the_charge_of_a_hold_is_what_the_cycler_counted_from_its_first_moment_on(
     run: Runner,
 ) -> None:
@@ -76,6 +78,7 @@ def test_a_hold_that_needs_either_direction_is_refused_where_there_is_one(
     assert run(HEAD + "  - hold: {at: 0 V, for: 1 min}\n", cell="LYC").end.safe
 
 
+@pytest.mark.long
 def test_a_voltage_that_is_not_held_is_flagged_told_once_and_in_the_ending(run: Runner) -> None:
     ran = run(HEAD + MISJUDGED, cell="NMC811_LYC_PMMA_Li", bench="neware")
     assert ran.end.state is RunState.COMPLETED
@@ -104,6 +107,7 @@ FALLING = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bench", ["neware", "maccor"])
 def test_a_single_hold_of_a_cycler_is_gone_on_with_from_the_other_side(
     run: Runner, bench: str

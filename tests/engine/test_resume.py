@@ -74,6 +74,7 @@ def test_a_host_that_dies_once_costs_nothing_but_a_gap(tmp_path: Path, moment_s:
     check(ended, STEPS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(5))
 def test_hosts_that_die_again_and_again_come_to_the_end(tmp_path: Path, seed: int) -> None:
     moments = random.Random(seed)  # noqa: S311 (no secret)
@@ -128,6 +129,7 @@ steps:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "moments_s",
     [(340.0,), (400.0,), (430.0,), (500.0,), (640.0,), (400.0, 100.0, 250.0), (430.0, 70.0, 70.0)],

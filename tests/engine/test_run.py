@@ -170,6 +170,7 @@ def test_a_spectrum_left_out_or_clipped_is_a_deviation(run: Runner) -> None:
     assert spectrum.stack_pressure_Pa is not None
 
 
+@pytest.mark.long
 def test_a_wait_lasts_as_long_as_it_says_however_odd_the_moment_it_begins(run: Runner) -> None:
     ran = run(HEAD + "  - current: {at: 0.1 mA/cm2, for: 7.3 s}\n  - wait: 2 h\n  - rest: 3 s\n")
     (wait,) = [e for e in ran.reader.journal if e.kind == "step ended" and e.step == "wait"]

@@ -171,6 +171,7 @@ def asking(package: Path) -> Iterator[str]:
                 yield path.relative_to(package).as_posix()
 
 
+@pytest.mark.long
 def test_nobody_else_asks_for_the_date() -> None:
     (package,) = cellbench.__path__
     # What shows a run, and what stands beside its loop, times nothing of it.

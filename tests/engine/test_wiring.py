@@ -162,6 +162,7 @@ HOLD = """
 """
 
 
+@pytest.mark.long
 def test_a_hold_rests_while_its_spectra_are_taken_elsewhere_and_no_charge_is_made_up(
     run: Runner,
 ) -> None:
@@ -303,6 +304,7 @@ def test_a_trip_while_the_operator_is_asked_leaves_the_cell_on_nothing(run: Runn
     assert not ran.reader.spectra()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after_s", [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0])
 def test_a_handover_that_is_interrupted_leaves_everything_open(run: Runner, after_s: float) -> None:
     async def stop(simulator: Any, _bench: Any, conductor: Any) -> None:

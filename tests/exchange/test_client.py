@@ -56,6 +56,7 @@ def test_samples_are_a_data_frame_where_pandas_is(opened: OpenedStore, ramp: Any
     assert len(frame) == len(ramp.dataset.samples)
 
 
+@pytest.mark.long
 def test_spectra_cycles_journal_and_analyses(opened: OpenedStore, ramp: Any) -> None:
     run = opened.run(ramp.run.id)
     assert len(run.spectra) == 14
@@ -76,6 +77,7 @@ def test_spectra_cycles_journal_and_analyses(opened: OpenedStore, ramp: Any) -> 
 _DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0)
 
 
+@pytest.mark.long
 def test_a_corrected_card_changes_the_analysis(
     opened: OpenedStore, ramp: Any, tmp_path: Path
 ) -> None:

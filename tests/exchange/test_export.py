@@ -175,6 +175,7 @@ def test_spectra_have_one_row_per_point(ramp: Stored, tmp_path: Path) -> None:
     assert rows[0]["step"] == "eis"
 
 
+@pytest.mark.long
 def test_fitting_programs_read_each_spectrum_in_three_forms(ramp: Stored, tmp_path: Path) -> None:
     exported(ramp, "spectra", tmp_path)
     exported(ramp, "mpt", tmp_path)

@@ -204,6 +204,7 @@ def test_impedance_between_other_techniques_becomes_spectra(store: Store, tmp_pa
     assert len(found.samples) == 5
 
 
+@pytest.mark.long
 def test_our_own_mpt_files_come_in_again(ramp: Any, store: Store, tmp_path: Path) -> None:
     export(ramp.reader, ramp.run, "mpt", tmp_path)
     run = import_file(store, next(tmp_path.glob("*simulated.mpt")), "LYC_PMMA", None, ["ccd"])

@@ -133,6 +133,7 @@ def _samples(step: int, start_s: float, rows: Any) -> list[Any]:
     return samples
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("to", FORMS)
 def test_a_whole_test_comes_back_with_its_verdict(ramp: Any, tmp_path: Path, to: str) -> None:
     if to == "parquet":
@@ -152,6 +153,7 @@ def test_a_whole_test_comes_back_with_its_verdict(ramp: Any, tmp_path: Path, to:
     assert {"run started", "step started", "step ended", "deviation", "run ended"} <= kinds
 
 
+@pytest.mark.long
 def test_without_its_metadata_a_file_needs_a_card(ramp: Any, tmp_path: Path) -> None:
     data, beside = export(ramp.reader, ramp.run, "bdf", tmp_path)
     beside.unlink()
@@ -164,6 +166,7 @@ def test_without_its_metadata_a_file_needs_a_card(ramp: Any, tmp_path: Path) -> 
     assert np.array_equal(kept["current_A"], ramp.reader.samples("potentiostat")["current_A"])
 
 
+@pytest.mark.long
 def test_data_that_were_changed_do_not_pass_for_those_that_were_exported(
     ramp: Any, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def cellbench(*arguments: str | Path, url: str) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.long
 def test_a_run_is_copied_beside_itself(server: PostgreSQL, store: Path) -> None:
     keeper = server.url("made%20by%20init")
     assert typed("database", "init", url=keeper).output.endswith("is made and ready\n")
@@ -65,6 +66,7 @@ def test_a_run_is_copied_beside_itself(server: PostgreSQL, store: Path) -> None:
     assert shown["benches"][0]["samples"] > 600
 
 
+@pytest.mark.long
 def test_a_run_whose_server_is_away_goes_on_and_is_copied_later(
     server: PostgreSQL, database: Database, store: Path
 ) -> None:

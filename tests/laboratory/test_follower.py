@@ -174,6 +174,7 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_a_server_killed_again_and_again_loses_and_doubles_nothing(
     store: Store, database: Database, bench: Database, server: PostgreSQL
 ) -> None:
@@ -220,6 +221,7 @@ def test_a_server_that_freezes_is_waited_for(
     assert list(differences(store, bench)) == []
 
 
+@pytest.mark.long
 def test_a_server_that_is_away_at_the_end_is_left_and_caught_up_with_later(
     store: Store, bench: Database, server: PostgreSQL
 ) -> None:

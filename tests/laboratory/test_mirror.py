@@ -97,6 +97,7 @@ def run(store: Store, bench: Database) -> Run:
     return end.run
 
 
+@pytest.mark.long
 def test_everything_of_a_run_is_as_in_its_own_store(
     store: Store, run: Run, viewer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

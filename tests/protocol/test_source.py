@@ -68,6 +68,7 @@ def complaint(path: Path) -> str:
 CCD = library.find_protocol("ccd").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(0, len(CCD)),

@@ -249,6 +249,7 @@ def seen_at(
     return run(main(), virtual=True), temperatures
 
 
+@pytest.mark.long
 def test_one_seed_gives_one_course_whatever_other_cells_there_are(tmp_path: Path) -> None:
     alone = seen_at(tmp_path, "A2", {"A2": CELLS["A2"]})
     assert seen_at(tmp_path, "A2", CELLS) == alone

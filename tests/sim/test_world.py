@@ -54,6 +54,7 @@ def run(looks_s: Times, seed: int = 3) -> World:
     return world
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(looks_s=st.lists(st.floats(0.0, END_S), max_size=60))
 def test_looking_more_often_changes_nothing(looks_s: Times) -> None:
@@ -318,6 +319,7 @@ def unlooked(name: str) -> dict[str, object]:
     return full_course(name, []).snapshot()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FULL)
 @settings(max_examples=8, deadline=None)
 @given(looks_s=st.lists(st.floats(0.0, 3000.0), max_size=40))

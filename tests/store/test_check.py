@@ -105,6 +105,7 @@ _DAMAGES: list[tuple[Callable[[Store], None], str, bool]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("damage", "text", "needs_arrow"), _DAMAGES)
 def test_damage_is_found_and_the_run_comes_back_from_a_backup(
     store: Store, tmp_path: Path, damage: Callable[[Store], None], text: str, needs_arrow: bool

@@ -245,6 +245,7 @@ def _drawn(path: Path) -> list[Any]:
     ]
 
 
+@pytest.mark.long
 def test_curves_of_many_blocks_are_the_same_zoomed_and_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ def entered(store: Path, name: str = "anna") -> None:
     Users(store).add_password(name, "operator", PASSWORD)
 
 
+@pytest.mark.long
 def test_it_does_not_open_beyond_this_computer_without_a_user(store_directory: Path) -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1", "bench.example"):  # noqa: S104 (refused)
         result = serve("--host", host, "--without-tls")
@@ -46,6 +47,7 @@ def test_it_does_not_open_beyond_this_computer_without_tls(store_directory: Path
     assert "--without-tls" in result.output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -62,6 +64,7 @@ def test_what_cannot_be_is_told(store_directory: Path, arguments: list[str], sai
     assert said in result.output
 
 
+@pytest.mark.long
 def test_a_port_that_is_taken_is_told(store_directory: Path) -> None:
     with server() as (_, browser):
         result = serve("--port", str(browser.port))
@@ -69,6 +72,7 @@ def test_a_port_that_is_taken_is_told(store_directory: Path) -> None:
         assert f"port {browser.port} of 127.0.0.1 cannot be had" in result.output
 
 
+@pytest.mark.long
 def test_a_user_is_entered_with_a_password_that_is_asked_for(store_directory: Path) -> None:
     typed = f"{PASSWORD}\n{PASSWORD}\n"
     result = serve("--add-user", "anna", "--role", "operator", typed=typed)
@@ -89,6 +93,7 @@ def test_a_token_is_shown_once(store_directory: Path) -> None:
     assert (found.name, found.role) == ("archive", "viewer")
 
 
+@pytest.mark.long
 def test_with_users_no_link_is_printed(store_directory: Path) -> None:
     entered(store_directory)
     process = Process("serve", "--port", "0")

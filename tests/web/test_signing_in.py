@@ -59,6 +59,7 @@ def test_signing_out_ends_the_session_for_whoever_kept_its_cookie(alone: Browser
     assert kept.get("/api/session").status == 401
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("user", "password"), [("anna", "wrong"), ("nobody", PASSWORD), ("", ""), ("anna", "")]
 )
@@ -69,6 +70,7 @@ def test_what_is_wrong_is_not_told(alone: Browser, user: str, password: str) -> 
     assert "set-cookie" not in answer.headers
 
 
+@pytest.mark.long
 def test_guessing_is_slowed_down_also_with_many_connections(alone: Browser) -> None:
     def guess(number: int) -> int:
         return Browser(alone.port).sign_in("anna", f"a guess, number {number}").status
@@ -156,6 +158,7 @@ def test_a_program_signs_in_with_its_token_on_every_request(alone: Browser, tmp_
     assert Browser(alone.port).post("/api/session", {"token": token}).status == 200
 
 
+@pytest.mark.long
 def test_whoever_is_taken_out_of_the_file_is_signed_out(alone: Browser, tmp_path: Path) -> None:
     users = Users(tmp_path)
     users.add_password("vera", "operator", PASSWORD)

@@ -100,6 +100,7 @@ def test_reversed_leads_turn_the_voltage_of_the_cell_not_of_the_current() -> Non
     assert straight[2][:4] == reversed_[2][:4] == b"Pab8"
 
 
+@pytest.mark.long
 def test_a_broken_wire_drives_the_potentiostat_to_its_limit() -> None:
     lines = measure(3, connected=False).splitlines()
     assert all(b",12," in line for line in lines if line.startswith(b"P"))
