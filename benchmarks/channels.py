@@ -325,7 +325,7 @@ def growth(seconds: float, counts: Sequence[int] = _GROWTH) -> Iterator[dict[str
         yield rows[-1]
         if rows[-1]["ended"] != _BY_ITSELF:
             return
-    yield {"fit": {name: _line(rows, of) for name, of in _COSTS.items()}}
+    yield {f"line: {name}": _line(rows, of) for name, of in _COSTS.items()}
 
 
 def _cores(row: Mapping[str, Any], *kinds: str) -> float:
@@ -397,8 +397,9 @@ def main() -> None:
         for row in growth(chosen.seconds or 30.0):
             _print(row)
             rows.append(row)
-        if chosen.plot is not None and "fit" in rows[-1]:
-            draw(rows[:-1], chosen.plot)
+        measurements = [row for row in rows if "channels" in row]
+        if chosen.plot is not None and len(measurements) > 1:
+            draw(measurements, chosen.plot)
     elif chosen.quick:
         _print(*channels(quick=True))
     else:
