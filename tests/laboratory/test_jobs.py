@@ -238,6 +238,12 @@ class TestWhatIsSent:
         ]
         assert {work.campaign for work in works} == {"Both"}
         assert [work.kept["replicate"] for work in works] == [1, 1, 2, 2]
+        path.write_text(told.replace("ccd", "mine.yaml") + "cells: [A1]\n")
+        with pytest.raises(InputError, match=r'no file "mine.yaml" beside the campaign file'):
+            works_of_campaign(path)
+        path.write_text(told.replace("ccd", "cdd") + "cells: [A1]\n")
+        with pytest.raises(InputError, match='did you mean "ccd"'):
+            works_of_campaign(path)
         path.write_text(told + "cells: [LYC_PMMA]\nreplicates: 3\n")
         assert len({work.submission for work in works_of_campaign(path)}) == 1
         path.write_text(told + "  - protocol: self_discharge\ncells: [LYC_PMMA]\n")

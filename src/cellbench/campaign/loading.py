@@ -14,7 +14,7 @@ from typing import Any
 from cellbench import library
 from cellbench.analysis import available
 from cellbench.bench import BenchFile, simulated_benches
-from cellbench.campaign.file import CampaignFile, Line, parse_campaign
+from cellbench.campaign.file import CampaignFile, Line, named, parse_campaign
 from cellbench.campaign.outline import Outline, Trial, Turn, campaigns, kept, turns_of
 from cellbench.engine.lending import needs_of
 from cellbench.engine.owner import Prepared, RunRequest
@@ -64,8 +64,8 @@ class Campaign:
 
     def request(self, turn: Turn) -> RunRequest:
         """What is asked of the bench at a turn."""
-        named = self.of(turn).request
-        return replace(named, campaign=self.outline.name, replicate=turn.replicate)
+        request = self.of(turn).request
+        return replace(request, campaign=self.outline.name, replicate=turn.replicate)
 
 
 def places_of(file: BenchFile | None) -> Collection[str]:
@@ -214,14 +214,8 @@ class _Loading:
                 self._add(self._at("runs", index, "protocol"), str(error))
 
     def _find(self, name: str, shipped: Collection[str], by_name: Callable[[str], Path]) -> str:
-        """What a name stands for: a shipped one, or a file beside the campaign's."""
-        beside = None if name in shipped else library.with_suffix(self._path.parent / name)
-        if beside is not None:
-            return str(beside.absolute())
-        if name not in shipped and Path(name).suffix in {".yaml", ".yml"}:
-            raise InputError(f'there is no file "{name}" beside this one')
-        by_name(name)
-        return name
+        """What a name stands for; whoever finds the shipped ones tells what else was meant."""
+        return named(name, self._path.parent, shipped) or str(by_name(name))
 
     def _add(self, place: SourceNode, message: str, cure: str = "") -> None:
         self._problems.append(place.problem(message, cure))

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from cellbench.errors import CellbenchError, InputError
+from cellbench.store.places import LOOKED_AT
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -45,10 +46,6 @@ _LINK = {
     "options": f"-c search_path={SCHEMA} -c timezone=UTC",
 }
 _WHO = ("user", "password")
-#: SQLSTATE of a table that is not there.
-_NO_TABLE = "42P01"
-#: And of what a role may not do.
-_NO_RIGHT = "42501"
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ class Database:
 
     def kept_in(self, store: Path) -> Path:
         """Where in a store's directory is kept what is looked at of this database."""
-        return store / "laboratory" / quote(self.name, safe=" ")
+        return store / LOOKED_AT / quote(self.name, safe=" ")
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
@@ -123,16 +120,16 @@ class Database:
     def _in_plain_words(self) -> Iterator[None]:
         try:
             yield
+        except errors.UndefinedTable as error:
+            raise InputError(
+                f"{self.name} has no tables of cellbench: cellbench database init makes them"
+            ) from error
+        except errors.InsufficientPrivilege as error:
+            raise InputError(
+                f"{self.name}: {self._address.get('user')} may not do that "
+                f"({str(error).strip().splitlines()[0]}): cellbench database grant gives rights"
+            ) from error
         except psycopg.Error as error:
-            if error.sqlstate == _NO_TABLE:
-                raise InputError(
-                    f"{self.name} has no tables of cellbench: cellbench database init makes them"
-                ) from error
-            if error.sqlstate == _NO_RIGHT:
-                raise InputError(
-                    f"{self.name}: {self._address.get('user')} may not do that "
-                    f"({str(error).strip().splitlines()[0]}): cellbench database grant gives rights"
-                ) from error
             raise CellbenchError(f"{self.name}: {str(error).strip()}") from error
 
     # --- Tables -----------------------------------------------------------------------------------
