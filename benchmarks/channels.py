@@ -69,9 +69,11 @@ def measured(
     count: int, seconds: float, rate_Hz: float, keep: Path | None = None
 ) -> dict[str, Any]:
     """Record so many channels for so long, all at once, and return what is to be told."""
+    length_s = seconds + _BEGIN_S * count
     with _directory(keep) as directory, _emulated(directory, count) as (emulators, bench):
-        looks, ended = _recorded(directory, bench, emulators, seconds, rate_Hz)
-        return _told(directory, looks, count, rate_Hz) | {"ended": ended}
+        looks, ended = _recorded(directory, bench, emulators, length_s, rate_Hz)
+        programmed = {"ended": ended, "rows_programmed": round(count * length_s * rate_Hz)}
+        return _told(directory, looks, count, rate_Hz) | programmed
 
 
 @contextmanager
@@ -159,7 +161,7 @@ def _recorded(
     directory: Path,
     bench: Mapping[str, Any],
     emulators: Sequence[psutil.Process],
-    seconds: float,
+    length_s: float,
     rate_Hz: float,
 ) -> tuple[list[Look], str]:
     """Run the protocol at all places; returns looks at it, and how it ended."""
@@ -169,8 +171,7 @@ def _recorded(
         *(sys.executable, str(Path(__file__).parent / "watched.py"), str(directory)),
         *("run", str(directory / "protocol.yaml"), "--bench", str(directory / "bench.yaml")),
         *("--cell", ",".join(bench["cells"]), "--store", str(directory / "store"), "--json"),
-        *("--set", f"length={seconds + _BEGIN_S * len(bench['cells']):g} s"),
-        *("--set", f"every={1 / rate_Hz:g} s"),
+        *("--set", f"length={length_s:g} s", "--set", f"every={1 / rate_Hz:g} s"),
     ]
     looks: list[Look] = []
     ended = _BY_ITSELF
