@@ -56,6 +56,7 @@ def run(
     it, 2 wrong input, 3 instrument trouble, 130 interrupted.
     """
     with told(as_json=as_json):
+        from cellbench import library
         from cellbench.analysis import available
         from cellbench.cli.copying import copied_store
         from cellbench.cli.many import run_many
@@ -64,7 +65,7 @@ def run(
         from cellbench.errors import InputError
         from cellbench.protocol import check, plan
 
-        if cell is not None and "," in cell and not Path(cell).exists():
+        if cell is not None and "," in cell and library.with_suffix(Path(cell)) is None:
             if record or report is not None or fixture is not None:
                 raise InputError("--record, --report and --fixture are for one cell at a time")
             code = run_many(

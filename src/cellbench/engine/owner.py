@@ -45,6 +45,10 @@ Witness = Callable[[Conducting, Gate], AbstractContextManager[object]]
 
 K = TypeVar("K")
 
+#: Runs that connect at once: beginning takes the loop for a while each time, and whoever waits for
+#: an instrument's answer meanwhile would not hear it in time if all of a large bench did.
+_BEGINNING_MAX = 4
+
 #: How a run ended, or why it has not begun.
 Ended = RunEnd | BaseException
 
@@ -143,6 +147,7 @@ class Owner:
         self._prepared: dict[RunRequest, Prepared] = {}
         self._busy: dict[str, asyncio.Task[Any] | None] = {}
         self._guards, self._side = GuardOfMany(), SideThread()
+        self._beginning = asyncio.Semaphore(_BEGINNING_MAX)
         self._pool = Pool(self.file, named.beside)
         self._stack = AsyncExitStack()
 
@@ -204,17 +209,18 @@ class Owner:
                 guard = await stack.enter_async_context(guarded(session, self._guards.start))
                 prompts = Prompts(None) if session.simulator is None else None
                 stake = self._stake(request.place, session, prepared.needs)
-                bench = await stack.enter_async_context(session.bench(prompts, stake=stake))
-                conductor = Conductor(
-                    session.program,
-                    bench,
-                    self._store,
-                    documents=session.documents(bench) | (order.documents if order else {}),
-                    seed=session.seed,
-                    campaign=request.campaign,
-                    replicate=request.replicate,
-                    planned=prepared.planned,
-                )
+                async with self._beginning:
+                    bench = await stack.enter_async_context(session.bench(prompts, stake=stake))
+                    conductor = Conductor(
+                        session.program,
+                        bench,
+                        self._store,
+                        documents=session.documents(bench) | (order.documents if order else {}),
+                        seed=session.seed,
+                        campaign=request.campaign,
+                        replicate=request.replicate,
+                        planned=prepared.planned,
+                    )
                 if order is not None:
                     await order.begins(conductor, self._store)
                 return await self._conduct(conductor, guard, prompts)
@@ -242,12 +248,13 @@ class Owner:
                 prompts = Prompts(None)
                 stake = self._stake(run.place, session, needs, take_over=purpose)
                 connecting = session.bench(prompts, take_over=purpose, stake=stake)
-                bench = await stack.enter_async_context(connecting)
-                age_s = age_of(run, session.file.speed)
-                resumption = await taken_up(
-                    session, bench, self._store, run,
-                    age_s=age_s, accepted=accept, planned=planned,
-                )  # fmt: skip
+                async with self._beginning:
+                    bench = await stack.enter_async_context(connecting)
+                    age_s = age_of(run, session.file.speed)
+                    resumption = await taken_up(
+                        session, bench, self._store, run,
+                        age_s=age_s, accepted=accept, planned=planned,
+                    )  # fmt: skip
                 return await self._conduct(resumption, guard, prompts)
 
     async def _conduct(

@@ -6,10 +6,11 @@ import json
 import platform
 import random
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,7 +156,7 @@ class Session:
             "cellbench": __version__,
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "packages": {name: version(name) for name in _PACKAGES},
+            "packages": dict(_versions()),
             "roles": roles(bench),
             "channels": [channel.name for channel in bench.channels()],
             "instruments": {name: asdict(each) for name, each in bench.identities.items()},
@@ -174,6 +175,12 @@ class Session:
             "bench": self.bench_text,
             "environment": json.dumps(surroundings, indent=2),
         }
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """Versions of the packages that a run hangs on; looked up once, and not while others record."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def identity_of(seed: int | None, place: str = "") -> WireIdentity:
