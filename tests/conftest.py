@@ -9,6 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
+
+# How long an example takes depends on what else the computer does.
+settings.register_profile("cellbench", deadline=None)
+settings.load_profile("cellbench")
 
 
 def pytest_collection_finish() -> None:

@@ -204,9 +204,7 @@ def test_a_current_that_grows_is_said_to_rise(new_test: Make) -> None:
 # --- Breathing ----------------------------------------------------------------------------------
 
 
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.floats(-1.0, 3.0), st.floats(-0.02, 0.02), st.floats(-0.05, 0.05))
 def test_breathing_is_told_from_drift_and_temperature(
     new_test: Make, slope: float, drift: float, thermal: float

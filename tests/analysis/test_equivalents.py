@@ -65,7 +65,7 @@ def test_an_electrolyte_without_grain_boundaries_has_only_a_total(make_spectrum:
     assert found.fit.resistance_ohm(*found.electrolyte) == pytest.approx(76.0, rel=0.005)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=TOLERATED)
+@settings(max_examples=30, suppress_health_check=TOLERATED)
 @given(
     bulk_ohm=st.floats(10, 500),
     ratio=st.floats(0.25, 4),

@@ -345,7 +345,7 @@ def test_every_process_is_a_peak_with_its_resistance_and_time() -> None:
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(10, 1000), st.floats(1e-5, 1e-2))
 def test_the_area_of_a_single_process_is_its_resistance(ohm: float, tau_s: float) -> None:
     def one(f: FloatArray) -> ComplexArray:

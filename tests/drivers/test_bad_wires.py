@@ -416,7 +416,6 @@ def carry_out(name: str, each: str, folder: Path, due: Sequence[Trouble]) -> Non
 
 USUAL = settings(
     max_examples=20,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=(Phase.explicit, Phase.generate),

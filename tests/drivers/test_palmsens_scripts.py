@@ -85,7 +85,7 @@ def test_the_grammar_of_the_vendor_refuses_what_is_wrong(validate: Callable[[str
         validate("meas_loop_ca p c 1.5 1 10\nendloop\n")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     current_A=st.floats(-5e-3, 5e-3),
     duration_s=st.floats(1.0, 1e7),

@@ -72,7 +72,7 @@ async def visit(leases: Leases, watch: Watch, who: str, what: Visit) -> None:
         watch.gives_back(who, what.whole)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(visits)
 def test_all_runs_come_to_their_end_and_never_two_have_what_one_can(
     runs: list[Visit],
@@ -91,7 +91,7 @@ def test_all_runs_come_to_their_end_and_never_two_have_what_one_can(
     clock.run(main(), virtual=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(claims, st.integers(1, 10)), min_size=1, max_size=8))
 def test_who_asked_first_is_first_and_the_wait_that_was_told_comes_true(
     asked: list[tuple[tuple[Claim, ...], int]],

@@ -88,9 +88,7 @@ def _out_and_in(reader: RunReader, run: Run, to: str, place: Path) -> tuple[Stor
 
 
 @pytest.mark.long
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=_steps,
     gauges=_gauges,

@@ -310,9 +310,7 @@ def assert_plans_alike(one: Program, other: Program) -> None:
             assert getattr(its, name) == (value if value is None else pytest.approx(value)), name
 
 
-few = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+few = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 times = st.sampled_from([1.0, 30.0, 90.0, 600.0, 5400.0, 36000.0, 0.1, 12.34])
 volts = st.floats(0.01, 5.0).map(lambda value: round(value, 4))
 amperes = st.floats(1e-6, 0.4).map(lambda value: float(f"{value:.6g}"))

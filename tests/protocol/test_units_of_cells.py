@@ -27,7 +27,7 @@ COUNTERS = {
 }
 STANDARD_GRAVITY_m_per_s2 = 9.80665
 #: Each one loads a protocol; the first of all loads the units too.
-examples = settings(deadline=None, max_examples=40)
+examples = settings(max_examples=40)
 counters = st.sampled_from(sorted(COUNTERS))
 potentials = st.decimals(2.0, 4.5, places=3)
 diameters = st.decimals(5, 20, places=1)

@@ -55,14 +55,14 @@ def run(looks_s: Times, seed: int = 3) -> World:
 
 
 @pytest.mark.long
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(looks_s=st.lists(st.floats(0.0, END_S), max_size=60))
 def test_looking_more_often_changes_nothing(looks_s: Times) -> None:
     assert run(looks_s).snapshot() | {"time_s": END_S} == run([]).snapshot()
 
 
 @pytest.mark.long
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cuts_s=st.lists(st.floats(100.0, 5000.0), min_size=1, max_size=20))
 def test_advancing_in_pieces_equals_advancing_at_once(cuts_s: Times) -> None:
     pieces, whole = build(), build()
@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_cell_and_another_seed_another() -> None:
     assert traces[0] == traces[1] != traces[2]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(pause_s=st.floats(0.0, END_S))
 def test_a_restored_world_repeats_itself(pause_s: float) -> None:
     world = run([])
@@ -321,7 +321,7 @@ def unlooked(name: str) -> dict[str, object]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", FULL)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(looks_s=st.lists(st.floats(0.0, 3000.0), max_size=40))
 def test_looking_more_often_at_a_full_cell_changes_nothing(name: str, looks_s: Times) -> None:
     assert full_course(name, looks_s).snapshot() == unlooked(name)

@@ -195,7 +195,7 @@ _ROW = st.tuples(
 
 
 @given(st.lists(_ROW, max_size=40))
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 def test_any_rows_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, rows: list[SampleRow]
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis.errors import Unsatisfiable
 
 from .client import Browser
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 EXAMPLES = 12
 #: A check is a process of its own each time.

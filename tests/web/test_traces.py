@@ -127,7 +127,6 @@ def test_recording_that_is_thinned_within_a_step_is_no_gap(tmp_path: Path) -> No
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(

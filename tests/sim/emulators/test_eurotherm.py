@@ -125,9 +125,7 @@ def test_bisynch_polls_and_selections_are_answered_byte_by_byte(with_bench: Tell
 @pytest.mark.long
 @pytest.mark.parametrize("protocol", ["modbus", "bisynch"])
 @given(data=st.binary(max_size=100))
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_bring_the_controller_down(with_bench: Tell, protocol: str, data: bytes) -> None:
     asks = {"modbus": framed("010300010001"), "bisynch": b"\x040011PV\x05"}
 

@@ -234,9 +234,7 @@ def test_the_emergency_stop_is_code_3(with_emulator: Tell) -> None:
 
 @pytest.mark.long
 @given(st.one_of(st.binary(max_size=60), st.from_regex(r"[QCP][0-9]{1,4}(,-?[0-9.]{0,4}){0,3}")))
-@hypothesis.settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis.settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_bring_the_frame_down(with_emulator: Tell, data: bytes | str) -> None:
     async def story(host: Any, world: Any) -> None:
         line = data if isinstance(data, bytes) else data.encode("utf-8", "replace")

@@ -784,9 +784,7 @@ def test_a_cell_is_charged_until_the_unit_cuts_off() -> None:
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5))
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_bring_the_unit_down(battery: Any, pieces: list[bytes]) -> None:
     async def story(unit: Unit) -> None:
         for piece in pieces:

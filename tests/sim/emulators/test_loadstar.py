@@ -94,9 +94,7 @@ def test_beyond_its_capacity_it_saturates(with_bench: Tell) -> None:
 
 
 @given(st.binary(max_size=100))
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_bring_the_load_cell_down(with_bench: Tell, data: bytes) -> None:
     async def story(host: Any, bench: Any) -> None:
         await host.stream.write(data)

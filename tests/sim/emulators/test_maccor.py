@@ -551,9 +551,7 @@ def test_the_binary_port_sets_rest(with_cycler: Tell, cell: Any) -> None:
 
 
 @given(st.binary(max_size=200), st.text(max_size=40))
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_bring_the_server_down(with_cycler: Tell, data: bytes, text: str) -> None:
     async def story(client: Client) -> None:
         params = {"FClass": 6, "FNum": 7, "Chan": 0, **DIRECT, "TestName": text, "Current": 10**400}

@@ -191,9 +191,7 @@ def test_it_passes_requests_through_to_the_gauge(with_emulator: Tell) -> None:
 @given(
     data=st.one_of(st.binary(max_size=60), st.from_regex(rb"([duslmzfgeh/]|-?[0-9.]{1,4}|\r){9}"))
 )
-@hypothesis.settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis.settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_bring_them_down(with_emulator: Tell, kind: Any, data: bytes) -> None:
     async def story(host: Any, world: Any) -> None:
         await host.stream.write(data + b"\r")

@@ -169,9 +169,7 @@ def test_the_pyatmoweb_package_reads_it(to_partner: Callable[..., Any]) -> None:
 
 @pytest.mark.long
 @given(st.binary(max_size=100))
-@hypothesis.settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis.settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_bring_the_chamber_down(with_emulator: Tell, data: bytes) -> None:
     async def story(host: Any, world: Any) -> None:
         with contextlib.suppress(TransportClosed):

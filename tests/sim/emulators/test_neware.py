@@ -743,9 +743,7 @@ def test_looking_changes_nothing(with_cycler: Tell) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_bring_the_pc_down(with_cycler: Tell, data: bytes) -> None:
     async def story(client: Client) -> None:
         await client.stream.write(data + b"#\r\n<bts>" + data + b"</bts>#\r\n")

@@ -585,9 +585,7 @@ _LINES = st.sampled_from(
 
 
 @given(st.lists(_LINES, max_size=25))
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_script_brings_the_instrument_down(with_potentiostat: Tell, lines: list[str]) -> None:
     blocks = sum(line.startswith(("loop", "meas_loop")) for line in lines) - lines.count("endloop")
     choices = sum(line.startswith("if") for line in lines) - lines.count("endif")
@@ -605,9 +603,7 @@ def test_no_script_brings_the_instrument_down(with_potentiostat: Tell, lines: li
 
 
 @given(st.binary(max_size=200))
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_bring_the_instrument_down(with_potentiostat: Tell, data: bytes) -> None:
     async def story(host: Any) -> None:
         with contextlib.suppress(TransportClosed):

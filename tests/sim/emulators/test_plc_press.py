@@ -260,9 +260,7 @@ def test_polling_changes_nothing_in_the_world(with_bench: Tell) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_bring_the_plc_down(with_bench: Tell, data: bytes) -> None:
     async def story(host: Any, bench: Any) -> None:
         await host.stream.write(data)

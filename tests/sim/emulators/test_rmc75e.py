@@ -304,9 +304,7 @@ def test_pymodbus_presses(to_partner: Callable[..., Any]) -> None:
 
 
 @given(st.binary(max_size=100))
-@hypothesis.settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis.settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_bring_the_controller_down(with_emulator: Tell, data: bytes) -> None:
     async def story(host: Any, world: Any) -> None:
         await host.stream.write(data)

@@ -28,7 +28,7 @@ def test_at_short_times_the_surface_moves_with_the_root_of_time() -> None:
         assert seconds == pytest.approx(semi_infinite + duration_s / 3.0, rel=0.01)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(cuts=st.lists(st.floats(0.1, 500.0), min_size=1, max_size=6), rate=st.floats(-1e-4, 1e-4))
 def test_a_step_in_pieces_leads_where_the_whole_step_leads(cuts: list[float], rate: float) -> None:
     pieces, whole = Particle(TIME_S, 0.5), Particle(TIME_S, 0.5)
