@@ -178,8 +178,8 @@ def _rig(
         return world
 
     def closed() -> frozenset[str]:
-        found: frozenset[str] = cast("Any", device).connected
-        return found
+        positions: dict[str, bool] = cast("Any", device).positions
+        return frozenset(name for name, is_on in positions.items() if is_on)
 
     return Rig(
         connect,
