@@ -229,7 +229,7 @@ class Session:
             case "channel":
                 assert not self.on.cell.energised, f"energised after quiet: {outcome}"
             case "switch":
-                closed = cast("Any", self.on.device).connected
+                closed = self._positions_closed()
                 assert not closed, f"closed after quiet: {closed}, {outcome}"
             case "press":
                 assert not self.on.world.press.moving, f"moves after quiet: {outcome}"
@@ -285,12 +285,15 @@ class Session:
                 ), f"shows a set point of {state.set_point_K:g} K, told {target_K:g} K"
             await asyncio.sleep(5 * _PAUSE_S)
 
+    def _positions_closed(self) -> set[str]:
+        return {name for name, is_on in cast("Any", self.on.device).positions.items() if is_on}
+
     async def _switch(self, again: bool) -> None:
         del again
         driver = self.on.driver
         for position in driver.capabilities.positions:
             if await self.attempt(partial(_done, driver.select, position)):
-                closed = cast("Any", self.on.device).connected
+                closed = self._positions_closed()
                 right = closed == {position} or not self.knowable
                 assert right, f"{position} selected, closed {closed}"
 
