@@ -87,8 +87,9 @@ def rows(group: dict[str, Any], quantity: str) -> list[dict[str, Any]]:
 def resistances(store: Path, protocol: str) -> list[float]:
     """What each completed run of a protocol gives by itself."""
     with Store(store, make=False) as opened:
-        runs = opened.search(protocol=protocol, state="completed", limit=None)
-        results = [evaluate_as_kept(opened, run).results for run in runs]
+        runs = map(opened.believed, opened.search(protocol=protocol, limit=None))
+        completed = [run for run in runs if run.state == "completed"]
+        results = [evaluate_as_kept(opened, run).results for run in completed]
     return [float(each["interface_resistance"]["R_electrolyte_ohm"]) for each in results]
 
 
