@@ -15,14 +15,17 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pyvisa
 import serial
-from realtime import served
 
 from cellbench.transport.address import open_stream
 from cellbench_drivers.loadstar import Loadstar
+
+sys.path.append(str(Path(__file__).parents[1]))
+from tests.serving import served
 
 _REQUEST = b"w\r"
 _WARM_UP = 20
@@ -32,7 +35,8 @@ Exchange = Callable[[], bytes]
 
 def calls(count: int) -> list[dict[str, Any]]:
     """Compare `count` readings of each kind, by the median."""
-    with served() as addresses:
+    with served() as bench:
+        addresses = bench["addresses"]
         host, port = addresses["load cell"][0].removeprefix("tcp://").split(":")
         socket = f"TCPIP::{host}::{port}::SOCKET"
         ways = {f"pyvisa-py, {socket.partition('::')[0]} socket": (f"visa:{socket}", _pyvisa)}

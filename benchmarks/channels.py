@@ -36,6 +36,9 @@ from watched import arrivals, commits
 from cellbench.store import Store
 from cellbench.store.reader import RunReader
 
+sys.path.append(str(Path(__file__).parents[1]))
+from tests.serving import described
+
 _CELL = "NMC811_LYC_PMMA_Li"
 _PROTOCOL = f"""
 cellbench: 1
@@ -97,7 +100,7 @@ def _emulated(directory: Path, count: int) -> Iterator[tuple[list[psutil.Process
         for first in range(0, count, _EMULATED)
     ]
     try:
-        benches = [_described(each) for each in servers]
+        benches = [described(each)["bench"] for each in servers]
         bench = {
             **benches[0],
             "instruments": {n: entry for b in benches for n, entry in b["instruments"].items()},
@@ -122,17 +125,6 @@ def _server(directory: Path, numbers: Sequence[int]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, "--bench", str(path)], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-
-
-def _described(server: subprocess.Popen[str]) -> dict[str, Any]:
-    assert server.stdout is not None
-    text = ""
-    for line in server.stdout:
-        text += line
-        if line.startswith("}"):
-            break
-    bench: dict[str, Any] = json.loads(text)["bench"]
-    return bench
 
 
 def _end(process: subprocess.Popen[Any]) -> None:

@@ -7,13 +7,9 @@ driver and engine's store write every row. The reference is the same wire read l
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +18,17 @@ from cellbench.store import RunWriter
 from cellbench.transport.address import open_stream
 from cellbench_drivers.palmsens import PalmSens
 
+sys.path.append(str(Path(__file__).parents[1]))
+from tests.serving import served
+
 _LIMITS = ElectricalLimits(voltage_min_V=-2, voltage_max_V=2, current_max_A=0.01)
 _RATE_HZ = 2000
 
 
 def realtime(duration_s: float) -> list[dict[str, Any]]:
-    with served() as addresses:
-        row = asyncio.run(_measure(addresses["potentiostat"][0], duration_s))
+    with served() as bench:
+        row = asyncio.run(_measure(bench["addresses"]["potentiostat"][0], duration_s))
     return [row]
-
-
-@contextmanager
-def served() -> Iterator[dict[str, list[str]]]:
-    """The simulated bench in a process of its own; its addresses by instrument."""
-    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        text = ""
-        while True:
-            text += process.stdout.readline()
-            try:
-                answer = json.loads(text)
-                break
-            except json.JSONDecodeError:
-                continue
-        try:
-            yield answer["addresses"]
-        finally:
-            process.terminate()
 
 
 async def _measure(address: str, duration_s: float) -> dict[str, Any]:

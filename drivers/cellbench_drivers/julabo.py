@@ -41,8 +41,9 @@ from cellbench_drivers.common import (
 )
 from cellbench_drivers.lines import Lines
 
-#: The pauses of the manual; some 20 bytes at 4800 baud, 7E1, and the latency of a USB adapter.
+#: The pauses of the manual, from when the last byte has arrived.
 _AFTER_COMMAND_S, _AFTER_QUERY_S = 0.25, 0.01
+#: Until then: some 20 bytes at 4800 baud, 7E1, and the latency of a USB adapter.
 _ON_THE_WAY_S = 0.06
 _REMOTE_STOP, _REMOTE_START = 2, 3
 _SENSOR_FAULT = -5

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cellbench.clock import RealLoop
 from cellbench.engine.evaluation import evaluate
@@ -27,6 +24,9 @@ from cellbench.engine.recorded import recording_of, write_recording
 from cellbench.engine.session import prepare
 from cellbench.engine.simulation import conducted
 from cellbench.store import Store
+
+sys.path.append(str(Path(__file__).parents[2]))
+from tests.serving import served
 
 HERE = Path(__file__).parent
 
@@ -70,7 +70,7 @@ def main() -> None:
 def record(wanted: Wanted, speed: float, path: Path) -> None:
     with (
         tempfile.TemporaryDirectory() as directory,
-        served(wanted.cell, speed) as answer,
+        served("--cell", wanted.cell, "--speed", str(speed)) as answer,
         Store(Path(directory)) as store,
     ):
         bench = answer["bench"]
@@ -86,24 +86,6 @@ def record(wanted: Wanted, speed: float, path: Path) -> None:
             raise SystemExit(f"{wanted.protocol} ended: {end.reason}")
         evaluation = evaluate(store, end.run, session.card)
         write_recording(recording_of(end.run, evaluation.reader, evaluation.results), path)
-
-
-@contextlib.contextmanager
-def served(cell: str, speed: float) -> Iterator[dict[str, Any]]:
-    """Addresses and bench of ``cellbench sim serve`` in another process."""
-    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
-    options = ["--cell", cell, "--speed", str(speed)]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if line.startswith("}"):
-                break
-        try:
-            yield json.loads("".join(lines))
-        finally:
-            process.terminate()
 
 
 if __name__ == "__main__":

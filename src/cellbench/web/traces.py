@@ -46,6 +46,8 @@ _INDEX_HEAD = 48
 #: Threads hinder each other a good deal; a few pieces one makes as fast alone.
 _THREADS, _WORTH_THREADS = min(4, os.cpu_count() or 1), 8
 
+_NOTHING = of_rows([])
+
 #: First and last row of a stretch of the file.
 Span = tuple[int, int]
 
@@ -133,7 +135,6 @@ class Overview:
 
     path: Path
     blocks: int = 0
-    _pieces: dict[str, list[FloatArray]] = field(default_factory=dict)
     _sources: dict[str, Buckets] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -149,8 +150,9 @@ class Overview:
             last, blocks, sources = self._update(samples)
             loose = rows_between(samples, blocks * BLOCK_ROWS + 1, last)
             names = sorted(sources | loose)
-            nothing = of_rows([])
-            whole = {name: (sources.get(name, nothing), loose.get(name, nothing)) for name in names}
+            whole = {
+                name: (sources.get(name, _NOTHING), loose.get(name, _NOTHING)) for name in names
+            }
             from_s, to_s = _ends(whole.values(), from_s, to_s)
             kept = {name: buckets.between(from_s, to_s) for name, (buckets, _) in whole.items()}
             # What is few enough is drawn row by row.
@@ -178,11 +180,9 @@ class Overview:
         while finer > 1 and finer * usual > size:
             finer //= 2
         spans = [(low * size + 1, (high + 1) * size) for low, high in _runs(places)]
-        read = _by_source(self._made(samples, spans, finer))
-        opened = self._no_wider(samples, read, width_s, finer)
-        nothing = of_rows([])
+        opened = self._no_wider(samples, self._made(samples, spans, finer), width_s, finer)
         return {
-            name: each.without(places).joined(opened.get(name, nothing))
+            name: each.without(places).joined(opened.get(name, _NOTHING))
             for name, each in coarse.items()
         }
 
@@ -197,39 +197,26 @@ class Overview:
             whole = last // BLOCK_ROWS
             if whole > self.blocks:
                 span = (self.blocks * BLOCK_ROWS + 1, whole * BLOCK_ROWS)
-                for piece in self._made(samples, [span], BLOCK_ROWS):
-                    for source, table in piece.items():
-                        self._pieces.setdefault(source, []).append(table)
-                for source, tables in self._pieces.items():
-                    self._join(source, tables)
+                for source, made in self._made(samples, [span], BLOCK_ROWS).items():
+                    known = self._sources.get(source, _NOTHING)
+                    self._sources[source] = known.joined(made)
                 self.blocks = whole
             return last, self.blocks, dict(self._sources)
 
-    def _made(
-        self, samples: Samples, spans: Sequence[Span], size: int
-    ) -> list[dict[str, FloatArray]]:
-        """Buckets of ``size`` rows of some spans of rows, by source, piece by piece."""
+    def _made(self, samples: Samples, spans: Sequence[Span], size: int) -> dict[str, Buckets]:
+        """Buckets of ``size`` rows of some spans of rows, by source."""
         pieces = [
             (start, min(last, start + _PIECE_ROWS - 1))
             for first, last in spans
             for start in range(first, last + 1, _PIECE_ROWS)
         ]
         if len(pieces) < _WORTH_THREADS or not isinstance(samples, SqlSamples):
-            return [_piece(samples, *each, size) for each in pieces]
+            return _by_source(_piece(samples, *each, size) for each in pieces)
         share = math.ceil(len(pieces) / _THREADS)
         shares = [pieces[first : first + share] for first in range(0, len(pieces), share)]
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="buckets") as threads:
             made = threads.map(lambda each: _pieces_of(self.path, each, size), shares)
-            return list(chain.from_iterable(made))
-
-    def _join(self, source: str, tables: list[FloatArray]) -> None:
-        if len(tables) == 1 and source in self._sources:
-            return  # nothing new of it
-        table = np.concatenate(tables)
-        if np.any(np.diff(table[:, FROM_S]) < 0):  # fetched from an instrument later
-            table = table[np.argsort(table[:, FROM_S], kind="stable")]
-        self._pieces[source] = [table]
-        self._sources[source] = Buckets(table)
+            return _by_source(chain.from_iterable(made))
 
 
 class Overviews:
@@ -258,10 +245,7 @@ def _piece(samples: Samples, first: int, last: int, size: int) -> dict[str, Floa
     """The buckets of a span of rows, by source."""
     if size == 1 or not isinstance(samples, SqlSamples):
         rows_of = rows_between(samples, first, last, size)
-        return {
-            source: (each if size == 1 else of_blocks(each)).table
-            for source, each in rows_of.items()
-        }
+        return {source: of_blocks(each).table for source, each in rows_of.items()}
     found: dict[str, list[tuple[Any, ...]]] = {}
     for row in samples.connection.execute(_BUCKETS, (size, first, last)):
         found.setdefault(row[0], []).append(row[1:])
