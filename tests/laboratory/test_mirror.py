@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 pytest.importorskip("psycopg", reason="the extra [server] is not installed")
 from psycopg import sql
-from tests.web.client import PASSWORD, serving, site_of
+from tests.web.client import PASSWORD, Browser, Event, serving, site_of
 from typer.testing import CliRunner
 
 import cellbench
@@ -25,7 +26,8 @@ from cellbench.errors import CellbenchError
 from cellbench.laboratory import Database, Mirror
 from cellbench.laboratory.follower import Follower
 from cellbench.laboratory.tables import FOLLOWED
-from cellbench.store import Run, Store
+from cellbench.library import shipped_card
+from cellbench.store import Run, RunWriter, Store
 from cellbench.web.site import Site
 from cellbench.web.users import Users
 
@@ -42,6 +44,8 @@ steps:
   - current: {at: -0.1 mA/cm2, for: 2 min, record: {every: 1 s}}
 analyses: [interface_resistance]
 """
+CARD = shipped_card("LYC_PMMA").read_text(encoding="utf-8")
+ENVIRONMENT = '{"instruments": {"cycler": {}}, "roles": {"channel": "cycler"}}'
 
 
 @pytest.fixture
@@ -121,8 +125,8 @@ def test_everything_of_a_run_is_as_in_its_own_store(
 
     database = Database(viewer)
     directory = database.kept_in(tmp_path)
-    asked = ("traces", "traces?from_s=20&to_s=90&points=30", "journal")
-    shared = site_of(directory, open_store=partial(Mirror, database))
+    asked = ("traces", "traces?from_s=20&to_s=90", "journal")
+    shared = site_of(directory, database=database)
     *of_all, worked_out = pages(shared, *asked, "cycles")
     assert of_all == pages(site_of(store.directory), *asked)
     assert worked_out["cycles"] == cycles
@@ -163,6 +167,50 @@ def test_a_run_under_way_grows(
         store.finish(run, "stopped", "by hand")
         copy(store, bench)
         assert mirror.find("last").reason == "by hand"
+
+
+def test_a_page_shows_what_comes_without_fetching_samples(
+    store: Store, bench: Database, viewer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cellbench.laboratory.mirror._FRESH_S", 0.0)
+    run, site = registered(store), site_of(tmp_path / "shown", database=Database(viewer))
+    of_run, times = f"/api/runs/room4.{run.id}", set[float]()
+
+    async def main(browser: Browser) -> None:
+        async with writing(store, run) as writer:
+            await writer.add_documents({"environment": ENVIRONMENT, "cell": CARD})
+            await add(writer, range(300), 0)
+            curves = await asyncio.to_thread(browser.json, f"{of_run}/traces")
+            times.update(curves["sources"][0]["columns"]["time_s"])
+            with browser.events(f"{of_run}/events?after={curves['cursor']}") as events:
+                await add(writer, range(300, 400), 1)
+                await asyncio.to_thread(take, events)
+
+    async def add(writer: RunWriter, seconds: range, seq: int) -> None:
+        for at in seconds:
+            writer.add_sample((at, "cycler", 1, at / 7, 1e-3, None, None, None, 0, None))
+        await writer.add_entries([entry(seq)])
+        await asyncio.to_thread(copy, store, bench)
+
+    def take(events: Iterator[Event]) -> None:
+        told = set[str]()
+        while not {"samples", "journal"} <= told:
+            event = next(events)
+            told.add(event.name)
+            if event.name == "samples":
+                times.update(event.data["sources"][0]["columns"]["time_s"])
+
+    Users(site.store.directory).add_password("vera", "viewer", PASSWORD)
+    with serving(site) as browser:
+        assert browser.sign_in("vera").status == 200
+        clock.run(main(browser))
+        assert times == set(range(400))
+        shown = site.store.without_samples(f"room4.{run.id}")
+        assert content(shown)["sample"] == []
+        assert len(content(shown)["journalentry"]) == 2
+        # Whoever needs them has them.
+        assert browser.json(f"{of_run}/spectra/measured") == {"spectra": []}
+        assert content(shown) == content(store.run_path(run.id))
 
 
 def test_other_benches_runs_are_only_looked_at(store: Store, bench: Database, viewer: str) -> None:

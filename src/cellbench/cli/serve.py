@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cellbench.cli import options
 from cellbench.cli.output import told
-
-if TYPE_CHECKING:
-    from cellbench.store import Store
 
 
 class RoleName(StrEnum):
@@ -55,28 +50,21 @@ def serve(
     """Show runs, live and past, in a browser; steer them from there. See docs/web.md."""
     with told():
         _installed()
-        from cellbench.store import Store, data_directory
+        from cellbench.cli.database import needed_database
+        from cellbench.store import data_directory
 
         directory = store or data_directory()
-        open_store: Callable[[Path], Store] = Store
-        if all_benches:
-            directory, open_store = _of_all_benches(directory)
+        database = needed_database(None) if all_benches else None
+        if database is not None:
+            # With users of its own.
+            directory = database.kept_in(directory)
         if add_user is not None:
             _enter(add_user, role, directory, token=token)
             return
         from cellbench.web.serving import Where, serve
 
         where = Where(host, port, certificate, key, without_tls, tuple(host_name or ()))
-        serve(directory, where, _say, open_store)
-
-
-def _of_all_benches(store: Path) -> tuple[Path, Callable[[Path], Store]]:
-    """Where what is shown of all benches is kept, with its own users; and what opens it."""
-    from cellbench.cli.database import needed_database
-    from cellbench.laboratory import Mirror
-
-    database = needed_database(None)
-    return database.kept_in(store), partial(Mirror, database)
+        serve(directory, where, _say, database)
 
 
 def _enter(name: str, role: RoleName, store: Path, *, token: bool) -> None:

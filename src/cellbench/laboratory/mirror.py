@@ -1,7 +1,8 @@
 """The runs of all benches as a store: a local one, which is filled from the database when asked.
 
 Whatever reads a store reads this one: the list of runs is brought up to date whenever it is looked
-at, and the file of a run when its place is asked for, row by row as the bench wrote it.
+at, and the file of a run when its place is asked for, row by row as the bench wrote it. Samples,
+which take long of a long run, are fetched by themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +27,7 @@ from sqlmodel import col
 from cellbench.errors import CellbenchError
 from cellbench.laboratory.copying import last_number
 from cellbench.laboratory.database import Connection, Database
-from cellbench.laboratory.tables import FOLLOWED, Followed
+from cellbench.laboratory.tables import FOLLOWED, SAMPLES, Followed
 from cellbench.laboratory.texts import from_database
 from cellbench.store import Run, Store
 from cellbench.store.runfile import make_tables, open_engine
@@ -38,6 +41,24 @@ _CHANGED = (
     "WHERE seen >= %s::timestamptz - interval '1 minute'"
 )
 _EVER = datetime(1970, 1, 2, tzinfo=UTC)
+#: Rows that are added to a run's file in one transaction, which keeps others from writing to it.
+_ROWS_AT_ONCE = 50_000
+
+
+@dataclass
+class _Fetched:
+    """What a run's file has: all that the database had when it heard of the run, and samples.
+
+    Attributes:
+        number: The run's, in the database.
+        samples: Number of the last sample that belongs to it, fetched when it is needed.
+        whole: Whether it was.
+    """
+
+    number: int
+    seen: datetime
+    samples: int
+    whole: bool = False
 
 
 class Mirror(Store):
@@ -62,7 +83,9 @@ class Mirror(Store):
         self._connection: Connection | None = None
         self._lock = threading.RLock()
         self._known: dict[str, tuple[int, datetime]] = {}  # number, and when there was news
-        self._fetched: dict[str, datetime] = {}
+        self._fetched: dict[str, _Fetched] = {}
+        # Whoever waits for the samples of a long run keeps nobody else waiting.
+        self._fetching_samples = threading.Lock()
         self._seen = _EVER
         self._looked_s = -math.inf
 
@@ -101,14 +124,26 @@ class Mirror(Store):
         Raises:
             CellbenchError: The database cannot be reached.
         """
+        path = self.without_samples(run_id)
+        fetched = self._fetched[run_id]
+        with self._fetching_samples:
+            if not fetched.whole:
+                with self._database.connected() as connection:
+                    _add(connection, fetched.number, SAMPLES, path, fetched.samples)
+                fetched.whole = True
+        return path
+
+    def without_samples(self, run_id: str) -> Path:
+        """See `Store`; errors as of `run_path`."""
         path = super().run_path(run_id)
         with self._lock:
             self._refresh()
             number, seen = self._known.get(run_id, (0, _EVER))
-            if self._fetched.get(run_id, _EVER) != seen:
+            fetched = self._fetched.get(run_id)
+            if fetched is None or fetched.seen != seen:
                 with self._reading() as connection:
-                    _fetch(connection, number, path)
-                self._fetched[run_id] = seen
+                    samples = _fetch(connection, number, path)
+                self._fetched[run_id] = _Fetched(number, seen, samples)
         return path
 
     def elsewhere(self, run_id: str) -> str:
@@ -176,29 +211,47 @@ def _local(value: Any) -> Any:
 # --- A run's file ---------------------------------------------------------------------------------
 
 
-def _fetch(connection: Connection, number: int, path: Path) -> None:
-    """Add to a run's file what it does not have yet; it is there only once it is whole."""
+def _fetch(connection: Connection, number: int, path: Path) -> int:
+    """Add to a run's file what it does not have yet, but samples; it is there only once whole.
+
+    Returns:
+        Number of the last sample.
+    """
     if path.exists():
-        _fill(connection, number, path)
-        return
+        return _fill(connection, number, path)
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     engine = open_engine(draft, durable=False)
     make_tables(engine, wire=False)
     engine.dispose()
-    _fill(connection, number, draft)
+    samples = _fill(connection, number, draft)
     draft.replace(path)
+    return samples
 
 
-def _fill(connection: Connection, number: int, path: Path) -> None:
+def _fill(connection: Connection, number: int, path: Path) -> int:
+    for table in FOLLOWED:
+        if table is not SAMPLES:
+            _add(connection, number, table, path)
+    documents = connection.execute("SELECT name, text FROM document WHERE run = %s", (number,))
     with closing(sqlite3.connect(path)) as file, file:
-        for table in FOLLOWED:
-            file.executemany(_insertion(table), _rows(connection, file, table, number))
-        documents = connection.execute("SELECT name, text FROM document WHERE run = %s", (number,))
         file.executemany(
             "INSERT OR REPLACE INTO document (name, text) VALUES (?, ?)",
             [tuple(map(_local, row)) for row in documents],
         )
+    found = connection.execute("SELECT samples FROM copied_run WHERE number = %s", (number,))
+    return next((samples for (samples,) in found), 0)
+
+
+def _add(
+    connection: Connection, number: int, table: Followed, path: Path, last: int | None = None
+) -> None:
+    """Add to a run's file the rows of a table that it does not have, to a last one."""
+    with closing(sqlite3.connect(path)) as file:
+        rows = _rows(connection, number, table, last_number(file, table), last)
+        while some := list(islice(rows, _ROWS_AT_ONCE)):
+            with file:
+                file.executemany(_insertion(table), some)
 
 
 def _insertion(table: Followed) -> str:
@@ -210,18 +263,16 @@ def _insertion(table: Followed) -> str:
 
 
 def _rows(
-    connection: Connection, file: sqlite3.Connection, table: Followed, number: int
+    connection: Connection, number: int, table: Followed, after: int, last: int | None
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows that a run's file does not have yet, as it has them."""
+    """Rows of a run by their numbers, as its file has them."""
     query = (
         f"COPY (SELECT {table.number}, {table.columns} FROM {table.name} "  # noqa: S608 (ours)
-        f"WHERE run = %s AND {table.number} > %s ORDER BY {table.number}) "
-        "TO STDOUT (FORMAT BINARY)"
+        f"WHERE run = %s AND {table.number} > %s "
+        f"AND ({table.number} <= %s OR %s) ORDER BY {table.number}) TO STDOUT (FORMAT BINARY)"
     )
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(query, (number, last_number(file, table))) as copy,
-    ):
+    values = (number, after, last or 0, last is None)
+    with connection.cursor() as cursor, cursor.copy(query, values) as copy:
         copy.set_types(table.types)
         for row in copy.rows():
             yield _as_written(table, row)

@@ -6,6 +6,9 @@ reduced as they came, and only the newest rows one by one.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 
 from cellbench.errors import InputError
 from cellbench.laboratory.database import Connection, Database
-from cellbench.laboratory.tables import BLOCK, COARSE, FINE, OF_BLOCKS, OF_ROW
+from cellbench.laboratory.tables import BLOCK, COARSE, DRAWN, FINE, OF_BLOCKS, OF_ROW
 
 #: What is read of a run, at the level that is asked for and after it: stretches of time with the
 #: lowest and the highest value of each quantity.
@@ -25,7 +28,7 @@ _TRACE = (
     f"SELECT source, number AS at, {OF_ROW} FROM sample "
     "WHERE run = %(run)s AND number > %(after)s AND number <= %(end)s"
     ") AS blocks WHERE to_s >= %(from_s)s AND from_s <= %(to_s)s "
-    "GROUP BY source, CASE WHEN %(width_s)s > 0 THEN floor((from_s - %(from_s)s) / %(width_s)s) "
+    "GROUP BY source, CASE WHEN %(width_s)s > 0 THEN floor(from_s / %(width_s)s) "
     "ELSE at END ORDER BY source, 3"
 )
 #: Blocks within a time; the newest rows are in none yet.
@@ -36,6 +39,10 @@ _WITHIN = (
 _ENDS = (
     "SELECT (SELECT time_s FROM sample WHERE run = %(run)s ORDER BY number LIMIT 1), "
     "(SELECT time_s FROM sample WHERE run = %(run)s ORDER BY number DESC LIMIT 1)"
+)
+_BETWEEN = (
+    f"SELECT source, time_s, step, flags, {', '.join(DRAWN)} FROM sample "  # noqa: S608 (ours)
+    "WHERE run = %s AND number BETWEEN %s AND %s ORDER BY number"
 )
 
 
@@ -52,6 +59,85 @@ class Range:
     def size(self, stretches: int) -> int:
         """The size of the widest blocks of which there are enough; 1 for rows."""
         return next((each for each in (COARSE, FINE) if len(self) >= 2 * stretches * each), 1)
+
+
+@dataclass(frozen=True)
+class CopiedRun:
+    """A run as the database has it, while the connection is there.
+
+    Attributes:
+        last: Number of its newest row, 0 if there is none.
+    """
+
+    last: int
+    _number: int
+    _connection: Connection
+
+    @classmethod
+    @contextmanager
+    def of(cls, database: Database, run: str) -> Iterator[CopiedRun]:
+        """A run by its id with its bench; errors as of `trace`."""
+        with database.connected() as connection:
+            found = connection.execute(
+                "SELECT samples, number FROM run JOIN copied_run USING (number) WHERE run.id = %s",
+                (run,),
+            ).fetchone()
+            if found is None:
+                raise InputError(f'there is no run "{run}" in {database.name}')
+            last, number = found
+            yield cls(last, number, connection)
+
+    def ends_s(self) -> tuple[float, float] | None:
+        """Times of its first and last row, None if there is none."""
+        found = self._connection.execute(_ENDS, {"run": self._number}).fetchone()
+        return None if found is None or found[0] is None else found
+
+    def trace(
+        self, from_s: float, to_s: float, stretches: int
+    ) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """See `trace`."""
+        rows = self._within(from_s, to_s)
+        size = rows.size(stretches)
+        first, last = (rows.after // size, rows.end // size) if size > 1 else (0, 0)
+        width_s = 0.0 if len(rows) <= 2 * stretches else (to_s - from_s) / stretches
+        # Lines run on to the edges: one stretch more on either side, of few rows all there are.
+        margin_s = width_s or math.inf
+        found = self._connection.execute(
+            _TRACE,
+            {
+                "run": self._number,
+                "size": size,
+                "first": first,
+                "last": last,
+                "after": last * size if size > 1 else rows.after,
+                "end": rows.end,
+                "from_s": from_s - margin_s,
+                "to_s": to_s + margin_s,
+                "width_s": width_s,
+            },
+        )
+        by_source: dict[str, list[tuple[float | None, ...]]] = {}
+        for source, *values in found:
+            by_source.setdefault(source, []).append(tuple(values))
+        return {
+            source: dict(zip(BLOCK, np.array(values, dtype=np.float64).T, strict=True))
+            for source, values in by_source.items()
+        }
+
+    def _within(self, from_s: float, to_s: float) -> Range:
+        """The rows that can be of a time."""
+        whole = self.last // FINE
+        found = self._connection.execute(_WITHIN, (self._number, FINE, from_s, to_s)).fetchone()
+        first, end = found or (None, None)
+        after = whole * FINE if first is None else first * FINE
+        return Range(after, self.last if end is None or end == whole - 1 else (end + 1) * FINE)
+
+    def rows(self, first: int, last: int) -> dict[str, list[tuple[float | None, ...]]]:
+        """Rows by their numbers, both included: of each instrument time, step, flags, `DRAWN`."""
+        found: dict[str, list[tuple[float | None, ...]]] = {}
+        for source, *values in self._connection.execute(_BETWEEN, (self._number, first, last)):
+            found.setdefault(source, []).append(tuple(values))
+        return found
 
 
 def trace(
@@ -73,61 +159,18 @@ def trace(
 
     Returns:
         By instrument, arrays of one length by `cellbench.laboratory.tables.BLOCK`, in order of
-        time; NaN where not measured. ``count`` is the number of rows.
+        time; NaN where not measured. ``count`` is the number of rows. There may be a few more on
+        either side.
 
     Raises:
         InputError: There is no such run.
         CellbenchError: The database cannot be reached.
     """
-    with database.connected() as connection:
-        found = connection.execute(
-            "SELECT number, samples FROM run JOIN copied_run USING (number) WHERE run.id = %s",
-            (run,),
-        ).fetchone()
-        if found is None:
-            raise InputError(f'there is no run "{run}" in {database.name}')
-        number, last = found
-        begin_s, end_s = connection.execute(_ENDS, {"run": number}).fetchone() or (0.0, 0.0)
-        if begin_s is None:
+    with CopiedRun.of(database, run) as copied:
+        ends_s = copied.ends_s()
+        if ends_s is None:
             return {}
-        from_s = begin_s if from_s is None else from_s
-        to_s = end_s if to_s is None else to_s
-        rows = _rows_within(connection, number, last, from_s, to_s)
-        return _reduced(connection, number, rows, (from_s, to_s), stretches)
-
-
-def _rows_within(connection: Connection, run: int, last: int, from_s: float, to_s: float) -> Range:
-    """The rows that can be of a time."""
-    whole = last // FINE
-    first, end = connection.execute(_WITHIN, (run, FINE, from_s, to_s)).fetchone() or (None, None)
-    after = whole * FINE if first is None else first * FINE
-    return Range(after, last if end is None or end == whole - 1 else (end + 1) * FINE)
-
-
-def _reduced(
-    connection: Connection, run: int, rows: Range, times_s: tuple[float, float], stretches: int
-) -> dict[str, dict[str, NDArray[np.float64]]]:
-    from_s, to_s = times_s
-    size = rows.size(stretches)
-    first, last = (rows.after // size, rows.end // size) if size > 1 else (0, 0)
-    found = connection.execute(
-        _TRACE,
-        {
-            "run": run,
-            "size": size,
-            "first": first,
-            "last": last,
-            "after": last * size if size > 1 else rows.after,
-            "end": rows.end,
-            "from_s": from_s,
-            "to_s": to_s,
-            "width_s": 0.0 if len(rows) <= 2 * stretches else (to_s - from_s) / stretches,
-        },
-    )
-    by_source: dict[str, list[tuple[float | None, ...]]] = {}
-    for source, *values in found:
-        by_source.setdefault(source, []).append(tuple(values))
-    return {
-        source: dict(zip(BLOCK, np.array(values, dtype=np.float64).T, strict=True))
-        for source, values in by_source.items()
-    }
+        begin_s, end_s = ends_s
+        return copied.trace(
+            begin_s if from_s is None else from_s, end_s if to_s is None else to_s, stretches
+        )

@@ -62,6 +62,10 @@ class Store:
         """Where a run's file is."""
         return self.directory / "runs" / f"{run_id}.sqlite"
 
+    def without_samples(self, run_id: str) -> Path:
+        """The same; where it is a copy, its samples may be missing."""
+        return self.run_path(run_id)
+
     def elsewhere(self, run_id: str) -> str | None:  # noqa: ARG002 (all runs are of this computer)
         """What is known of a run of another computer, for people; None: it is one of this."""
         return None

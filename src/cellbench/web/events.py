@@ -38,7 +38,8 @@ async def run_events(
     """
     page = await page_begun(site, run)
     since = Cursor.of(last) or Cursor.of(after)
-    return _streamed(site.tails.of(page).watch(since, lambda: session_of(request) is not None))
+    tail = site.tails.of(page, site.curves(page))
+    return _streamed(tail.watch(since, lambda: session_of(request) is not None))
 
 
 def _streamed(events: AsyncIterator[bytes]) -> StreamingResponse:

@@ -59,6 +59,13 @@ async def page_of(site: Site, run_id: str) -> RunPage:
     return site.pages.of(run)
 
 
+async def whole_page_of(site: Site, run_id: str) -> RunPage:
+    """The same, of which all samples are there: of another bench's run they are fetched first."""
+    page = await page_of(site, run_id)
+    await asyncio.to_thread(site.store.run_path, page.run_id)
+    return page
+
+
 async def with_program(site: Site, page: RunPage) -> None:
     """Have a run's program made, unless that is done; it never fails."""
     if page.program is not None:
@@ -84,7 +91,7 @@ async def page_begun(site: Site, run_id: str) -> RunPage:
 
 async def _looked_through(site: Site, page: RunPage) -> None:
     with suppress(CellbenchError):  # whoever asks for the curves is told
-        await asyncio.to_thread(site.overviews.of(page.path).cut, None, None, 1)
+        await asyncio.to_thread(site.curves(page).cut, None, None, 1)
 
 
 @router.get("/runs")
@@ -142,7 +149,7 @@ async def traces(
     def drawn() -> bytes:
         with reading(page.path) as connection:
             entry = newest_entry(connection)
-        found = site.overviews.of(page.path).cut(from_s, to_s, points // 2)
+        found = site.curves(page).cut(from_s, to_s, points // 2)
         curves = [page.facts.curves(cut, wanted) for cut in found.cuts]
         answer = {
             "from_s": found.from_s,
@@ -225,7 +232,7 @@ async def report(run: str, site: TheSite) -> HTMLResponse:
 
 
 async def _worked_out(site: Site, run_id: str, job: str, most_s: float) -> Any:
-    page = await page_of(site, run_id)
+    page = await whole_page_of(site, run_id)
 
     def version() -> Any:
         with reading(page.path) as connection:

@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
 from cellbench.analysis import available, bare
-from cellbench.web.looking import page_of
+from cellbench.web.looking import whole_page_of
 from cellbench.web.rights import TheSite
 
 router = APIRouter(prefix="/api/runs/{run}", tags=["measured"])
@@ -27,7 +27,7 @@ async def samples(
     run: str, site: TheSite, columns: Annotated[str, Query(max_length=500)] = ""
 ) -> FileResponse:
     """The channel's rows, column by column: a file of numpy's (.npz); empty for all numbers."""
-    page = await page_of(site, run)
+    page = await whole_page_of(site, run)
     beside = tempfile.TemporaryDirectory(prefix="cellbench-")
     out = Path(beside.name) / f"{page.run_id}.npz"
     try:
@@ -47,7 +47,7 @@ async def samples(
 @router.get("/spectra/measured")
 async def spectra(run: str, site: TheSite) -> dict[str, Any]:
     """The spectra's points and conditions."""
-    page = await page_of(site, run)
+    page = await whole_page_of(site, run)
     arguments = (str(site.directory), page.run_id)
     found = await site.worked_out.once("measured_spectra", *arguments, most_s=_SPECTRA_S)
     return {"spectra": found}
@@ -58,7 +58,7 @@ async def analysis(run: str, name: str, site: TheSite) -> dict[str, Any]:
     """What one analysis gives, of the run's protocol or any other that is installed."""
     if bare(name) not in available():
         raise HTTPException(404, f'there is no analysis "{name}"')
-    page = await page_of(site, run)
+    page = await whole_page_of(site, run)
     arguments = (str(site.directory), page.run_id, name)
     result = await site.worked_out.once("analysis", *arguments, most_s=_ANALYSIS_S)
     return {"name": name, "result": result}

@@ -35,7 +35,7 @@ class RunPage:
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.run_id = run_id
-        self.path = store.run_path(run_id)
+        self.path = store.without_samples(run_id)
         self.program: Mapping[str, Any] | None = None
         self.course = Course()
         self._store = store
@@ -75,7 +75,7 @@ class RunPage:
             return self.course.spans(from_s, to_s, self.facts.area_m2)
 
     def _now(self) -> Summary:
-        self.path = self._store.run_path(self.run_id)  # brought up to date, if it is a copy
+        self.path = self._store.without_samples(self.run_id)  # brought up to date, if it is a copy
         return summary(self._store, self._store.find(self.run_id))
 
     def _summary(self, found: Summary) -> dict[str, Any]:

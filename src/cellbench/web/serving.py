@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -22,6 +23,9 @@ from cellbench.store import Store
 from cellbench.web.app import make_app
 from cellbench.web.site import Site, own_names
 from cellbench.web.users import User, Users
+
+if TYPE_CHECKING:
+    from cellbench.laboratory import Database
 
 #: Threads that wait for disks, instruments' processes and numpy.
 _THREADS = 32
@@ -88,7 +92,7 @@ def serve(
     directory: Path,
     where: Where,
     say: Callable[[str], None],
-    open_store: Callable[[Path], Store] = Store,
+    database: Database | None = None,
 ) -> None:
     """Serve a store until Ctrl-C.
 
@@ -96,7 +100,7 @@ def serve(
         directory: Of the store; it may be empty.
         where: Where to listen.
         say: Takes lines for who looks after the server.
-        open_store: Opens the store in its directory.
+        database: See `Site`.
 
     Raises:
         InputError: It must not, or cannot, listen there.
@@ -109,7 +113,7 @@ def serve(
         port = opened.getsockname()[1]
         tls = where.certificate is not None
         names = own_names([*where.host_names, where.host])
-        site = Site(directory, port, names, tls, say, open_store)
+        site = Site(directory, port, names, tls, say, database)
         address = f"{'https' if tls else 'http'}://{_shown(where.host)}:{port}/"
         say(f"store {directory}")
         say(f"cellbench is at {address}   (Ctrl-C ends it; no run notices)")

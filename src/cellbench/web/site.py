@@ -10,16 +10,19 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellbench.store import Store
 from cellbench.web.limiter import Limiter
-from cellbench.web.run_page import RunPages
+from cellbench.web.run_page import RunPage, RunPages
 from cellbench.web.sessions import Sessions
 from cellbench.web.tails import Tails
-from cellbench.web.traces import Overviews
+from cellbench.web.traces import Curves, Overviews
 from cellbench.web.users import Users
 from cellbench.web.worked_out import WorkedOut
+
+if TYPE_CHECKING:
+    from cellbench.laboratory import Database
 
 #: Passwords that are looked at at once: each takes 64 MiB for a while.
 _HASHES_AT_ONCE = 2
@@ -36,7 +39,7 @@ class Site:
             rebinding). Addresses always are: nobody can point them elsewhere.
         tls: Whether it speaks https.
         say: Takes a line for who looks after the server.
-        open_store: Opens the store in its directory.
+        database: Of the runs of all benches, which are shown then; None for the store's own.
         new_link: Prints another link after one was used; None where there are users.
     """
 
@@ -45,7 +48,7 @@ class Site:
     host_names: frozenset[str]
     tls: bool = False
     say: Callable[[str], None] = print
-    open_store: Callable[[Path], Store] = Store
+    database: Database | None = None
     new_link: Callable[[], None] | None = None
     limiter: Limiter = field(default_factory=Limiter)
     overviews: Overviews = field(default_factory=Overviews)
@@ -55,7 +58,11 @@ class Site:
     @cached_property
     def store(self) -> Store:
         """The catalogue of runs."""
-        return self.open_store(self.directory)
+        if self.database is None:
+            return Store(self.directory)
+        from cellbench.laboratory import Mirror  # noqa: PLC0415 (an extra)
+
+        return Mirror(self.database, self.directory)
 
     def close(self) -> None:
         """Give up the catalogue's file."""
@@ -80,6 +87,14 @@ class Site:
     def pages(self) -> RunPages:
         """The pages of runs."""
         return RunPages(self.store)
+
+    def curves(self, page: RunPage) -> Curves:
+        """The curves of a run."""
+        if self.database is None:
+            return self.overviews.of(page.path)
+        from cellbench.web.all_benches import DatabaseCurves  # noqa: PLC0415 (an extra)
+
+        return DatabaseCurves(self.database, page.run_id)
 
     @cached_property
     def hashing(self) -> asyncio.Semaphore:

@@ -1,8 +1,8 @@
 """What is new: one look at a run for all who watch it, told to each as server-sent events.
 
-The run's file is looked at for rows and entries, its command channel for what it does now. The file
-is the outbox: an event's id says up to which row and entry it tells, and who comes back with one is
-told what was missed from the file.
+The run's file is looked at for rows and entries (for rows of another bench's run, the database),
+its command channel for what it does now. The file is the outbox: an event's id says up to which row
+and entry it tells, and who comes back with one is told what was missed from the file.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ import numpy as np
 from cellbench.engine.overview import Summary, at_a_glance
 from cellbench.errors import CellbenchError
 from cellbench.store import Store
-from cellbench.store.samples import samples_in
 from cellbench.web.buckets import FROM_S, TO_S, Buckets
 from cellbench.web.facts import QUANTITIES, Facts
 from cellbench.web.journal import entries_after, without_data
 from cellbench.web.run_page import RunPage
-from cellbench.web.traces import Cut, commits_of, reading, rows_between
+from cellbench.web.traces import Curves, Cut, reading
 
-#: Wall time between two looks at a run's file, and at what it does.
-LOOK_S, ASK_S = 0.05, 1.0
+#: Wall time between two looks at what a run does.
+ASK_S = 1.0
 #: The same for one that nobody conducts.
 IDLE_S = 2.0
 HEARTBEAT_S = 5.0
@@ -135,11 +134,13 @@ class Tail:
 
     Args:
         page: What is told of the run besides.
+        curves: Where its rows come from.
     """
 
-    def __init__(self, page: RunPage) -> None:
+    def __init__(self, page: RunPage, curves: Curves) -> None:
         self.audience = Audience()
         self._page = page
+        self._curves = curves
         self._cursor: Cursor | None = None
         self._before: dict[str, Buckets] = {}
         self._under_way = True
@@ -192,7 +193,7 @@ class Tail:
         """Look at the file again and again."""
         told_of: bytes | None = None
         while (since := self._cursor) is not None:
-            committed = commits_of(self._page.path)
+            committed = self._curves.commits()
             # A file that cannot be read at the moment is looked at again.
             with suppress(CellbenchError):
                 if committed is None or committed != told_of:
@@ -201,7 +202,7 @@ class Tail:
                     self.audience.tell(pieces)
                     if reached.row - since.row < _ROWS and reached.entry - since.entry < _ENTRIES:
                         told_of = committed  # all there was
-            await asyncio.sleep(LOOK_S if self._under_way else IDLE_S)
+            await asyncio.sleep(self._curves.look_s if self._under_way else IDLE_S)
 
     async def _tell_state(self) -> None:
         """Ask the run again and again."""
@@ -215,23 +216,20 @@ class Tail:
     # --- In a thread ----------------------------------------------------------------------------
 
     def _newest(self) -> Cursor:
-        path = self._page.path
-        with reading(path) as connection, samples_in(connection, path) as samples:
-            return Cursor(samples.last_row, newest_entry(connection))
+        with reading(self._page.path) as connection:
+            return Cursor(self._curves.newest(), newest_entry(connection))
 
     def _news(
         self, since: Cursor, until: Cursor | None, before: dict[str, Buckets]
     ) -> tuple[Sequence[bytes], Cursor]:
         """Events on what came after a cursor, and up to where they tell."""
-        path = self._page.path
-        with reading(path) as connection, samples_in(connection, path) as samples:
-            last = until.row if until is not None else samples.last_row
-            last = min(last, since.row + _ROWS)
-            rows = rows_between(samples, since.row + 1, last) if last > since.row else {}
+        most = since.row + _ROWS
+        rows, last = self._curves.after(since.row, most if until is None else min(until.row, most))
+        with reading(self._page.path) as connection:
             entries = entries_after(connection, since.entry, _ENTRIES)
         if until is not None:
             entries = [each for each in entries if each["number"] <= until.entry]
-        reached = Cursor(max(last, since.row), entries[-1]["number"] if entries else since.entry)
+        reached = Cursor(last, entries[-1]["number"] if entries else since.entry)
         pieces = []
         sources = curves_of(rows, self._page.facts, before)
         if sources:
@@ -329,11 +327,11 @@ class Tails:
         self.glances = Glances(store)
         self._tails: dict[str, Tail] = {}
 
-    def of(self, page: RunPage) -> Tail:
+    def of(self, page: RunPage, curves: Curves) -> Tail:
         """The tail of a run."""
         if len(self._tails) > _TAILS:
             self._tails = {name: tail for name, tail in self._tails.items() if tail.audience}
-        return self._tails.setdefault(page.run_id, Tail(page))
+        return self._tails.setdefault(page.run_id, Tail(page, curves))
 
     def dismiss(self) -> None:
         """The server ends: so do all events."""

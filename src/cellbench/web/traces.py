@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -114,6 +114,14 @@ class Cut:
     gaps: np.ndarray[Any, np.dtype[np.bool_]]
     rows_in_range: int
 
+    @classmethod
+    def of(cls, source: str, inside: Buckets, width_s: float, from_s: float, to_s: float) -> Cut:
+        """Buckets between two times, as fewer ones of a width; 0 s leaves them as they are."""
+        merged, gaps = inside.merged(width_s)
+        table = inside.table
+        within = (table[:, TO_S] >= from_s) & (table[:, FROM_S] <= to_s)
+        return cls(source, merged, gaps, Buckets(table[within]).rows)
+
 
 @dataclass(frozen=True, eq=False)
 class Cuts:
@@ -125,18 +133,17 @@ class Cuts:
     to_s: float
 
 
-@dataclass
-class Overview:
-    """The buckets of one run's file.
+class Curves(Protocol):
+    """Where the curves of one run come from.
 
     Attributes:
-        blocks: How many blocks of rows there are buckets of.
+        look_s: How often it may be asked for what is new, s.
     """
 
-    path: Path
-    blocks: int = 0
-    _sources: dict[str, Buckets] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    look_s: float
+
+    def commits(self) -> bytes | None:
+        """What changes when there may be news, None where that cannot be told."""
 
     def cut(self, from_s: float | None, to_s: float | None, stretches: int) -> Cuts:
         """The curves of all sources between two times, at most so many stretches of each.
@@ -146,6 +153,30 @@ class Overview:
             to_s: None for the newest row.
             stretches: Stretches of time with one low and one high value.
         """
+
+    def newest(self) -> int:
+        """Number of the newest row, 0 if there is none."""
+
+    def after(self, row: int, until: int) -> tuple[dict[str, Buckets], int]:
+        """The rows of each source after a row, none after another; and the last of them."""
+
+
+@dataclass
+class Overview:
+    """The buckets of one run's file: `Curves`.
+
+    Attributes:
+        blocks: How many blocks of rows there are buckets of.
+    """
+
+    path: Path
+    look_s: float = 0.05
+    blocks: int = 0
+    _sources: dict[str, Buckets] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def cut(self, from_s: float | None, to_s: float | None, stretches: int) -> Cuts:
+        """See `Curves`."""
         with reading(self.path) as connection, samples_in(connection, self.path) as samples:
             last, blocks, sources = self._update(samples)
             loose = rows_between(samples, blocks * BLOCK_ROWS + 1, last)
@@ -164,8 +195,23 @@ class Overview:
         cuts = []
         for name in names:
             inside = fine[name].joined(whole[name][1]).between(from_s, to_s)
-            cuts.append(_cut(name, inside, width_s[name], (from_s, to_s)))
+            cuts.append(Cut.of(name, inside, width_s[name], from_s, to_s))
         return Cuts(cuts, last, from_s, to_s)
+
+    def commits(self) -> bytes | None:
+        """See `Curves`."""
+        return commits_of(self.path)
+
+    def newest(self) -> int:
+        """See `Curves`."""
+        with reading(self.path) as connection, samples_in(connection, self.path) as samples:
+            return samples.last_row
+
+    def after(self, row: int, until: int) -> tuple[dict[str, Buckets], int]:
+        """See `Curves`."""
+        with reading(self.path) as connection, samples_in(connection, self.path) as samples:
+            last = min(samples.last_row, until)
+            return (rows_between(samples, row + 1, last) if last > row else {}), max(row, last)
 
     def _no_wider(
         self, samples: Samples, coarse: dict[str, Buckets], width_s: dict[str, float], size: int
@@ -261,13 +307,6 @@ def _by_source(pieces: Iterable[dict[str, FloatArray]]) -> dict[str, Buckets]:
         for source, table in piece.items():
             found.setdefault(source, []).append(table)
     return {source: Buckets(np.concatenate(tables)) for source, tables in found.items()}
-
-
-def _cut(name: str, inside: Buckets, width_s: float, ends: tuple[float, float]) -> Cut:
-    merged, gaps = inside.merged(width_s)
-    table = inside.table
-    within = (table[:, TO_S] >= ends[0]) & (table[:, FROM_S] <= ends[1])
-    return Cut(name, merged, gaps, Buckets(table[within]).rows)
 
 
 def _ends(
