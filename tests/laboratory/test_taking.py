@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.faults.processes import wait_for
@@ -40,6 +41,8 @@ SPECTRUM = (
   - eis: {from: 1 MHz, to: 1 kHz, points: 5 per decade, amplitude: 10 mV}
 """
 )
+#: A step that fails before anything is energised.
+NOT_ALIVE = "check: {open circuit: 4 V to 5 V}"
 
 
 @pytest.fixture
@@ -99,6 +102,32 @@ def test_one_process_runs_all_jobs_of_a_bench_whose_places_share_instruments(
     assert "it is for B7" in jobs[nowhere]["refusals"]["room1"]
     assert sorted(run.place for run in bench.runs) == ["A1", "A2", "A2", "A3", "A4"]
     assert "the owner of the bench: begins" in said
+
+
+def test_after_a_failed_run_a_place_takes_only_what_was_sent_there_since(
+    laboratory: Laboratory,
+) -> None:
+    dead = laboratory.protocol(REST.replace(CELL, "LYC_PMMA").replace("rest: $time", NOT_ALIVE))
+    rest = laboratory.protocol(REST.replace(CELL, "LYC_PMMA"))
+    (failing,) = laboratory.submit(dead, "A2", priority=5)
+    (before,) = laboratory.submit(rest, "A2")
+    (anywhere,) = laboratory.submit(rest)
+
+    def done() -> dict[int, Any]:
+        bench = laboratory.bench("room1", "laboratory")
+        bench.start("--once")
+        bench.finish()
+        return laboratory.jobs()
+
+    jobs = done()
+    assert jobs[failing]["state"] == "failed"
+    assert jobs[anywhere]["place"] in {"A1", "A3", "A4"}
+    assert jobs[before]["state"] == "waiting"
+    assert f"run {jobs[failing]['run']} was the last" in jobs[before]["refusals"]["room1"]
+    # Somebody has looked; and what waited follows what went well.
+    (since,) = laboratory.submit(rest, "A2")
+    jobs = done()
+    assert [jobs[each]["state"] for each in (since, before)] == ["done", "done"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ is begun by a process of its own, which enters its run in the queue before anyth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from cellbench.errors import CellbenchError, InputError
 from cellbench.laboratory import Database
 from cellbench.laboratory.jobs import RefusedJob, Work
 from cellbench.laboratory.queue import Job, JobQueue
+from cellbench.report.wording import as_utc
 from cellbench.store import Run, Store
 
 #: The longest wait between two attempts to begin a job.
@@ -297,13 +298,16 @@ class Taking:
         waiting = queue.waiting() if free else []
         left = {job.id for job in waiting}
         self._works = {number: work for number, work in self._works.items() if number in left}
+        suspect = self._suspect(store, free) if waiting else {}
         for job in waiting:
             if not free:
                 return
             if job.fact("bench") in {"", self._bench}:
-                self._consider(queue, job, free)
+                self._consider(queue, job, free, suspect)
 
-    def _consider(self, queue: JobQueue, job: Job, free: list[str]) -> None:
+    def _consider(
+        self, queue: JobQueue, job: Job, free: list[str], suspect: Mapping[str, Run]
+    ) -> None:
         if job.is_late:
             queue.finish(job.id, self._bench, "failed", _TOO_LATE)
             return
@@ -318,6 +322,8 @@ class Taking:
         if self._offer.has_lasting_cells and not work.place:
             for name in queue.places_used(self._bench, work.submission) & set(why):
                 why[name] = why[name] or f"{name or 'its cell'} has had another of its replicates"
+        for name, last in suspect.items():
+            why[name] = why[name] or _why_not_after(last, job, work)
         for name in free:
             if not why[name]:
                 if queue.take(job.id, self._bench, name, self._worker):
@@ -333,6 +339,19 @@ class Taking:
         if self._said.get(job.id) != text:
             self._said[job.id] = text
             queue.refuse(job.id, self._bench, text)
+
+    def _suspect(self, store: Store, names: Sequence[str]) -> dict[str, Run]:
+        """Places whose last run a limit ended, or a failure, and that run: the cell may be dead."""
+        if not self._offer.has_lasting_cells:
+            return {}
+        bench = self._offer.file.bench
+        last = {name: store.search(bench=bench, place=name, limit=1) for name in names}
+        return {
+            name: run
+            for name, runs in last.items()
+            for run in runs
+            if run.state in {RunState.STOPPED, RunState.FAILED} and run.reason != NEVER_BEGAN
+        }
 
     def _free(self, queue: JobQueue, store: Store) -> list[str]:
         """The places that can take a job now."""
@@ -357,6 +376,19 @@ class Taking:
 
 
 _TOO_LATE = "its deadline had passed before it could begin: it was not begun"
+
+
+def _why_not_after(last: Run, job: Job, work: Work) -> str:
+    """Why a job does not follow such a run: unless somebody who knew of it has sent it there."""
+    where = last.place or "its cell"
+    named = work.place == last.place if last.place else bool(work.bench)
+    if named and last.ended is not None and job.submitted > as_utc(last.ended):
+        return ""
+    how = f"--cell {last.place}" if last.place else "--bench"
+    return (
+        f"{where}: run {last.id} was the last and {last.state} ({last.reason}): look at the cell, "
+        f"then submit the job again with {how}"
+    )
 
 
 def _release(job: Job) -> str:

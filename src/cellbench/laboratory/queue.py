@@ -47,7 +47,9 @@ SELECT j.id, j.status::text, j.priority,
     j.args - 'sources' - 'card' AS facts,
     s.bench, coalesce(s.place, '') AS place, coalesce(s.run, '') AS run,
     coalesce(s.text, '') AS text, w.how, w.by AS wished_by,
-    (SELECT jsonb_object_agg(r.bench, r.text) FROM job_refusal r WHERE r.job_id = j.id) AS refusals
+    (SELECT jsonb_object_agg(r.bench, r.text) FROM job_refusal r WHERE r.job_id = j.id) AS refusals,
+    (SELECT max(e.at) FROM procrastinate_events e
+        WHERE e.job_id = j.id AND e.type IN ('deferred', 'deferred_for_retry')) AS submitted
 FROM procrastinate_jobs j
 LEFT JOIN job_state s ON s.job_id = j.id LEFT JOIN job_wish w ON w.job_id = j.id
 WHERE j.task_name = %(task)s
@@ -68,6 +70,7 @@ class Job:
         how: How somebody wants it ended, and
         by: who that is.
         refusals: Why benches do not take it.
+        submitted: When a person entered it, or gave it back to the queue.
     """
 
     id: int
@@ -81,6 +84,7 @@ class Job:
     how: How | None
     by: str
     refusals: dict[str, str]
+    submitted: datetime
 
     @property
     def is_open(self) -> bool:
@@ -390,6 +394,7 @@ def _job(row: dict[str, Any]) -> Job:
         how=row["how"],
         by=row["wished_by"] or "",
         refusals=row["refusals"] or {},
+        submitted=row["submitted"] or _AT_ONCE,
     )
 
 
