@@ -49,8 +49,8 @@ class Laboratory:
         address = self._addresses[name]
         return address if network is None else address.replace(LOOPBACK, network.server)
 
-    def protocol(self, text: str) -> str:
-        path = self.directory / f"protocol {abs(hash(text))}.yaml"
+    def protocol(self, text: str, name: str = "") -> str:
+        path = self.directory / (name or f"protocol {abs(hash(text))}.yaml")
         path.write_text(text)
         return str(path)
 

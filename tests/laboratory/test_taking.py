@@ -41,6 +41,15 @@ SPECTRUM = (
   - eis: {from: 1 MHz, to: 1 kHz, points: 5 per decade, amplitude: 10 mV}
 """
 )
+CAMPAIGN = """
+cellbench campaign: 1
+name: Two by two
+cells: [A1, A2]
+runs:
+  - protocol: spectrum.yaml
+  - protocol: rest.yaml
+    set: {time: 20 s}
+"""
 #: A step that fails before anything is energised.
 NOT_ALIVE = "check: {open circuit: 4 V to 5 V}"
 
@@ -102,6 +111,38 @@ def test_one_process_runs_all_jobs_of_a_bench_whose_places_share_instruments(
     assert "it is for B7" in jobs[nowhere]["refusals"]["room1"]
     assert sorted(run.place for run in bench.runs) == ["A1", "A2", "A2", "A3", "A4"]
     assert "the owner of the bench: begins" in said
+
+
+def test_a_campaign_that_was_submitted_is_seen_whole_from_anywhere(
+    laboratory: Laboratory,
+) -> None:
+    laboratory.person("eve", "viewer")
+    laboratory.protocol(SPECTRUM.replace(CELL, "LYC_PMMA"), "spectrum.yaml")
+    laboratory.protocol(REST.replace(CELL, "LYC_PMMA"), "rest.yaml")
+    file = laboratory.protocol(CAMPAIGN, "campaign.yaml")
+    assert len(laboratory.ask("submit", file, "--bench", "room1")["jobs"]) == 4
+    before = laboratory.ask("campaign", "status", file, "--all-benches", who="eve")
+    assert before["counts"]["to come"] == 4
+    bench = laboratory.bench("room1", "laboratory")
+    bench.start("--once")
+    bench.finish()
+    after = laboratory.ask("campaign", "status", "Two by two", "--all-benches", who="eve")
+    assert after["over"]
+    assert after["counts"]["completed"] == 4
+    assert {each["run"] for each in after["runs"]} == {f"room1.{run.id}" for run in bench.runs}
+    report = laboratory.ask("campaign", "report", "Two by two", "--all-benches", who="eve")
+    assert report["through"] == ["A1", "A2"]
+    groups = {each["protocol"]: each for each in report["groups"]}
+    assert groups["A rest"]["parameters"] == {"time": "20 s"}
+    assert {each["record"]["replicates"] for each in groups.values()} == {2}
+    # And runs are put together by hand, or taken out.
+    rests = [each["run"] for each in after["runs"] if each["protocol"] == "A rest"]
+    assert laboratory.ask("replicates", *rests, "--all-benches", who="eve")["replicates"] == 2
+    folder = str(laboratory.directory / "out")
+    written = laboratory.ask(
+        "export", rests[0], "--to", "csv", "-o", folder, "--all-benches", who="eve"
+    )
+    assert Path(written["written"][0]).stat().st_size > 0
 
 
 def test_after_a_failed_run_a_place_takes_only_what_was_sent_there_since(

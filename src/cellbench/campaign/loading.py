@@ -99,11 +99,9 @@ def outline_of(named: str, store: Store) -> Outline:
     Raises:
         InputError: There is no such file, and none of that name was begun.
     """
-    path = Path(named)
+    path, found = Path(named), kept(store, name_of(named))
     if path.is_file():
-        name = parse_campaign(load(read_document(path))).name
-        return kept(store, name) or load_campaign(path).outline
-    found = kept(store, named)
+        return found or load_campaign(path).outline
     if found is None:
         names = ", ".join(f'"{each}"' for each in campaigns(store)) or "none yet"
         raise InputError(
@@ -111,6 +109,16 @@ def outline_of(named: str, store: Store) -> Outline:
             f"begun were: {names}"
         )
     return found
+
+
+def name_of(named: str) -> str:
+    """The name of a campaign, which its file may stand for.
+
+    Raises:
+        ProtocolError: The file is wrong.
+    """
+    path = Path(named)
+    return parse_campaign(load(read_document(path))).name if path.is_file() else named
 
 
 class _Loading:

@@ -169,7 +169,8 @@ def looked_at(progress: Progress, store: Store) -> Progress:
 
 def _doing(summary: Summary) -> str:
     ends = "" if summary.ends_at is None else f"ends by {summary.ends_at.astimezone():%a %H:%M}"
-    return ", ".join(each for each in (summary.needs or summary.step, ends) if each)
+    does = summary.needs or summary.step or summary.message
+    return ", ".join(each for each in (does, ends) if each)
 
 
 def _standing(turn: Turn, trial: Trial, runs: list[Run], store: Store) -> Standing:

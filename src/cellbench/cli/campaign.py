@@ -27,7 +27,7 @@ from cellbench.cli.stopping import Stopping
 if TYPE_CHECKING:
     from cellbench.campaign.conducting import CarryingOut, Conducts
     from cellbench.campaign.loading import Campaign
-    from cellbench.campaign.outline import Turn
+    from cellbench.campaign.outline import Outline, Turn
     from cellbench.campaign.standing import Progress
     from cellbench.engine.gate import Gate
     from cellbench.engine.run import Conducting
@@ -38,7 +38,7 @@ app = typer.Typer(help="Many cells through many protocols.", no_args_is_help=Tru
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A campaign file.")]
 Named = Annotated[
     str,
-    typer.Argument(metavar="FILE|NAME", help="A campaign file, or the name of one begun."),
+    typer.Argument(metavar="FILE|NAME", help="A campaign file, or the name of one that was begun."),
 ]
 
 
@@ -212,17 +212,40 @@ def plan(
 
 @app.command()
 def status(
-    campaign: Named, store: options.StorePath = None, as_json: options.AsJson = False
+    campaign: Named,
+    store: options.StorePath = None,
+    all_benches: options.AllBenches = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show how far a campaign is: every run, what it does and what it waits for."""
     with told(as_json=as_json):
-        from cellbench.campaign.loading import outline_of
-        from cellbench.campaign.standing import looked_at, progress_of
-        from cellbench.store import Store
+        from cellbench.campaign.standing import looked_at
 
-        with Store(store, make=False) as opened:
-            progress = progress_of(outline_of(campaign, opened), opened)
+        with _opened(campaign, store, all_benches=all_benches) as (_, progress, opened):
             _tell_progress(looked_at(progress, opened), as_json=as_json)
+
+
+@contextmanager
+def _opened(
+    campaign: str, store: Path | None, *, all_benches: bool
+) -> Iterator[tuple[Outline, Progress, Store]]:
+    """A campaign of this computer, or one that was submitted, with the store of its runs."""
+    from cellbench.campaign.loading import name_of, outline_of
+    from cellbench.campaign.standing import progress_of
+    from cellbench.cli.database import needed_database, opened_store
+
+    with opened_store(store, all_benches=all_benches) as opened:
+        if not all_benches:
+            outline = outline_of(campaign, opened)
+            yield outline, progress_of(outline, opened), opened
+            return
+        from cellbench.campaign.queued import submitted
+        from cellbench.engine.orders import queue_in
+
+        with queue_in(needed_database(None)) as queue:
+            jobs = queue.jobs(ended=True)
+        outline, progress = submitted(name_of(campaign), jobs, opened.runs())
+        yield outline, progress, opened
 
 
 def _tell_progress(progress: Progress, *, as_json: bool) -> None:
@@ -244,6 +267,7 @@ def report(
         Path | None, typer.Option("--report", help="An HTML file to write it to.")
     ] = None,
     store: options.StorePath = None,
+    all_benches: options.AllBenches = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Put a campaign's replicates together: mean, spread, failure rate of each protocol.
@@ -251,16 +275,11 @@ def report(
     Computed from the runs' own files. Runs that are still to come are named, not guessed.
     """
     with told(as_json=as_json):
-        from cellbench.campaign.loading import outline_of
         from cellbench.campaign.record import campaign_record, groups_of, lines_of, render
-        from cellbench.campaign.standing import progress_of
-        from cellbench.store import Store
 
         if page is not None:
             writable_output(page, ".html")
-        with Store(store, make=False) as opened:
-            outline = outline_of(campaign, opened)
-            progress = progress_of(outline, opened)
+        with _opened(campaign, store, all_benches=all_benches) as (outline, progress, opened):
             groups = list(groups_of(outline, progress, opened))
         if page is not None:
             page.write_text(render(progress, groups), encoding="utf-8")

@@ -14,6 +14,7 @@ from cellbench.cli.output import print_json, told
 
 if TYPE_CHECKING:
     from cellbench.engine.evaluation import Evaluation
+    from cellbench.store import Store
 
 
 class ExportFormat(StrEnum):
@@ -42,6 +43,7 @@ def export(
         typer.Option("--license", metavar="SPDX", help="Of a crate: CC-BY-4.0, CC0-1.0, ..."),
     ] = None,
     store: options.StorePath = None,
+    all_benches: options.AllBenches = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Write a run's data in a format that other programs read; files are named by the run.
@@ -52,7 +54,10 @@ def export(
     recording: the wire log with all that its replay needs, for `cellbench replay FILE`.
     """
     with told(as_json=as_json):
-        written = _written(run_id, to, output, overwrite, license_id, store)
+        from cellbench.cli.database import opened_store
+
+        with opened_store(store, all_benches=all_benches) as opened:
+            written = _written(opened, run_id, to, output, overwrite, license_id)
         if as_json:
             print_json({"written": [str(path) for path in written]})
             return
@@ -61,39 +66,28 @@ def export(
 
 
 def _written(
+    store: Store,
     run_id: str,
     to: ExportFormat,
     output: Path,
     overwrite: bool,
     license_id: str | None,
-    store: Path | None,
 ) -> tuple[Path, ...]:
+    from cellbench.engine.evaluation import evaluate_as_kept
     from cellbench.exchange.export import export as write
-    from cellbench.store import RunReader, Store
+    from cellbench.store import RunReader
 
+    run = store.find(run_id)
     if to in {ExportFormat.CRATE, ExportFormat.RECORDING}:
-        evaluation = _evaluated(run_id, store)
+        evaluation = evaluate_as_kept(store, run)
         if to is ExportFormat.RECORDING:
             return _recording(evaluation, output, overwrite)
-        reader, run, extra = evaluation.reader, evaluation.run, _results(evaluation)
+        reader, extra = evaluation.reader, _results(evaluation)
     else:
-        with Store(store, make=False) as opened:
-            run = opened.find(run_id)
-        reader, extra = RunReader(opened.run_path(run.id)), {}
+        reader, extra = RunReader(store.run_path(run.id)), {}
     return write(
         reader, run, str(to), output, overwrite=overwrite, license_id=license_id, extra=extra
     )
-
-
-def _evaluated(run_id: str, store: Path | None) -> Evaluation:
-    from cellbench.engine.evaluation import evaluate
-    from cellbench.protocol import parse_card
-    from cellbench.store import RunReader, Store
-
-    with Store(store, make=False) as opened:
-        run = opened.find(run_id)
-        text = RunReader(opened.run_path(run.id)).documents["cell"]
-        return evaluate(opened, run, parse_card(text, f"the card of run {run.id}"))
 
 
 def _results(evaluation: Evaluation) -> dict[str, str]:

@@ -23,6 +23,7 @@ def replicates(
         Path | None, typer.Option("--report", help="An HTML file to write the record to.")
     ] = None,
     store: options.StorePath = None,
+    all_benches: options.AllBenches = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Put several runs of one protocol together: mean, spread, failure rate.
@@ -31,13 +32,13 @@ def replicates(
     but are not in the means. Three cells or more make a benchmark.
     """
     with told(as_json=as_json):
+        from cellbench.cli.database import opened_store
         from cellbench.engine.evaluation import evaluate_as_kept
         from cellbench.report.benchmark import benchmark_record, describe, render
-        from cellbench.store import Store
 
         if report is not None:
             writable_output(report, ".html")
-        with Store(store, make=False) as opened:
+        with opened_store(store, all_benches=all_benches) as opened:
             cells = [evaluate_as_kept(opened, opened.find(each), analysis) for each in run_ids]
         record = benchmark_record(cells)
         if report is not None:
