@@ -51,6 +51,9 @@ from cellbench.transport.recording import WireLog
 #: Wall time between two commits: half of what is promised (docs/decisions/0002-run-file.md), and
 #: what a page that shows live curves waits for.
 FLUSH_INTERVAL_S = 0.25
+#: Pages that a connection keeps. SQLite would fill 2 MB for each run with what is never looked at
+#: again: rows are only added.
+_CACHE_KIB = 256
 #: Rows waiting for the disk at which a fast (simulated) run waits for it.
 BACKLOG_ROWS = 50_000
 
@@ -84,6 +87,7 @@ def open_engine(path: Path, *, durable: bool, pool: type[Pool] = StaticPool) -> 
     def configure(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
 
     return engine
 
