@@ -6,15 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from cellbench.campaign.outline import Outline, Trial, Turn
 from cellbench.campaign.standing import Progress, Standing, State
-from cellbench.engine.causes import RunState
 from cellbench.errors import InputError
 from cellbench.laboratory.queue import Job
 from cellbench.store import Run
-
-_STATES = {
-    "waiting": State.TO_COME, "taken": State.TO_COME, "running": State.UNDER_WAY,
-    "done": State.COMPLETED, "failed": State.FAILED, "cancelled": State.INTERRUPTED,
-}  # fmt: skip
 
 
 def submitted(name: str, jobs: Sequence[Job], runs: Sequence[Run]) -> tuple[Outline, Progress]:
@@ -34,37 +28,45 @@ def submitted(name: str, jobs: Sequence[Job], runs: Sequence[Run]) -> tuple[Outl
         names = ", ".join(f'"{each}"' for each in known) or "none yet"
         raise InputError(f'no campaign "{name}" was submitted; submitted were: {names}')
     last = _token(of_name[-1])
+    of_name = [job for job in of_name if _token(job) == last]
+    each_cell = len({(_line(job), job.fact("cell")) for job in of_name}) < len(of_name)
     by_id = {run.id: run for run in runs}
-    standings = [_standing(job, by_id) for job in of_name if _token(job) == last]
+    standings = [_standing(job, by_id, each_cell=each_cell) for job in of_name]
     turns = tuple(each.turn for each in standings)
-    each_cell = len({(each.line, each.cell) for each in turns}) < len(turns)
     outline = Outline(name=name, file="", each_cell=each_cell, turns=turns, trials=())
     return outline, Progress(name, standings, [])
 
 
-def _standing(job: Job, runs: Mapping[str, Run]) -> Standing:
+def _standing(job: Job, runs: Mapping[str, Run], *, each_cell: bool) -> Standing:
     run = runs.get(f"{job.bench}.{job.run}") if job.run else None
-    state, why = _STATES[job.state], job.text
-    if state is State.TO_COME and not why:
-        why = "; ".join(f"{bench}: {each}" for bench, each in job.refusals.items())
-    if run is not None and run.state == RunState.STOPPED:
-        state = State.STOPPED
-    elif not job.run and state is State.INTERRUPTED:
-        state = State.NOT_BEGUN
-    elif job.run and (run is None or run.ended is None) and not job.is_open:
-        state, why = State.UNDER_WAY, f"{job.state}; its bench has not copied it to its end yet"
-    return Standing(_turn(job), _trial(job, run), state, run, why)
+    refusals = "; ".join(f"{bench}: {each}" for bench, each in job.refusals.items())
+    return Standing(
+        _turn(job, each_cell=each_cell),
+        _trial(job, run),
+        _state(job, run),
+        run,
+        job.text or refusals,
+    )
 
 
-def _turn(job: Job) -> Turn:
+def _state(job: Job, run: Run | None) -> State:
+    """What the run says, where its bench has copied it to its end; else what the job says."""
+    if run is not None and run.ended is not None:
+        return State(run.state)
+    if not job.run:
+        return State.TO_COME if job.is_open else State.NOT_BEGUN
+    # One that was cancelled while its bench was lost may never be told to its end.
+    return State.INTERRUPTED if job.state == "cancelled" else State.UNDER_WAY
+
+
+def _turn(job: Job, *, each_cell: bool) -> Turn:
     cell, replicate = job.fact("cell"), _number(job.fact("replicate"))
-    several = _number(job.fact("replicates")) > 1
     return Turn(
         line=_line(job),
         cell=cell,
         place=job.place,
         replicate=replicate,
-        specimen=job.fact("place") or (f"{cell} {replicate}" if several else cell),
+        specimen=job.fact("place") or (f"{cell} {replicate}" if each_cell else cell),
         stage=0,
     )
 

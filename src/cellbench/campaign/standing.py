@@ -163,7 +163,9 @@ def looked_at(progress: Progress, store: Store) -> Progress:
     """Ask the runs under way what they do, or wait for; that is their ``why`` then."""
     under_way = [each.run for each in progress.having(State.UNDER_WAY) if each.run is not None]
     told = {each.run: _doing(each) for each in summaries(store, under_way)}
-    standings = [replace(each, why=told.get(each.run_id, each.why)) for each in progress.standings]
+    standings = [
+        replace(each, why=each.why or told.get(each.run_id, "")) for each in progress.standings
+    ]
     return replace(progress, standings=standings)
 
 

@@ -74,10 +74,13 @@ def _written(
     license_id: str | None,
 ) -> tuple[Path, ...]:
     from cellbench.engine.evaluation import evaluate_as_kept
+    from cellbench.errors import InputError
     from cellbench.exchange.export import export as write
     from cellbench.store import RunReader
 
     run = store.find(run_id)
+    if to is ExportFormat.RECORDING and store.elsewhere(run.id) is not None:
+        raise InputError("a run's wire log stays with its bench: export the recording there")
     if to in {ExportFormat.CRATE, ExportFormat.RECORDING}:
         evaluation = evaluate_as_kept(store, run)
         if to is ExportFormat.RECORDING:

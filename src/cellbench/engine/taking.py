@@ -39,6 +39,9 @@ _RETRY_MOST_S = 600.0
 _SIMULATED_GONE_S = 60.0
 #: Stands for the number of a job where one process works on all of them.
 _OWNER = 0
+#: Runs that tell whether a cell is alive; one that somebody ended does not. So many are looked at.
+_TELLING = frozenset({RunState.COMPLETED, RunState.STOPPED, RunState.FAILED})
+_RUNS_LOOKED_AT = 50
 #: How often a run that was ended with its computer is taken up, before it is left to people.
 _RESUMES = 3
 
@@ -62,6 +65,25 @@ class _Attempts:
 
     count: int = 0
     again_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Suspicion:
+    """A run that a limit or a failure ended, and when."""
+
+    run: Run
+    ended: datetime
+
+    def why_not(self, job: Job, work: Work, place: str) -> str:
+        """Why a job does not follow it there; empty where somebody who could know has sent it."""
+        named = work.place == place if place else bool(work.bench)
+        if named and job.submitted > self.ended:
+            return ""
+        how = f"--cell {place}" if place else "--bench"
+        return (
+            f"{place or 'its cell'}: run {self.run.id} {self.run.state} ({self.run.reason}): look "
+            f"at the cell; this job waits for one sent there since ({how}) that goes well"
+        )
 
 
 class Taking:
@@ -298,7 +320,7 @@ class Taking:
         waiting = queue.waiting() if free else []
         left = {job.id for job in waiting}
         self._works = {number: work for number, work in self._works.items() if number in left}
-        suspect = self._suspect(store, free) if waiting else {}
+        suspect = self._suspect(queue, store, free) if waiting else {}
         for job in waiting:
             if not free:
                 return
@@ -306,7 +328,7 @@ class Taking:
                 self._consider(queue, job, free, suspect)
 
     def _consider(
-        self, queue: JobQueue, job: Job, free: list[str], suspect: Mapping[str, Run]
+        self, queue: JobQueue, job: Job, free: list[str], suspect: Mapping[str, _Suspicion]
     ) -> None:
         if job.is_late:
             queue.finish(job.id, self._bench, "failed", _TOO_LATE)
@@ -322,8 +344,8 @@ class Taking:
         if self._offer.has_lasting_cells and not work.place:
             for name in queue.places_used(self._bench, work.submission) & set(why):
                 why[name] = why[name] or f"{name or 'its cell'} has had another of its replicates"
-        for name, last in suspect.items():
-            why[name] = why[name] or _why_not_after(last, job, work)
+        for name, suspicion in suspect.items():
+            why[name] = why[name] or suspicion.why_not(job, work, name)
         for name in free:
             if not why[name]:
                 if queue.take(job.id, self._bench, name, self._worker):
@@ -340,18 +362,21 @@ class Taking:
             self._said[job.id] = text
             queue.refuse(job.id, self._bench, text)
 
-    def _suspect(self, store: Store, names: Sequence[str]) -> dict[str, Run]:
-        """Places whose last run a limit ended, or a failure, and that run: the cell may be dead."""
+    def _suspect(
+        self, queue: JobQueue, store: Store, names: Sequence[str]
+    ) -> dict[str, _Suspicion]:
+        """Places whose cell may be dead: a limit, or a failure, ended the last run that tells."""
         if not self._offer.has_lasting_cells:
             return {}
-        bench = self._offer.file.bench
-        last = {name: store.search(bench=bench, place=name, limit=1) for name in names}
-        return {
-            name: run
-            for name, runs in last.items()
-            for run in runs
-            if run.state in {RunState.STOPPED, RunState.FAILED} and run.reason != NEVER_BEGAN
-        }
+        found = {}
+        for name in names:
+            runs = store.search(bench=self._offer.file.bench, place=name, limit=_RUNS_LOOKED_AT)
+            last = next((run for run in runs if run.state in _TELLING and not _is_void(run)), None)
+            if last is not None and last.state != RunState.COMPLETED:
+                # By the server's clock, if it can be: a job's beginning is told by that.
+                ended = queue.ended(self._bench, last.id) or as_utc(last.ended or last.started)
+                found[name] = _Suspicion(last, ended)
+        return found
 
     def _free(self, queue: JobQueue, store: Store) -> list[str]:
         """The places that can take a job now."""
@@ -378,17 +403,8 @@ class Taking:
 _TOO_LATE = "its deadline had passed before it could begin: it was not begun"
 
 
-def _why_not_after(last: Run, job: Job, work: Work) -> str:
-    """Why a job does not follow such a run: unless somebody who knew of it has sent it there."""
-    where = last.place or "its cell"
-    named = work.place == last.place if last.place else bool(work.bench)
-    if named and last.ended is not None and job.submitted > as_utc(last.ended):
-        return ""
-    how = f"--cell {last.place}" if last.place else "--bench"
-    return (
-        f"{where}: run {last.id} was the last and {last.state} ({last.reason}): look at the cell, "
-        f"then submit the job again with {how}"
-    )
+def _is_void(run: Run) -> bool:
+    return run.reason == NEVER_BEGAN
 
 
 def _release(job: Job) -> str:

@@ -84,8 +84,8 @@ class Mirror(Store):
         self._lock = threading.RLock()
         self._known: dict[str, tuple[int, datetime]] = {}  # number, and when there was news
         self._fetched: dict[str, _Fetched] = {}
-        # Whoever waits for the samples of a long run keeps nobody else waiting.
-        self._fetching_samples = threading.Lock()
+        # One for each run: whoever waits for the samples of a long one keeps nobody else waiting.
+        self._fetching_samples: dict[str, threading.Lock] = {}
         self._seen = _EVER
         self._looked_s = -math.inf
 
@@ -126,7 +126,9 @@ class Mirror(Store):
         """
         path = self.without_samples(run_id)
         fetched = self._fetched[run_id]
-        with self._fetching_samples:
+        if fetched.whole:
+            return path
+        with self._fetching_samples.setdefault(run_id, threading.Lock()):
             if not fetched.whole:
                 with self._database.connected() as connection:
                     _add(connection, fetched.number, SAMPLES, path, fetched.samples)
@@ -256,8 +258,9 @@ def _add(
 
 def _insertion(table: Followed) -> str:
     marks = ", ".join("?" * len(table.types))
+    # Another process may fetch the same; rows never change.
     return (
-        f"INSERT INTO {table.local} ({table.local_number}, {table.columns}) "  # noqa: S608 (ours)
+        f"INSERT OR IGNORE INTO {table.local} ({table.local_number}, {table.columns}) "  # noqa: S608 (ours)
         f"VALUES ({marks})"
     )
 

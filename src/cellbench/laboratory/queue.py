@@ -265,6 +265,17 @@ class JobQueue:
             raise RefusedJob(f"it is gone, or longer than {WORK_MAX_BYTES:,} bytes")
         return parse_work(row[0])
 
+    def ended(self, bench: str, run: str) -> datetime | None:
+        """When the job ended that became a run, None if it was none or has not."""
+        with self._connection.transaction():
+            row = self._connection.execute(
+                "SELECT max(e.at) FROM procrastinate_events e JOIN job_state s USING (job_id)"
+                " WHERE s.bench = %s AND s.run = %s"
+                " AND e.type IN ('failed', 'succeeded', 'aborted', 'cancelled')",
+                (bench, run),
+            ).fetchone()
+        return None if row is None else row[0]
+
     def places_used(self, bench: str, submission: str) -> set[str]:
         """Where a bench has run, or runs, jobs of a submission."""
         with self._connection.transaction():

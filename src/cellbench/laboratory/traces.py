@@ -6,7 +6,6 @@ reduced as they came, and only the newest rows one by one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,25 +15,39 @@ from numpy.typing import NDArray
 
 from cellbench.errors import InputError
 from cellbench.laboratory.database import Connection, Database
-from cellbench.laboratory.tables import BLOCK, COARSE, DRAWN, FINE, OF_BLOCKS, OF_ROW
+from cellbench.laboratory.tables import BLOCK, COARSE, DRAWN, FINE, OF_BLOCKS, OF_ROW, WIDER
 
-#: What is read of a run, at the level that is asked for and after it: stretches of time with the
-#: lowest and the highest value of each quantity.
-_TRACE = (
-    f"SELECT source, {OF_BLOCKS} FROM ("  # noqa: S608 (our names)
-    f"SELECT source, place * size AS at, {', '.join(BLOCK)} FROM level "
-    "WHERE run = %(run)s AND size = %(size)s AND place >= %(first)s AND place < %(last)s "
-    "UNION ALL "
-    f"SELECT source, number AS at, {OF_ROW} FROM sample "
-    "WHERE run = %(run)s AND number > %(after)s AND number <= %(end)s"
-    ") AS blocks WHERE to_s >= %(from_s)s AND from_s <= %(to_s)s "
-    "GROUP BY source, CASE WHEN %(width_s)s > 0 THEN floor(from_s / %(width_s)s) "
-    "ELSE at END ORDER BY source, 3"
-)
-#: Blocks within a time; the newest rows are in none yet.
+_ROWS = f"SELECT source, number AS at, {OF_ROW} FROM sample WHERE run = %(run)s"  # noqa: S608 (ours)
+_BLOCKS = f"SELECT source, place * size AS at, {', '.join(BLOCK)} FROM level WHERE run = %(run)s"  # noqa: S608
+#: What a block is made of, by its size.
+_PARTS = {
+    FINE: f"{_ROWS} AND number > wide.place * {FINE} AND number <= (wide.place + 1) * {FINE}",
+    COARSE: f"{_BLOCKS} AND size = {FINE} AND place >= wide.place * {WIDER} "
+    f"AND place < (wide.place + 1) * {WIDER}",
+}
+_CHOSEN = "size = %(size)s AND place >= %(first)s AND place < %(last)s"
+_IS_WIDE = "count > 1 AND to_s - from_s > %(width_s)s"
+#: What is read of a run at a level, and after it: stretches of time with the lowest and the highest
+#: value of each quantity. A block that spans more than a stretch is taken apart.
+_TRACE = {
+    size: f"SELECT source, {OF_BLOCKS} FROM ("  # noqa: S608 (our names)
+    f"{_BLOCKS} AND {_CHOSEN} AND NOT ({_IS_WIDE}) "
+    "UNION ALL SELECT part.* FROM ("
+    f"SELECT place, source FROM level WHERE run = %(run)s AND {_CHOSEN} AND {_IS_WIDE}"
+    # Without OFFSET the planner may well read all rows of the run for it.
+    f") AS wide CROSS JOIN LATERAL ({parts} AND source = wide.source OFFSET 0) AS part "
+    f"UNION ALL {_ROWS} AND number > %(after)s AND number <= %(end)s"
+    ") AS blocks GROUP BY source, "
+    "CASE WHEN %(width_s)s > 0 THEN floor(from_s / %(width_s)s) ELSE at END ORDER BY source, 3"
+    for size, parts in _PARTS.items()
+}
+#: First and last block within a time, the last before and the first behind it; the newest rows are
+#: in none yet.
 _WITHIN = (
-    "SELECT min(place), max(place) FROM level "
-    "WHERE run = %s AND size = %s AND to_s >= %s AND from_s <= %s"
+    "SELECT min(place) FILTER (WHERE within), max(place) FILTER (WHERE within), "
+    "max(place) FILTER (WHERE to_s < %(from_s)s), min(place) FILTER (WHERE from_s > %(to_s)s) "
+    "FROM (SELECT place, from_s, to_s, to_s >= %(from_s)s AND from_s <= %(to_s)s AS within "
+    "FROM level WHERE run = %(run)s AND size = %(size)s) AS blocks"
 )
 _ENDS = (
     "SELECT (SELECT time_s FROM sample WHERE run = %(run)s ORDER BY number LIMIT 1), "
@@ -85,7 +98,7 @@ class CopiedRun:
             if found is None:
                 raise InputError(f'there is no run "{run}" in {database.name}')
             last, number = found
-            yield cls(last, number, connection)
+            yield cls(max(0, last), number, connection)
 
     def ends_s(self) -> tuple[float, float] | None:
         """Times of its first and last row, None if there is none."""
@@ -99,11 +112,8 @@ class CopiedRun:
         rows = self._within(from_s, to_s)
         size = rows.size(stretches)
         first, last = (rows.after // size, rows.end // size) if size > 1 else (0, 0)
-        width_s = 0.0 if len(rows) <= 2 * stretches else (to_s - from_s) / stretches
-        # Lines run on to the edges: one stretch more on either side, of few rows all there are.
-        margin_s = width_s or math.inf
         found = self._connection.execute(
-            _TRACE,
+            _TRACE[max(size, FINE)],
             {
                 "run": self._number,
                 "size": size,
@@ -111,26 +121,28 @@ class CopiedRun:
                 "last": last,
                 "after": last * size if size > 1 else rows.after,
                 "end": rows.end,
-                "from_s": from_s - margin_s,
-                "to_s": to_s + margin_s,
-                "width_s": width_s,
+                "width_s": 0.0 if len(rows) <= 2 * stretches else (to_s - from_s) / stretches,
             },
         )
         by_source: dict[str, list[tuple[float | None, ...]]] = {}
         for source, *values in found:
             by_source.setdefault(source, []).append(tuple(values))
-        return {
+        curves = {
             source: dict(zip(BLOCK, np.array(values, dtype=np.float64).T, strict=True))
             for source, values in by_source.items()
         }
+        return {source: _between(curve, from_s, to_s) for source, curve in curves.items()}
 
     def _within(self, from_s: float, to_s: float) -> Range:
-        """The rows that can be of a time."""
+        """The rows that can be of a time, and some on either side."""
+        asked = {"run": self._number, "size": FINE, "from_s": from_s, "to_s": to_s}
+        found = self._connection.execute(_WITHIN, asked).fetchone()
+        first, end, before, behind = found or (None,) * 4
         whole = self.last // FINE
-        found = self._connection.execute(_WITHIN, (self._number, FINE, from_s, to_s)).fetchone()
-        first, end = found or (None, None)
-        after = whole * FINE if first is None else first * FINE
-        return Range(after, self.last if end is None or end == whole - 1 else (end + 1) * FINE)
+        sides = [whole if each is None else each for each in (before, behind)]
+        first = min(sides) if first is None else max(0, first - 1)
+        end = max(sides) if end is None else end + 1
+        return Range(first * FINE, self.last if end >= whole - 1 else (end + 1) * FINE)
 
     def rows(self, first: int, last: int) -> dict[str, list[tuple[float | None, ...]]]:
         """Rows by their numbers, both included: of each instrument time, step, flags, `DRAWN`."""
@@ -138,6 +150,15 @@ class CopiedRun:
         for source, *values in self._connection.execute(_BETWEEN, (self._number, first, last)):
             found.setdefault(source, []).append(tuple(values))
         return found
+
+
+def _between(
+    curve: dict[str, NDArray[np.float64]], from_s: float, to_s: float
+) -> dict[str, NDArray[np.float64]]:
+    """What touches a time, and one on either side: lines run on to the edges."""
+    first = int(np.searchsorted(curve["to_s"], from_s, "left"))
+    last = int(np.searchsorted(curve["from_s"], to_s, "right"))
+    return {name: column[max(0, first - 1) : last + 1] for name, column in curve.items()}
 
 
 def trace(
@@ -159,8 +180,8 @@ def trace(
 
     Returns:
         By instrument, arrays of one length by `cellbench.laboratory.tables.BLOCK`, in order of
-        time; NaN where not measured. ``count`` is the number of rows. There may be a few more on
-        either side.
+        time; NaN where not measured. ``count`` is the number of rows. Of each there is one on
+        either side of the time.
 
     Raises:
         InputError: There is no such run.

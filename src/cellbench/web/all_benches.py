@@ -41,8 +41,9 @@ class DatabaseCurves:
             begin_s = 0.0 if from_s is None else from_s
             end_s = max(begin_s, newest_s if to_s is None else to_s)
             found = run.trace(begin_s, end_s, stretches)
-        inside = {name: _buckets(each).between(begin_s, end_s) for name, each in found.items()}
-        cuts = [Cut.of(name, each, 0.0, begin_s, end_s) for name, each in sorted(inside.items())]
+        cuts = [
+            Cut.of(source, _buckets(found[source]), 0.0, begin_s, end_s) for source in sorted(found)
+        ]
         return Cuts(cuts, run.last, begin_s, end_s)
 
     def newest(self) -> int:

@@ -56,7 +56,7 @@ def run_of(site: Site, run_id: str) -> Run:
 async def page_of(site: Site, run_id: str) -> RunPage:
     """The page of a run; errors as of `run_of`."""
     run = await asyncio.to_thread(run_of, site, run_id)
-    return site.pages.of(run)
+    return await asyncio.to_thread(site.pages.of, run)
 
 
 async def whole_page_of(site: Site, run_id: str) -> RunPage:
@@ -232,13 +232,15 @@ async def report(run: str, site: TheSite) -> HTMLResponse:
 
 
 async def _worked_out(site: Site, run_id: str, job: str, most_s: float) -> Any:
-    page = await whole_page_of(site, run_id)
+    page = await page_of(site, run_id)
 
     def version() -> Any:
         with reading(page.path) as connection:
             return newest_entry(connection)
 
+    # Before the samples are fetched: what comes meanwhile makes another version.
     made_of = await asyncio.to_thread(version)
+    await asyncio.to_thread(site.store.run_path, page.run_id)
     return await site.worked_out.of(
         job, str(site.directory), page.run_id, version=made_of, most_s=most_s
     )
