@@ -71,7 +71,7 @@ class Range:
 
     def size(self, stretches: int) -> int:
         """The size of the widest blocks of which there are enough; 1 for rows."""
-        return next((each for each in (COARSE, FINE) if len(self) >= 2 * stretches * each), 1)
+        return next((each for each in (COARSE, FINE) if len(self) > stretches * each), 1)
 
 
 @dataclass(frozen=True)
