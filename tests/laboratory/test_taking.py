@@ -164,7 +164,7 @@ def test_after_a_failed_run_a_place_takes_only_what_was_sent_there_since(
     assert jobs[failing]["state"] == "failed"
     assert jobs[anywhere]["place"] in {"A1", "A3", "A4"}
     assert jobs[before]["state"] == "waiting"
-    assert f"run {jobs[failing]['run']} was the last" in jobs[before]["refusals"]["room1"]
+    assert f"run {jobs[failing]['run']} failed" in jobs[before]["refusals"]["room1"]
     # Somebody has looked; and what waited follows what went well.
     (since,) = laboratory.submit(rest, "A2")
     jobs = done()
