@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from cellbench import clock
-from cellbench.engine.owner import Owner, RunRequest, run_all
+from cellbench.engine.owner import Owner, RunRequest, all_at_once
 from cellbench.instruments.techniques import (
     ConstantCurrent,
     CutOff,
@@ -229,7 +229,8 @@ def _owned(cells: int, sets: Sequence[str], length_s: float = 0.0) -> tuple[Meas
         async def main(store: Store) -> tuple[Measured, float]:
             async with Owner(bench, store, seed=1) as owner:
                 measuring = asyncio.ensure_future(_measured(length_s))
-                for end in (await run_all(owner, requests)).values():
+                ends = await all_at_once({each.place: owner.run(each) for each in requests})
+                for end in ends.values():
                     if isinstance(end, BaseException) or end.exit_code:
                         raise SystemExit(f"a run failed: {getattr(end, 'reason', end)}")
                 return await measuring, asyncio.get_running_loop().time()

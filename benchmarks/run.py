@@ -1,5 +1,5 @@
 """What cellbench costs: start-up, runs, each layer, replay, fits, cycles, calls, journal
-and safety, many cells, a wire, the store, the server, the laboratory's database.
+and safety, many cells, many channels, a wire, the store, the server, the laboratory's database.
 
     python benchmarks/run.py [--quick]
 
@@ -15,6 +15,7 @@ import json
 import sys
 
 from calls import calls
+from channels import channels
 from cycling import cycling
 from database import database
 from fits import fits
@@ -45,6 +46,7 @@ def main() -> None:
         "calls": calls(100 if chosen.quick else 1_000),
         "journal and safety": safety(quick=chosen.quick),
         "many cells": many_cells(quick=chosen.quick),
+        "channels": channels(quick=chosen.quick),
         "store": store(quick=chosen.quick),
         "web": web(quick=chosen.quick),
         "database": database(quick=chosen.quick),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,14 +19,15 @@ fixture: {die: 10 mm, kind: spring, at most: 5 kN}
 
 
 @contextmanager
-def served(*options: str) -> Iterator[dict[str, Any]]:
+def served(*options: str, within: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """Serve a bench on free ports while the context lasts; yields what it says of itself.
 
     Args:
         options: Of the command: the cell, the speed, the bench file to be played.
+        within: The words with which the command begins, of a network of its own.
     """
-    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json"]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "cellbench", "sim", "serve", "--port", "0", "--json", *options]
+    with subprocess.Popen([*within, *command], stdout=subprocess.PIPE, text=True) as process:
         try:
             yield described(process)
         finally:

@@ -20,7 +20,10 @@ from cellbench_drivers.methodscript import error_meaning
 from cellbench_drivers.palmsens_scripts import CELL_OFF
 
 _REPLY_S = 2.0
-_DEAF_S = 0.1
+#: Three times what an instrument is deaf for after an error: a busy loop can halve a pause.
+_DEAF_S = 0.25
+#: Silence after which a script that was aborted has said its last.
+_SILENCE_S = 0.1
 #: An abort that got no answer for so long is sent again; longer than the usual sample.
 _DEAF_RETRY_S = 1.5
 #: An abort that was answered is over after this many lines, or the line is not ours.
@@ -100,7 +103,7 @@ class Link:
         if was_running:
             await self._skip_to(lambda line: not line, timeout_s)
         with self._wire:
-            await self._stream.drain(_DEAF_S)
+            await self._stream.drain(_SILENCE_S if was_running else _DEAF_S)
         return was_running
 
     async def _abort(self, timeout_s: float) -> str:
@@ -115,10 +118,16 @@ class Link:
     async def cell_off(self) -> None:
         """Open the cell by a script of its own, and see that it ends cleanly.
 
+        Sent once more if it may have fallen on deaf ears, after an error reply.
+
         Raises:
             InstrumentError: It did not; the cell may be on.
         """
-        await self.start(CELL_OFF)
+        try:
+            await self.start(CELL_OFF)
+        except InstrumentTimeout:
+            await self.abort_and_sync(_DEAF_RETRY_S)
+            await self.start(CELL_OFF)
         answer = await self.line(_REPLY_S)
         if answer:
             raise await self.refusal("cell_off", answer, CELL_OFF)

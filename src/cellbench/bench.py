@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from cellbench.clock import at_speed
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.changeover import ByOperator, Changeover, Switching, ThroughSwitch
 from cellbench.instruments.readings import Identity
@@ -273,6 +274,14 @@ class BenchFile(BaseModel):
                 "is on one bench, the simulated or the real one"
             )
         return bool(played)
+
+    def clock(self, speed: float | None = None) -> dict[str, Any]:
+        """How time passes on it, for `cellbench.clock.run`.
+
+        Args:
+            speed: Of the simulated bench in this process; one that is served says its own.
+        """
+        return {"virtual": True, "speed": speed} if self.is_simulated else at_speed(self.speed)
 
 
 #: Opens the connection to an instrument of a bench file.

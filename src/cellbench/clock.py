@@ -561,6 +561,11 @@ def run(main: Coroutine[Any, Any, T], *, virtual: bool = False, speed: float | N
         return runner.run(main)
 
 
+def at_speed(speed: float) -> dict[str, Any]:
+    """How time passes beside what another process plays at a speed, for `run`."""
+    return {"virtual": speed != 1.0, "speed": speed}
+
+
 def of_real_time(real_s: float) -> float:
     """How many seconds of the running loop pass in ``real_s`` of the computer's own time."""
     loop = asyncio.get_running_loop()

@@ -47,6 +47,14 @@ runs:
 """
 #: The cell that does.
 SHORTS = "b"
+RESTS = """\
+cellbench campaign: 1
+name: Two rests
+cells: [LYC_PMMA]
+runs:
+  - protocol: rest.yaml
+replicates: 2
+"""
 
 
 def write(directory: Path, campaign: str = CAMPAIGN) -> Path:
@@ -150,6 +158,47 @@ def test_the_page_stands_alone_and_tells_of_every_protocol(
     plots = [int(each) for each in re.findall(r'data-curves="(\d+)"', html)]
     data = json.loads(re.findall(r'id="data">(.*?)</script>', html, re.DOTALL)[0])
     assert plots == list(range(len(data["curves"]))) != []
+
+
+def test_a_campaign_comes_along_when_its_store_is_merged(tmp_path: Path) -> None:
+    (tmp_path / "rest.yaml").write_text("name: Rest\nsteps: [rest: 1 min]\n", encoding="utf-8")
+    path = tmp_path / "rests.yaml"
+    path.write_text(RESTS, encoding="utf-8")
+    there, here = str(tmp_path / "there"), str(tmp_path / "here")
+    assert call("run", str(path), "--store", there)[0] == 0
+    code, said = merged(there, "--store", here)
+    assert (code, said.splitlines()[-1]) == (0, "2 runs: 2 taken, 0 here already, 0 left there.")
+    told = answer("status", "Two rests", "--store", here)
+    assert told == answer("status", "Two rests", "--store", there)
+    assert told["counts"]["completed"] == 2
+    (outline,) = (tmp_path / "here" / "campaigns").glob("*.json")
+    outline.write_text(outline.read_text("utf-8").replace("rests.yaml", "copied.yaml"), "utf-8")
+    assert merged(there, "--store", here)[0] == 0
+
+
+def test_another_campaign_of_the_same_name_is_refused_before_anything_is_merged(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "rest.yaml").write_text("name: Rest\nsteps: [rest: 1 min]\n", encoding="utf-8")
+    path, stores = tmp_path / "rests.yaml", [tmp_path / "there", tmp_path / "here"]
+    for number, store in enumerate(stores, start=1):
+        path.write_text(RESTS.replace("replicates: 2", f"replicates: {number}"), encoding="utf-8")
+        assert call("run", str(path), "--store", str(store))[0] == 0
+    there, here = stores
+    before = sorted((here / "runs").iterdir())
+    code, said = merged(str(there), "--store", str(here))
+    assert code == 2
+    assert "nothing was merged" in said
+    assert sorted((here / "runs").iterdir()) == before
+    (outline,) = (here / "campaigns").glob("*.json")
+    outline.rename(tmp_path / outline.name)
+    assert merged(str(there), "--store", str(here))[0] == 0
+    assert len(answer("status", "Two rests", "--store", str(here))["runs"]) == 1
+
+
+def merged(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["store", "merge", *arguments])
+    return done.exit_code, done.output
 
 
 @pytest.mark.long

@@ -46,7 +46,8 @@ def refusal(directory: Path, text: str) -> str:
         ("LYC_PMMA_blocking", "LYC_blocking", 'line 3: "LYC_blocking" stands there twice'),
         ("LYC_PMMA_blocking", "LYC_PMA_blocking", 'line 3: there is no cell card '
          '"LYC_PMA_blocking"; did you mean "LYC_PMMA_blocking"?'),
-        ("LYC_PMMA_blocking", "mine.yaml", 'line 3: there is no file "mine.yaml" beside this one'),
+        ("LYC_PMMA_blocking", "mine.yaml", 'line 3: there is no file "mine.yaml" beside the '
+         "campaign file"),
         ("dc_polarisation", "dc_polarization", 'line 7: there is no protocol "dc_polarization"; '
          'did you mean "dc_polarisation"?'),
         ("equilibrate:", "equilibrat:", 'line 6: the protocol has no such parameter; did you mean '

@@ -56,6 +56,8 @@ def test_replicates_are_run_and_put_together(tmp_path: Path) -> None:
     [
         ("A1,A9", 'no place "A9"; there are: A1, A2, A3, A4'),
         ("A1,A1", "--cell names A1 twice: a place has one run"),
+        # More than the name of a file can have characters.
+        (",".join(f"A{number}" for number in range(1, 101)), 'no place "A5"'),
     ],
 )
 def test_what_is_wrong_with_one_keeps_all_from_beginning(

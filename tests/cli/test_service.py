@@ -17,15 +17,19 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from tests.commands import begun
+from tests.faults.processes import wait_for
 from tests.serving import served as serving
 
-from cellbench.engine.service import Policy, lost_runs, read_policy
+from cellbench.engine.lost import lost_runs
+from cellbench.engine.service import Policy, read_policy
 from cellbench.errors import InputError
-from cellbench.store import JournalEntry, RunWriter, Store
+from cellbench.store import JournalEntry, RunReader, RunWriter, Store, never_began
 from cellbench.transport.ownership import Ownership
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and sockets")
 
+CELLBENCH = [sys.executable, "-m", "cellbench"]
 #: Stands in for `cellbench resume` and `cellbench quiet`: takes note, does as planned, and ends.
 STAND_IN = """
 import json, os, signal, sys, time
@@ -81,6 +85,7 @@ class Bench:
 
             async def write() -> None:
                 writer = RunWriter(store.run_path(run.id), durable=False)
+                await writer.add_documents({"environment": json.dumps({"instruments": {}})})
                 entry = JournalEntry(seq=0, time_s=30.0, utc=run.started, kind="run started")
                 await writer.add_entries([entry])
                 await writer.close()
@@ -91,21 +96,22 @@ class Bench:
     def plan(self, **verbs: list[object]) -> None:
         (self.directory / "plan.json").write_text(json.dumps({"quiet": [0]} | verbs))
 
-    def policy(self, text: str = "") -> Path:
-        command = json.dumps([sys.executable, str(self.directory / "stand_in.py")])
+    def policy(self, text: str = "", command: list[str] | None = None) -> Path:
+        called = json.dumps(command or [sys.executable, str(self.directory / "stand_in.py")])
         path = self.directory / "service.toml"
         path.write_text(
-            f'[service]\nstores = ["{self.store.as_posix()}"]\ncommand = {command}\n'
+            f'[service]\nstores = ["{self.store.as_posix()}"]\ncommand = {called}\n'
             f"retry_s = 0.1\nevery_s = 0.2\n{text}\n"
         )
         return path
 
-    def command(self, policy: str = "") -> list[str]:
-        return [sys.executable, "-m", "cellbench", "service", "--config", str(self.policy(policy))]
+    def command(self, policy: str = "", called: list[str] | None = None) -> list[str]:
+        path = self.policy(policy, called)
+        return [sys.executable, "-m", "cellbench", "service", "--config", str(path)]
 
-    def once(self, policy: str = "") -> str:
-        command = [*self.command(policy), "--once"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    def once(self, policy: str = "", called: list[str] | None = None) -> str:
+        command = [*self.command(policy, called), "--once"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
         return done.stdout
@@ -327,14 +333,38 @@ def test_a_run_that_was_killed_is_resumed_to_its_end(bench: Bench) -> None:
                     break
             time.sleep(4.0)
             process.kill()
-        bench.plan()
-        policy = bench.policy(f"command = {json.dumps([sys.executable, '-m', 'cellbench'])}")
-        lines = [each for each in policy.read_text().splitlines() if "stand_in" not in each]
-        policy.write_text("\n".join(lines))
-        done = subprocess.run(
-            [sys.executable, "-m", "cellbench", "service", "--config", str(policy), "--once"],
-            capture_output=True, text=True, timeout=100, check=False,
-        )  # fmt: skip
-    assert "has ended (exit code 0)" in done.stdout, done.stdout + done.stderr
+        log = bench.once(called=CELLBENCH)
+    assert "has ended (exit code 0)" in log
     with Store(bench.store) as store:
         assert store.find("last").state == "completed"
+
+
+def steps_begun(store: Store) -> list[int]:
+    return [_steps_begun(store.run_path(run.id)) for run in store.runs()]
+
+
+def _steps_begun(path: Path) -> int:
+    if not path.is_file() or never_began(path):
+        return 0
+    return sum(entry.kind == "step started" for entry in RunReader(path).journal)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@posix_only
+def test_runs_of_a_killed_process_that_share_instruments_are_resumed_by_one(bench: Bench) -> None:
+    with serving("--bench", "laboratory", "--speed", "10") as answer:
+        file = bench.directory / "bench.yaml"
+        file.write_text(json.dumps(answer["bench"]))
+        protocol = bench.directory / "rest.yaml"
+        protocol.write_text(REST.replace("20 s", "4 min"))
+        words = ("--bench", str(file), "--cell", "A1,A2", "--store", str(bench.store))
+        with begun("run", str(protocol), *words) as process, Store(bench.store) as store:
+            wait_for(lambda: steps_begun(store) == [1, 1], "they have not begun")
+            process.kill()
+        log = bench.once(called=CELLBENCH)
+        runs = list(store.runs())
+    assert [each.state for each in runs] == ["completed", "completed"], log
+    assert log.count("has ended (exit code 0)") == 2
+    assert log.count("resuming") == 2
+    assert len([*(bench.store / "runs").glob("*.service.log")]) == 1  # of one process

@@ -14,8 +14,9 @@ from tests.docs.blocks import Block
 from cellbench.analysis import available
 from cellbench.bench import declared
 from cellbench.campaign.loading import load_campaign
+from cellbench.engine.named_bench import read_bench
 from cellbench.engine.service import read_policy
-from cellbench.engine.session import prepare, read_bench
+from cellbench.engine.session import prepare
 from cellbench.protocol import check, load_card
 from cellbench.protocol.source import load, read_document
 from cellbench.protocol.validation import validate
@@ -80,7 +81,7 @@ def _read_protocol(path: Path) -> None:
 
 
 def _read_bench(path: Path) -> None:
-    file, _ = read_bench(path)
+    file = read_bench(path).file
     for place in file.cells or [""]:
         declared(file.of_place(place), simulated=file.is_simulated, beside=path.parent)
 

@@ -120,6 +120,16 @@ def test_connecting_aborts_what_a_dead_host_left_running(scripted: Scripted) -> 
     assert "a script was running: aborted" in run(scenario(), virtual=True).remarks
 
 
+def test_an_instrument_that_was_still_deaf_is_asked_once_more(scripted: Scripted) -> None:
+    unheard: tuple[bytes, Answer] = (CELL_OFF[0], [])
+
+    async def scenario() -> Identity:
+        async with scripted(IDLE, unheard, *IDENTIFY) as instrument:
+            return await PalmSens("pstat", instrument.stream, {}).connect()
+
+    assert run(scenario(), virtual=True).serial == "ES4HR20B0008"
+
+
 def test_old_firmware_without_a_version_command_is_accepted(scripted: Scripted) -> None:
     exchanges = [*IDENTIFY]
     exchanges[4] = (b"v\n", b"v!0003\n")

@@ -434,8 +434,14 @@ def test_no_clean_up_of_a_killed_host_reaches_the_bench(tmp_path: Path) -> None:
 def test_messages_go_through_the_pipe() -> None:
     for message in (Beat(), Over(), Over(["press"]), Step("cycle[2]/charge", {"cycler": 60.0})):
         assert from_line(to_line("2026-01-01-001", message)) == ("2026-01-01-001", message)
-    with pytest.raises(ValueError, match="no message"):
-        from_line(b'["1", "beat", {"what": 1}]')
+    for line in (
+        b'["1", "beat", {"what": 1}]',
+        b'["1", ["beat"], {}]',
+        b'["1", "beat", 5]',
+        b"[1]",
+    ):
+        with pytest.raises(ValueError, match="no message"):
+            from_line(line)
 
 
 def test_a_ledger_outlives_half_a_line_and_a_full_disk(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellbench import clock
-from cellbench.engine.leases import Claim, Leases
+from cellbench.engine.leases import Claim, Leases, Wait
 
 #: Whole-run leases come first, and a spectrum's within them: the order that runs keep to.
 WHOLE_RUN, SPECTRUM = ("press", "oven"), ("eis", "mux")
@@ -84,7 +84,9 @@ def test_all_runs_come_to_their_end_and_never_two_have_what_one_can(
                 for number, each in enumerate(runs):
                     group.create_task(visit(leases, watch, f"A{number}", each))
         assert not watch.having
-        assert not any(leases.holders(name) for name in (*WHOLE_RUN, *SPECTRUM))
+        everything = [Claim(name) for name in (*WHOLE_RUN, *SPECTRUM)]
+        async with leases.lease("A9", everything, waits=lambda wait: pytest.fail(str(wait))):
+            pass
 
     clock.run(main(), virtual=True)
 
@@ -153,7 +155,7 @@ def test_waiting_is_told_with_who_has_it_and_for_how_long() -> None:
 
 
 def test_who_gives_up_waiting_keeps_nobody_from_it() -> None:
-    async def main() -> list[str]:
+    async def main() -> Wait | None:
         leases = Leases()
 
         async def want(who: str) -> None:
@@ -165,8 +167,8 @@ def test_who_gives_up_waiting_keeps_nobody_from_it() -> None:
         second.cancel()
         await first
         await asyncio.sleep(0)
-        having = leases.holders("eis")
+        waits = leases.wait_of("A3")
         await third
-        return having
+        return waits
 
-    assert clock.run(main(), virtual=True) == ["A3"]
+    assert clock.run(main(), virtual=True) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 from cellbench import clock
 from cellbench.analysis.stored import environment
 from cellbench.engine.gate import Gate
-from cellbench.engine.owner import Owner, RunRequest, run_all
+from cellbench.engine.owner import Ended, Owner, RunRequest, all_at_once
 from cellbench.engine.requests import Abort, Who
 from cellbench.engine.run import Conducting, RunEnd, RunState
 from cellbench.engine.session import identity_of
@@ -46,7 +46,7 @@ class Scene:
         self.store, self._directory = store, directory
         self.runs: dict[str, Conducting] = {}
         self.owner = Owner(BENCH, store, seed=3, witness=self._witness)
-        self.ends: dict[str, Any] = {}
+        self.ends: Mapping[str, Ended] = {}
 
     @contextmanager
     def _witness(self, run: Conducting, _gate: Gate) -> Iterator[None]:
@@ -63,6 +63,9 @@ class Scene:
         path = self._directory / f"{place}.yaml"
         path.write_text(HEAD + "".join(steps), encoding="utf-8")
         return RunRequest(str(path), place, **more)
+
+    def running(self, requests: Sequence[RunRequest]) -> dict[str, Coroutine[Any, Any, RunEnd]]:
+        return {each.place: self.owner.run(each) for each in requests}
 
     async def seen(self, place: str, kind: str) -> None:
         """Wait for an entry of a kind in the journal of the run at a place."""
@@ -99,12 +102,11 @@ def play(tmp_path: Path) -> Iterator[Play]:
             async def main() -> None:
                 async with scene.owner:
                     happening = asyncio.create_task(_nothing() if beside is None else beside(scene))
-                    ended = await run_all(scene.owner, requests(scene))
-                    scene.ends = {request.place: end for request, end in ended.items()}
+                    scene.ends = await all_at_once(scene.running(requests(scene)))
                     happening.cancel()
                     await asyncio.gather(happening, return_exceptions=True)
 
-            clock.run(main(), **scene.owner.clock())
+            clock.run(main(), **scene.owner.file.clock())
             return scene
 
         yield played
@@ -258,18 +260,18 @@ def test_an_interruption_brings_every_run_to_quiet(play: Play, tmp_path: Path) -
         async def main() -> None:
             async with scene.owner:
                 requests = [scene.request("A1", CURRENT), scene.request("A2", CURRENT)]
-                work = asyncio.create_task(run_all(scene.owner, requests))
+                work = asyncio.create_task(all_at_once(scene.running(requests)))
                 await scene.seen("A1", "step started")
                 await scene.seen("A2", "step started")
                 await asyncio.sleep(30)
                 for _ in range(3):  # somebody is impatient
                     work.cancel()
                     await asyncio.sleep(0.1)
-                scene.ends = {each.place: end for each, end in (await work).items()}
+                scene.ends = await work
                 currents = [each.world.terminals()[1] for each in scene.simulator.places.values()]
                 assert not any(currents)
 
-        clock.run(main(), **scene.owner.clock())
+        clock.run(main(), **scene.owner.file.clock())
         assert scene.end("A1").state is scene.end("A2").state is RunState.INTERRUPTED
         assert scene.end("A1").safe
         assert scene.end("A2").safe
@@ -291,12 +293,11 @@ def test_a_place_has_one_run_at_a_time_and_what_is_wrong_is_told_before(
                 first = scene.request("A1", CURRENT)
                 under_way = asyncio.create_task(scene.owner.run(first))
                 await scene.seen("A1", "step started")
-                assert scene.owner.free_places == ["A2", "A3", "A4"]
                 with pytest.raises(InputError, match="a run is under way at A1"):
                     await scene.owner.run(first)
                 assert (await under_way).state is RunState.COMPLETED
 
-        clock.run(main(), **scene.owner.clock())
+        clock.run(main(), **scene.owner.file.clock())
 
 
 def test_a_bench_with_one_cell_is_a_bench_with_one_place(tmp_path: Path) -> None:
@@ -304,12 +305,11 @@ def test_a_bench_with_one_cell_is_a_bench_with_one_place(tmp_path: Path) -> None
     protocol.write_text(HEAD + CURRENT, encoding="utf-8")
     with Store(tmp_path / "store") as store:
         owner = Owner(Path("neware"), store)
-        assert owner.places == [""]
 
         async def main() -> RunEnd:
             async with owner:
                 return await owner.run(RunRequest(str(protocol)))
 
-        end = clock.run(main(), **owner.clock())
+        end = clock.run(main(), **owner.file.clock())
         assert end.state is RunState.COMPLETED
         assert end.run.place == ""

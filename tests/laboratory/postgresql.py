@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +27,9 @@ _SETTINGS = (
     "max_connections=40",
     "shared_buffers=32MB",
     "unix_socket_directories=",
-    "listen_addresses=127.0.0.1",
 )
+#: Where it listens, and is asked by tests.
+LOOPBACK = "127.0.0.1"
 _START_S = 60.0
 
 
@@ -43,9 +45,14 @@ def programs() -> Path:
 
 
 class PostgreSQL:
-    """A cluster with one superuser, `ADMIN`."""
+    """A cluster with one superuser, `ADMIN`.
 
-    def __init__(self) -> None:
+    Args:
+        links: Where it listens beside loopback, and who may come there, by their addresses.
+    """
+
+    def __init__(self, links: Mapping[str, str] | None = None) -> None:
+        self._links = dict(links or {})
         self.port = free_port()
         self._programs = programs()
         # pytest's own directories are closed to other users.
@@ -67,10 +74,14 @@ class PostgreSQL:
         ]
         usual = ["--auth=scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
         subprocess.run([*made, *usual], check=True, capture_output=True, **self._who)
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.writelines(
+                f"host all all {who}/32 scram-sha-256\n" for who in self._links.values()
+            )
 
     def url(self, database: str, user: str = ADMIN, password: str = PASSWORD) -> str:
         """How a database here is reached."""
-        return f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}:{quote(password, safe='')}@{LOOPBACK}:{self.port}/{database}"
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""
@@ -119,7 +130,9 @@ class PostgreSQL:
         return {"user": self._user, "extra_groups": [], "cwd": "/"} if self._user else {}
 
     def _launch(self) -> None:
-        options = [part for each in (*_SETTINGS, f"port={self.port}") for part in ("-c", each)]
+        listens = f"listen_addresses={','.join((LOOPBACK, *self._links))}"
+        settings = (*_SETTINGS, listens, f"port={self.port}")
+        options = [part for each in settings for part in ("-c", each)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._data, *options],
@@ -133,7 +146,7 @@ class PostgreSQL:
             self._programs / "pg_isready",
             "-q",
             "-h",
-            "127.0.0.1",
+            LOOPBACK,
             "-p",
             str(self.port),
         ]

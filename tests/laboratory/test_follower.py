@@ -6,20 +6,22 @@ import itertools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.faults.processes import wait_for
 
 pytest.importorskip("psycopg", reason="the extra [server] is not installed")
 
 from cellbench import clock
-from cellbench.laboratory import Database
+from cellbench.laboratory import Database, copying
 from cellbench.laboratory.checking import differences
 from cellbench.laboratory.follower import Follower
 from cellbench.store import RunWriter, Store
+from cellbench.store.compact import as_tables, compact
 
 from .postgresql import PostgreSQL
 from .stores import HOSTILE, START, add_run, entry, registered, rows, writing
@@ -54,6 +56,31 @@ def test_a_copy_is_equal_to_its_run_and_made_once(store: Store, bench: Database)
     assert list(differences(store, bench)) == []
     assert copy(store, bench) == []
     assert samples(bench) == 45_000
+    assert list(differences(store, bench)) == []
+
+
+def test_the_files_beside_a_compacted_run_are_read_once(
+    store: Store, bench: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = add_run(store, 21_000)
+
+    async def end() -> None:
+        writer = RunWriter(store.run_path(run.id), durable=False, again=True)
+        await writer.add_entries([entry(1, kind="run ended")])
+        await writer.close()
+
+    clock.run(end(), virtual=True)
+    compact(store, run)
+    loaded: list[Path] = []
+
+    def counted(file: sqlite3.Connection, path: Path) -> None:
+        loaded.append(path)
+        as_tables(file, path)
+
+    monkeypatch.setattr(copying, "as_tables", counted)
+    copy(store, bench)
+    assert loaded == [store.run_path(run.id)]
+    assert samples(bench) == 21_000
     assert list(differences(store, bench)) == []
 
 
@@ -167,13 +194,6 @@ def following(store: Store, bench: Database, said: list[str]) -> Iterator[thread
             assert not thread.is_alive()
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
-
-
 @pytest.mark.long
 def test_a_server_killed_again_and_again_loses_and_doubles_nothing(
     store: Store, database: Database, bench: Database, server: PostgreSQL
@@ -189,17 +209,17 @@ def test_a_server_killed_again_and_again_loses_and_doubles_nothing(
                 writer.add_samples(rows(30_000, seed=next(number)))
                 await writer.add_entries([entry(next(number))])
                 # In the middle: some of these rows are there, others are not.
-                wait_for(lambda before=before: samples(database) > before)  # type: ignore[misc]
+                wait_for(lambda: samples(database) > before, "nothing is copied")  # noqa: B023
                 server.kill()
                 writer.add_samples(rows(500))
                 await writer.add_entries([entry(next(number))])
-                wait_for(lambda: bool(said) and "is away" in said[-1])
+                wait_for(lambda: said and "is away" in said[-1], "nobody misses the server")
                 server.start()
         store.finish(run, "completed", "")
 
     with following(store, bench, said):
         clock.run(main(), virtual=True)
-        wait_for(lambda: samples(database) == 2 * 30_500)
+        wait_for(lambda: samples(database) == 2 * 30_500, "not all is copied")
     assert list(differences(store, bench)) == []
     assert "is away" in said[0]
     assert said[-1].endswith("is back, and all is copied")
@@ -211,7 +231,7 @@ def test_a_server_that_freezes_is_waited_for(
     said: list[str] = []
     with following(store, bench, said):
         add_run(store)
-        wait_for(lambda: samples(bench) == 700)
+        wait_for(lambda: samples(bench) == 700, "the first run is not copied")
         server.freeze()
         try:
             add_run(store)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
@@ -15,6 +18,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from cellbench.campaign.submitting import is_campaign, works_of_campaign
+from cellbench.engine.orders import beside_runs
 from cellbench.errors import InputError
 from cellbench.laboratory import Database
 from cellbench.laboratory.database import Connection, Kind
@@ -238,6 +242,12 @@ class TestWhatIsSent:
         ]
         assert {work.campaign for work in works} == {"Both"}
         assert [work.kept["replicate"] for work in works] == [1, 1, 2, 2]
+        path.write_text(told.replace("ccd", "mine.yaml") + "cells: [A1]\n")
+        with pytest.raises(InputError, match=r'no file "mine.yaml" beside the campaign file'):
+            works_of_campaign(path)
+        path.write_text(told.replace("ccd", "cdd") + "cells: [A1]\n")
+        with pytest.raises(InputError, match='did you mean "ccd"'):
+            works_of_campaign(path)
         path.write_text(told + "cells: [LYC_PMMA]\nreplicates: 3\n")
         assert len({work.submission for work in works_of_campaign(path)}) == 1
         path.write_text(told + "  - protocol: self_discharge\ncells: [LYC_PMMA]\n")
@@ -306,3 +316,11 @@ class TestWhatIsSent:
         for wrong in ("soon", "8", "-1 h", "2026-11-20 08:00", "5 V"):
             with pytest.raises(InputError):
                 deadline_of(wrong, now)
+
+
+async def test_a_database_that_hangs_keeps_no_thread_from_runs() -> None:
+    answers = threading.Event()
+    asked = [asyncio.ensure_future(beside_runs(answers.wait)) for _ in range(100)]
+    await asyncio.wait_for(asyncio.to_thread(time.sleep, 0), 30)
+    answers.set()
+    await asyncio.gather(*asked)

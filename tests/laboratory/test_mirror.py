@@ -21,6 +21,7 @@ from cellbench import clock
 from cellbench.cli.app import app
 from cellbench.engine.session import prepare
 from cellbench.engine.simulation import conduct
+from cellbench.errors import CellbenchError
 from cellbench.laboratory import Database, Mirror
 from cellbench.laboratory.follower import Follower
 from cellbench.laboratory.tables import FOLLOWED
@@ -162,6 +163,17 @@ def test_a_run_under_way_grows(
         store.finish(run, "stopped", "by hand")
         copy(store, bench)
         assert mirror.find("last").reason == "by hand"
+
+
+def test_other_benches_runs_are_only_looked_at(store: Store, bench: Database, viewer: str) -> None:
+    add_run(store)
+    copy(store, bench)
+    with Mirror(Database(viewer)) as mirror:
+        run = mirror.find("last")
+        for write in (registered, lambda kept: kept.enter(run), lambda kept: kept.reopen(run)):
+            with pytest.raises(CellbenchError, match="only looked at"):
+                write(mirror)
+        assert mirror.find("last").state == "completed"
 
 
 def test_of_a_database_that_was_made_anew_nothing_old_is_shown(

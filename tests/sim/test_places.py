@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cellbench.clock import run
-from cellbench.engine.owner import Owner, RunRequest, run_all
+from cellbench.engine.owner import Owner, RunRequest, all_at_once
 from cellbench.engine.run import RunEnd
 from cellbench.errors import InputError
 from cellbench.instruments.techniques import (
@@ -377,7 +377,7 @@ def test_a_run_has_the_press_of_its_own_place_pumped(tmp_path: Path) -> None:
                 RunRequest(str(protocol), place, sets=(f"p={pressure} MPa",))
                 for place, pressure in (("A1", 2), ("A2", 4))
             ]
-            ends = await run_all(owner, requests)
+            ends = await all_at_once({each.place: owner.run(each) for each in requests})
             return [
                 RunReader(store.run_path(end.run.id)).samples(jig)["force_N"][-1]
                 for end, jig in zip(ends.values(), ("jig 1", "jig 2"), strict=True)

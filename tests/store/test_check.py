@@ -10,19 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from tests.store.typed import called
 
-from cellbench.cli.app import app
 from cellbench.store import Store
 from cellbench.store.backup import backup
 from cellbench.store.check import Finding, check, repair
 from cellbench.store.compact import compact
 from cellbench.store.merge import merge
-
-
-def called(*words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["store", *words])
-    return done.exit_code, done.output
 
 
 def change(path: Path, statement: str) -> None:
@@ -184,6 +178,20 @@ def test_numbers_that_nobody_has_and_left_overs_are_notes(store: Store) -> None:
     assert code == 0
     assert "2026-01-01-001.samples.parquet.part: deleted" in output
     assert "0 errors, 0 notes" in called("check")[1]
+
+
+def test_what_a_compaction_that_was_cut_off_has_left_is_told_once(store: Store) -> None:
+    path = first(store)
+    half = path.with_name(f"{path.stem}.samples.parquet.part")
+    half.write_bytes(b"half")
+    assert [each.where for each in check(store)] == [half.name]
+    assert list(repair(store)) == [f"{half.name}: deleted"]
+    half.write_bytes(b"half")
+    beside = path.with_name(f"{path.stem}.spectra.parquet")
+    beside.write_bytes(b"whole")
+    path.write_bytes(path.read_bytes()[:5000] + b"\0" * 200_000)
+    list(repair(store))
+    assert beside.exists()  # it may be all that is left of a damaged run
 
 
 def test_a_catalogue_that_is_damaged_is_found(store: Store, directory: Path) -> None:

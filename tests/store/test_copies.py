@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.store.typed import called
 from typer.testing import CliRunner
 
 import cellbench
@@ -24,11 +25,6 @@ from cellbench.store.files import PART
 from cellbench.store.merge import Fate, fingerprint, merge
 from cellbench.store.move import move, under_way
 from cellbench.store.places import BACKUP_MANIFEST
-
-
-def called(*words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["store", *words])
-    return done.exit_code, done.output
 
 
 def prints(store: Store) -> dict[str, object]:
@@ -79,12 +75,17 @@ def test_a_backup_is_restored_bit_for_bit_what_is_beside_the_runs_included(
     place = store.directory / "telemetry"
     place.mkdir()
     (place / "x.told.json").write_text("{}")
+    looked_at = store.directory / "laboratory" / "lab at localhost"
+    looked_at.mkdir(parents=True)
+    (looked_at / "catalogue.sqlite").write_bytes(b"fetched again when it is asked for")
+    (looked_at / "web-users.json").write_text("{}")
     backup(store, tmp_path / "backup")
     to, count = restore(tmp_path / "backup", tmp_path / "restored")
     assert prints_of(to) == prints(store)
     assert (to / "users.json").read_text() == '{"users": []}'
     assert (to / "telemetry" / "x.told.json").is_file()
-    assert count == len(read_manifest(tmp_path / "backup").files) == 5
+    assert [path.name for path in (to / "laboratory").rglob("*.*")] == ["web-users.json"]
+    assert count == len(read_manifest(tmp_path / "backup").files) == 6
 
 
 def test_only_what_has_changed_is_copied_again(store: Store, tmp_path: Path) -> None:
@@ -201,6 +202,9 @@ def test_a_store_that_was_moved_is_whole_and_its_old_place_says_where(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = prints_of(directory)
+    fetched = directory / "laboratory" / "lab at localhost" / "runs"
+    fetched.mkdir(parents=True)
+    (fetched / "room1.2026-11-20-001.sqlite").write_bytes(b"fetched again")
     to = tmp_path / "new" / "place"
     code, output = called("move", str(to))
     assert code == 2
@@ -209,6 +213,7 @@ def test_a_store_that_was_moved_is_whole_and_its_old_place_says_where(
     assert code == 0
     assert f"CELLBENCH_STORE={to}" in output
     assert prints_of(to) == before
+    assert not (to / "laboratory").exists()
     done = CliRunner().invoke(app, ["runs"])
     assert done.exit_code == 2
     assert f"was moved to {to}" in done.output

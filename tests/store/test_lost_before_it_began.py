@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cellbench.engine.lost import lost_runs
 from cellbench.engine.resume import session_of
-from cellbench.engine.service import lost_runs
 from cellbench.errors import InputError, StoreError
 from cellbench.store import Run, RunReader, RunWriter, Store, never_began
 

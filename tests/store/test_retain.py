@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.store.typed import called
 from typer.testing import CliRunner
 
 from cellbench.cli.app import app
@@ -23,11 +24,6 @@ retain:
   - {compact after: 90 d}
 """
 NOW = datetime.now(UTC)
-
-
-def called(*words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["store", *words])
-    return done.exit_code, done.output
 
 
 def rules(directory: Path, text: str = RULES) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import cellbench
 from cellbench.clock import run
 from cellbench.errors import InputError, StoreError
 from cellbench.store import JournalEntry, RunReader, RunWriter, SampleRow, Store, places
@@ -209,6 +210,12 @@ async def test_a_run_whose_end_the_catalogue_never_heard_of_has_ended_as_its_fil
         begun = store.register(protocol="ccd", cell="A", bench="2", simulated=False, seed=None)
         await ended_in_its_file(store.run_path(begun.id), *after)
         (listed,), found = store.runs(), store.find("last")
+    with cellbench.open(store_directory) as opened:
+        seen = [*opened.runs(), *opened.runs(state=state), opened.run(begun.id)]
+        others = opened.runs(state="running" if state == "stopped" else "stopped")
+    assert others == []
+    assert [each.state for each in seen] == [state] * 3
+    assert {each.ended for each in seen} == {None if after else START}
     assert listed.state == found.state == state
     assert found.reason == ("" if after else "too warm")
     assert (found.ended is None) is bool(after)

@@ -8,6 +8,7 @@ to an empty line; while it runs, only a handful of commands are taken.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Generator, Mapping
 from typing import Any, Self
 
@@ -22,6 +23,8 @@ from cellbench_sim.randomness import random_stream
 #: After an error the instrument ignores what it is sent for this long.
 _DEAF_S = 0.08
 _SCRIPT_BYTES_MAX, _LINE_BYTES_MAX = 64_000, 255
+#: Above the rounding of any clock: what is due was done late, by the computer that plays this.
+_LATE_S = 1e-6
 #: Registers that answer ``G``: unique id, advanced options.
 _REGISTERS = {"06": "0123456789ABCDEF", "09": "00"}
 _READ_ONLY = frozenset({"06"})
@@ -200,6 +203,7 @@ class PalmSensEmulator(Emulator):
     def _start(self, program: Program) -> None:
         self._program = program
         self._halted_s, self._halted_at_s = 0.0, None
+        self._due_s = math.inf
         program.machine.time_s = self._device_time()
         program.machine.reset()
         self._steps = program.run()
@@ -210,7 +214,9 @@ class PalmSensEmulator(Emulator):
         if self._halted_at_s is not None or self._steps is None or self._program is None:
             return
         machine = self._program.machine
-        machine.time_s = self._device_time()
+        # An instrument samples by its own clock, whatever keeps the computer that plays it.
+        now_s = self._device_time()
+        machine.time_s = self._due_s if now_s - self._due_s > _LATE_S else now_s
         self._cell.advance_to(self._timebase.now())
         try:
             self._due_s = next(self._steps)

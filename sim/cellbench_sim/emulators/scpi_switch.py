@@ -109,11 +109,6 @@ class ScpiSwitchEmulator(ScpiEmulator):
         return {name: channels <= self._closed for name, channels in self._positions.items()}
 
     @property
-    def connected(self) -> frozenset[str]:
-        """The positions all of whose channels are closed."""
-        return frozenset(name for name, closed in self.positions.items() if closed)
-
-    @property
     def _identity(self) -> str:
         return f"KEITHLEY INSTRUMENTS INC.,MODEL 2700,{self._serial},B09  /A02"
 

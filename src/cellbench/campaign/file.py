@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cellbench import library
+from cellbench.errors import InputError
 from cellbench.protocol.bodies import ListText
 from cellbench.protocol.source import SourceNode
 from cellbench.protocol.validation import validate
@@ -64,3 +68,23 @@ def parse_campaign(node: SourceNode) -> CampaignFile:
         ProtocolError: It describes no campaign; the problems tell where.
     """
     return validate(CampaignFile, node)
+
+
+def named(name: str, folder: Path, shipped: Collection[str]) -> str | None:
+    """What a campaign names: a shipped one, or else a file beside its own; None for neither.
+
+    Args:
+        name: As it is written.
+        folder: Of the campaign file.
+        shipped: Names of those that ship.
+
+    Raises:
+        InputError: It can only be a file, and there is none.
+    """
+    if name in shipped:
+        return name
+    if (beside := library.with_suffix(folder / name)) is not None:
+        return str(beside.absolute())
+    if Path(name).suffix in {".yaml", ".yml"}:
+        raise InputError(f'there is no file "{name}" beside the campaign file')
+    return None

@@ -14,12 +14,13 @@ from typing import Any
 from cellbench import library
 from cellbench.analysis import available
 from cellbench.bench import BenchFile, simulated_benches
-from cellbench.campaign.file import CampaignFile, Line, parse_campaign
+from cellbench.campaign.file import CampaignFile, Line, named, parse_campaign
 from cellbench.campaign.outline import Outline, Trial, Turn, campaigns, kept, turns_of
 from cellbench.engine.lending import needs_of
+from cellbench.engine.named_bench import NamedBench, read_bench
 from cellbench.engine.owner import Prepared, RunRequest
 from cellbench.engine.places import Places
-from cellbench.engine.session import Session, prepare, read_bench
+from cellbench.engine.session import Session, prepare
 from cellbench.errors import InputError
 from cellbench.protocol import Problem, ProtocolError, check, load_card, plan
 from cellbench.protocol.source import SourceNode, load, read_document
@@ -55,8 +56,8 @@ class Campaign:
         return places_of(self.file)
 
     def clock(self, speed: float | None = None) -> dict[str, Any]:
-        """How time passes there, see `Session.clock`."""
-        return next(iter(self.prepared.values())).session.clock(speed)
+        """How time passes there, see `BenchFile.clock`."""
+        return next(iter(self.prepared.values())).session.file.clock(speed)
 
     def of(self, turn: Turn) -> Prepared:
         """What a turn is."""
@@ -64,8 +65,8 @@ class Campaign:
 
     def request(self, turn: Turn) -> RunRequest:
         """What is asked of the bench at a turn."""
-        named = self.of(turn).request
-        return replace(named, campaign=self.outline.name, replicate=turn.replicate)
+        request = self.of(turn).request
+        return replace(request, campaign=self.outline.name, replicate=turn.replicate)
 
 
 def places_of(file: BenchFile | None) -> Collection[str]:
@@ -120,7 +121,8 @@ class _Loading:
     ) -> None:
         self._root, self._file, self._path = root, file, path
         self._bench = bench or self._own_bench()
-        self._bench_file = None if self._bench is None else read_bench(self._bench)[0]
+        self._named = None if self._bench is None else read_bench(self._bench)
+        self._bench_file = None if self._named is None else self._named.file
         self._places = places_of(self._bench_file)
         self._problems: list[Problem] = []
 
@@ -214,14 +216,8 @@ class _Loading:
                 self._add(self._at("runs", index, "protocol"), str(error))
 
     def _find(self, name: str, shipped: Collection[str], by_name: Callable[[str], Path]) -> str:
-        """What a name stands for: a shipped one, or a file beside the campaign's."""
-        beside = None if name in shipped else library.with_suffix(self._path.parent / name)
-        if beside is not None:
-            return str(beside.absolute())
-        if name not in shipped and Path(name).suffix in {".yaml", ".yml"}:
-            raise InputError(f'there is no file "{name}" beside this one')
-        by_name(name)
-        return name
+        """What a name stands for; whoever finds the shipped ones tells what else was meant."""
+        return named(name, self._path.parent, shipped) or str(by_name(name))
 
     def _add(self, place: SourceNode, message: str, cure: str = "") -> None:
         self._problems.append(place.problem(message, cure))
@@ -232,7 +228,7 @@ class _Loading:
         self, requests: Mapping[tuple[int, str], RunRequest]
     ) -> dict[tuple[int, str], Prepared]:
         """Resolve every run, and check it."""
-        refusals, resolved = _Refusals(), _resolver(self._bench_file, self._bench)
+        refusals, resolved = _Refusals(), _resolver(self._named)
         analyses = available()
         found = {}
         for key, request in requests.items():
@@ -255,11 +251,12 @@ class _Loading:
             first[name] = cell
 
 
-def _resolver(file: BenchFile | None, bench: Path | None) -> Callable[[RunRequest], Session]:
+def _resolver(bench: NamedBench | None) -> Callable[[RunRequest], Session]:
     """Return what resolves a request on a bench."""
-    if file is None or bench is None or not file.cells:
+    if bench is None or not bench.file.cells:
+        path = None if bench is None else bench.path
         return lambda request: prepare(
-            request.protocol, cell=request.cell, bench=bench, sets=request.sets
+            request.protocol, cell=request.cell, bench=path, sets=request.sets
         )
     places = Places(bench)
     return lambda request: places.session(
@@ -267,7 +264,7 @@ def _resolver(file: BenchFile | None, bench: Path | None) -> Callable[[RunReques
         request.place,
         card=request.cell,
         sets=request.sets,
-        shared=file.shared,
+        shared=bench.file.shared,
     )
 
 

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cellbench.campaign.file import CampaignFile
 from cellbench.errors import StoreError
 from cellbench.store import Store
+from cellbench.store.files import whole
+from cellbench.store.places import CAMPAIGNS
 
 
 class _Kept(BaseModel):
@@ -129,13 +131,9 @@ def _turn(
 def keep(store: Store, outline: Outline) -> None:
     """Keep an outline beside the catalogue, in place of an earlier one of the campaign."""
     path = _path(store, outline.name)
-    try:
+    with whole(path) as part:
         path.parent.mkdir(exist_ok=True)
-        half = path.with_suffix(".half")
-        half.write_text(outline.model_dump_json(indent=1), encoding="utf-8")
-        half.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path}: the campaign cannot be kept: {error.strerror}") from error
+        part.write_text(outline.model_dump_json(indent=1), encoding="utf-8")
 
 
 def kept(store: Store, name: str) -> Outline | None:
@@ -156,16 +154,13 @@ def kept(store: Store, name: str) -> Outline | None:
 def campaigns(store: Store) -> Sequence[str]:
     """Names of the campaigns that were begun."""
     found = []
-    for path in sorted((store.directory / _FOLDER).glob("*.json")):
+    for path in sorted((store.directory / CAMPAIGNS).glob("*.json")):
         with suppress(ValidationError):  # another version's
             found.append(Outline.model_validate_json(path.read_bytes()).name)
     return found
 
 
-_FOLDER = "campaigns"
-
-
 def _path(store: Store, name: str) -> Path:
     # Two names must not become one file, whatever characters they differ in.
     readable = re.sub(r"[^A-Za-z0-9]+", "_", name)[:60].strip("_")
-    return store.directory / _FOLDER / f"{readable}.{zlib.crc32(name.encode()):08x}.json"
+    return store.directory / CAMPAIGNS / f"{readable}.{zlib.crc32(name.encode()):08x}.json"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +19,13 @@ from cellbench.analysis.replicates import statistics
 from cellbench.campaign.outline import Outline
 from cellbench.campaign.standing import DEAD, Progress, Standing, State
 from cellbench.engine.evaluation import Evaluation, evaluate_as_kept
-from cellbench.report.benchmark import benchmark_record, describe, plots, shown_record
+from cellbench.report.benchmark import (
+    ShownRecord,
+    benchmark_record,
+    describe,
+    plots,
+    shown_record,
+)
 from cellbench.report.html import environment
 from cellbench.report.tables import Table
 from cellbench.store import Store
@@ -47,6 +54,11 @@ class Group:
     def title(self) -> str:
         """What it is called."""
         return self.protocol if self.cell is None else f"{self.protocol}, {self.cell}"
+
+    @cached_property
+    def shown(self) -> ShownRecord | None:
+        """Its record as a page shows it, None where none of its runs has ended."""
+        return None if self.record is None else shown_record(self.ended, self.record)
 
     def answer(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -156,28 +168,19 @@ def lines_of(progress: Progress, groups: Sequence[Group]) -> Iterator[str]:
 
 def render(progress: Progress, groups: Sequence[Group]) -> str:
     """The report of a campaign as the text of one HTML file; it asks nothing of any network."""
-    shown = [
-        None if group.record is None else shown_record(group.ended, group.record)
-        for group in groups
-    ]
-    record = cells_record(progress)
+    runs = [each.run for each in progress.standings if each.run is not None]
     return (
         environment()
         .get_template("campaign.html.j2")
         .render(
-            record=record | {"campaign": progress.name},
+            campaign=progress.name,
             version=__version__,
-            simulated=any(
-                each.run is not None and each.run.simulated for each in progress.standings
-            ),
+            simulated=any(run.simulated for run in runs),
             headline=progress.headline().removeprefix(f"{progress.name}: "),
-            ended_early=ended_early(record),
+            ended_early=ended_early(cells_record(progress)),
             cells=_turns_table(progress),
-            groups=[
-                {"title": group.title, "shown": each, "left": list(group.told_left())}
-                for group, each in zip(groups, shown, strict=True)
-            ],
-            data=plots([each for each in shown if each is not None]),
+            groups=groups,
+            data=plots([each.shown for each in groups if each.shown is not None]),
         )
     )
 

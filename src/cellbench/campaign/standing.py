@@ -20,7 +20,6 @@ from cellbench.engine.control_file import place, read
 from cellbench.engine.overview import Summary, summaries
 from cellbench.report.wording import count
 from cellbench.store import Run, RunReader, Store, never_began
-from cellbench.store.reader import how_it_ended
 from cellbench.transport.ownership import is_held_for
 
 
@@ -144,7 +143,7 @@ def progress_of(outline: Outline, store: Store) -> Progress:
     """Read from the store how far a campaign is."""
     series: dict[tuple[str, str, int], list[Run]] = defaultdict(list)
     for each in reversed(store.search(campaign=outline.name, limit=None)):
-        run = _believed(each, store)
+        run = store.believed(each)
         if not _is_void(run, store):
             series[run.place, run.cell, run.replicate].append(run)
     found: list[Standing] = []
@@ -210,11 +209,3 @@ def _is_void(run: Run, store: Store) -> bool:
     if run.simulated and run.state == "running":
         return not is_conducted(run, store)
     return run.simulated and run.state == RunState.INTERRUPTED
-
-
-def _believed(run: Run, store: Store) -> Run:
-    """The run, its end taken from its file where the catalogue has not heard of it."""
-    ended = how_it_ended(store.run_path(run.id)) if run.state == "running" else None
-    if ended is not None:
-        run.state, run.reason, run.ended = ended
-    return run

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cellbench import library
-from cellbench.campaign.file import CampaignFile, parse_campaign
+from cellbench.campaign.file import CampaignFile, named, parse_campaign
 from cellbench.campaign.outline import turns_of
 from cellbench.errors import InputError
 from cellbench.laboratory.jobs import Work, works_of
@@ -40,8 +40,9 @@ def works_of_campaign(path: Path, **shared: Any) -> list[Work]:
     token = secrets.token_hex(8)
     for turn in turns_of(file, ()):
         line = file.runs[turn.line]
-        protocol = library.with_suffix(path.parent / line.protocol) or line.protocol
-        (work,) = works_of(str(protocol), [_cell(path, turn.cell)], sets=line.settings, **shared)
+        (work,) = works_of(
+            _protocol(path, line.protocol), [_cell(path, turn.cell)], sets=line.settings, **shared
+        )
         told = {"campaign": file.name, "replicate": turn.replicate, "replicates": _most(file)}
         # Replicates of a line are of different cells.
         works.append(work.model_copy(update=told | {"submission": f"{token} {turn.line}"}))
@@ -53,8 +54,14 @@ def works_of_campaign(path: Path, **shared: Any) -> list[Work]:
     return works
 
 
+def _protocol(path: Path, name: str) -> str:
+    found = named(name, path.parent, library.protocol_names())
+    return found or str(library.shipped_protocol(name))
+
+
 def _cell(path: Path, name: str) -> str:
-    return str(library.with_suffix(path.parent / name) or name)
+    # What is no card is a place, whatever files are where the command is typed.
+    return named(name, path.parent, library.card_names()) or f"{name}="
 
 
 def _most(file: CampaignFile) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellbench.cli import options
-from cellbench.cli.output import ExitCode, exit_code, print_error, print_json, told, writable_output
+from cellbench.cli.output import (
+    ExitCode,
+    exit_code,
+    print_error,
+    print_json,
+    print_table,
+    told,
+    writable_output,
+)
 from cellbench.cli.reference import reference
 from cellbench.cli.run import Speed
 from cellbench.cli.stopping import Stopping
@@ -59,11 +66,11 @@ def run(
         from cellbench.campaign.conducting import alone_with
         from cellbench.campaign.loading import load_campaign
         from cellbench.campaign.standing import progress_of
-        from cellbench.store import Store
+        from cellbench.cli.copying import copied_store
 
         campaign = load_campaign(file, bench)
         stopping = Stopping()
-        with Store(store) as opened, alone_with(campaign.outline.name, opened.directory):
+        with copied_store(store) as opened, alone_with(campaign.outline.name, opened.directory):
             carrying = _carry_out(
                 campaign, opened, cells or [], speed, stopping, telemetry, seed, as_json=as_json
             )
@@ -200,7 +207,7 @@ def plan(
             (each.cell, each.protocol, clock(each.begins_s), clock(each.ends_s), each.waits)
             for each in planned.turns
         ]
-        _print_table(("cell", "protocol", "begins", "ends by", "waits"), rows)
+        print_table(("cell", "protocol", "begins", "ends by", "waits"), rows)
 
 
 @app.command()
@@ -227,19 +234,7 @@ def _tell_progress(progress: Progress, *, as_json: bool) -> None:
         (each.turn.specimen, each.trial.protocol, each.state, each.run_id, each.told)
         for each in progress.standings
     ]
-    _print_table(("cell", "protocol", "state", "run", ""), rows)
-
-
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*headings, box=None)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    width = None if sys.stdout.isatty() else 200  # a pipe does not wrap lines
-    Console(width=width).print(table)
+    print_table(("cell", "protocol", "state", "run", ""), rows)
 
 
 @app.command()

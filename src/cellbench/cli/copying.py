@@ -9,12 +9,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cellbench.cli.output import print_error
 from cellbench.system import own_group
 
+if TYPE_CHECKING:
+    from cellbench.store import Store
+
 #: For what is left to be copied when all is over; the rest is copied the next time.
 _PATIENCE_S = 30.0
+
+
+@contextmanager
+def copied_store(directory: Path | None, *, make: bool = True) -> Iterator[Store]:
+    """Open a store for runs that are to be conducted, and have them copied meanwhile.
+
+    Args:
+        directory: Chosen by the user; None for the usual place.
+        make: Whether to make it where there is none yet.
+
+    Raises:
+        InputError: It cannot be used as a store.
+    """
+    from cellbench.store import Store
+
+    with Store(directory, make=make) as store, copying(store.directory):
+        yield store
 
 
 @contextmanager

@@ -144,9 +144,9 @@ def follow(
 ) -> None:
     """Copy the runs of this store to the laboratory's database, as they come.
 
-    Goes on until Ctrl-C; a server that is away is waited for. `run`, `resume` and `service` do this
-    by themselves where CELLBENCH_DATABASE is set. Exit codes: 0 all is copied, 1 not all, 2 wrong
-    input.
+    Goes on until Ctrl-C; a server that is away is waited for. `run`, `resume`, `campaign run` and
+    `service` do this by themselves where CELLBENCH_DATABASE is set. Exit codes: 0 all is copied, 1
+    not all, 2 wrong input.
     """
     with told():
         from cellbench.store import Store

@@ -43,24 +43,27 @@ def run_many(
     Raises:
         InputError: It cannot be run at one of them; nothing has begun.
     """
+    from cellbench.cli.copying import copied_store
     from cellbench.engine.owner import Owner
-    from cellbench.store import Store
 
     if bench is None:
         raise InputError("--cell names several places: say with --bench on which bench")
     requests = _requests(protocol, cells, sets)
     stopping = Stopping()
-    with Store(store) as opened, Beside(opened, telemetry, stopping, as_json=as_json) as beside:
+    with (
+        copied_store(store) as opened,
+        Presenter(opened, telemetry, stopping, as_json=as_json) as presenter,
+    ):
         cards = {each.place: each.cell for each in requests if each.cell is not None}
         owner = Owner(
-            bench, opened, seed=seed, sim_cell=sim_cell, cards=cards, witness=beside.witness
+            bench, opened, seed=seed, sim_cell=sim_cell, cards=cards, witness=presenter.witness
         )
         for request in requests:
             owner.prepare(request)
         for conflict in owner.conflicts(requests):
             typer.echo(conflict, err=as_json)
         runs = {each.place: partial(owner.run, each) for each in requests}
-        return beside.tell(_conducted(owner, runs, stopping, speed))
+        return presenter.tell(_conducted(owner, runs, stopping, speed))
 
 
 def resume_many(
@@ -77,20 +80,20 @@ def resume_many(
     Raises:
         InputError: One of them cannot be gone on with, or the bench is not told.
     """
+    from cellbench.cli.copying import copied_store
     from cellbench.engine.owner import Owner
-    from cellbench.store import Store
 
     if bench is None:
         raise InputError("several runs share instruments: say with --bench of which bench they are")
     stopping = Stopping()
     with (
-        Store(store, make=False) as opened,
-        Beside(opened, telemetry, stopping, as_json=as_json) as beside,
+        copied_store(store, make=False) as opened,
+        Presenter(opened, telemetry, stopping, as_json=as_json) as presenter,
     ):
-        owner = Owner(bench, opened, witness=beside.witness)
+        owner = Owner(bench, opened, witness=presenter.witness)
         ids = [opened.find(each).id for each in run_ids]
         runs = {each: partial(owner.resume, each, accept=accept) for each in ids}
-        return beside.tell(_conducted(owner, runs, stopping, None))
+        return presenter.tell(_conducted(owner, runs, stopping, None))
 
 
 def _requests(protocol: str, cells: str, sets: Sequence[str]) -> list[RunRequest]:
@@ -120,14 +123,14 @@ def _conducted(
                 return await all_at_once({name: run() for name, run in runs.items()})
 
     try:
-        return clock.run(main(), **owner.clock(speed))
+        return clock.run(main(), **owner.file.clock(speed))
     except asyncio.CancelledError as error:
         print_error("interrupted before a run began: nothing was energised")
         raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 
-class Beside:
-    """Who stands beside several runs: shows each on a line of its own, and tells people of them.
+class Presenter:
+    """Shows several runs, each on a line of its own, tells people of them, and reports their ends.
 
     Args:
         store: Where they are kept.

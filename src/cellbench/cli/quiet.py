@@ -74,12 +74,8 @@ def _bring(
 
         file, beside = _bench(run, bench, store)
         Stopping()  # on the way to its safe state nothing stops it
-        scaled = file.speed != 1.0
-        outcomes = clock.run(
-            _each_brought(file, beside, target, force=force, as_json=as_json),
-            virtual=scaled,
-            speed=file.speed if scaled else None,
-        )
+        bringing = _each_brought(file, beside, target, force=force, as_json=as_json)
+        outcomes = clock.run(bringing, **file.clock())
         confirmed = all(outcome.confirmed for outcome in outcomes)
         if as_json:
             rows = [
@@ -96,11 +92,12 @@ def _bring(
 
 def _bench(run: str, bench: Path | None, store: Path | None) -> tuple[BenchFile, Path]:
     """The bench file that is meant, and its directory."""
-    from cellbench.engine.session import bench_directory, read_bench
+    from cellbench.engine.named_bench import read_bench
     from cellbench.errors import InputError
 
     if bench is not None:
-        file, beside = read_bench(bench)[0], bench_directory(bench)
+        named = read_bench(bench)
+        file, beside = named.file, named.beside
     else:
         from cellbench.engine.resume import bench_of
         from cellbench.store import RunReader, Store

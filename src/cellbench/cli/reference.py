@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellbench.cli import options
-from cellbench.cli.output import ExitCode, print_error, print_json, told, writable_output
+from cellbench.cli.output import (
+    ExitCode,
+    print_error,
+    print_json,
+    print_table,
+    told,
+    writable_output,
+)
 
 if TYPE_CHECKING:
     from cellbench.campaign.reference.judging import Judged
@@ -71,22 +79,13 @@ def _tell(judged: list[Judged], *, as_json: bool) -> None:
             if each.reason:
                 print_error(f"{each.row.name}: {each.reason}")
         return
-    from rich.console import Console
-    from rich.table import Table
-
     headings = ("row", "study", "published", "obtained", "tolerance", "agrees", "kind")
-    table = Table(*headings, box=None)
-    for each in judged:
-        table.add_row(*_cells(each))
-    width = None if sys.stdout.isatty() else 200  # a pipe does not wrap lines
-    Console(width=width).print(table)
+    print_table(headings, [_cells(each) for each in judged])
     typer.echo(f"{sum(each.passed for each in judged)} of {len(judged)} rows agree.")
 
 
-def _cells(each: Judged) -> list[str]:
-    from rich.markup import escape
-
-    texts = (
+def _cells(each: Judged) -> Sequence[str]:
+    return (
         each.row.name,
         each.row.study,
         each.published_text(),
@@ -95,4 +94,3 @@ def _cells(each: Judged) -> list[str]:
         "yes" if each.passed else "no",
         each.row.kind,
     )
-    return [escape(text) for text in texts]

@@ -52,12 +52,11 @@ def resume(
     """
     with told(as_json=as_json):
         from cellbench import clock
-        from cellbench.cli.copying import copying
+        from cellbench.cli.copying import copied_store
         from cellbench.cli.many import resume_many
         from cellbench.cli.telling import telling
         from cellbench.engine.resume import session_of
         from cellbench.errors import InputError
-        from cellbench.store import Store
 
         named = run_ids or ["last"]
         if last and named != ["last"]:
@@ -70,16 +69,16 @@ def resume(
             )
             raise typer.Exit(code)
         (run_id,) = named
-        with Store(store, make=False) as opened:
+        with copied_store(store, make=False) as opened:
             run = opened.find(run_id)
             session = session_of(opened, run, bench)
             stopping = Stopping()
-            with copying(opened.directory), telling(telemetry, opened, stopping) as told_of:
+            with telling(telemetry, opened, stopping) as told_of:
                 resuming = resumed(
                     session, opened, run, stopping, told_of, accept=accept, as_json=as_json
                 )
                 try:
-                    end = clock.run(resuming, **session.clock())
+                    end = clock.run(resuming, **session.file.clock())
                 except asyncio.CancelledError as error:
                     print_error("interrupted before it was resumed: nothing was changed")
                     raise typer.Exit(ExitCode.INTERRUPTED) from error

@@ -56,16 +56,16 @@ def run(
     it, 2 wrong input, 3 instrument trouble, 130 interrupted.
     """
     with told(as_json=as_json):
+        from cellbench import library
         from cellbench.analysis import available
-        from cellbench.cli.copying import copying
+        from cellbench.cli.copying import copied_store
         from cellbench.cli.many import run_many
         from cellbench.cli.telling import telling
         from cellbench.engine.session import prepare
         from cellbench.errors import InputError
         from cellbench.protocol import check, plan
-        from cellbench.store import Store
 
-        if cell is not None and "," in cell and not Path(cell).exists():
+        if cell is not None and "," in cell and library.with_suffix(Path(cell)) is None:
             if record or report is not None or fixture is not None:
                 raise InputError("--record, --report and --fixture are for one cell at a time")
             code = run_many(
@@ -96,11 +96,7 @@ def run(
         check(session.program, declared, available()).raise_problems()
         planned = plan(session.program, declared)
         stopping = Stopping()
-        with (
-            Store(store) as opened,
-            copying(opened.directory),
-            telling(telemetry, opened, stopping) as told_of,
-        ):
+        with copied_store(store) as opened, telling(telemetry, opened, stopping) as told_of:
             end = conducted(
                 session, opened, planned, speed, stopping, told_of, record=record, as_json=as_json
             )
@@ -135,7 +131,7 @@ def conducted(
         order=order,
     )
     try:
-        return clock.run(coroutine, **session.clock(factor))
+        return clock.run(coroutine, **session.file.clock(factor))
     except asyncio.CancelledError as error:
         print_error("interrupted before the run began: nothing was energised")
         raise typer.Exit(ExitCode.INTERRUPTED) from error

@@ -53,9 +53,10 @@ def service(
 ) -> None:
     """Go on with runs that lost their host: at boot, and whenever one is found.
 
-    Each is resumed in a process of its own. With --take-jobs a bench takes jobs of the laboratory
-    whose database CELLBENCH_DATABASE names, each in a process of its own as well. Ends in good
-    order on SIGTERM or Ctrl-C: runs that it has begun or resumed come to their safe state first.
+    Each is resumed in a process of its own, those that share instruments in one. With
+    --take-jobs a bench takes jobs of the laboratory whose database CELLBENCH_DATABASE names,
+    each in a process of its own as well. Ends in good order on SIGTERM or Ctrl-C: runs that it
+    has begun or resumed come to their safe state first.
     """
     with told():
         from cellbench import clock

@@ -79,7 +79,7 @@ def serve(
     """
     with told(as_json=as_json):
         from cellbench.bench import simulated_bench
-        from cellbench.clock import run
+        from cellbench.clock import at_speed, run
         from cellbench.engine.session import played_bench
         from cellbench.wiring import DEFAULT_FIXTURE
 
@@ -104,6 +104,6 @@ def serve(
                 await asyncio.get_running_loop().create_future()
 
         try:
-            run(main(), virtual=speed != 1.0, speed=speed)
+            run(main(), **at_speed(speed))
         except KeyboardInterrupt as error:
             raise typer.Exit(ExitCode.INTERRUPTED) from error

@@ -21,11 +21,6 @@ app = typer.Typer(help="The store: check, compact, back up, move, merge.", no_ar
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-@app.callback()
-def _store() -> None:
-    pass
-
-
 @app.command()
 def check(
     repair: Annotated[
@@ -221,9 +216,10 @@ def merge(
     store: options.StorePath = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Take in the runs of another store, or of a backup, that are not here; it is only read.
+    """Take in the runs of another store, or of a backup, that are not here; it stays as it is.
 
-    Exit codes: 0 all of them are here now, 1 some were left there, 2 wrong input.
+    Its campaigns come along. Exit codes: 0 all is here now, 1 some runs were left there, 2 wrong
+    input.
     """
     with told(as_json=as_json):
         from dataclasses import asdict

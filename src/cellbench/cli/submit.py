@@ -70,15 +70,14 @@ def submit(
         from cellbench.campaign.submitting import is_campaign, works_of_campaign
         from cellbench.errors import InputError
         from cellbench.laboratory.jobs import deadline_of, works_of
-        from cellbench.library import with_suffix
+        from cellbench.library import find_protocol
 
         due = None if deadline is None else deadline_of(deadline, datetime.now(UTC))
         shared: dict[str, Any] = {"bench": bench, "deadline": due, "by": _person()}
-        campaign = with_suffix(Path(protocol))
-        if campaign is not None and is_campaign(campaign):
+        if is_campaign(file := find_protocol(protocol)):
             if cell or sets or replicates > 1:
                 raise InputError("a campaign file says its cells, settings and replicates itself")
-            works = works_of_campaign(campaign, **shared)
+            works = works_of_campaign(file, **shared)
         else:
             cells = [name.strip() for each in cell or [] for name in each.split(",")]
             works = works_of(protocol, cells, sets=sets or [], replicates=replicates, **shared)
@@ -202,6 +201,7 @@ def begin(
 @app.command(hidden=True)
 def work(
     bench: Annotated[Path, typer.Option("--bench")],
+    resume: Annotated[list[str] | None, typer.Option("--resume")] = None,
     store: options.StorePath = None,
     database: options.DatabaseUrl = None,
 ) -> None:
@@ -217,15 +217,17 @@ def work(
 
         laboratory, offer, stopping = needed_database(database), Offer(bench), Stopping()
 
-        async def main() -> None:
-            async with owner:
-                with stopping.cancels_this_task():
-                    await Working(offer, owner, opened, laboratory, typer.echo).work()
-
         with Store(store) as opened:
             owner = Owner(bench, opened)
+            working = Working(offer, owner, opened, laboratory, typer.echo, resume or [])
+
+            async def main() -> None:
+                async with owner:
+                    with stopping.cancels_this_task():
+                        await working.work()
+
             try:
-                clock.run(main(), **owner.clock())
+                clock.run(main(), **owner.file.clock())
             except asyncio.CancelledError as error:
                 raise typer.Exit(ExitCode.INTERRUPTED) from error
 

@@ -111,10 +111,6 @@ class Leases:
             (self._held if lease in self._held else self._waiting).remove(lease)
             self._serve()
 
-    def holders(self, what: str) -> list[str]:
-        """Who has an instrument."""
-        return [each.who for each in self._held if any(c.what == what for c in each.claims)]
-
     def wait_of(self, who: str) -> Wait | None:
         """What somebody waits for, None while they wait for nothing."""
         lease = next((each for each in self._waiting if each.who == who), None)

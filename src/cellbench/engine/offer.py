@@ -9,12 +9,14 @@ from pathlib import Path
 from cellbench.analysis import available
 from cellbench.bench import BenchFile
 from cellbench.cell import CellCard
-from cellbench.engine.places import Places
-from cellbench.engine.session import Session, bench_directory, on_bench, places, read_bench
+from cellbench.engine.named_bench import read_bench
+from cellbench.engine.places import Places, card_of
+from cellbench.engine.session import Session, on_bench, places
 from cellbench.errors import InputError
 from cellbench.laboratory.jobs import Work
 from cellbench.protocol import check
 from cellbench.protocol.loading import load_card
+from cellbench.protocol.program import Program
 from cellbench.transport.ownership import is_free
 
 #: What makes no difference to whether a place can run a job.
@@ -54,8 +56,8 @@ class Offer:
 
     def __init__(self, bench: Path, cell: str | None = None) -> None:
         self.path = bench
-        self.file, _ = read_bench(bench)
-        self.beside = bench_directory(bench)
+        self._bench = read_bench(bench)
+        self.file = self._bench.file
         self.simulated = self.file.is_simulated
         self.places = self._places(cell)
         self._verdicts: dict[str, dict[str, str]] = {}
@@ -65,9 +67,8 @@ class Offer:
             return {"": Place("", self.file, *_card(cell))}
         if cell is not None:
             raise InputError(f"{self.file.bench} has many cells: its file says which, under cells:")
-        places = Places(self.path)
         return {
-            name: Place(name, self.file.of_place(name), *_card(places.card_of(name)))
+            name: Place(name, self.file.of_place(name), *_card(card_of(self._bench, name)))
             for name in self.file.cells
         }
 
@@ -81,19 +82,26 @@ class Offer:
             raise InputError(f"{self.file.bench} has no place {name} any more")
         return self.places[name]
 
+    def resolved(self, work: Work, name: str) -> tuple[Program, str]:
+        """What a job says for the cell in a place: its program, and the text of the card.
+
+        Raises:
+            InputError: It is not for that cell, or wrong; says why.
+        """
+        card, text = self._card_for(work, self.place(name))
+        return work.program(card), text
+
     def session(self, work: Work, name: str) -> Session:
         """Put what a job says on a place.
 
         Raises:
             InputError: It cannot be run there; says why.
         """
-        place = self.place(name)
-        card, text = self._card_for(work, place)
-        program = work.program(card)
+        program, text = self.resolved(work, name)
         if name:
-            session = Places(self.path, only=[name]).put(program, text, name)
+            session = Places(self._bench, only=[name]).put(program, text, name)
         else:
-            session = on_bench(program, text, self.path, seed=work.replicate)
+            session = on_bench(program, text, self._bench, seed=work.replicate)
         check(session.program, session.declared(), available()).raise_problems()
         return session
 
@@ -152,7 +160,7 @@ class Offer:
             name: Of the place.
             owned: Whether the bench's owner is at work: it has what is shared, and lends it.
         """
-        found = {} if self.simulated else places(self.place(name).file, self.beside)
+        found = {} if self.simulated else places(self.place(name).file, self._bench.beside)
         ours = self.file.shared if owned else frozenset()
         return all(is_free(each) for instrument, each in found.items() if instrument not in ours)
 

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
 
 import psycopg
 
 from cellbench.engine.causes import RunState
+from cellbench.engine.lost import NEVER_BEGAN
 from cellbench.engine.run import Conductor
-from cellbench.engine.service import NEVER_BEGAN
 from cellbench.errors import CellbenchError
 from cellbench.laboratory import Database
 from cellbench.laboratory.jobs import Work
 from cellbench.laboratory.queue import Job, JobQueue
 from cellbench.store import Store
+
+T = TypeVar("T")
+
+#: Apart from the loop's own threads, which runs need: a database that hangs would have them all.
+_THREADS = ThreadPoolExecutor(4, thread_name_prefix="laboratory")
+
+
+async def beside_runs(work: Callable[[], T]) -> T:
+    """Talk to the database in a thread that no run waits for."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
 
 
 @contextmanager
@@ -64,7 +77,7 @@ class Order:
                 the database cannot be reached.
         """
         try:
-            await asyncio.to_thread(self._enter, conductor.run.id)
+            await beside_runs(partial(self._enter, conductor.run.id))
         except BaseException:
             await conductor.writer.close()
             store.finish(conductor.run, RunState.FAILED, NEVER_BEGAN)

@@ -20,13 +20,15 @@ from cellbench.engine.control import ControlServer
 from cellbench.engine.gate import Gate, gate_of
 from cellbench.engine.guard.keeper import Keeper, guarded
 from cellbench.engine.guard.piped import GuardOfMany
+from cellbench.engine.leases import Lease
 from cellbench.engine.lending import LeasedStake, Needs, Pool, needs_of
+from cellbench.engine.named_bench import read_bench
 from cellbench.engine.places import Places
 from cellbench.engine.prompts import Prompts
 from cellbench.engine.resume import age_of, session_of, taken_up
 from cellbench.engine.run import Conducting, Conductor, RunEnd
 from cellbench.engine.safe_state import to_the_end
-from cellbench.engine.session import Session, bench_directory, prepare, read_bench
+from cellbench.engine.session import Session, prepare
 from cellbench.engine.side_thread import SideThread
 from cellbench.errors import InputError
 from cellbench.protocol import check, plan
@@ -42,6 +44,10 @@ Witness = Callable[[Conducting, Gate], AbstractContextManager[object]]
 
 
 K = TypeVar("K")
+
+#: Runs that connect at once: beginning takes the loop for a while each time, and whoever waits for
+#: an instrument's answer meanwhile would not hear it in time if all of a large bench did.
+_BEGINNING_MAX = 4
 
 #: How a run ended, or why it has not begun.
 Ended = RunEnd | BaseException
@@ -114,6 +120,9 @@ class Owner:
         cards: By place, cards that stand for those of the bench file.
         witness: Stands beside each run.
 
+    Attributes:
+        file: The bench file.
+
     Raises:
         InputError: It is no bench file.
     """
@@ -128,34 +137,19 @@ class Owner:
         cards: Mapping[str, str] | None = None,
         witness: Witness = nobody,
     ) -> None:
-        self.file, _ = read_bench(bench)
+        named = read_bench(bench)
+        self.file = named.file
         self._bench, self._store, self._witness = bench, store, witness
         self._seed, self._sim_cell = seed, sim_cell
         self._places = (
-            Places(bench, seed=seed, sim_cell=sim_cell, cards=cards) if self.file.cells else None
+            Places(named, seed=seed, sim_cell=sim_cell, cards=cards) if self.file.cells else None
         )
         self._prepared: dict[RunRequest, Prepared] = {}
         self._busy: dict[str, asyncio.Task[Any] | None] = {}
         self._guards, self._side = GuardOfMany(), SideThread()
-        self._pool = Pool(self.file, bench_directory(bench))
+        self._beginning = asyncio.Semaphore(_BEGINNING_MAX)
+        self._pool = Pool(self.file, named.beside)
         self._stack = AsyncExitStack()
-
-    @property
-    def places(self) -> Sequence[str]:
-        """The places of the bench, one without a name where it has one cell."""
-        return [*self.file.cells] or [""]
-
-    @property
-    def free_places(self) -> Sequence[str]:
-        """Those at which no run is under way."""
-        return [each for each in self.places if each not in self._busy]
-
-    def clock(self, speed: float | None = None) -> dict[str, Any]:
-        """How time passes there, for `cellbench.clock.run`; see `Session.clock`."""
-        if self.file.is_simulated:
-            return {"virtual": True, "speed": speed}
-        scaled = self.file.speed != 1.0
-        return {"virtual": scaled, "speed": self.file.speed if scaled else None}
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._side)
@@ -188,17 +182,12 @@ class Owner:
 
     def conflicts(self, requests: Sequence[RunRequest]) -> Sequence[str]:
         """Tell which requests cannot run at once, and why."""
-        claims = {each.place: self.prepare(each).needs.whole for each in requests}
-        told = []
-        for one, other in combinations(claims, 2):
-            both = {
-                mine.what
-                for mine in claims[one]
-                if any(mine.excludes(each) for each in claims[other])
-            }
-            if both:
-                told.append(f"{one} and {other} run one after the other: {', '.join(sorted(both))}")
-        return told
+        wanted = [Lease(each.place, self.prepare(each).needs.whole) for each in requests]
+        return [
+            f"{one.who} and {other.who} run one after the other: {', '.join(sorted(both))}"
+            for one, other in combinations(wanted, 2)
+            if (both := one.conflicts(other))
+        ]
 
     async def run(self, request: RunRequest) -> RunEnd:
         """Run a request to its end, however it ends; several may run at once.
@@ -220,17 +209,18 @@ class Owner:
                 guard = await stack.enter_async_context(guarded(session, self._guards.start))
                 prompts = Prompts(None) if session.simulator is None else None
                 stake = self._stake(request.place, session, prepared.needs)
-                bench = await stack.enter_async_context(session.bench(prompts, stake=stake))
-                conductor = Conductor(
-                    session.program,
-                    bench,
-                    self._store,
-                    documents=session.documents(bench) | (order.documents if order else {}),
-                    seed=session.seed,
-                    campaign=request.campaign,
-                    replicate=request.replicate,
-                    planned=prepared.planned,
-                )
+                async with self._beginning:
+                    bench = await stack.enter_async_context(session.bench(prompts, stake=stake))
+                    conductor = Conductor(
+                        session.program,
+                        bench,
+                        self._store,
+                        documents=session.documents(bench) | (order.documents if order else {}),
+                        seed=session.seed,
+                        campaign=request.campaign,
+                        replicate=request.replicate,
+                        planned=prepared.planned,
+                    )
                 if order is not None:
                     await order.begins(conductor, self._store)
                 return await self._conduct(conductor, guard, prompts)
@@ -258,12 +248,13 @@ class Owner:
                 prompts = Prompts(None)
                 stake = self._stake(run.place, session, needs, take_over=purpose)
                 connecting = session.bench(prompts, take_over=purpose, stake=stake)
-                bench = await stack.enter_async_context(connecting)
-                age_s = age_of(run, session.file.speed)
-                resumption = await taken_up(
-                    session, bench, self._store, run,
-                    age_s=age_s, accepted=accept, planned=planned,
-                )  # fmt: skip
+                async with self._beginning:
+                    bench = await stack.enter_async_context(connecting)
+                    age_s = age_of(run, session.file.speed)
+                    resumption = await taken_up(
+                        session, bench, self._store, run,
+                        age_s=age_s, accepted=accept, planned=planned,
+                    )  # fmt: skip
                 return await self._conduct(resumption, guard, prompts)
 
     async def _conduct(
@@ -356,11 +347,6 @@ def _without(session: Session, names: frozenset[str]) -> Session:
 
 async def _settled(tasks: Sequence[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def run_all(owner: Owner, requests: Sequence[RunRequest]) -> Mapping[RunRequest, Ended]:
-    """Run requests at once; see `all_at_once`."""
-    return await all_at_once({each: owner.run(each) for each in requests})
 
 
 async def all_at_once(runs: Mapping[K, Coroutine[Any, Any, RunEnd]]) -> Mapping[K, Ended]:

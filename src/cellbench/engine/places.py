@@ -7,10 +7,10 @@ name: a cell behaves as it does whichever others are there.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 from cellbench.bench import SimulatedBench, simulated_bench
-from cellbench.engine.session import Session, bench_directory, read_bench
+from cellbench.engine.named_bench import NamedBench
+from cellbench.engine.session import Session
 from cellbench.errors import InputError
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
@@ -21,7 +21,7 @@ class Places:
     """What is at each place of a bench file.
 
     Args:
-        bench: The bench file, or the name of a simulated bench.
+        bench: The bench.
         only: The places that are wanted; by default all.
         seed: Of the simulated bench.
         sim_cell: The simulated cell of places that name none.
@@ -32,20 +32,19 @@ class Places:
         simulator: The simulated bench that plays it, None with real instruments.
 
     Raises:
-        InputError: It is no bench file, has no such place, or no cell can be simulated there.
+        InputError: It has no such place, or no cell can be simulated there.
     """
 
     def __init__(
         self,
-        bench: Path,
+        bench: NamedBench,
         *,
         only: Collection[str] | None = None,
         seed: int = 0,
         sim_cell: str | None = None,
         cards: Mapping[str, str] | None = None,
     ) -> None:
-        self.file, _ = read_bench(bench)
-        self._beside = bench_directory(bench)
+        self._bench, self.file = bench, bench.file
         self._names = tuple(self.file.cells) if only is None else tuple(only)
         for name in self._names:
             self.file.of_place(name)
@@ -84,7 +83,7 @@ class Places:
             InputError: With what is wrong, where, and what would be right.
         """
         self.file.of_place(place)
-        found, text = load_card(protocol, card or self.card_of(place))
+        found, text = load_card(protocol, card or self._card_of(place))
         return self.put(load_protocol(protocol, found, parse_settings(sets)), text, place, shared)
 
     def put(
@@ -105,18 +104,11 @@ class Places:
             bench_text=file.text(),
             simulator=self.simulator,
             seed=self._seed if simulated else None,
-            beside=self._beside,
+            beside=self._bench.beside,
             simulated_cell=self._simulated.get(place),
             shared=frozenset(file.instruments) & frozenset(shared),
+            bench_file=None if simulated else self._bench.path,
         )
-
-    def card_of(self, place: str) -> str | None:
-        """The card of a place's cell, a file beside the bench file or a name."""
-        if place in self._cards:
-            return self._cards[place]
-        card = self.file.cells[place].card
-        beside = None if card is None else self._beside / card
-        return str(beside) if beside is not None and beside.is_file() else card
 
     def _play(self) -> SimulatedBench:
         """Return the simulated bench with a cell wherever it is known which."""
@@ -144,9 +136,19 @@ class Places:
             },
         )
 
+    def _card_of(self, place: str) -> str | None:
+        return self._cards.get(place) or card_of(self._bench, place)
+
     def _cell_for(self, place: str) -> str | None:
         if (simulate := self.file.cells[place].simulate) is not None:
             return simulate
-        card = self.card_of(place)
+        card = self._card_of(place)
         by_card = None if card is None else load_card(None, card)[0].simulate
         return by_card or self._sim_cell
+
+
+def card_of(bench: NamedBench, place: str) -> str | None:
+    """The card of a place's cell, a file beside the bench file or a name."""
+    card = bench.file.cells[place].card
+    beside = None if card is None else bench.beside / card
+    return str(beside) if beside is not None and beside.is_file() else card

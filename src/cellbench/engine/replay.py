@@ -19,10 +19,10 @@ from typing import Any
 from cellbench import clock
 from cellbench.bench import Bench, BenchFile, InstrumentEntry, connected, parse_bench
 from cellbench.cell import CellCard
+from cellbench.engine.named_bench import with_folders
 from cellbench.engine.operator import OPERATOR, ReplayedOperator
 from cellbench.engine.recorded import LedgerEntry, Recording, ledger_of
 from cellbench.engine.run import Conductor, RunEnd
-from cellbench.engine.session import with_folders
 from cellbench.errors import CellbenchError, InputError, TransportClosed
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.protocol.loading import load_protocol, parse_card, parse_settings

@@ -26,12 +26,13 @@ from cellbench.engine.guard import GuardAct, ledger_path, read_ledger
 from cellbench.engine.history import RESUMED, History, OpenList, stretches
 from cellbench.engine.interpreter import Interpreter
 from cellbench.engine.journal import Journal
+from cellbench.engine.named_bench import read_bench, with_folders
 from cellbench.engine.recorded import recording_of
 from cellbench.engine.replay import program_of
 from cellbench.engine.run import Conducting, RunEnd
 from cellbench.engine.safe_state import QUIET_DEADLINE_S, attempt
 from cellbench.engine.screening import PATH, expected_open_circuit_V, open_circuit_V
-from cellbench.engine.session import Session, read_bench, with_folders
+from cellbench.engine.session import Session
 from cellbench.engine.status import Forecast
 from cellbench.engine.steering import PAUSE
 from cellbench.engine.step_list import OVER
@@ -114,7 +115,8 @@ def bench_of(
         InputError: It is no bench file.
     """
     if bench is not None:
-        return *read_bench(bench), bench.parent
+        named = read_bench(bench)
+        return named.file, named.document, named.beside
     directory = environment(reader).get("bench_directory")
     beside = Path(directory) if directory else data_directory()
     document = document_of(reader.documents["bench"], f"the bench of run {run_id}")

@@ -1,7 +1,8 @@
 """Runs that lost their host are gone on with by themselves, as far as a policy says.
 
-The service conducts nothing: each run that is resumed is a process of its own, which outlives the
-service and is known by the instruments that it has. What the service has done about a run stands in
+The service conducts nothing: each run that is resumed is a process of its own (or shares it with
+those that it shares instruments with), which outlives the service and is known by the instruments
+that it has. What the service has done about a run stands in
 its log, and in one small file beside the store's catalogue.
 """
 
@@ -12,19 +13,17 @@ import json
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cellbench.engine.called import Say, called
-from cellbench.engine.causes import RunState
+from cellbench.engine.lost import LostRun, lost_runs, together
 from cellbench.errors import CellbenchError, InputError
-from cellbench.store import RunReader, Store, data_directory, never_began
+from cellbench.store import Store, data_directory
 from cellbench.system import notify_service_manager, watchdog_interval_s
-from cellbench.transport.ownership import is_held_for
 
 #: The longest wait between two attempts on a bench that cannot be reached.
 _RETRY_MOST_S = 600.0
@@ -92,52 +91,6 @@ def read_policy(path: Path | None) -> Policy:
         raise InputError(f"{chosen}: {name}: {first['msg']}") from error
 
 
-#: Why a run that was lost before its first entry is entered as failed.
-NEVER_BEGAN = "lost before it began: nothing was energised"
-
-
-@dataclass(frozen=True)
-class LostRun:
-    """A run whose process is gone, and that has not ended.
-
-    Attributes:
-        store: Directory of its store.
-        seen: When its host was last alive, by what it kept.
-    """
-
-    store: Path
-    run: str
-    seen: datetime
-
-    def is_recent(self, within_hours: float) -> bool:
-        """Whether its host was alive in the last so many hours."""
-        return datetime.now(UTC) - self.seen <= timedelta(hours=within_hours)
-
-
-def lost_runs(directory: Path) -> list[LostRun]:
-    """Runs of a store on real benches that nobody conducts any more, oldest first.
-
-    One that was lost before it began is entered as failed: there is nothing to go on with.
-
-    Raises:
-        CellbenchError: The store cannot be read.
-    """
-    found = []
-    with Store(directory, make=False) as store:
-        for run in store.runs():
-            path = store.run_path(run.id)
-            if run.state != "running" or run.simulated or not path.is_file():
-                continue
-            if is_held_for(path):
-                continue
-            if never_began(path):
-                store.finish(run, RunState.FAILED, NEVER_BEGAN)
-                continue
-            seen = run.started.replace(tzinfo=UTC) + timedelta(seconds=RunReader(path).last_s)
-            found.append(LostRun(store.directory, run.id, seen))
-    return found[::-1]
-
-
 class Service:
     """Looks for lost runs and tends each of them, until it is cancelled.
 
@@ -158,8 +111,11 @@ class Service:
             notify_service_manager("READY=1")
             try:
                 while True:
-                    for lost in await asyncio.to_thread(self._look):
-                        self._tend(lost, group)
+                    for runs in await asyncio.to_thread(self._look):
+                        tending = Tending(runs, self._policy, self._say)
+                        self._tended |= dict.fromkeys(
+                            map(_key, runs), group.create_task(tending.tend())
+                        )
                     self._tell_status()
                     if once:
                         break
@@ -169,7 +125,15 @@ class Service:
                 notify_service_manager("STOPPING=1")
                 watchdog.cancel()
 
-    def _look(self) -> list[LostRun]:
+    def _look(self) -> list[tuple[LostRun, ...]]:
+        """The runs that nobody tends yet, together those that one process has to go on with."""
+        found = self._lost()
+        if found:  # a process that was lost this very moment has lost all of its runs by now
+            found = self._lost()
+        recent = [each for each in found if each.is_recent(self._policy.within_hours)]
+        return [*together(recent), *((each,) for each in found if each not in recent)]
+
+    def _lost(self) -> list[LostRun]:
         found: list[LostRun] = []
         for directory in self._policy.stores or (data_directory(),):
             try:
@@ -178,13 +142,11 @@ class Service:
                 if str(error) not in self._complained:  # each minute would be too often
                     self._complained.add(str(error))
                     self._say(str(error))
-        return found
+        return [each for each in found if not self._is_tended(each)]
 
-    def _tend(self, lost: LostRun, group: asyncio.TaskGroup) -> None:
-        key = (lost.store, lost.run)
-        task = self._tended.get(key)
-        if lost.run not in notes_of(lost.store) and (task is None or task.done()):
-            self._tended[key] = group.create_task(Tending(lost, self._policy, self._say).tend())
+    def _is_tended(self, lost: LostRun) -> bool:
+        task = self._tended.get(_key(lost))
+        return lost.run in notes_of(lost.store) or (task is not None and not task.done())
 
     def _tell_status(self) -> None:
         names = [run for (_, run), task in self._tended.items() if not task.done()]
@@ -192,78 +154,117 @@ class Service:
         notify_service_manager(f"STATUS={status}")
 
 
-class Tending:
-    """What is done about one lost run: gone on with, or its bench brought to quiet."""
+def _key(lost: LostRun) -> tuple[Path, str]:
+    return lost.store, lost.run
 
-    def __init__(self, lost: LostRun, policy: Policy, say: Say) -> None:
-        self._lost, self._policy = lost, policy
+
+class Tending:
+    """What is done about a lost run: gone on with, or its bench brought to quiet.
+
+    Args:
+        lost: The run, or several of one bench that one process has to go on with.
+        policy: What is to be done.
+        say: Writes a line of the log.
+    """
+
+    def __init__(self, lost: Sequence[LostRun], policy: Policy, say: Say) -> None:
+        self._left, self._policy = lost, policy
         self._say_of_all = say
         self._deaths = 0
 
-    def _say(self, text: str) -> None:
-        self._say_of_all(f"run {self._lost.run}: {text}")
+    def _say(self, lost: LostRun, text: str) -> None:
+        self._say_of_all(f"run {lost.run}: {text}")
+
+    def _say_of_each(self, text: str) -> None:
+        for each in self._left:
+            self._say(each, text)
 
     async def tend(self) -> None:
-        """Do it; returns when the run has ended, or its bench is quiet, or nothing more helps."""
-        policy, seen = self._policy, f"{self._lost.seen.astimezone():%Y-%m-%d %H:%M}"
-        self._say(f"lost its host; last seen {seen}")
-        if policy.resume == "never":
-            await self._quiet("resumed is none by the policy")
-            return
-        if not self._lost.is_recent(policy.within_hours):
-            await self._quiet(f"that is more than {policy.within_hours:g} h ago")
-            return
-        why_not = await self._resume()
-        if why_not:
-            await self._quiet(why_not)
+        """Do it; returns when each has ended, or its bench is quiet, or nothing more helps."""
+        for each in self._left:
+            self._say(each, f"lost its host; last seen {each.seen.astimezone():%Y-%m-%d %H:%M}")
+        if self._policy.resume == "never":
+            await self._give_up("resumed is none by the policy")
+        elif not self._is_recent():
+            await self._give_up(f"that is more than {self._policy.within_hours:g} h ago")
+        else:
+            await self.go_on()
+
+    async def go_on(self) -> None:
+        """Go on with each run to its end; the bench of one that cannot be is brought to quiet."""
+        await self._give_up(await self._resume())
+
+    async def _give_up(self, why: str) -> None:
+        await asyncio.gather(*(self._quiet(each, why) for each in self._left))
+
+    def _is_recent(self) -> bool:
+        return any(each.is_recent(self._policy.within_hours) for each in self._left)
 
     async def _resume(self) -> str:
-        """Go on with it, as often as its bench is not there; returns why it was given up."""
+        """Go on, as often as the bench is not there; returns why what is left was given up."""
         wait_s = self._policy.retry_s
         while True:
-            self._say("resuming")
-            code = await self._call("resume")
-            if not self._is_open():
-                self._say(f"has ended (exit code {code})")
+            tried = self._left
+            self._say_of_each("resuming")
+            code = await self._call_resume()
+            self._left = [each for each in tried if self._is_open(each, code)]
+            if not self._left:
                 return ""
             if code < 0:
                 self._deaths += 1
                 if self._deaths >= _DEATHS:
                     return f"its process died {_DEATHS} times"
             elif code != _NO_BENCH:
-                return f"it cannot be resumed by itself (exit code {code})"
-            if not self._lost.is_recent(self._policy.within_hours):
+                if len(tried) == 1:
+                    return f"it cannot be resumed by itself (exit code {code})"
+                await self._each_alone()  # which says of which of them that is true
+                return ""
+            if not self._is_recent():
                 return f"its bench was not there for {self._policy.within_hours:g} h"
-            self._say(f"its bench cannot be had (exit code {code}); again in {wait_s:.0f} s")
+            self._say_of_each(
+                f"its bench cannot be had (exit code {code}); again in {wait_s:.0f} s"
+            )
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _RETRY_MOST_S)
 
-    async def _quiet(self, why: str) -> None:
+    async def _each_alone(self) -> None:
+        alone = [Tending([each], self._policy, self._say_of_all) for each in self._left]
+        self._left = []
+        await asyncio.gather(*(each.go_on() for each in alone))
+
+    def _is_open(self, lost: LostRun, code: int) -> bool:
+        with Store(lost.store, make=False) as store:
+            found = store.find(lost.run).state == "running"
+        if not found:
+            self._say(lost, f"has ended (exit code {code})")
+        return found
+
+    async def _quiet(self, lost: LostRun, why: str) -> None:
         """Bring its bench to quiet, as often as that takes, and leave the run to people."""
-        self._say(f"{why}: its bench is brought to quiet")
+        self._say(lost, f"{why}: its bench is brought to quiet")
         wait_s, waited_s = self._policy.retry_s, 0.0
-        while (code := await self._call("quiet")) == _NO_BENCH:
+        while (code := await self._call(lost, "quiet", lost.run)) == _NO_BENCH:
             if waited_s > _QUIET_WITHIN_S:
-                self._say("NOT everything is confirmed; look at the bench yourself")
+                self._say(lost, "NOT everything is confirmed; look at the bench yourself")
                 return
-            self._say(f"NOT everything is confirmed; again in {wait_s:.0f} s")
+            self._say(lost, f"NOT everything is confirmed; again in {wait_s:.0f} s")
             await asyncio.sleep(wait_s)
             waited_s += wait_s
             wait_s = min(2 * wait_s, _RETRY_MOST_S)
         state = "its bench is quiet" if code == 0 else f"its bench CANNOT be made quiet ({code})"
-        self._say(f"{state}; to go on with it: cellbench resume {self._lost.run}")
-        _note(self._lost, f"{why}; {state}")
+        self._say(lost, f"{state}; to go on with it: cellbench resume {lost.run}")
+        _note(lost, f"{why}; {state}")
 
-    def _is_open(self) -> bool:
-        with Store(self._lost.store, make=False) as store:
-            return store.find(self._lost.run).state == "running"
+    async def _call_resume(self) -> int:
+        first = self._left[0]
+        many = ["--bench", str(first.bench)] if len(self._left) > 1 else []
+        return await self._call(first, "resume", *(each.run for each in self._left), *many)
 
-    async def _call(self, verb: str) -> int:
+    async def _call(self, lost: LostRun, *words: str) -> int:
         """Run a command of cellbench to its end; one that is cut short ends in good order."""
-        lost = self._lost
-        command = (*self._policy.command, verb, lost.run, "--json", "--store", str(lost.store))
+        command = (*self._policy.command, *words, "--json", "--store", str(lost.store))
         log = lost.store / "runs" / f"{lost.run}.service.log"
-        return await called(command, log, self._say)
+        return await called(command, log, partial(self._say, lost))
 
 
 async def _feed_watchdog() -> None:

@@ -6,13 +6,14 @@ import json
 import platform
 import random
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cellbench import __version__
 from cellbench.bench import (
@@ -29,17 +30,17 @@ from cellbench.bench import (
     declared,
     parse_bench,
     simulated_bench,
-    simulated_benches,
 )
 from cellbench.cell import CellCard
 from cellbench.engine.guard.handover import taking_over
+from cellbench.engine.named_bench import NamedBench, data_directory, read_bench, with_folders
 from cellbench.engine.operator import RecordedOperator
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.registry import Driver, load_driver
 from cellbench.instruments.roles import Operator
 from cellbench.protocol.loading import load_card, load_protocol, parse_settings
 from cellbench.protocol.program import Program
-from cellbench.protocol.source import Document, document_of, load, read_document
+from cellbench.protocol.source import Document, document_of, load
 from cellbench.transport import Stream, pipe
 from cellbench.transport.identity import WireIdentity, identified
 from cellbench.transport.ownership import Ownership
@@ -64,6 +65,7 @@ class Session:
         beside: Directory of the bench file, where driver files are looked for.
         simulated_cell: What is on the simulated bench.
         shared: Instruments of the bench that other runs of this process use too.
+        bench_file: Of a real bench with many places, of which this is one; else None.
     """
 
     program: Program
@@ -75,6 +77,7 @@ class Session:
     beside: Path | None = None
     simulated_cell: str | None = None
     shared: frozenset[str] = frozenset()
+    bench_file: Path | None = None
 
     @property
     def card(self) -> CellCard:
@@ -84,17 +87,6 @@ class Session:
     def declared(self) -> Bench:
         """The bench as its file declares it: capabilities, nothing connected."""
         return declared(self.file, simulated=self.simulator is not None, beside=self.beside)
-
-    def clock(self, speed: float | None = None) -> dict[str, Any]:
-        """How time passes there, for `cellbench.clock.run`.
-
-        Args:
-            speed: Of the simulated bench in this process; one that is served says its own.
-        """
-        if self.simulator is not None:
-            return {"virtual": True, "speed": speed}
-        scaled = self.file.speed != 1.0
-        return {"virtual": scaled, "speed": self.file.speed if scaled else None}
 
     @asynccontextmanager
     async def bench(
@@ -164,7 +156,7 @@ class Session:
             "cellbench": __version__,
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "packages": {name: version(name) for name in _PACKAGES},
+            "packages": dict(_versions()),
             "roles": roles(bench),
             "channels": [channel.name for channel in bench.channels()],
             "instruments": {name: asdict(each) for name, each in bench.identities.items()},
@@ -173,6 +165,7 @@ class Session:
             "seed": self.seed,
             "place": bench.place,
             "bench_directory": None if self.beside is None else str(self.beside.absolute()),
+            "bench_file": None if self.bench_file is None else str(self.bench_file.absolute()),
             "simulated_cell": self.simulated_cell,
             "simulated": bench.simulated,
         }
@@ -182,6 +175,12 @@ class Session:
             "bench": self.bench_text,
             "environment": json.dumps(surroundings, indent=2),
         }
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """Versions of the packages that a run hangs on; looked up once, and not while others record."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def identity_of(seed: int | None, place: str = "") -> WireIdentity:
@@ -332,19 +331,20 @@ def prepare(
     Raises:
         InputError: With what is wrong, where, and what would be right.
     """
-    if bench is not None and read_bench(bench)[0].cells:
+    named = None if bench is None else read_bench(bench)
+    if named is not None and named.file.cells:
         if fixture is not None:
             raise InputError("--fixture is for a bench with one cell; places name their own")
-        return _at_place(bench, protocol, cell or "", sim_cell, sets, seed)
+        return _at_place(named, protocol, cell or "", sim_cell, sets, seed)
     card, card_text = load_card(protocol, cell)
     program = load_protocol(protocol, card, parse_settings(sets))
-    return on_bench(program, card_text, bench, sim_cell=sim_cell, fixture=fixture, seed=seed)
+    return on_bench(program, card_text, named, sim_cell=sim_cell, fixture=fixture, seed=seed)
 
 
 def on_bench(
     program: Program,
     card_text: str,
-    bench: Path | None,
+    bench: NamedBench | None,
     *,
     sim_cell: str | None = None,
     fixture: str | None = None,
@@ -352,16 +352,15 @@ def on_bench(
 ) -> Session:
     """Put a program on a bench with one cell; other arguments, and errors, as of `prepare`."""
     if bench is not None:
-        file, document = read_bench(bench)
-        beside = bench_directory(bench)
+        file, text = bench.file, bench.document.text
         if file.is_simulated:
             held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
-            return _played(program, card_text, document, sim_cell, held_by, seed, beside)
+            return _played(program, card_text, file, text, sim_cell, held_by, seed, bench.beside)
         if sim_cell is not None:
             raise InputError("--sim-cell names a simulated cell, but --bench has real instruments")
         if fixture is not None:
             raise InputError("--fixture is for the simulated bench; the bench file names its own")
-        return Session(program, card_text, file, document.text, None, None, beside)
+        return Session(program, card_text, file, text, None, None, bench.beside)
     held_by = fixture or next(iter(program.fixtures), DEFAULT_FIXTURE)
     return on_simulated_bench(program, card_text, sim_cell, held_by, seed)
 
@@ -373,7 +372,12 @@ def place_and_card(cell: str) -> tuple[str, str | None]:
 
 
 def _at_place(
-    bench: Path, protocol: str, place: str, sim_cell: str | None, sets: Sequence[str], seed: int
+    bench: NamedBench,
+    protocol: str,
+    place: str,
+    sim_cell: str | None,
+    sets: Sequence[str],
+    seed: int,
 ) -> Session:
     name, card = place_and_card(place)
     cards = {} if card is None else {name: card}
@@ -406,8 +410,9 @@ def on_simulated_bench(
         seed: Of everything random.
         played: A bench file to be played, if its ports are simulated; else the usual bench is.
     """
-    if played is not None and parse_bench(load(played)).is_simulated:
-        return _played(program, card_text, played, sim_cell, fixture, seed, None)
+    if played is not None and (file := parse_bench(load(played))).is_simulated:
+        file = with_folders(file, data_directory())
+        return _played(program, card_text, file, played.text, sim_cell, fixture, seed, None)
     on_it = sim_cell or _simulated_cell(program.card)
     simulator = simulated_bench(on_it, seed, fixture)
     text = json.dumps(simulator.description(), indent=2)
@@ -421,11 +426,12 @@ def played_bench(bench: Path, cell: str, fixture: str | None, seed: int) -> Simu
     Raises:
         InputError: The file is wrong, or its instruments are not simulated ones.
     """
-    file, _ = read_bench(bench)
+    named = read_bench(bench)
+    file = named.file
     if not file.is_simulated:
         raise InputError(f'{file.bench}: no instrument has "port: simulated", so none is played')
     if file.cells:
-        return _places()(bench, seed=seed, sim_cell=cell).played
+        return _places()(named, seed=seed, sim_cell=cell).played
     held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
     return _player(file, cell, held_by, seed)
 
@@ -442,72 +448,17 @@ def _player(file: BenchFile, cell: str, fixture: str, seed: int) -> SimulatedBen
 def _played(
     program: Program,
     card_text: str,
-    document: Document,
+    file: BenchFile,
+    bench_text: str,
     sim_cell: str | None,
     fixture: str,
     seed: int,
     beside: Path | None,
 ) -> Session:
     """Put a program on a bench file that the simulated bench plays."""
-    file = with_folders(parse_bench(load(document)), beside or _data_directory())
     on_it = sim_cell or _simulated_cell(program.card)
     simulator = _player(file, on_it, fixture, seed)
-    return Session(program, card_text, file, document.text, simulator, seed, beside, on_it)
-
-
-def bench_document(bench: Path) -> Document:
-    """What a bench file says, or one of those that ship with the simulated bench."""
-    shipped = simulated_benches()
-    if str(bench) in shipped and not bench.exists():
-        return document_of(shipped[str(bench)], f"{bench}.yaml")
-    if not bench.exists() and bench.suffix not in {".yaml", ".yml"}:
-        raise InputError(
-            f"there is no bench file {bench}, and no simulated bench of that name; there are: "
-            + ", ".join(shipped)
-        )
-    return read_document(bench)
-
-
-def bench_directory(bench: Path) -> Path:
-    """The directory of a bench file: relative folders and driver files are in it.
-
-    One that ships with the simulated bench keeps nothing beside itself.
-    """
-    shipped = str(bench) in simulated_benches() and not bench.exists()
-    return _data_directory() if shipped else bench.parent
-
-
-def _data_directory() -> Path:
-    # The database library, which `check` needs for nothing else, takes as long as all the rest.
-    from cellbench.store import data_directory  # noqa: PLC0415
-
-    return data_directory()
-
-
-def read_bench(bench: Path) -> tuple[BenchFile, Document]:
-    """Read a bench file, or one of those that ship, and let its folders be beside it.
-
-    Raises:
-        InputError: It is no bench file.
-    """
-    document = bench_document(bench)
-    beside = bench_directory(bench)
-    return with_folders(parse_bench(load(document), beside), beside), document
-
-
-def with_folders(file: BenchFile, beside: Path) -> BenchFile:
-    """Let options that name a folder of this computer be within the directory of the bench."""
-    instruments = {
-        name: entry.model_copy(
-            update={
-                key: str((beside / str(value)).absolute())
-                for key, value in entry.options.items()
-                if key.replace(" ", "_").endswith("_folder")
-            }
-        )
-        for name, entry in file.instruments.items()
-    }
-    return file.model_copy(update={"instruments": instruments})
+    return Session(program, card_text, file, bench_text, simulator, seed, beside, on_it)
 
 
 def _simulated_cell(card: CellCard) -> str:

@@ -9,6 +9,7 @@ is begun by a process of its own, which enters its run in the queue before anyth
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +22,10 @@ from cellbench.engine.causes import BY_SIGNAL, RunState
 from cellbench.engine.control_client import ask
 from cellbench.engine.control_file import ControlFile, read
 from cellbench.engine.control_file import place as control_place
+from cellbench.engine.lost import NEVER_BEGAN
 from cellbench.engine.offer import Offer
 from cellbench.engine.requests import Abort, Person, Stop
-from cellbench.engine.service import NEVER_BEGAN, Policy, notes_of
+from cellbench.engine.service import Policy, notes_of
 from cellbench.errors import CellbenchError, InputError
 from cellbench.laboratory import Database
 from cellbench.laboratory.jobs import RefusedJob, Work
@@ -42,7 +44,11 @@ _RESUMES = 3
 
 @dataclass(frozen=True)
 class Errand:
-    """A process to be started: to begin a job, to go on with its run, or to work on all of them."""
+    """A process to be started: to begin a job, to go on with its run, or to work on all of them.
+
+    Attributes:
+        about: The place; the run; the runs to be gone on with, in one process that works on all.
+    """
 
     job: int
     verb: Literal["begin", "resume", "work"]
@@ -116,7 +122,8 @@ class Taking:
 
     async def _call(self, errand: Errand) -> None:
         say = self._of_job(errand.job)
-        say(f"goes on with run {errand.about}" if errand.verb == "resume" else "begins")
+        again = errand.about if errand.verb != "begin" else ""
+        say(f"goes on with run {again}" if again else "begins")
         words = [*self._policy.command, *self._words(errand), "--store", str(self._store)]
         log = self._store / "runs" / f"job {errand.job or 'all'}.service.log"
         code = await called(words, log, say)
@@ -130,7 +137,8 @@ class Taking:
             case "resume":
                 return ["resume", errand.about, "--json"]
             case "work":
-                return ["jobs", "work", *bench]
+                again = [word for run in errand.about.split() for word in ("--resume", run)]
+                return ["jobs", "work", *bench, *again]
         cell = [] if self._cell is None else ["--cell", self._cell]
         place = ["--place", errand.about]
         return ["jobs", "begin", str(errand.job), *bench, *place, *cell, "--json"]
@@ -172,16 +180,20 @@ class Taking:
                     self._tell(queue, job, str(error))
             self._take(queue, store)
             mine = queue.of_bench(self._bench)
-            errands = [self._errand(store, job) for job in mine]
-        return [each for each in errands if each is not None], not mine
+            errands = [each for job in mine if (each := self._errand(store, job)) is not None]
+        return self._of_one_owner(errands) if self._offer.has_owner else errands, not mine
+
+    @staticmethod
+    def _of_one_owner(errands: Sequence[Errand]) -> list[Errand]:
+        """Errands on a bench whose places share instruments are one process's."""
+        again = [each.about for each in errands if each.verb == "resume"]
+        return [Errand(_OWNER, "work", " ".join(again))] if errands else []
 
     def _errand(self, store: Store, job: Job) -> Errand | None:
         """What is to be started for a job, if anything is."""
         if job.how is not None:
             return None
         if not job.run:
-            if self._offer.has_owner:
-                return Errand(_OWNER, "work")
             return Errand(job.id, "begin", job.place) if job.place in self._offer.places else None
         run = _run_of(store, job)
         if run is not None and self._is_to_be_resumed(run, job):
@@ -190,7 +202,8 @@ class Taking:
 
     def _is_to_be_resumed(self, run: Run, job: Job) -> bool:
         """Whether its computer was shut down in good order; the service tends what was lost."""
-        tried = self._attempts.get(job.id, _Attempts()).count
+        whose = _OWNER if self._offer.has_owner else job.id
+        tried = self._attempts.get(whose, _Attempts()).count
         return (
             run.state == RunState.INTERRUPTED
             and run.reason.startswith(BY_SIGNAL)  # nobody has ended it who meant it
@@ -295,10 +308,12 @@ class Taking:
             queue.finish(job.id, self._bench, "failed", _TOO_LATE)
             return
         try:
-            work = self._works.setdefault(job.id, self._works.get(job.id) or queue.work(job.id))
+            if job.id not in self._works:
+                self._works[job.id] = queue.work(job.id)
         except RefusedJob as error:
             queue.finish(job.id, self._bench, "failed", f"what was submitted is no job: {error}")
             return
+        work = self._works[job.id]
         why = self._offer.why_not(work)
         if self._offer.has_lasting_cells and not work.place:
             for name in queue.places_used(self._bench, work.submission) & set(why):

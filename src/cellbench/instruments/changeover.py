@@ -95,9 +95,10 @@ class ThroughSwitch:
         self.means = f"through {switch.name}"
         self.duration_s = switch.capabilities.switching_s + _QUIET_S
         self.switch = switch
-        self.by_cell = _position_of(switch, cell) is not None
+        own = _position_of(switch, cell)
+        self.by_cell = own is not None
         self._positions: dict[str, str | None]
-        if (own := _position_of(switch, cell)) is not None:
+        if self.by_cell:
             self._positions = dict(zip(instruments, (None, own), strict=True))
         else:
             self._positions = {each: _position(switch, each) for each in instruments}

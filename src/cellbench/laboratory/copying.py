@@ -79,7 +79,7 @@ def end_of(run: Run) -> tuple[Any, ...]:
 def is_copied(run: Run, file: sqlite3.Connection | None, copied: Copied) -> bool:
     """Whether nothing in a run is new; its documents come with an entry of the journal."""
     news = file is not None and any(
-        _last(file, table) != copied.cursors[table.cursor] for table in FOLLOWED
+        last_number(file, table) != copied.cursors[table.cursor] for table in FOLLOWED
     )
     return copied.end == end_of(run) and not news
 
@@ -176,7 +176,7 @@ def _copy_rows(connection: Connection, file: sqlite3.Connection, copied: Copied)
     whole = True
     for table in FOLLOWED:
         after = copied.cursors[table.cursor]
-        if _last(file, table) < after:
+        if last_number(file, table) < after:
             raise InputError(
                 f"fewer rows ({table.local}) are in its file than were copied of it: the file was "
                 "replaced by an older one"
@@ -192,8 +192,8 @@ def _copy_rows(connection: Connection, file: sqlite3.Connection, copied: Copied)
     return whole
 
 
-def _last(file: sqlite3.Connection, table: Followed) -> int:
-    """Number of the last row in the run's file."""
+def last_number(file: sqlite3.Connection, table: Followed) -> int:
+    """Number of the last row in a run's file, -1 where there is none."""
     query = f"SELECT max({table.local_number}) FROM {table.local}"  # noqa: S608 (our names)
     ((last,),) = file.execute(query).fetchall()
     return -1 if last is None else int(last)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from cellbench.errors import CellbenchError, InputError
+from cellbench.store.places import LOOKED_AT
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -34,7 +35,8 @@ Kind: TypeAlias = Literal["bench", "viewer", "operator"]
 _GROUPS: dict[Kind, str] = {"bench": BENCHES, "viewer": VIEWERS, "operator": OPERATORS}
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 
-#: A server that has gone is noticed; see libpq's connection parameters.
+#: A network that is cut without a word is noticed after 40 s: by us, and by the server, where what
+#: the lost session had locked would else stay so for hours. See libpq's connection parameters.
 _LINK = {
     "connect_timeout": 10,
     "keepalives_idle": 20,
@@ -42,13 +44,10 @@ _LINK = {
     "keepalives_count": 4,
     "tcp_user_timeout": 40_000,
     "application_name": "cellbench",
-    "options": f"-c search_path={SCHEMA} -c timezone=UTC",
+    "options": f"-c search_path={SCHEMA} -c timezone=UTC -c tcp_keepalives_idle=20 "
+    "-c tcp_keepalives_interval=5 -c tcp_keepalives_count=4 -c tcp_user_timeout=40000",
 }
 _WHO = ("user", "password")
-#: SQLSTATE of a table that is not there.
-_NO_TABLE = "42P01"
-#: And of what a role may not do.
-_NO_RIGHT = "42501"
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Database:
 
     def kept_in(self, store: Path) -> Path:
         """Where in a store's directory is kept what is looked at of this database."""
-        return store / "laboratory" / quote(self.name, safe=" ")
+        return store / LOOKED_AT / quote(self.name, safe=" ")
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
@@ -123,16 +122,16 @@ class Database:
     def _in_plain_words(self) -> Iterator[None]:
         try:
             yield
+        except errors.UndefinedTable as error:
+            raise InputError(
+                f"{self.name} has no tables of cellbench: cellbench database init makes them"
+            ) from error
+        except errors.InsufficientPrivilege as error:
+            raise InputError(
+                f"{self.name}: {self._address.get('user')} may not do that "
+                f"({str(error).strip().splitlines()[0]}): cellbench database grant gives rights"
+            ) from error
         except psycopg.Error as error:
-            if error.sqlstate == _NO_TABLE:
-                raise InputError(
-                    f"{self.name} has no tables of cellbench: cellbench database init makes them"
-                ) from error
-            if error.sqlstate == _NO_RIGHT:
-                raise InputError(
-                    f"{self.name}: {self._address.get('user')} may not do that "
-                    f"({str(error).strip().splitlines()[0]}): cellbench database grant gives rights"
-                ) from error
             raise CellbenchError(f"{self.name}: {str(error).strip()}") from error
 
     # --- Tables -----------------------------------------------------------------------------------

@@ -100,8 +100,7 @@ class Follower:
         """
         connection = self._connected()
         for run in reversed(self._store.runs() if runs is None else runs):
-            while self._copy_some(connection, run):
-                pass
+            self._copy(connection, run)
 
     def _fresh(self) -> Sequence[Run]:
         """The runs that can have anything new, but those that were brought in or moved here."""
@@ -158,25 +157,24 @@ class Follower:
 
     # --- A run ------------------------------------------------------------------------------------
 
-    def _copy_some(self, connection: Connection, run: Run) -> bool:
-        """Copy some of what is new in a run; whether there is more."""
+    def _copy(self, connection: Connection, run: Run) -> None:
+        """Copy what is new in a run, piece by piece of its file as it is at one moment."""
         copied, path = self._copied.get(run.id), self._store.run_path(run.id)
         if copied is not None and run.ended is not None and copied.end == end_of(run):
-            return False
+            return
         if run.ended is None and not path.exists():
-            return False  # it begins just now
+            return  # it begins just now
         try:
             with run_file(path) as file:
-                if copied is not None and is_copied(run, file, copied):
-                    return False
-                with connection.transaction():
-                    copied, whole = copy_some(connection, run, file, copied)
+                whole = copied is not None and is_copied(run, file, copied)
+                while not whole:
+                    with connection.transaction():
+                        copied, whole = copy_some(connection, run, file, copied)
+                    self._copied[run.id] = copied
         except (CellbenchError, sqlite3.Error, psycopg.DataError, psycopg.IntegrityError) as error:
             self._refuse(run, str(error))
-            return False
-        self._copied[run.id] = copied
-        self.refused.pop(run.id, None)
-        return not whole
+        else:
+            self.refused.pop(run.id, None)
 
     def _refuse(self, run: Run, why: str) -> None:
         if self.refused.get(run.id) != why:

@@ -22,6 +22,7 @@ from sqlalchemy import delete, insert
 from sqlmodel import col
 
 from cellbench.errors import CellbenchError
+from cellbench.laboratory.copying import last_number
 from cellbench.laboratory.database import Connection, Database
 from cellbench.laboratory.tables import FOLLOWED, Followed
 from cellbench.laboratory.texts import from_database
@@ -116,16 +117,13 @@ class Mirror(Store):
             _, seen = self._known.get(run_id, (0, _EVER))
         return f"heard of last at {seen:%Y-%m-%d %H:%M:%S} UTC"
 
-    def register(self, **_: Any) -> NoReturn:
-        """Runs are entered by their benches.
+    def believed(self, run: Run) -> Run:
+        """The run: the database says how it ended, and its file need not be fetched for that."""
+        return run
 
-        Raises:
-            CellbenchError: Always.
-        """
+    def _save(self, run: Run, *, new: bool = False) -> NoReturn:  # noqa: ARG002 (nothing is)
+        """Runs are written by their benches."""
         raise CellbenchError("the laboratory's runs are only looked at here")
-
-    def _believe_its_file(self, run: Run) -> None:
-        """The database says how a run ended: its file need not be fetched for that."""
 
     def _refresh(self) -> None:
         """Bring the list of runs up to date."""
@@ -215,8 +213,6 @@ def _rows(
     connection: Connection, file: sqlite3.Connection, table: Followed, number: int
 ) -> Iterator[tuple[Any, ...]]:
     """Rows that a run's file does not have yet, as it has them."""
-    newest = f"SELECT max({table.local_number}) FROM {table.local}"  # noqa: S608 (our names)
-    ((last,),) = file.execute(newest).fetchall()
     query = (
         f"COPY (SELECT {table.number}, {table.columns} FROM {table.name} "  # noqa: S608 (ours)
         f"WHERE run = %s AND {table.number} > %s ORDER BY {table.number}) "
@@ -224,7 +220,7 @@ def _rows(
     )
     with (
         connection.cursor() as cursor,
-        cursor.copy(query, (number, -1 if last is None else last)) as copy,
+        cursor.copy(query, (number, last_number(file, table))) as copy,
     ):
         copy.set_types(table.types)
         for row in copy.rows():

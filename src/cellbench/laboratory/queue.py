@@ -43,7 +43,7 @@ Ended = Literal["done", "failed", "cancelled"]
 _STATUS = {"done": Status.SUCCEEDED, "failed": Status.FAILED, "cancelled": Status.ABORTED}
 
 _LIST = """
-SELECT j.id, j.status::text, j.priority, j.queue_name, j.abort_requested,
+SELECT j.id, j.status::text, j.priority,
     j.args - 'sources' - 'card' AS facts,
     s.bench, coalesce(s.place, '') AS place, coalesce(s.run, '') AS run,
     coalesce(s.text, '') AS text, w.how, w.by AS wished_by,
@@ -316,9 +316,7 @@ class JobQueue:
         Nothing may be energised before.
         """
         with self._connection.transaction():
-            self._connection.execute(
-                "SELECT 1 FROM procrastinate_jobs WHERE id = %s FOR UPDATE", (number,)
-            )
+            self._lock(number)
             entered = self._connection.execute(
                 "UPDATE job_state SET run = %s, text = '' WHERE job_id = %s AND bench = %s"
                 " AND run = '' AND EXISTS (SELECT FROM procrastinate_jobs WHERE id = job_id"
@@ -354,10 +352,13 @@ class JobQueue:
 
     # --- Within -----------------------------------------------------------------------------------
 
-    def _locked(self, number: int) -> Job:
+    def _lock(self, number: int) -> None:
         self._connection.execute(
             "SELECT 1 FROM procrastinate_jobs WHERE id = %s FOR UPDATE", (number,)
         )
+
+    def _locked(self, number: int) -> Job:
+        self._lock(number)
         return self.find(number)
 
     def _listed(self, which: str, **values: Any) -> list[Job]:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from cellbench.protocol.bodies import MODELS, keys_of
 from cellbench.protocol.errors import Problem, ProtocolError
 from cellbench.protocol.schema import Step
 from cellbench.protocol.source import SourceNode
+from cellbench.quantities import parse
 
 Model = TypeVar("Model", bound=BaseModel)
 _Path = tuple[str | int, ...]
+
+
+def _seconds(written: object) -> object:
+    return parse(written, "time") if isinstance(written, str) else written
+
+
+#: A time with its unit, as files beside the language's own have it: ``30 d``.
+Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 
 def validate(model: type[Model], node: SourceNode) -> Model:

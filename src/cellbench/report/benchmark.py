@@ -8,7 +8,7 @@ or if an analysis could not be done on it. Means are those of the cells that did
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -115,16 +115,17 @@ class ShownRecord:
     """A record as a page shows it.
 
     Attributes:
+        failed: How many failed, as labels and texts.
         cells: A table with a row for each.
         analyses: Title, table of what differs between the cells, line of what does not.
         curves: Of each analysis, drawn over each other.
     """
 
     record: Mapping[str, Any]
+    failed: Sequence[tuple[str, str]]
     cells: Table
     analyses: Sequence[tuple[str, Table | None, str]]
     curves: Sequence[Any]
-    least: int = LEAST
 
 
 def shown_record(cells: Sequence[Evaluated], record: Mapping[str, Any]) -> ShownRecord:
@@ -133,6 +134,7 @@ def shown_record(cells: Sequence[Evaluated], record: Mapping[str, Any]) -> Shown
     failed = [bool(cell["failed"]) for cell in record["cells"]]
     return ShownRecord(
         record,
+        list(_failed(record)),
         _cells_table(record),
         [(title_of(name), *_quantities(record["analyses"][name])) for name in names],
         [overlays(name, [one.results.get(name) for one in cells], failed) for name in names],
@@ -236,6 +238,17 @@ _CELLS = (
     ("temperature_degC", "°C"),
     ("deviations", "deviations"),
 )
+
+
+def _failed(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    low, high = record["failure_rate_low_percent"], record["failure_rate_high_percent"]
+    rate = f"{record['failure_rate_percent']:.3g} %"
+    yield "failed", f"{record['failed']} of {record['replicates']} ({rate})"
+    yield "95 % interval", f"{low:.2g} to {high:.2g} %"
+    if record["replicates"] < LEAST:
+        yield "warning", f"fewer than {LEAST} cells are no benchmark"
+    if record["spread_is_of"]:
+        yield "spread", record["spread_is_of"]
 
 
 def _cells_table(record: Mapping[str, Any]) -> Table:

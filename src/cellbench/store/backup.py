@@ -22,10 +22,12 @@ from cellbench.store.archive import SUFFIXES
 from cellbench.store.catalogue import Store
 from cellbench.store.files import PART, copy_database, damage_of, sha256, sync, whole
 from cellbench.store.maintenance import alone
-from cellbench.store.places import BACKUP_MANIFEST, store_directory
+from cellbench.store.places import BACKUP_MANIFEST, CATALOGUE, LOOKED_AT, store_directory
 
 #: What belongs to processes that are under way, or is SQLite's own.
 _PASSING = ("-wal", "-shm", "-journal", PART, ".lock", ".control.json", ".damaged")
+#: What was looked at of a laboratory's database; it is fetched again when it is asked for.
+_FETCHED = (f"{LOOKED_AT}/*/{CATALOGUE}", f"{LOOKED_AT}/*/runs/*")
 _DATABASE = ".sqlite"
 #: Errors of a copy that are the source's: damaged, no database, locked.
 _OF_THE_SOURCE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_BUSY})
@@ -141,7 +143,7 @@ def _place(store: Store, to: Path) -> Path:
     to = to.expanduser().absolute()
     if to == store.directory or store.directory in to.parents or to in store.directory.parents:
         raise InputError(f"{to} and the store {store.directory} are within each other")
-    if not (to / BACKUP_MANIFEST).is_file() and (to / "catalogue.sqlite").exists():
+    if not (to / BACKUP_MANIFEST).is_file() and (to / CATALOGUE).exists():
         raise InputError(f"{to} is a store, and no backup: choose another directory")
     try:
         (to / "runs").mkdir(parents=True, exist_ok=True)
@@ -154,8 +156,12 @@ def _names(directory: Path) -> list[str]:
     """The files of a store; the catalogue first: whatever it knows is copied after it."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     names = [path.relative_to(directory).as_posix() for path in files]
-    lasting = [name for name in names if not f"/{name}".count("/.") and not name.endswith(_PASSING)]
-    return sorted(lasting, key=lambda name: (name != "catalogue.sqlite", name))
+    return sorted(filter(_is_lasting, names), key=lambda name: (name != CATALOGUE, name))
+
+
+def _is_lasting(name: str) -> bool:
+    passing = "/." in f"/{name}" or name.endswith(_PASSING)
+    return not passing and not any(map(PurePosixPath(name).match, _FETCHED))
 
 
 def _looks(path: Path) -> tuple[int, ...]:
@@ -259,7 +265,7 @@ def restore(source: Path, directory: Path | None) -> tuple[Path, int]:
     source = source.expanduser().absolute()
     manifest = read_manifest(source)
     to = store_directory(directory)
-    if (to / "catalogue.sqlite").exists():
+    if (to / CATALOGUE).exists():
         raise InputError(
             f"there is a store in {to}, which stays as it is: restore to another place by --store, "
             f"or bring in what is missing here: cellbench store merge {source}"
@@ -267,7 +273,7 @@ def restore(source: Path, directory: Path | None) -> tuple[Path, int]:
     with alone(to):
         files = located(source, manifest)
         # The catalogue last: until then this is no store, and can be restored again.
-        for name in sorted(files, key=lambda each: each == "catalogue.sqlite"):
+        for name in sorted(files, key=lambda each: each == CATALOGUE):
             _put_back(files[name], to / name, manifest.files[name])
     return to, len(files)
 

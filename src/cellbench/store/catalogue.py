@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateColumn
 from sqlmodel import Session, SQLModel, col, or_, select
 
 from cellbench.errors import InputError, StoreError
-from cellbench.store.places import store_directory
+from cellbench.store.places import CATALOGUE, store_directory
 from cellbench.store.reader import how_it_ended
 from cellbench.store.runfile import open_engine
 from cellbench.store.tables import Run
@@ -36,16 +36,15 @@ class Store:
 
     def __init__(self, directory: Path | None = None, *, make: bool = True) -> None:
         self.directory = store_directory(directory, make=make)
-        self._engine: Engine = open_engine(
-            self.directory / "catalogue.sqlite", durable=True, pool=QueuePool
-        )
+        path = self.directory / CATALOGUE
+        self._engine: Engine = open_engine(path, durable=True, pool=QueuePool)
         try:
             SQLModel.metadata.create_all(self._engine, tables=[_table()])
             _bring_up_to_date(self._engine)
         except SQLAlchemyError as error:
             self.close()
             raise InputError(
-                f"{self.directory / 'catalogue.sqlite'} is no catalogue of runs that can be used "
+                f"{path} is no catalogue of runs that can be used "
                 f"({getattr(error, 'orig', error)}): move it away, or choose another --store"
             ) from error
 
@@ -129,15 +128,14 @@ class Store:
             newest_first = select(Run).order_by(col(Run.started).desc()).limit(limit)
             runs = session.exec(newest_first).all()
             session.expunge_all()
-        for run in runs:
-            self._believe_its_file(run)
-        return runs
+        return [self.believed(run) for run in runs]
 
-    def _believe_its_file(self, run: Run) -> None:
-        """Take a run's end from its file, where a full disk kept the catalogue from hearing it."""
+    def believed(self, run: Run) -> Run:
+        """The run, with an end of which the catalogue has not heard, as its file tells it."""
         ended = how_it_ended(self.run_path(run.id)) if run.state == "running" else None
         if ended is not None:
             run.state, run.reason, run.ended = ended
+        return run
 
     def recent(self, since: datetime) -> Sequence[Run]:
         """Return the runs that have not ended, or did since then, newest first."""
@@ -154,6 +152,8 @@ class Store:
         **exactly: str,
     ) -> Sequence[Run]:
         """Return the runs that hold a text, and are exactly as told in other columns, newest first.
+
+        They are as the catalogue has them; see `believed`.
 
         Args:
             text: Somewhere in their id, protocol, cell, bench, place, campaign or reason.

@@ -24,6 +24,7 @@ from cellbench.store.catalogue import Store
 from cellbench.store.compact import left_over
 from cellbench.store.files import PART, damage_of, sha256
 from cellbench.store.maintenance import has_ended
+from cellbench.store.places import CATALOGUE
 from cellbench.store.reader import RunReader, how_it_ended, never_began
 from cellbench.store.tables import Run
 from cellbench.transport.ownership import is_held_for
@@ -74,9 +75,9 @@ def _error(where: str, text: str, cure: str) -> Finding:
 
 
 def _of_catalogue(store: Store) -> Iterator[Finding]:
-    for text in damage_of(store.directory / "catalogue.sqlite"):
-        cure = f"move catalogue.sqlite away, then enter the runs anew by their files: {_REPAIR}"
-        yield _error("catalogue.sqlite", text, cure)
+    for text in damage_of(store.directory / CATALOGUE):
+        cure = f"move {CATALOGUE} away, then enter the runs anew by their files: {_REPAIR}"
+        yield _error(CATALOGUE, text, cure)
 
 
 def _of_numbers(runs: Iterable[str]) -> Iterator[Finding]:
@@ -106,7 +107,7 @@ def _of_run(store: Store, run: Run) -> Iterator[Finding]:
         yield from (_error(run.id, text, _BACKUP) for text in found)
     elif not never_began(path):
         yield from _of_state(path, run)
-        for left in left_over(path):
+        for left in (each for each in left_over(path) if each.suffix != PART):
             text = "is not part of the run: a compaction was cut off"
             yield Finding("note", left.name, text, _REPAIR)
 
@@ -236,7 +237,7 @@ def repair(store: Store) -> Iterator[str]:
     runs = store.search(limit=None)
     for run in runs:
         path = store.run_path(run.id)
-        ended = _end_of(path) if run.state == "running" and not is_held_for(path) else None
+        ended = how_it_ended(path) if run.state == "running" and not is_held_for(path) else None
         if ended is not None:
             store.finish(run, *ended)
             yield f"{run.id}: its end is entered: {run.state}"
@@ -247,9 +248,12 @@ def repair(store: Store) -> Iterator[str]:
 
 
 def _left(path: Path) -> Sequence[Path]:
-    if not path.is_file() or damage_of(path):
+    """What is left over beside a run's file; beside a damaged one it may be all there is."""
+    try:
+        found = left_over(path) if path.is_file() else ()
+    except sqlite3.DatabaseError:
         return ()
-    return left_over(path)
+    return () if found and damage_of(path) else found
 
 
 def entry_of(path: Path) -> Run:
@@ -268,16 +272,10 @@ def entry_of(path: Path) -> Run:
         campaign=surroundings.get("campaign", ""),
         replicate=surroundings.get("replicate", 0),
     )
-    ended = _end_of(path)
+    ended = how_it_ended(path)
     if ended is not None:
         run.state, run.reason, run.ended = ended
     return run
-
-
-def _end_of(path: Path) -> tuple[str, str, datetime] | None:
-    """State, reason and time (UTC) with which a run's file ends."""
-    ended = how_it_ended(path)
-    return None if ended is None else (*ended[:2], ended[2].replace(tzinfo=UTC))
 
 
 def _start_of(path: Path) -> datetime:

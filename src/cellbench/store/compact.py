@@ -170,9 +170,8 @@ def _require_numbered(connection: sqlite3.Connection, path: Path, kind: str) -> 
 
 
 def _rows(connection: sqlite3.Connection, kind: str) -> Iterator[Sequence[tuple[Any, ...]]]:
-    order = "rowid" if kind == "sample" else "id"
     names = ", ".join(COLUMNS[kind])
-    rows = connection.execute(f"SELECT {names} FROM {kind} ORDER BY {order}")  # noqa: S608 (ours)
+    rows = connection.execute(f"SELECT {names} FROM {kind} ORDER BY rowid")  # noqa: S608 (ours)
     return iter(lambda: rows.fetchmany(ROWS_AT_ONCE), [])
 
 

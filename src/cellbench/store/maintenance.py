@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from cellbench.errors import InputError, StoreError
 from cellbench.store.catalogue import Store
+from cellbench.store.places import CATALOGUE
 from cellbench.store.reader import RUN_ENDED
 from cellbench.store.tables import Run
 from cellbench.transport.ownership import is_held_for
@@ -60,12 +61,12 @@ def has_ended(path: Path) -> bool:
     """
     query = (
         "SELECT kind FROM journalentry "
-        "WHERE kind IN ('run started', 'step started', 'resumed', 'attached', 'run ended') "
+        "WHERE kind IN ('run started', 'step started', 'resumed', 'attached', ?) "
         "ORDER BY seq DESC LIMIT 1"
     )
     try:
         with closing(sqlite3.connect(path)) as connection:
-            return connection.execute(query).fetchall() == [(RUN_ENDED,)]
+            return connection.execute(query, (RUN_ENDED,)).fetchall() == [(RUN_ENDED,)]
     except sqlite3.Error as error:
         raise StoreError(f"{path} cannot be read: {error} (cellbench store check)") from error
 
@@ -123,7 +124,7 @@ def catalogue_held(directory: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         StoreError: Another program has it locked.
     """
-    path = directory / "catalogue.sqlite"
+    path = directory / CATALOGUE
     try:
         with closing(_opened(path)) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -147,6 +148,6 @@ def commit_of_finished(store: Store, run_id: str, connection: sqlite3.Connection
     """
     with catalogue_held(store.directory) as catalogue:
         rows = catalogue.execute("SELECT state FROM run WHERE id = ?", (run_id,)).fetchall()
-        if rows != [(state,) for (state,) in rows if state != "running"]:
+        if ("running",) in rows:
             raise StoreError(f"run {run_id} goes on just now: nothing was changed")
         connection.execute("COMMIT")

@@ -2,11 +2,12 @@
 
 A run is the same where its journal and the numbers of its rows are; its id may differ. One whose id
 another run has here gets the next free one of its day. A run that is damaged or missing here comes
-back. The other store is only read.
+back. Campaigns that are not here yet come along. The other store stays as it is; its lock is held.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import tempfile
@@ -16,7 +17,9 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
@@ -25,10 +28,10 @@ from cellbench.store.archive import SUFFIXES, archived
 from cellbench.store.backup import located, read_manifest
 from cellbench.store.catalogue import Store
 from cellbench.store.check import faults
-from cellbench.store.files import copy_database, sync
+from cellbench.store.files import copy_database, sync, whole
 from cellbench.store.maintenance import alone, has_ended
 from cellbench.store.parquet import content_of
-from cellbench.store.places import BACKUP_MANIFEST
+from cellbench.store.places import BACKUP_MANIFEST, CAMPAIGNS, CATALOGUE
 from cellbench.store.reader import never_began
 from cellbench.store.tables import Run
 
@@ -66,7 +69,8 @@ def merge(store: Store, other: Path) -> Iterator[Merged]:
     """Take in the runs of another store, or of a backup, one by one; oldest first.
 
     Raises:
-        InputError: There is none, or another process works on one of the two.
+        InputError: There is none, another process works on one of the two, or a campaign there has
+            the name of another one here.
         StoreError: A file cannot be written; what was taken so far is here.
     """
     other = other.expanduser().absolute()
@@ -77,8 +81,9 @@ def merge(store: Store, other: Path) -> Iterator[Merged]:
     # On the same disk as the runs, into which finished copies are moved.
     draft = tempfile.TemporaryDirectory(prefix=".merge-", dir=store.directory)
     with alone(store.directory), there, draft as name:
+        _take_campaigns(store, files)
         copies = Path(name)
-        _copy(files["catalogue.sqlite"], copies / "catalogue.sqlite")
+        _copy(files[CATALOGUE], copies / CATALOGUE)
         with Store(copies) as listing:
             runs = sorted(listing.search(limit=None), key=lambda run: (run.started, run.id))
         twins: dict[datetime, list[Run]] = defaultdict(list)
@@ -92,10 +97,39 @@ def _files(other: Path) -> Mapping[str, Path]:
     """Where each file of a store is, by its path within it; of a backup all are sound."""
     if (other / BACKUP_MANIFEST).is_file():
         return located(other, read_manifest(other))
-    if not (other / "catalogue.sqlite").is_file():
+    if not (other / CATALOGUE).is_file():
         raise InputError(f"there is no store in {other}, and no backup of one")
-    found = [other / "catalogue.sqlite", *(other / "runs").glob("*")]
+    found = [other / CATALOGUE, *(other / "runs").glob("*"), *(other / CAMPAIGNS).glob("*")]
     return {path.relative_to(other).as_posix(): path for path in found if path.is_file()}
+
+
+def _take_campaigns(store: Store, files: Mapping[str, Path]) -> None:
+    """Take in the outlines of campaigns that are not here: all of them, or none."""
+    outlines = {store.directory / name: path for name, path in files.items() if _is_outline(name)}
+    for here, there in outlines.items():
+        if here.exists() and _told(here) != _told(there):
+            raise InputError(
+                f"nothing was merged: {there} is another campaign than the one of that name here; "
+                f"to have that one, move {here} away"
+            )
+    for here, there in outlines.items():
+        if not here.exists():
+            with whole(here) as part:
+                here.parent.mkdir(exist_ok=True)
+                shutil.copy2(there, part)
+
+
+def _told(outline: Path) -> dict[str, Any]:
+    """What an outline says; the file that it was made of is elsewhere on each computer."""
+    try:
+        told: dict[str, Any] = json.loads(outline.read_bytes())
+        return told | {"file": ""}
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{outline} cannot be read: {error}") from error
+
+
+def _is_outline(name: str) -> bool:
+    return name.startswith(f"{CAMPAIGNS}/") and name.endswith(".json")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -137,9 +171,9 @@ class _Taking:
         why = self._why_not(path)
         if why:
             return self._left(why)
+        # A sound one of the same moment has more in it, or less: both are kept.
         for twin in self.twins:
-            # A sound one of the same moment has more in it, or less: both are kept.
-            if not self._is_sound(twin):
+            if twin not in self._sound:
                 self._put(twin.id)
                 return Merged(self.run.id, Fate.BACK, twin.id)
         entered = self._entered()
@@ -153,11 +187,13 @@ class _Taking:
         if theirs is None or not self.twins:
             return None
         mark = fingerprint(theirs)
-        sound = (each for each in self.twins if self._is_sound(each))
-        return next((each for each in sound if fingerprint(self._path(each)) == mark), None)
+        return next((each for each in self._sound if fingerprint(self._path(each)) == mark), None)
 
-    def _is_sound(self, twin: Run) -> bool:
-        return self._path(twin).is_file() and not faults(self._path(twin), twin)
+    @cached_property
+    def _sound(self) -> Sequence[Run]:
+        """Those of the twins whose files are there, and whole."""
+        there = [each for each in self.twins if self._path(each).is_file()]
+        return [each for each in there if not faults(self._path(each), each)]
 
     def _path(self, twin: Run) -> Path:
         return self.store.run_path(twin.id)

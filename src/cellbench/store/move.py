@@ -7,6 +7,7 @@ its files. Whatever happens on the way, one of the two is the store, and whole.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from cellbench.errors import InputError, StoreError
@@ -14,7 +15,13 @@ from cellbench.store.backup import Manifest, backup, copy, located, read_manifes
 from cellbench.store.catalogue import Store
 from cellbench.store.files import whole
 from cellbench.store.maintenance import LOCK, alone, catalogue_held, has_ended, is_open
-from cellbench.store.places import BACKUP_MANIFEST, MOVED, data_directory, store_directory
+from cellbench.store.places import (
+    BACKUP_MANIFEST,
+    LOOKED_AT,
+    MOVED,
+    data_directory,
+    store_directory,
+)
 from cellbench.store.tables import Run
 from cellbench.system import is_on_network
 from cellbench.transport.ownership import is_held_for
@@ -98,6 +105,7 @@ def _finish(old: Path, new: Path) -> int:
     for name in manifest.files:
         for end in ("", "-wal", "-shm"):
             (old / f"{name}{end}").unlink(missing_ok=True)
+    shutil.rmtree(old / LOOKED_AT, ignore_errors=True)  # what is open stays
     for directory in sorted((each for each in old.rglob("*") if each.is_dir()), reverse=True):
         if not any(directory.iterdir()):
             directory.rmdir()

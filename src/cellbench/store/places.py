@@ -10,6 +10,9 @@ import platformdirs
 from cellbench.errors import InputError
 from cellbench.system import is_on_network
 
+#: What is in a store's directory beside its runs: their list, the campaigns that were begun, and
+#: what was looked at of a laboratory's database, with the users of its pages.
+CATALOGUE, CAMPAIGNS, LOOKED_AT = "catalogue.sqlite", "campaigns", "laboratory"
 #: Makes a directory a backup of a store, and what stays of a store that was moved.
 BACKUP_MANIFEST, MOVED = "backup.json", "moved-to.txt"
 
@@ -39,7 +42,7 @@ def store_directory(chosen: Path | None = None, *, make: bool = True) -> Path:
             f"the store {path} was moved to {place}: use --store or CELLBENCH_STORE to say so "
             f"(for a new store here, delete {path / MOVED})"
         )
-    if not make and not (path / "catalogue.sqlite").is_file():
+    if not make and not (path / CATALOGUE).is_file():
         raise InputError(f"there is no store in {path}: no run was kept there yet")
     try:
         (path / "runs").mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def never_began(path: Path) -> bool:
 
 
 def how_it_ended(path: Path) -> tuple[str, str, datetime] | None:
-    """State, reason and time with which a run's file ends, None where it has not ended."""
+    """State, reason and time (UTC) with which a run's file ends, None where it has not ended."""
     if not path.is_file():
         return None
     with closing(sqlite3.connect(path)) as connection:
@@ -91,7 +91,8 @@ def how_it_ended(path: Path) -> tuple[str, str, datetime] | None:
     if last is None or last[0] != RUN_ENDED:
         return None
     state = str(json.loads(last[1])["state"])
-    return state, last[2].removeprefix(f"{state}: "), datetime.fromisoformat(last[3])
+    utc = datetime.fromisoformat(last[3]).replace(tzinfo=UTC)
+    return state, last[2].removeprefix(f"{state}: "), utc
 
 
 class RunReader:
@@ -196,7 +197,8 @@ class RunReader:
         """Time since the start of the run of the newest that was kept; 0 if nothing was."""
         entry = self._rows("SELECT time_s FROM journalentry ORDER BY rowid DESC LIMIT 1")
         with samples_of(self.path) as samples:
-            newest = samples.between(samples.last_row, samples.last_row)
+            last_row = samples.last_row
+            newest = samples.between(last_row, last_row)
         return max((*newest["time_s"].tolist(), *(time_s for (time_s,) in entry)), default=0.0)
 
     def sources(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Rules on how long what is kept in full: the file ``store.yaml`` of a store.
 
-Samples, spectra and journals are never given up. What a rule can have done: finished runs are
+Samples, spectra and journals are never given up. What a rule can do: finished runs are
 compacted, and wire logs dropped.
 """
 
@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cellbench.errors import InputError
 from cellbench.protocol.source import load, read_document
-from cellbench.protocol.validation import validate
-from cellbench.quantities import parse
+from cellbench.protocol.validation import Seconds, validate
 from cellbench.store.catalogue import Store
 from cellbench.store.compact import Changed, compact, drop_wire, has_rows, has_wire
 from cellbench.store.maintenance import why_unfinished
@@ -27,11 +26,7 @@ CONFIGURATION = "store.yaml"
 COMPACT, DROP_WIRE = "compact", "drop wire log"
 
 
-def _seconds(written: object) -> object:
-    return parse(written, "time") if isinstance(written, str) else written
-
-
-Age = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+Age = Annotated[Seconds, Field(ge=0)]
 
 
 class Rule(BaseModel):
@@ -79,7 +74,7 @@ class StoreFile(BaseModel):
 
 @dataclass(frozen=True)
 class Due:
-    """Something that a rule has done with a run: `COMPACT` or `DROP_WIRE`."""
+    """Something that a rule does with a run: `COMPACT` or `DROP_WIRE`."""
 
     run: Run
     what: str
@@ -97,7 +92,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
 
 
 def due(store: Store, rules: tuple[Rule, ...], moment: datetime | None = None) -> Iterator[Due]:
-    """What the rules have done now; nothing of runs that are not finished.
+    """What the rules would do now; nothing of runs that are not finished.
 
     Args:
         store: The runs.

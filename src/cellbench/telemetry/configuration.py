@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
@@ -28,8 +27,7 @@ from pydantic import (
 
 from cellbench.errors import InputError
 from cellbench.protocol.source import load, read_document
-from cellbench.protocol.validation import validate
-from cellbench.quantities import parse
+from cellbench.protocol.validation import Seconds, validate
 from cellbench.telemetry.commands import COMMANDS, Operator
 
 #: In place of a CA file: the certificates that the operating system trusts.
@@ -53,11 +51,7 @@ class Topic(StrEnum):
     WARNINGS = "warnings"  #: whatever else the journal warns of
 
 
-def _seconds(written: object) -> object:
-    return parse(written, "time") if isinstance(written, str) else written
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Positive = Annotated[Seconds, Field(gt=0)]
 
 
 class _Part(BaseModel):
@@ -141,7 +135,7 @@ class CommandSettings(_Part):
     """
 
     operators: Path
-    within_s: Seconds = Field(60.0, alias="within")
+    within_s: Positive = Field(60.0, alias="within")
 
 
 class MqttSettings(_Part):
@@ -157,7 +151,7 @@ class MqttSettings(_Part):
     user: str | None = None
     password: Secret | None = None
     tls: Tls | None = None
-    every_s: Seconds = Field(5.0, alias="every")
+    every_s: Positive = Field(5.0, alias="every")
     commands: CommandSettings | None = None
 
     @property
@@ -213,10 +207,10 @@ class AlertSettings(_Part):
 
     to: dict[str, Channel] = Field(default_factory=dict)
     on: tuple[Topic, ...] = tuple(topic for topic in Topic if topic is not Topic.WARNINGS)
-    apart_s: Seconds = Field(600.0, alias="at most every")
-    prompts_after_s: Seconds = Field(60.0, alias="prompts after")
-    stalled_after_s: Seconds = Field(900.0, alias="stalled after")
-    patience_s: Seconds = Field(120.0, alias="patience")
+    apart_s: Positive = Field(600.0, alias="at most every")
+    prompts_after_s: Positive = Field(60.0, alias="prompts after")
+    stalled_after_s: Positive = Field(900.0, alias="stalled after")
+    patience_s: Positive = Field(120.0, alias="patience")
 
 
 class TelemetryFile(_Part):

@@ -116,7 +116,7 @@ def cell() -> DummyCell:
 def with_potentiostat(cell: DummyCell) -> Callable[..., None]:
     """Return a function that tells a story to a potentiostat whose leads are on ``cell``."""
 
-    def tell(story: Story, **options: Any) -> None:
+    def tell(story: Story, *, virtual: bool = True, **options: Any) -> None:
         async def main() -> None:
             cell.time_s = 0.0
             timebase = Timebase()
@@ -127,7 +127,7 @@ def with_potentiostat(cell: DummyCell) -> Callable[..., None]:
                 await story(Host(device.connect(), device))
                 watch.cancel()
 
-        run(main(), virtual=True)
+        run(main(), virtual=virtual)
 
     return tell
 

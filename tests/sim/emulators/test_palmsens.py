@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -522,6 +523,19 @@ def test_a_fast_clock_samples_early(with_potentiostat: Tell) -> None:
         assert asyncio.get_running_loop().time() == pytest.approx(999, abs=0.01)
 
     with_potentiostat(story, clock_drift=1 / 999)
+
+
+def test_it_samples_by_its_own_clock_while_the_computer_that_plays_it_stalls(
+    with_potentiostat: Tell,
+) -> None:
+    async def story(host: Any) -> None:
+        asyncio.get_running_loop().call_later(0.1, time.sleep, 0.15)
+        lines = await host.run_script(
+            CONSTANT_CURRENT.format(current="1u", interval="20m", duration="400m")
+        )
+        assert packages(lines)[:, 0] == pytest.approx(np.arange(1, 21) * 0.02, abs=1e-5)
+
+    with_potentiostat(story, virtual=False)
 
 
 def test_a_script_outlives_its_host(with_potentiostat: Tell) -> None:

@@ -99,7 +99,7 @@ def test_relays_take_milliseconds_and_then_somebody_is_told() -> None:
         await host.write("ROUT:CLOS (@101,102)")
         assert host.device.closed == frozenset()
         assert await host.ask("*OPC?") == "1"
-        assert host.device.connected == {"cell 1"}
+        assert host.device.positions == {"cell 1": True, "cell 2": False}
         await host.write("ROUT:CLOS (@101)")
         await host.ask("*OPC?")
         await host.write("ROUT:OPEN:ALL")
@@ -113,7 +113,7 @@ def test_relays_take_milliseconds_and_then_somebody_is_told() -> None:
 def test_a_position_is_connected_when_all_its_channels_are_closed() -> None:
     async def story(host: Host) -> None:
         await host.ask("ROUT:CLOS (@101,103,104);*OPC?")
-        assert host.device.connected == {"cell 2"}
+        assert host.device.positions == {"cell 1": False, "cell 2": True}
 
     tell(story)
 
@@ -140,8 +140,8 @@ def test_positions_come_from_the_bench_file() -> None:
         assert await host.ask("ROUT:CLOS (@301);:ROUT:CLOS?") == "(@301)"
 
     tell(story, positions={"far": "301"})
-    assert make({"cell 1": 101}).connected == frozenset()
-    assert make(None).connected == frozenset()
+    assert make({"cell 1": 101}).positions == {"cell 1": False}
+    assert make(None).positions == {}
     with pytest.raises(InputError, match="position cell 1"):
         make({"cell 1": "left"})
     with pytest.raises(InputError, match="names and channels"):

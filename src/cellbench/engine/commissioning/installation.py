@@ -18,13 +18,12 @@ from cellbench.bench import (
     parse_bench,
     simulated_bench,
 )
+from cellbench.engine.named_bench import read_bench
 from cellbench.engine.places import Places
 from cellbench.engine.session import (
-    bench_directory,
     identity_of,
     open_instrument,
     owned,
-    read_bench,
 )
 from cellbench.errors import InputError, InstrumentError
 from cellbench.instruments.registry import Driver, load_driver
@@ -166,16 +165,17 @@ def install(
         return Installation(
             parse_bench(load(document_of(text, "the simulated bench"))), simulator, seed
         )
-    file, _ = read_bench(bench)
+    named = read_bench(bench)
+    file, beside = named.file, named.beside
     if not file.is_simulated:
         if sim_cell is not None or fixture is not None:
             raise InputError(
                 f"{file.bench} has real instruments: --sim-cell and --fixture are for others"
             )
-        return Installation(file, beside=bench_directory(bench))
+        return Installation(file, beside=beside)
     if file.cells:
-        places = Places(bench, seed=seed, sim_cell=cell)
-        return Installation(file, places.played, seed, bench_directory(bench))
+        places = Places(named, seed=seed, sim_cell=cell)
+        return Installation(file, places.played, seed, beside)
     entries = {
         name: entry.model_dump(by_alias=True, exclude_none=True)
         for name, entry in file.instruments.items()
@@ -183,4 +183,4 @@ def install(
     held_by = fixture or (file.fixture.kind if file.fixture else DEFAULT_FIXTURE)
     wiring = {cell: each.model_dump() for cell, each in file.wiring.items()}
     simulator = simulated_bench(cell, seed, held_by, entries, wiring)
-    return Installation(file, simulator, seed, bench_directory(bench))
+    return Installation(file, simulator, seed, beside)

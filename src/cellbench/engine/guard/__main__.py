@@ -23,8 +23,9 @@ from cellbench.engine.guard.handover import asked
 from cellbench.engine.guard.ledger import Kind, Ledger, errors_path, forget_empty
 from cellbench.engine.guard.messages import Message, Watch, from_line
 from cellbench.engine.guard.processes import ProcessId
+from cellbench.engine.named_bench import with_folders
 from cellbench.engine.reach import Reachable, ReachableBench, Site
-from cellbench.engine.session import places, with_folders
+from cellbench.engine.session import places
 from cellbench.protocol.source import document_of, load
 from cellbench.system import outlive_terminal
 
@@ -92,7 +93,7 @@ class Guards:
     Args:
         first: The first run that there is to be guarded.
         lines: What comes after it.
-        asked: Who asks for a bench.
+        is_asked: Who asks for a bench.
     """
 
     def __init__(self, first: Watch, lines: Iterator[bytes], is_asked: _Asked) -> None:
@@ -177,12 +178,7 @@ def main() -> None:
     _, first = from_line(line)
     if not isinstance(first, Watch):
         raise TypeError(f"told {first} before whom to watch")
-    scaled = first.speed != 1.0
-    clock.run(
-        _guard_all(first, lines, is_asked),
-        virtual=scaled,
-        speed=first.speed if scaled else None,
-    )
+    clock.run(_guard_all(first, lines, is_asked), **clock.at_speed(first.speed))
     forget_empty(errors_path(Path(first.ledger)))
 
 

@@ -98,6 +98,6 @@ def from_line(line: bytes) -> tuple[str, Message]:
     try:
         run, name, values = json.loads(line)
         message: Message = _KINDS[name](**values)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"no message to a guard: {line[:80]!r}") from error
     return run, message
