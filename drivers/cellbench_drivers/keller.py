@@ -182,7 +182,7 @@ class Keller:
     async def _exchange(self, function: int, data: bytes, count: int) -> bytes:
         """Send a request and return the ``count`` bytes of data that answer it."""
         loop = asyncio.get_running_loop()
-        unasked = bool(self._stream.peek(1))
+        unasked = self._stream.unread > 0
         if await stay_connected(self._stream) or not self._in_step or unasked:
             # A reply that was given up may still come, as long as it might have taken.
             await self._stream.drain(max(_SILENCE_S, self._due_s - loop.time()), _STOP_S)

@@ -109,7 +109,7 @@ class Loadstar:
 
     async def _into_step(self) -> None:
         # What has come unasked is a late answer, or one that came twice.
-        if self._stream.lost or not self._in_step or self._stream.peek(1):
+        if self._stream.lost or not self._in_step or self._stream.unread:
             await self._resynchronise()
 
     async def _resynchronise(self) -> None:

@@ -125,9 +125,9 @@ class _TimeSelector(selectors.BaseSelector):
         if speed is not None:
             self._origin = time.perf_counter() - self.now_s / speed
 
-    def stand_still(self) -> None:
-        """Take note of a turn in which no time passes."""
-        self.idle_turns += 1
+    def stand_still(self, turns: int = 1) -> None:
+        """Take note of turns in which no time passes."""
+        self.idle_turns += turns
         if self.idle_turns > BUSY_LOOP_ITERATIONS:
             raise _stuck()
 
@@ -348,12 +348,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # Public ways to these attributes would cost as much again as the turn.
         # ruff: disable[SLF001]
         for turn in range(_TURNS_PER_LOOK):
-            if turn and ready:
-                clock.stand_still()
-            elif self._pass_time(looks=not turn):
-                due_s = clock.now_s + _RESOLUTION_S
-            else:
-                return
+            while timers and timers[0][2]._cancelled:
+                heappop(timers)
+            if not turn:
+                self._process_events(clock.select(self._patience_s()))  # type: ignore[attr-defined]
+            elif not ready:
+                if not timers:
+                    return
+                clock.jump_to(timers[0][0])
+            due_s = clock.now_s + _RESOLUTION_S
             while timers and timers[0][0] < due_s:
                 ready.append(heappop(timers)[2])
             for _ in range(len(ready)):
@@ -369,21 +372,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                     self.call_exception_handler({"message": text, "exception": error})
             if self._paced or self._stopping or clock.holds:
                 return
+        # Since the last jump of the clock, if there was one, hardly more than have been taken.
+        clock.stand_still(_TURNS_PER_LOOK)
         # ruff: enable[SLF001]
-
-    def _pass_time(self, *, looks: bool) -> bool:
-        """Let time pass to what is due next, with a look at the selector or without one.
-
-        Returns whether that is known: without a look, a timer is.
-        """
-        timers = self._timers
-        while timers and timers[0][2].cancelled():
-            heappop(timers)
-        if looks:
-            self._process_events(self._time.select(self._patience_s()))  # type: ignore[attr-defined]
-        elif timers:
-            self._time.jump_to(timers[0][0])
-        return looks or bool(timers)
 
     def _patience_s(self) -> float | None:
         """How long the selector may wait; None without anything that is due."""

@@ -12,8 +12,8 @@ import math
 import random
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,8 @@ _GAIN_ERROR, _POINT_SCATTER = 5e-4, 7e-4
 _PHASE_LAG, _EIS_AVERAGING = math.radians(0.3), 0.1
 
 
-class Reading(NamedTuple):
+@dataclass(slots=True)
+class Reading:
     """A measured value, its status and the range that measured it."""
 
     value: float

@@ -15,7 +15,7 @@ import struct
 from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cellbench_sim.emulators.analog import GALVANOSTAT, OVERLOAD, FrontEnd, Reading
 from cellbench_sim.emulators.biologic_abi import BUFFER_WORDS
@@ -456,7 +456,7 @@ class BiologicChannel:
         voltage, current = self._front.sample()
         if not self.drives:
             # Whatever flows then does so in the leads of another instrument.
-            current = current._replace(value=0.0)
+            current = replace(current, value=0.0)
         return voltage, current
 
     # ------------------------------------------------------------------ rows

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -188,16 +188,18 @@ class Technique:
             technique = technique.model_copy(update=update)
         rows.recording.source = serving(channel, technique).name
         rows.segment_begins(technique.duration_s)
+        now, goes_on = asyncio.get_running_loop().time, can_go_on(self._step)
         with self._continuing(serving(channel, technique), technique.duration_s):
-            async with (
-                channel.run(technique, runner.watch.limits.electrical) as running,
-                aclosing(self._own_blocks(running)) as blocks,
-            ):
-                async for block in blocks:
-                    _require_past(rows.recording.source, block)
+            async with channel.run(technique, runner.watch.limits.electrical) as running:
+                async for each in running:
+                    within = "frequency_Hz" in each.columns
+                    block = await self._after_spectrum(each, running) if within else each
+                    if block is None:
+                        continue
+                    _require_past(rows.recording.source, block, now())
                     if rows.take(block, running.started_s):
                         break
-                    if can_go_on(self._step) and rows.turn():
+                    if goes_on and rows.turn():
                         self._turns = True
                         return
                     if runner.recorder.writer.backlogged:
@@ -213,16 +215,11 @@ class Technique:
             return nullcontext()
         return self._runner.heart.continuing(channel.name, at_most_s)
 
-    async def _own_blocks(self, running: Running) -> AsyncGenerator[Block, None]:
-        """Yield the technique's own rows; spectra among them are carried out as they come."""
-        async for block in running:
-            if "frequency_Hz" not in block.columns:
-                yield block
-                continue
-            under_way = SpectrumUnderWay(block, running)
-            await self._interrupt(under_way)
-            if under_way.after is not None:
-                yield under_way.after
+    async def _after_spectrum(self, first: Block, running: Running) -> Block | None:
+        """Carry out a spectrum that comes among the rows; what came in place of its last points."""
+        under_way = SpectrumUnderWay(first, running)
+        await self._interrupt(under_way)
+        return under_way.after
 
     def _next_segment(self) -> tuple[float, bool]:
         """Return the time to the next interruption or the end, and whether it is the end."""
@@ -534,13 +531,13 @@ class TechniqueRows:
         }
 
 
-def _require_past(source: str, block: Block) -> None:
+def _require_past(source: str, block: Block, now_s: float) -> None:
     """Let no row count whose time has not come: its charge would be anything.
 
     Raises:
         InstrumentError: There is one.
     """
-    ahead_s = max(block.time_s, default=0.0) - asyncio.get_running_loop().time()
+    ahead_s = max(block.time_s, default=0.0) - now_s
     if ahead_s > AHEAD_S:
         raise InstrumentError(source, f"tells a row of a time that lies {ahead_s:.0f} s ahead")
 

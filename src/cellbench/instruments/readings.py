@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
-from typing import NamedTuple
 
 
 class Flag(IntFlag):
@@ -82,7 +81,8 @@ class Outcome:
     confirmed: bool
 
 
-class PressState(NamedTuple):
+@dataclass(slots=True)
+class PressState:
     """One look at a press. ``alarm`` is empty when there is none."""
 
     time_s: float
@@ -94,7 +94,8 @@ class PressState(NamedTuple):
     flags: int = 0
 
 
-class GaugeReading(NamedTuple):
+@dataclass(slots=True)
+class GaugeReading:
     """One force reading."""
 
     time_s: float
@@ -102,7 +103,8 @@ class GaugeReading(NamedTuple):
     flags: int = 0
 
 
-class ChamberState(NamedTuple):
+@dataclass(slots=True)
+class ChamberState:
     """One look at a temperature chamber."""
 
     time_s: float

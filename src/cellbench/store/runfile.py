@@ -14,8 +14,9 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,11 @@ _CACHE_KIB = 256
 #: Rows waiting for the disk at which a fast (simulated) run waits for it.
 BACKLOG_ROWS = 50_000
 
-_INSERT_SAMPLE = (
-    f"INSERT INTO sample ({', '.join(SAMPLE_COLUMNS)}) "  # noqa: S608 (constant names)
-    f"VALUES ({', '.join('?' * len(SAMPLE_COLUMNS))})"
-)
+_SAMPLE = f"({', '.join('?' * len(SAMPLE_COLUMNS))})"
+_INSERT_SAMPLE = f"INSERT INTO sample ({', '.join(SAMPLE_COLUMNS)}) VALUES {_SAMPLE}"  # noqa: S608 (constant names)
+#: Samples that one statement inserts: between two statements the interpreter changes threads.
+_SAMPLES_AT_ONCE = 64
+_INSERT_SAMPLES = _INSERT_SAMPLE + f", {_SAMPLE}" * (_SAMPLES_AT_ONCE - 1)
 _INSERT_WIRE = "INSERT INTO wire (piece) VALUES (?)"
 _INSERT_ENTRY = insert(JournalEntry)
 
@@ -403,7 +405,7 @@ class RunWriter:
         with self._engine.begin() as connection:
             raw = connection.connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (the driver of sqlite:///)
-            raw.executemany(_INSERT_SAMPLE, backlog.samples)
+            _insert_samples(raw, backlog.samples)
             for each in backlog.wire:
                 raw.execute(_INSERT_WIRE, (each,))
             for batch in backlog.batches:
@@ -427,6 +429,13 @@ def keep_rest_of_wire(path: Path, wire: WireLog) -> None:
             connection.execute(_INSERT_WIRE, (piece,))
     except sqlite3.Error as error:
         raise StoreError(f"the end of the wire log cannot be written to {path}: {error}") from error
+
+
+def _insert_samples(file: sqlite3.Connection, rows: Sequence[SampleRow]) -> None:
+    whole = len(rows) - len(rows) % _SAMPLES_AT_ONCE
+    groups = (rows[at : at + _SAMPLES_AT_ONCE] for at in range(0, whole, _SAMPLES_AT_ONCE))
+    file.executemany(_INSERT_SAMPLES, (list(chain.from_iterable(group)) for group in groups))
+    file.executemany(_INSERT_SAMPLE, rows[whole:])
 
 
 def _file_at(path: Path) -> int | None:

@@ -116,7 +116,7 @@ class ModbusMaster:
         try:
             if stream.lost and await stay_connected(stream):
                 self._in_step = True
-            if not self._in_step or (self._rtu and stream.peek(1)):
+            if not self._in_step or (self._rtu and stream.unread):
                 # Let the late reply to a lost request pass; over TCP it is told by its number.
                 await stream.drain(_RESYNCHRONISE_S)
             if self._rtu and self._line_free_s > stream.now():

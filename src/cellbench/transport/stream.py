@@ -74,6 +74,11 @@ class Stream(ABC):
         """Whether a task waits for bytes at this moment."""
         return self._waiter is not None
 
+    @property
+    def unread(self) -> int:
+        """How many bytes have arrived that nobody has taken."""
+        return len(self._buffer)
+
     async def write(self, data: bytes) -> None:
         """Send all of ``data``.
 

@@ -37,7 +37,7 @@ def _ca(scope: Scope, statement: Statement) -> Points:
     def points(after: SyncCode) -> Timed:
         potential_V, (interval_s, count) = potential(), timing()
         machine.front.set_potential(potential_V)
-        return (yield from _sampled(machine, interval_s, count, lambda: report(potential_V), after))
+        return _sampled(machine, interval_s, count, lambda: report(potential_V), after)
 
     return points
 
@@ -53,7 +53,7 @@ def _cp(scope: Scope, statement: Statement) -> Points:
     def points(after: SyncCode) -> Timed:
         interval_s, count = timing()
         machine.front.set_current(current())
-        return (yield from _sampled(machine, interval_s, count, report, after))
+        return _sampled(machine, interval_s, count, report, after)
 
     return points
 
@@ -72,7 +72,7 @@ def _ocp(scope: Scope, statement: Statement) -> Points:
 
     def points(after: SyncCode) -> Timed:
         interval_s, count = timing()
-        return (yield from _sampled(machine, interval_s, count, report, after))
+        return _sampled(machine, interval_s, count, report, after)
 
     return points
 
@@ -135,7 +135,7 @@ def _lsv(scope: Scope, statement: Statement) -> Points:
         levels, interval_s = steps()
         for level_V in (levels[0], levels[-1]):
             front.check_potential(level_V)
-        swept = _swept(
+        return _swept(
             scope.machine,
             levels,
             interval_s,
@@ -143,7 +143,6 @@ def _lsv(scope: Scope, statement: Statement) -> Points:
             report=report,
             after=after,
         )
-        return (yield from swept)
 
     return points
 
@@ -159,7 +158,7 @@ def _lsp(scope: Scope, statement: Statement) -> Points:
         levels, interval_s = steps()
         for level_A in (levels[0], levels[-1]):
             front.check_current(level_A)
-        swept = _swept(
+        return _swept(
             scope.machine,
             levels,
             interval_s,
@@ -167,7 +166,6 @@ def _lsp(scope: Scope, statement: Statement) -> Points:
             report=lambda _: report(),
             after=after,
         )
-        return (yield from swept)
 
     return points
 

@@ -168,7 +168,7 @@ async def _answer(stream: Stream, wait_s: float) -> bytes:
     try:
         return await stream.drain(wait_s, _TALKS_ON_S)
     except TransportTimeout:
-        return await stream.read_exactly(len(stream.peek(1 << 20)), 1.0)
+        return await stream.read_exactly(stream.unread, 1.0)
 
 
 async def _leave(installation: Installation, name: str) -> Outcome:
