@@ -39,8 +39,8 @@ _RETRY_MOST_S = 600.0
 _SIMULATED_GONE_S = 60.0
 #: Stands for the number of a job where one process works on all of them.
 _OWNER = 0
-#: Runs that tell whether a cell is alive; one that somebody ended does not. So many are looked at.
-_TELLING = frozenset({RunState.COMPLETED, RunState.STOPPED, RunState.FAILED})
+_BENCH_GONE = "its process was lost, and its simulated bench with it"
+#: Runs of a place that are looked at for one that tells whether its cell is alive.
 _RUNS_LOOKED_AT = 50
 #: How often a run that was ended with its computer is taken up, before it is left to people.
 _RESUMES = 3
@@ -269,8 +269,7 @@ class Taking:
             age = datetime.now(UTC) - run.started.replace(tzinfo=UTC)
             gone = age > timedelta(seconds=_SIMULATED_GONE_S)
             if gone and self._alive().isdisjoint({job.id, _OWNER}):
-                reason = "its process was lost, and its simulated bench with it"
-                store.finish(run, RunState.FAILED, reason)
+                store.finish(run, RunState.FAILED, _BENCH_GONE)
                 self._finish(queue, job, run)
         elif (note := notes_of(store.directory).get(run.id)) is not None:
             if job.how is not None:
@@ -371,7 +370,7 @@ class Taking:
         found = {}
         for name in names:
             runs = store.search(bench=self._offer.file.bench, place=name, limit=_RUNS_LOOKED_AT)
-            last = next((run for run in runs if run.state in _TELLING and not _is_void(run)), None)
+            last = next(filter(_tells, runs), None)
             if last is not None and last.state != RunState.COMPLETED:
                 # By the server's clock, if it can be: a job's beginning is told by that.
                 ended = queue.ended(self._bench, last.id) or as_utc(last.ended or last.started)
@@ -403,8 +402,10 @@ class Taking:
 _TOO_LATE = "its deadline had passed before it could begin: it was not begun"
 
 
-def _is_void(run: Run) -> bool:
-    return run.reason == NEVER_BEGAN
+def _tells(run: Run) -> bool:
+    """Whether a run tells if its cell is alive: not one that never began, or somebody ended."""
+    ended = run.state in {RunState.COMPLETED, RunState.STOPPED, RunState.FAILED}
+    return ended and run.reason not in {NEVER_BEGAN, _BENCH_GONE}
 
 
 def _release(job: Job) -> str:
