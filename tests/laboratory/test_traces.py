@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -20,17 +24,21 @@ from .stores import add_run, entry, registered, writing
 ROWS = 40_000
 
 
+@contextmanager
+def copied(shared: Database, room: str, directory: Path) -> Iterator[Store]:
+    """A bench's store, whose runs are copied when the context ends."""
+    bench = Database(shared.address_for(room, shared.grant("bench", room)))
+    with Store(directory) as store, Follower(store, bench, print) as follower:
+        yield store
+        follower.once()
+
+
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory, shared: Database) -> RunReader:
     """A run that is copied."""
-    bench = Database(shared.address_for("room5", shared.grant("bench", "room5")))
-    with (
-        Store(tmp_path_factory.mktemp("traces")) as store,
-        Follower(store, bench, print) as follower,
-    ):
+    with copied(shared, "room5", tmp_path_factory.mktemp("traces")) as store:
         run = add_run(store, ROWS)
-        follower.once()
-        return RunReader(store.run_path(run.id))
+    return RunReader(store.run_path(run.id))
 
 
 RUN = "room5.2026-11-20-001"
@@ -66,11 +74,7 @@ DAY_S = 86_400.0
 @pytest.fixture(scope="module")
 def sparse(tmp_path_factory: pytest.TempPathFactory, shared: Database) -> str:
     """A run of pulses, then a long rest."""
-    bench = Database(shared.address_for("room6", shared.grant("bench", "room6")))
-    with (
-        Store(tmp_path_factory.mktemp("sparse")) as store,
-        Follower(store, bench, print) as follower,
-    ):
+    with copied(shared, "room6", tmp_path_factory.mktemp("sparse")) as store:
         run = registered(store)
 
         async def write() -> None:
@@ -83,8 +87,7 @@ def sparse(tmp_path_factory: pytest.TempPathFactory, shared: Database) -> str:
 
         clock.run(write(), virtual=True)
         store.finish(run, "completed", "")
-        follower.once()
-        return f"room6.{run.id}"
+    return f"room6.{run.id}"
 
 
 def test_what_is_sparse_is_not_drawn_in_steps(shared: Database, sparse: str) -> None:
@@ -103,19 +106,12 @@ def test_lines_run_on_beyond_the_edges(shared: Database, sparse: str, number: in
     assert curve["from_s"].tolist() == [before_s, after_s]
 
 
-def test_a_run_without_rows_has_no_curves(
-    shared: Database, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    bench = Database(shared.address_for("room7", shared.grant("bench", "room7")))
-    with (
-        Store(tmp_path_factory.mktemp("empty")) as store,
-        Follower(store, bench, print) as follower,
-    ):
+def test_a_run_without_rows_has_no_curves(shared: Database, tmp_path: Path) -> None:
+    with copied(shared, "room7", tmp_path) as store:
         run = add_run(store, 0)
-        follower.once()
     assert trace(shared, f"room7.{run.id}") == {}
-    with CopiedRun.of(shared, f"room7.{run.id}") as copied:
-        assert copied.last == 0
+    with CopiedRun.of(shared, f"room7.{run.id}") as found:
+        assert found.last == 0
 
 
 def test_there_is_no_curve_of_a_run_that_is_not_there(shared: Database, reader: RunReader) -> None:

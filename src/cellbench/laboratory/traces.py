@@ -6,9 +6,10 @@ reduced as they came, and only the newest rows one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,12 +125,9 @@ class CopiedRun:
                 "width_s": 0.0 if len(rows) <= 2 * stretches else (to_s - from_s) / stretches,
             },
         )
-        by_source: dict[str, list[tuple[float | None, ...]]] = {}
-        for source, *values in found:
-            by_source.setdefault(source, []).append(tuple(values))
         curves = {
             source: dict(zip(BLOCK, np.array(values, dtype=np.float64).T, strict=True))
-            for source, values in by_source.items()
+            for source, values in _by_source(found).items()
         }
         return {source: _between(curve, from_s, to_s) for source, curve in curves.items()}
 
@@ -146,10 +144,15 @@ class CopiedRun:
 
     def rows(self, first: int, last: int) -> dict[str, list[tuple[float | None, ...]]]:
         """Rows by their numbers, both included: of each instrument time, step, flags, `DRAWN`."""
-        found: dict[str, list[tuple[float | None, ...]]] = {}
-        for source, *values in self._connection.execute(_BETWEEN, (self._number, first, last)):
-            found.setdefault(source, []).append(tuple(values))
-        return found
+        return _by_source(self._connection.execute(_BETWEEN, (self._number, first, last)))
+
+
+def _by_source(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[tuple[float | None, ...]]]:
+    """Rows without their first column, which tells the instrument, by that."""
+    found: dict[str, list[tuple[float | None, ...]]] = {}
+    for source, *values in rows:
+        found.setdefault(source, []).append(tuple(values))
+    return found
 
 
 def _between(

@@ -85,13 +85,14 @@ async def page_begun(site: Site, run_id: str) -> RunPage:
     page = await page_of(site, run_id)
     if page.program is None:
         site.soon(with_program(site, page))
-        site.soon(_looked_through(site, page))
+        if site.database is None:  # whose curves would only be made to be thrown away
+            site.soon(_looked_through(site, page))
     return page
 
 
 async def _looked_through(site: Site, page: RunPage) -> None:
     with suppress(CellbenchError):  # whoever asks for the curves is told
-        await asyncio.to_thread(site.curves(page).cut, None, None, 1)
+        await asyncio.to_thread(site.overviews.of(page.path).cut, None, None, 1)
 
 
 @router.get("/runs")

@@ -169,8 +169,10 @@ class Overview:
         blocks: How many blocks of rows there are buckets of.
     """
 
+    #: What a viewer of live curves waits for besides the commit.
+    look_s = 0.05
+
     path: Path
-    look_s: float = 0.05
     blocks: int = 0
     _sources: dict[str, Buckets] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
