@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import queue
 import sqlite3
 import threading
@@ -16,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -434,8 +434,17 @@ def keep_rest_of_wire(path: Path, wire: WireLog) -> None:
 def _insert_samples(file: sqlite3.Connection, rows: Sequence[SampleRow]) -> None:
     whole = len(rows) - len(rows) % _SAMPLES_AT_ONCE
     groups = (rows[at : at + _SAMPLES_AT_ONCE] for at in range(0, whole, _SAMPLES_AT_ONCE))
-    file.executemany(_INSERT_SAMPLES, (list(chain.from_iterable(group)) for group in groups))
-    file.executemany(_INSERT_SAMPLE, rows[whole:])
+    file.executemany(_INSERT_SAMPLES, map(_values, groups))
+    file.executemany(_INSERT_SAMPLE, (_values([row]) for row in rows[whole:]))
+
+
+def _values(rows: Sequence[SampleRow]) -> list[float | str]:
+    """What rows bind, one after the other.
+
+    SQLite keeps a NaN as NULL, and sqlite3 looks for an adapter each time that it is given a None:
+    that took longer than the row.
+    """
+    return [math.nan if value is None else value for row in rows for value in row]
 
 
 def _file_at(path: Path) -> int | None:
