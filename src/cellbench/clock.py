@@ -348,15 +348,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # Public ways to these attributes would cost as much again as the turn.
         # ruff: disable[SLF001]
         for turn in range(_TURNS_PER_LOOK):
-            if not turn or not ready:
-                while timers and timers[0][2]._cancelled:
-                    heappop(timers)
-                if not turn:
-                    self._process_events(clock.select(self._patience_s()))  # type: ignore[attr-defined]
-                elif timers:
-                    clock.jump_to(timers[0][0])
-                else:
+            while timers and timers[0][2]._cancelled:
+                heappop(timers)
+            if not turn:
+                self._process_events(clock.select(self._patience_s()))  # type: ignore[attr-defined]
+            elif not ready:
+                if not timers:
                     return
+                clock.jump_to(timers[0][0])
             due_s = clock.now_s + _RESOLUTION_S
             while timers and timers[0][0] < due_s:
                 ready.append(heappop(timers)[2])

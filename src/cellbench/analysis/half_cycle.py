@@ -151,11 +151,13 @@ def _measured(
     voltage_V = float(np.median(trace.voltage_V))
     noise_V = estimate_noise_V(trace.voltage_V)
     early_V, late_V = trace.level_V(0.10, 0.14), trace.level_V(0.96, 1.01)
-    step, step_V, step_after_s = _largest_step(trace.thinned(), noise_V, thresholds.step)
+    thinned = trace.thinned()
+    smooth_V = _running_median(thinned.voltage_V)
+    step, step_V, step_after_s = _largest_step(thinned, smooth_V, noise_V, thresholds.step)
     shorted_s, soft_s, recovered = 0.0, 0.0, True
     if r_hf_ohm is not None:
         ohmic_V = r_hf_ohm * abs(bare.current_A)
-        shorted_s, soft_s, recovered = _shorted(trace.thinned(), ohmic_V, noise_V, thresholds)
+        shorted_s, soft_s, recovered = _shorted(thinned, smooth_V, ohmic_V, noise_V, thresholds)
     return HalfCycle(
         start_s=bare.start_s,
         duration_s=bare.duration_s,
@@ -233,6 +235,7 @@ def _running_median(values: FloatArray) -> FloatArray:
 
 def _largest_step(
     trace: _Trace,
+    smooth_V: FloatArray,
     noise_V: float,
     threshold: float,
 ) -> tuple[float, float, float | None]:
@@ -243,8 +246,7 @@ def _largest_step(
     """
     if len(trace) < 2 * _WINDOW:
         return 0.0, 0.0, None
-    medians = _running_median(trace.voltage_V)
-    before, change = medians[:-_WINDOW], medians[_WINDOW:] - medians[:-_WINDOW]
+    before, change = smooth_V[:-_WINDOW], smooth_V[_WINDOW:] - smooth_V[:-_WINDOW]
     height = np.where(_without_gap(trace.time_s), np.abs(change) - _slope(change), 0.0)
     fraction = height / np.maximum(np.abs(before), max(noise_V, 1e-12))
     largest = int(np.argmax(fraction))
@@ -273,12 +275,12 @@ def _without_gap(time_s: FloatArray) -> Flags:
 
 def _shorted(
     trace: _Trace,
+    smooth_V: FloatArray,
     ohmic_V: float,
     noise_V: float,
     thresholds: Thresholds,
 ) -> tuple[float, float, bool]:
     """Longest stretches (s) below the hard and soft limits; whether it ends above the soft."""
-    smooth_V = _running_median(trace.voltage_V)
     middle_s = trace.time_s[_WINDOW // 2 : _WINDOW // 2 + len(smooth_V)]
     doubt_V = 3 * noise_V / np.sqrt(_WINDOW)
     hard, soft = (
