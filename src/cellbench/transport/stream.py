@@ -58,7 +58,8 @@ class Stream(ABC):
     def __init__(self) -> None:
         self.tap: Tap | None = None
         self.lost = False
-        self._buffer = bytearray()
+        # Nearly always what comes is one message: as bytes it is taken as it came, uncopied.
+        self._buffer = b""
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self._given_up = False
@@ -125,18 +126,19 @@ class Stream(ABC):
             begins: How the message begins.
             size: Its length.
         """
-        buffer = self._buffer
-        if len(buffer) != size or not buffer.startswith(begins):
+        arrived = self._buffer
+        if len(arrived) != size or not arrived.startswith(begins):
             return None
-        return self._take_all()
+        self._buffer = b""
+        return arrived
 
     def peek(self, count: int) -> bytes:
         """Return up to ``count`` bytes that have arrived, and leave them there."""
-        return bytes(self._buffer[:count])
+        return self._buffer[:count]
 
     def skip(self, count: int) -> None:
         """Discard bytes that `peek` has shown."""
-        del self._buffer[:count]
+        self._buffer = self._buffer[count:]
 
     async def drain(self, silence_s: float, limit_s: float = 30.0) -> bytes:
         """Discard (and return) what arrives until the line has been silent for ``silence_s``.
@@ -189,7 +191,7 @@ class Stream(ABC):
     async def _reopen(self) -> None:
         self.fail(TransportClosed("being opened again"))
         await self._hang_up()
-        self._buffer.clear()
+        self._buffer = b""
         self._failure, self.lost = None, False
         try:
             await self._open_anew()
@@ -227,17 +229,9 @@ class Stream(ABC):
         self._failure, self.lost = self._failure or failure, True
         self._wake()
 
-    def _take_all(self) -> bytes:
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        return data
-
     def _take(self, count: int) -> bytes:
-        if count == len(self._buffer):
-            return self._take_all()
-        data = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return data
+        taken, self._buffer = self._buffer[:count], self._buffer[count:]
+        return taken
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
