@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -27,12 +28,16 @@ WordOrder = Literal["lsw first", "msw first"]
 _RESYNCHRONISE_S = 0.05
 #: Silence that separates two RTU frames: 3.5 characters at 9600 baud.
 _RTU_GAP_S = 0.004
+#: The head of a TCP frame: the number of the transaction, and what is known without it.
+_NUMBER, _HEAD = struct.Struct(">H"), struct.Struct(">HHB")
 _MBAP = struct.Struct(">HHHB")
 _THREE = struct.Struct(">BHH")
 _WRITE_HEAD = struct.Struct(">BHHB")
 _PDU_MAX = 253
 _EXCEPTION_BIT = 0x80
 _RTU_EXCEPTION_SIZE = 5
+#: Bytes around the PDU of an RTU frame: address and checksum.
+_RTU_AROUND = 3
 _RTU_WRITE_REPLY_SIZE = 8
 _READ, _WRITE_ONE, _WRITE_MANY = 3, 6, 16
 
@@ -61,6 +66,23 @@ class GarbledReply(ModbusError):
     """What came back is no frame, or no answer to what was asked."""
 
 
+@dataclass(slots=True)
+class _Request:
+    """What goes out, and what answers it; over TCP both begin with a number besides.
+
+    Attributes:
+        pdu: The request without its frame.
+        frame: What goes out.
+        begins: How the frame that answers it begins.
+        size: How long that is, with the number.
+    """
+
+    pdu: bytes
+    frame: bytes
+    begins: bytes
+    size: int
+
+
 class ModbusMaster:
     """A master that talks to one unit; several tasks may use it.
 
@@ -73,7 +95,7 @@ class ModbusMaster:
 
     def __init__(self, stream: Stream, unit: int, framing: Framing, timeout_s: float = 1.0) -> None:
         self._stream = stream
-        self._unit, self._address = unit, bytes([unit])
+        self._unit, self._framing = unit, framing
         self._rtu = framing == "rtu"
         self._head_size = _RTU_EXCEPTION_SIZE if self._rtu else _MBAP.size
         self._timeout_s = timeout_s
@@ -90,27 +112,28 @@ class ModbusMaster:
             TransportTimeout: It is silent, twice.
             TransportClosed: The connection is gone.
         """
-        request, begins, words = _reading(address, count)
+        request, words = _reading(self._framing, self._unit, address, count)
         try:
-            reply = await self._exchange(request, begins, 2 + words.size)
+            frame = await self._exchange(request)
         except (TransportTimeout, GarbledReply):
-            reply = await self._exchange(request, begins, 2 + words.size)
-        return list(words.unpack_from(reply, 2))
+            frame = await self._exchange(request)
+        return list(words.unpack(frame))
 
     async def write_registers(self, address: int, values: Sequence[int]) -> None:
         """Write holding registers (function 16), once; errors as `read_registers`."""
         count = len(values)
         head = _WRITE_HEAD.pack(_WRITE_MANY, address, count, 2 * count)
-        await self._exchange(head + _words(count).pack(*values), head[:5], 5)
+        pdu = head + struct.pack(f">{count}H", *values)
+        await self._exchange(_request(self._framing, self._unit, pdu, head[:5], 5))
 
     async def write_register(self, address: int, value: int) -> None:
         """Write one holding register (function 6), once; errors as `read_registers`."""
-        request = _THREE.pack(_WRITE_ONE, address, value)
-        await self._exchange(request, request, 5)
+        pdu = _THREE.pack(_WRITE_ONE, address, value)
+        await self._exchange(_request(self._framing, self._unit, pdu, pdu, 5))
 
-    async def _exchange(self, pdu: bytes, begins: bytes, size: int) -> bytes:
-        """Send a request and return the PDU that answers it, of a known size and beginning."""
-        stream = self._stream
+    async def _exchange(self, request: _Request) -> bytes:
+        """Send a request and return the frame that answers it."""
+        stream, number = self._stream, b""
         # Without the frames of "async with": instruments are asked all the time.
         await self._lock.acquire()
         try:
@@ -119,60 +142,49 @@ class ModbusMaster:
             if not self._in_step or (self._rtu and stream.unread):
                 # Let the late reply to a lost request pass; over TCP it is told by its number.
                 await stream.drain(_RESYNCHRONISE_S)
-            if self._rtu and self._line_free_s > stream.now():
+            if not self._rtu:
+                self._transaction = self._transaction % 0xFFFF + 1
+                number = _NUMBER.pack(self._transaction)
+            elif self._line_free_s > stream.now():
                 await sleep_until(self._line_free_s)
             self._in_step = False
-            await stream.write(self._framed(pdu))
-            reply = self._at_once(begins, size)
-            if reply is None:
-                reply = await self._reply(pdu[0])
-                _check_fits(pdu, reply)
+            await stream.write(number + request.frame)
+            # Nearly always the answer is there at once; what else came is left to be judged.
+            frame = stream.arrived(number + request.begins, request.size)
+            if frame is None:
+                frame = await self._reply(number, request)
+            elif self._rtu:
+                self._line_free_s = stream.now() + _RTU_GAP_S
+                _check_sum(frame)
             self._in_step = True
         finally:
             self._lock.release()
-        if reply[0] & _EXCEPTION_BIT:
-            meaning = _EXCEPTIONS.get(reply[1], "unknown")
-            where = f"function {pdu[0]}, register {int.from_bytes(pdu[1:3], 'big')}"
-            message = f"refused with exception {reply[1]}, {meaning} ({where})"
-            raise ModbusError(message, reply[1])
-        return reply
+        return frame
 
-    def _framed(self, pdu: bytes) -> bytes:
-        if not self._rtu:
-            self._transaction = self._transaction % 0xFFFF + 1
-            return _MBAP.pack(self._transaction, 0, len(pdu) + 1, self._unit) + pdu
-        return _rtu_frame(self._unit, pdu)
-
-    def _at_once(self, begins: bytes, size: int) -> bytes | None:
-        """The PDU of the reply, where it is there already and is what was asked for: nearly always.
-
-        What else came is left where it is, for `_reply` to judge.
-        """
-        if not self._rtu:
-            head = _MBAP.pack(self._transaction, 0, size + 1, self._unit)
-            frame = self._stream.arrived(head + begins, _MBAP.size + size)
-            return frame and frame[_MBAP.size :]
-        frame = self._stream.arrived(self._address + begins, size + 3)
-        if frame is None:
-            return None
-        self._line_free_s = self._stream.now() + _RTU_GAP_S
-        return _checked(frame)
-
-    async def _reply(self, function: int) -> bytes:
+    async def _reply(self, number: bytes, request: _Request) -> bytes:
+        """Wait for a reply and see that it is the answer to this request."""
         now = self._stream.now
         deadline_s = now() + self._timeout_s
         frame = await self._frame(self._timeout_s)
         if self._rtu:
             self._line_free_s = now() + _RTU_GAP_S
-            unit, pdu = frame[0], _checked(frame)
+            _check_sum(frame)
+            unit, pdu = frame[0], frame[1:-2]
         else:
-            while int.from_bytes(frame[:2], "big") != self._transaction:
+            while not frame.startswith(number):
                 # The late reply to a request that was given up.
                 frame = await self._frame(deadline_s - now())
             unit, pdu = frame[_MBAP.size - 1], frame[_MBAP.size :]
-        if unit != self._unit or pdu[0] & ~_EXCEPTION_BIT != function:
+        if unit != self._unit or pdu[0] & ~_EXCEPTION_BIT != request.pdu[0]:
             raise _garbled(frame)
-        return pdu
+        if pdu[0] & _EXCEPTION_BIT:
+            self._in_step = True
+            raise _refusal(request.pdu, pdu[1])
+        if len(frame) != request.size or not frame.startswith(number + request.begins):
+            # For instance the answer to the request before this one.
+            text = f"{pdu.hex(' ')} came, which does not answer {request.pdu.hex(' ')}"
+            raise GarbledReply(text)
+        return frame
 
     async def _frame(self, timeout_s: float) -> bytes:
         """Take one whole frame from the stream, by the length that it tells of itself."""
@@ -198,46 +210,42 @@ class ModbusMaster:
         return head[2] + 5 if function == _READ else _RTU_WRITE_REPLY_SIZE
 
 
-def _checked(frame: bytes) -> bytes:
-    """The PDU of an RTU frame whose checksum is right."""
+def _check_sum(frame: bytes) -> None:
+    """Raise GarbledReply for an RTU frame whose checksum is wrong."""
     if _crc(frame[:-2]) != frame[-2:]:
         raise _garbled(frame)
-    return frame[1:-2]
 
 
 def _garbled(frame: bytes) -> GarbledReply:
     return GarbledReply(f"garbled reply {frame.hex(' ')}")
 
 
-def _check_fits(request: bytes, reply: bytes) -> None:
-    """Raise GarbledReply for what answers another request than this one, e.g. the one before."""
-    if reply[0] & _EXCEPTION_BIT:
-        return
-    if request[0] == _READ:
-        size = 2 * int.from_bytes(request[3:5], "big")
-        fits = reply[1] == size and len(reply) == 2 + size
-    else:
-        fits = reply == request[:5]
-    if not fits:
-        raise GarbledReply(f"{reply.hex(' ')} came, which does not answer {request.hex(' ')}")
+def _refusal(request: bytes, code: int) -> ModbusError:
+    meaning = _EXCEPTIONS.get(code, "unknown")
+    where = f"function {request[0]}, register {int.from_bytes(request[1:3], 'big')}"
+    return ModbusError(f"refused with exception {code}, {meaning} ({where})", code)
 
 
-@lru_cache
-def _words(count: int) -> struct.Struct:
-    return struct.Struct(f">{count}H")
+def _request(framing: Framing, unit: int, pdu: bytes, begins: bytes, size: int) -> _Request:
+    """Frame a request whose answer, a PDU as well, begins so and is so long."""
+    if framing == "rtu":
+        address = bytes([unit])
+        frame = address + pdu
+        return _Request(pdu, frame + _crc(frame), address + begins, size + _RTU_AROUND)
+    frame = _HEAD.pack(0, len(pdu) + 1, unit) + pdu
+    return _Request(pdu, frame, _HEAD.pack(0, size + 1, unit) + begins, size + _MBAP.size)
 
 
 # What is asked, and nearly all that is answered, is the same again and again.
 @lru_cache(maxsize=256)
-def _reading(address: int, count: int) -> tuple[bytes, bytes, struct.Struct]:
-    """A request to read registers, how its reply begins, and how that holds them."""
-    return _THREE.pack(_READ, address, count), bytes((_READ, 2 * count)), _words(count)
-
-
-@lru_cache(maxsize=256)
-def _rtu_frame(unit: int, pdu: bytes) -> bytes:
-    frame = bytes([unit]) + pdu
-    return frame + _crc(frame)
+def _reading(
+    framing: Framing, unit: int, address: int, count: int
+) -> tuple[_Request, struct.Struct]:
+    """A request to read registers, and how the frame that answers it holds them."""
+    pdu, begins = _THREE.pack(_READ, address, count), bytes((_READ, 2 * count))
+    # Before them are the head or the address, the function and how many bytes they take.
+    words = struct.Struct(f">3x{count}H2x" if framing == "rtu" else f">9x{count}H")
+    return _request(framing, unit, pdu, begins, 2 + 2 * count), words
 
 
 @lru_cache(maxsize=256)
