@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from itertools import compress, groupby
-from operator import mul
+from itertools import groupby
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -147,18 +146,18 @@ class Group:
     """
 
     def __init__(self, registers: Mapping[str, Register], order: WordOrder) -> None:
-        self._lsw_first = order == "lsw first"
         addresses = {at for each in registers.values() for at in each.addresses}
         #: First address and count of each run without gaps.
         self.runs = [(at, len(held)) for at, held in runs(dict.fromkeys(addresses, 0))]
         read = [at for first, count in self.runs for at in range(first, first + count)]
-        if self._lsw_first:
-            # Back to front, the halves of each value stand as the formats have them.
-            read.reverse()
-        self._words = struct.Struct(f">{len(read)}H")
+        # With the bytes of each word swapped as well, a number whose low word comes first is
+        # little-endian.
+        endian = "<" if order == "lsw first" else ">"
+        self._words = struct.Struct(f"{endian}{len(read)}H")
         self._layers = _layers(
-            [(2 * min(map(read.index, each.addresses)), name) for name, each in registers.items()],
+            [(2 * read.index(each.at), name) for name, each in registers.items()],
             registers,
+            endian,
         )
 
     def values(self, words: Sequence[int]) -> dict[str, float]:
@@ -167,26 +166,28 @@ class Group:
         Raises:
             ValueError: One is a float that no press shows.
         """
-        data = self._words.pack(*(words[::-1] if self._lsw_first else words))
+        data = self._words.pack(*words)
         found: dict[str, float] = {}
-        for layout, names, units, floats in self._layers:
-            shown = layout.unpack_from(data)
-            for raw in compress(shown, floats):
-                if raw and not _BELOW <= abs(raw) <= _BEYOND:
+        for layout, fields in self._layers:
+            for raw, (name, unit, is_float) in zip(layout.unpack_from(data), fields, strict=True):
+                if is_float and raw and not _BELOW <= abs(raw) <= _BEYOND:
                     raise ValueError(f"shows {raw:g}")
-            found.update(zip(names, map(mul, shown, units), strict=True))
+                found[name] = raw * unit
         return found
 
 
-_Layer = tuple[struct.Struct, tuple[str, ...], tuple[float, ...], tuple[bool, ...]]
+#: A format, and name, unit, and whether it is a float, of each value that it reads.
+_Layer = tuple[struct.Struct, list[tuple[str, float, bool]]]
 
 
-def _layers(places: Sequence[tuple[int, str]], registers: Mapping[str, Register]) -> list[_Layer]:
-    """Return formats that read values at their offsets, with names, units, and which are floats.
+def _layers(
+    places: Sequence[tuple[int, str]], registers: Mapping[str, Register], endian: str
+) -> list[_Layer]:
+    """Return formats that read values at their offsets.
 
     One reads them all at once; values that overlap others need one more.
     """
-    layout, taken, left = ">", [], []
+    layout, fields, left = endian, [], []
     end = 0
     for offset, name in sorted(places):
         each = registers[name]
@@ -195,10 +196,9 @@ def _layers(places: Sequence[tuple[int, str]], registers: Mapping[str, Register]
             continue
         layout += f"{offset - end}x{_FORMATS[each.type][1:]}"
         end = offset + struct.calcsize(_FORMATS[each.type])
-        taken.append((name, each.unit, each.type == "f32"))
-    others = _layers(left, registers) if left else []
-    names, units, floats = zip(*taken, strict=True)
-    return [(struct.Struct(layout), names, units, floats), *others]
+        fields.append((name, each.unit, each.type == "f32"))
+    others = _layers(left, registers, endian) if left else []
+    return [(struct.Struct(layout), fields), *others]
 
 
 def runs(words: Mapping[int, int]) -> list[tuple[int, list[int]]]:
