@@ -7,6 +7,7 @@ examples (package parser, variable types).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
 
@@ -20,6 +21,7 @@ _DIVISORS = {prefix or " ": 10.0**-exponent for exponent, prefix in _PREFIXES.it
 _OFFSET = 1 << 27
 _NAN = "     nan"
 
+_SATURATED = int(Flag.SATURATED)
 _STATUS_FLAGS = {0x1: Flag.LATE, 0x2: Flag.SATURATED, 0x4: Flag.UNDERRANGE}
 
 #: Variable types as the manual numbers them, by what they are for cellbench.
@@ -63,25 +65,26 @@ def decode_package(line: str, layout: Layout) -> tuple[list[float], int]:
     Raises:
         ValueError: The line is not a package of this layout.
     """
-    values, flags = [], 0
     try:
-        for types, item in zip(layout, line[1:].split(";"), strict=True):
-            value, flag = _decode(item, types)
-            values.append(value)
-            flags |= flag
+        return _decode(line[1:].split(";"), layout)
     except (ValueError, KeyError, IndexError) as error:
         raise ValueError(f"garbled package {line!r}") from error
+
+
+def _decode(items: Sequence[str], layout: Layout) -> tuple[list[float], int]:
+    """Values and flags of variables such as ``ba812D450n,10,212``."""
+    values, flags = [], 0
+    for types, item in zip(layout, items, strict=True):
+        if item[:2] not in types:
+            raise ValueError(item)
+        if len(item) > 10:
+            flags |= _flags(item[10:])
+        if item[2:10] == _NAN:
+            values.append(math.nan)
+            flags |= _SATURATED
+        else:
+            values.append((int(item[2:9], 16) - _OFFSET) / _DIVISORS[item[9]])
     return values, flags
-
-
-def _decode(item: str, types: frozenset[str]) -> tuple[float, int]:
-    """Value and flags of one variable, e.g. ``ba812D450n,10,212``."""
-    if item[:2] not in types:
-        raise ValueError(item)
-    flags = _flags(item[10:]) if len(item) > 10 else 0
-    if item[2:10] == _NAN:
-        return math.nan, flags | Flag.SATURATED
-    return (int(item[2:9], 16) - _OFFSET) / _DIVISORS[item[9]], flags
 
 
 @lru_cache(maxsize=1024)

@@ -59,13 +59,17 @@ class ScriptRun(TechniqueRun):
 
     async def _advance(self) -> Block | None:
         """Wait for the next row, or the end."""
-        async with self._lock:
+        # Without the frames of "async with": this is done for each row.
+        await self._lock.acquire()
+        try:
             while self.ending is None:
                 line = await self._link.line(self._loop.timeout_s(self._rows))
                 if not line.startswith("P"):
                     await self._note(line)
                 elif (block := self._row(line)) is not None:
                     return block
+        finally:
+            self._lock.release()
         return None
 
     def patience_s(self) -> float:
