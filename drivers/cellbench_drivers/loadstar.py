@@ -79,13 +79,18 @@ class Loadstar:
 
     async def read(self) -> GaugeReading:
         """Read the force; after garbage or silence the line is cleared and it is asked again."""
-        async with self._lock:
-            await self._into_step()
+        # Without the frames of "async with": it is asked all the time.
+        await self._lock.acquire()
+        try:
+            if self._out_of_step():
+                await self._resynchronise()
             try:
                 value = self._number(await self._ask("w"))
             except InstrumentError:
                 await self._resynchronise()
                 value = self._number(await self._ask("w"))
+        finally:
+            self._lock.release()
         force_N = value * self._newtons
         saturated = abs(force_N) >= self.capabilities.force_max_N
         time_s = self._stream.now()
@@ -94,7 +99,8 @@ class Loadstar:
     async def tare(self) -> None:
         """Make the force of this moment the zero; for an unloaded cell only."""
         async with self._lock:
-            await self._into_step()
+            if self._out_of_step():
+                await self._resynchronise()
             answer = await self._ask("tare", _TARE_S)
         if answer not in {"Tared", "A"}:
             raise InstrumentError(self.name, f'answers "{answer}" to tare')
@@ -107,10 +113,9 @@ class Loadstar:
         """Give up the connection."""
         await self._stream.close()
 
-    async def _into_step(self) -> None:
+    def _out_of_step(self) -> bool:
         # What has come unasked is a late answer, or one that came twice.
-        if self._stream.lost or not self._in_step or self._stream.unread:
-            await self._resynchronise()
+        return self._stream.lost or not self._in_step or self._stream.unread > 0
 
     async def _resynchronise(self) -> None:
         """End whatever the digitiser is sending, and see that it is ready."""
