@@ -132,13 +132,11 @@ class Eurotherm:
             self._summary_due_s = time_s + _SUMMARY_EVERY_S
             time_s = self._stream.now()
         self._measured, summary = measured, self._summary
-        return ChamberState(
-            time_s=time_s,
-            temperature_K=self._kelvin(measured),
-            set_point_K=self._kelvin(set_point),
-            alarm=_alarms(summary) if summary else "",
-            flags=_SATURATED if summary & _SENSOR_BREAK else 0,
-        )
+        temperature_K = measured / self._scale + ZERO_CELSIUS_K
+        set_point_K = set_point / self._scale + ZERO_CELSIUS_K
+        alarm = _alarms(summary) if summary else ""
+        flags = _SATURATED if summary & _SENSOR_BREAK else 0
+        return ChamberState(time_s, temperature_K, set_point_K, alarm, flags)
 
     async def quiet(self) -> Outcome:
         """Hold: the controller keeps its set point by itself; read that back."""
@@ -179,9 +177,6 @@ class Eurotherm:
     async def _word(self, register: int) -> int:
         with self._wire:
             return (await self._registers.read_registers(register, 1))[0]
-
-    def _kelvin(self, value: int) -> float:
-        return value / self._scale + ZERO_CELSIUS_K
 
 
 def _alarms(summary: int) -> str:

@@ -298,14 +298,10 @@ class PlcPress:
         status, force_N = int(found["status"]), found["force"]
         set_point_N = found.get("set_point", force_N if self._asked_N is None else self._asked_N)
         near = abs(set_point_N - force_N) <= self._near_N
-        return PressState(
-            time_s=self._stream.now(),
-            force_N=force_N,
-            set_point_N=set_point_N,
-            moving=bool(status & self._moving_bit) if self._moving_bit else not near,
-            at_target=bool(status & self._at_target_bit) if self._at_target_bit else near,
-            alarm=self._alarm(status, int(found.get("alarm_code", 0))),
-        )
+        moving = bool(status & self._moving_bit) if self._moving_bit else not near
+        at_target = bool(status & self._at_target_bit) if self._at_target_bit else near
+        alarm = self._alarm(status, int(found.get("alarm_code", 0)))
+        return PressState(self._stream.now(), force_N, set_point_N, moving, at_target, alarm)
 
     def _bit(self, status: int, name: str) -> bool:
         return bool(status & self._bits[name])
