@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from cellbench.errors import InstrumentError
+from cellbench.errors import CellbenchError, InstrumentError
 from cellbench.instruments.capabilities import ChamberCapabilities
 from cellbench.instruments.readings import ChamberState, Flag, Identity, Outcome
 from cellbench.transport import SerialSettings
@@ -122,8 +122,11 @@ class Eurotherm:
 
     async def read(self) -> ChamberState:
         """Look at it: temperature, set point, alarms."""
-        with self._wire:
-            measured, set_point = map(_signed, await self._registers.read_registers(_PV, 2))
+        try:
+            words = await self._registers.read_registers(_PV, 2)
+        except CellbenchError as error:
+            raise self._wire.failed(error) from error
+        measured, set_point = map(_signed, words)
         time_s = self._stream.now()
         jumped = abs(measured - self._measured) > _JUMP_K * self._scale
         # The alarms: at times, while there are some, when PV has jumped.

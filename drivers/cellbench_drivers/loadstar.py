@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from cellbench.errors import InstrumentError
+from cellbench.errors import CellbenchError, InstrumentError
 from cellbench.instruments.capabilities import GaugeCapabilities
 from cellbench.instruments.readings import Flag, GaugeReading, Identity, Outcome
 from cellbench.transport import SerialSettings
@@ -132,9 +132,11 @@ class Loadstar:
 
     async def _ask(self, request: str, timeout_s: float | None = None) -> str:
         self._in_step = False
-        with self._wire:
+        try:
             await self._stream.write(f"{request}\r".encode("ascii"))
             line = await self._stream.read_until(b"\n", timeout_s or self._timeout_s)
+        except CellbenchError as error:
+            raise self._wire.failed(error) from error
         self._in_step = True
         answer = line.decode("ascii", "replace").strip()
         if answer == "E":

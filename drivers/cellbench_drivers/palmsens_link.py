@@ -12,7 +12,7 @@ import contextlib
 import re
 from collections.abc import Callable
 
-from cellbench.errors import InstrumentError, InstrumentTimeout
+from cellbench.errors import CellbenchError, InstrumentError, InstrumentTimeout
 from cellbench.transport.reconnect import stay_connected
 from cellbench.transport.stream import Stream
 from cellbench_drivers.common import wire
@@ -46,8 +46,10 @@ class Link:
 
     async def line(self, timeout_s: float) -> str:
         """Return the next line without its line feed."""
-        with self._wire:
+        try:
             line = await self._stream.read_until(b"\n", timeout_s)
+        except CellbenchError as error:
+            raise self._wire.failed(error) from error
         return line[:-1].decode("ascii", "replace")
 
     async def command(self, text: str, terminator: bytes = b"\n") -> str:

@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from cellbench.errors import InstrumentError
+from cellbench.errors import CellbenchError, InstrumentError
 from cellbench.instruments.capabilities import PressCapabilities, ReactionTime
 from cellbench.instruments.readings import Identity, Outcome, PressState
 from cellbench.transport import SerialSettings
@@ -317,9 +317,11 @@ class PlcPress:
 
     async def _read(self, group: Group) -> dict[str, float]:
         words: list[int] = []
-        with self._wire:
+        try:
             for at, count in group.runs:
                 words += await self._master.read_registers(at, count)
+        except CellbenchError as error:
+            raise self._wire.failed(error) from error
         try:
             return group.values(words)
         except ValueError as error:
