@@ -21,7 +21,6 @@ _DIVISORS = {prefix or " ": 10.0**-exponent for exponent, prefix in _PREFIXES.it
 _OFFSET = 1 << 27
 _NAN = "     nan"
 
-_SATURATED = int(Flag.SATURATED)
 _STATUS_FLAGS = {0x1: Flag.LATE, 0x2: Flag.SATURATED, 0x4: Flag.UNDERRANGE}
 
 #: Variable types as the manual numbers them, by what they are for cellbench.
@@ -73,29 +72,36 @@ def decode_package(line: str, layout: Layout) -> tuple[list[float], int]:
 
 def _decode(items: Sequence[str], layout: Layout) -> tuple[list[float], int]:
     """Values and flags of variables such as ``ba812D450n,10,212``."""
+    if len(items) != len(layout):
+        raise ValueError(f"{len(items)} variables")
     values, flags = [], 0
-    for types, item in zip(layout, items, strict=True):
-        if item[:2] not in types:
+    for index, item in enumerate(items):
+        if item[:2] not in layout[index]:
             raise ValueError(item)
-        if len(item) > 10:
-            flags |= _flags(item[10:])
-        if item[2:10] == _NAN:
-            values.append(math.nan)
-            flags |= _SATURATED
-        else:
-            values.append((int(item[2:9], 16) - _OFFSET) / _DIVISORS[item[9]])
+        divisor, told = _scale(item[9:])
+        try:
+            value = (int(item[2:9], 16) - _OFFSET) / divisor
+        except ValueError:
+            if item[2:10] != _NAN:
+                raise
+            value, told = math.nan, told | Flag.SATURATED
+        values.append(value)
+        flags |= told
     return values, flags
 
 
 @lru_cache(maxsize=1024)
-def _flags(metadata: str) -> int:
-    """Flags of metadata such as ``,10,212``: only the status token says something of a row."""
-    flags = 0
-    for token in metadata.split(",")[1:]:
+def _scale(ending: str) -> tuple[float, int]:
+    """Divisor and flags that follow a number, as prefix and metadata such as ``n,10,212``.
+
+    Of the metadata only the status token says something of a row.
+    """
+    prefix, flags = ending[:1], 0
+    for token in ending.split(",")[1:]:
         if token.startswith("1"):
             status = int(token[1:2], 16)
             flags |= sum(flag for bit, flag in _STATUS_FLAGS.items() if status & bit)
-    return int(flags)
+    return _DIVISORS[prefix], int(flags)
 
 
 def error_meaning(code: str) -> str:

@@ -86,11 +86,11 @@ class ScriptRun(TechniqueRun):
         return None
 
     def _block(self, values: list[float], flags: int) -> Block:
-        elapsed_s = values.pop()
+        loop, elapsed_s = self._loop, values[-1]
         if not elapsed_s >= self._last_s:  # a NaN compares false
             raise ValueError(f"the instrument's clock goes from {self._last_s} to {elapsed_s} s")
         flags |= self._flags_next
-        if elapsed_s - self._last_s > _GAP_INTERVALS * self._loop.interval_s and self._rows:
+        if elapsed_s - self._last_s > _GAP_INTERVALS * loop.interval_s and self._rows:
             flags |= Flag.MISSING
         if math.isnan(self._zero_s):
             self._zero_s = self._now() - elapsed_s
@@ -98,7 +98,9 @@ class ScriptRun(TechniqueRun):
         self._rows += 1
         self._garbled = self._flags_next = 0
         self._last_s = elapsed_s
-        columns = {name: (value,) for name, value in zip(self._loop.columns, values, strict=True)}
+        columns = {}
+        for index, name in enumerate(loop.columns):
+            columns[name] = (values[index],)
         if self._at_rest:
             # The cell relay is open: no current flows, by construction.
             columns["current_A"] = (0.0,)
