@@ -115,6 +115,9 @@ class PlcPress:
         self._master = ModbusMaster(stream, self._options.unit, "tcp")
         self._map = self._options.registers
         self._commands = self._options.commands
+        self._order = self._options.word_order
+        self._heartbeat = self._map.heartbeat
+        self._beat_every_s = self._options.host_timeout / _BEATS
         self._shown = self._group(self._map.shown)
         told = {"status": self._map.status, "alarm_code": self._map.alarm_code}
         self._told = self._group({name: each for name, each in told.items() if each is not None})
@@ -141,8 +144,8 @@ class PlcPress:
 
     async def connect(self) -> Identity:
         """Check that the numbers make sense and set the host timeout; moves nothing."""
-        if self._map.heartbeat is not None:
-            beat = (await self._read(self._group({"beat": self._map.heartbeat})))["beat"]
+        if self._heartbeat is not None:
+            beat = (await self._read(self._group({"beat": self._heartbeat})))["beat"]
             self._beat = int(beat) & 0xFFFF
         state = await self._look()
         if self._map.host_timeout is not None:
@@ -209,13 +212,12 @@ class PlcPress:
 
     async def heartbeat(self) -> None:
         """Tell the PLC that the host lives."""
-        if self._map.heartbeat is None:
+        if self._heartbeat is None:
             self._beat_due_s = math.inf
             return
         self._beat = (self._beat + 1) & 0xFFFF
-        due_s = self._stream.now() + self._options.host_timeout / _BEATS
-        self._beat_due_s = due_s
-        await self._send(self._map.heartbeat, self._beat)
+        self._beat_due_s = self._stream.now() + self._beat_every_s
+        await self._send(self._heartbeat, self._beat)
 
     async def quiet(self) -> Outcome:
         """Hold the force that is measured now, and read back that it is held.
@@ -255,7 +257,7 @@ class PlcPress:
         await self._stream.close()
 
     def _group(self, registers: Mapping[str, Register]) -> Group:
-        return Group(registers, self._options.word_order)
+        return Group(registers, self._order)
 
     async def _settled(self) -> PressState:
         for _ in range(_HOLD_TRIES):
@@ -325,7 +327,7 @@ class PlcPress:
         try:
             return group.values(words)
         except ValueError as error:
-            message = f'{error}: is the word order "{self._options.word_order}" right?'
+            message = f'{error}: is the word order "{self._order}" right?'
             raise InstrumentError(self.name, message) from error
 
     async def _write(self, *parameters: tuple[Register, float]) -> None:
@@ -344,8 +346,10 @@ class PlcPress:
 
     async def _send(self, register: Register, value: float) -> None:
         words = self._words_of(register, value)
-        with self._wire:
+        try:
             await self._master.write_registers(register.at, words)
+        except CellbenchError as error:
+            raise self._wire.failed(error) from error
 
     def _words(self, *parameters: tuple[Register, float]) -> list[tuple[int, list[int]]]:
         words: dict[int, int] = {}
@@ -355,7 +359,7 @@ class PlcPress:
 
     def _words_of(self, register: Register, value: float) -> list[int]:
         try:
-            return register.words(value, self._options.word_order)
+            return register.words(value, self._order)
         except ValueError as error:
             raise InstrumentError(self.name, str(error)) from error
 

@@ -56,11 +56,11 @@ class Register(Options):
         Raises:
             ValueError: It does not fit.
         """
-        raw = value / self.unit
+        kind, raw = self.type, value / self.unit
         try:
-            data = struct.pack(_FORMATS[self.type], raw if self.type == "f32" else round(raw))
+            data = struct.pack(_FORMATS[kind], raw if kind == "f32" else round(raw))
         except (struct.error, OverflowError) as error:
-            raise ValueError(f"{raw:g} does not fit into {self.type} at {self.at}") from error
+            raise ValueError(f"{raw:g} does not fit into {kind} at {self.at}") from error
         words = list(struct.unpack(f">{len(data) // 2}H", data))
         return words if order == "msw first" else words[::-1]
 
