@@ -107,9 +107,7 @@ class Stream(ABC):
             TransportTimeout: It did not arrive within ``timeout_s``; nothing was taken.
             TransportClosed: The connection is gone.
         """
-        searched = 0
-        while (at := self._buffer.find(terminator, searched)) < 0:
-            searched = max(0, len(self._buffer) - len(terminator) + 1)
+        while (at := self._buffer.find(terminator)) < 0:
             timeout_s = await self._more(timeout_s)
         return self._take(at + len(terminator))
 
