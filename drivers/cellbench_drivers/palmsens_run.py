@@ -79,7 +79,8 @@ class ScriptRun(TechniqueRun):
     def _row(self, line: str) -> Block | None:
         try:
             if self._in_loop:
-                return self._block(*decode_package(line, self._loop.layout))
+                values, flags = decode_package(line, self._loop.layout)
+                return self._block(values, flags)
             self.open_circuit_V = decode_package(line, (VOLTAGE,))[0][0]
         except ValueError as error:
             self._count_garbled(error)
