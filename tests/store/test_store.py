@@ -52,6 +52,24 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert reader.sources() == ["potentiostat"]
 
 
+def test_what_was_not_measured_is_null_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    # Most are inserted by the 64, the rest one by one. A number that is none was not measured.
+    rows = [row(index) for index in range(100)]
+    rows += [(100.0, "press", 2, None, float("nan"), None, 392.7, 298.15, 4, 7)]
+
+    async def main() -> None:
+        writer = RunWriter(path, durable=False)
+        writer.add_samples(rows)
+        await writer.close()
+
+    run(main(), virtual=True)
+    with closing(sqlite3.connect(path)) as file:
+        *kept, last = file.execute("SELECT * FROM sample ORDER BY rowid").fetchall()
+    assert kept == rows[:100]
+    assert last == (100.0, "press", 2, None, None, None, 392.7, 298.15, 4, 7)
+
+
 def test_samples_before_a_journal_entry_are_durable_when_it_is_acknowledged(tmp_path: Path) -> None:
     path = tmp_path / "run.sqlite"
 
