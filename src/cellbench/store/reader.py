@@ -20,7 +20,7 @@ from cellbench.errors import StoreError
 from cellbench.store.archive import Archived, archived
 from cellbench.store.parquet import ParquetFile
 from cellbench.store.runfile import open_engine
-from cellbench.store.samples import Columns, FloatArray, samples_of
+from cellbench.store.samples import NUMBERS, Columns, FloatArray, samples_of
 from cellbench.store.tables import (
     COMPACTED_VERSION,
     FORMAT_VERSION,
@@ -158,8 +158,9 @@ class RunReader:
         return self._samples[sources]
 
     def _read_samples(self, sources: tuple[str, ...]) -> dict[str, FloatArray]:
+        measured = {name for source in sources for name in self._measured.get(source, ())}
         with samples_of(self.path) as samples:
-            columns = samples.columns(sources)
+            columns = samples.columns(sources, [name for name in NUMBERS if name in measured])
         for column in columns.values():
             column.flags.writeable = False  # shared by all who ask
         return columns
@@ -203,8 +204,13 @@ class RunReader:
 
     def sources(self) -> list[str]:
         """Names of the instruments that samples came from."""
+        return list(self._measured)
+
+    @cached_property
+    def _measured(self) -> dict[str, Sequence[str]]:
+        # What an instrument does not measure is not read: of a long run, half of all there is.
         with samples_of(self.path) as samples:
-            return samples.sources()
+            return samples.measured()
 
     @cached_property
     def archived(self) -> dict[str, Archived]:

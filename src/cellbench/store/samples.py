@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import compress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -36,11 +37,11 @@ class Samples(Protocol):
     def last_row(self) -> int:
         """Number of the newest row, 0 if there is none."""
 
-    def sources(self) -> list[str]:
-        """Names of the instruments that they came from."""
+    def measured(self) -> dict[str, Sequence[str]]:
+        """The instruments that they came from, and the columns in which each has any number."""
 
-    def columns(self, sources: Sequence[str]) -> dict[str, FloatArray]:
-        """All numbers of some instruments, in order of arrival."""
+    def columns(self, sources: Sequence[str], names: Sequence[str]) -> dict[str, FloatArray]:
+        """Numbers of some instruments, in order of arrival; NaN in columns that are not named."""
 
     def blocks(self, sources: Sequence[str], *, by_time: bool) -> Iterator[Columns]:
         """The rows of some instruments (of all, if none is named), block by block."""
@@ -93,6 +94,12 @@ def _among(sources: Sequence[str]) -> str:
     return f"source IN ({', '.join('?' * len(sources))})"
 
 
+def _complete(columns: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    """All columns of numbers: those that were read, and the others, of the same length, all NaN."""
+    rows = len(next(iter(columns.values()), ()))
+    return dict.fromkeys(NUMBERS, np.full(rows, np.nan)) | columns
+
+
 class SqlSamples:
     """Samples in the run's own file; see `Samples`.
 
@@ -109,25 +116,25 @@ class SqlSamples:
         ((row,),) = self._rows("SELECT max(rowid) FROM sample")
         return row or 0
 
-    def sources(self) -> list[str]:
+    def measured(self) -> dict[str, Sequence[str]]:
         """See `Samples`."""
-        return [name for (name,) in self._rows("SELECT DISTINCT source FROM sample")]
+        known = ", ".join(f"{name} IS NOT NULL" for name in NUMBERS)
+        found: dict[str, list[bool]] = {}
+        for source, *known_now in self._rows(f"SELECT DISTINCT source, {known} FROM sample"):  # noqa: S608
+            before = found.get(source, known_now)
+            found[source] = [one or other for one, other in zip(before, known_now, strict=True)]
+        return {source: tuple(compress(NUMBERS, known)) for source, known in found.items()}
 
-    def columns(self, sources: Sequence[str]) -> dict[str, FloatArray]:
+    def columns(self, sources: Sequence[str], names: Sequence[str]) -> dict[str, FloatArray]:
         """See `Samples`."""
+        if not names:
+            return _complete({})
         wanted = f"WHERE {_among(sources)} ORDER BY rowid"
-        counts = ", ".join(f"count({name})" for name in NUMBERS)
-        (counted,) = self._rows(f"SELECT {counts} FROM sample {wanted}", sources)  # noqa: S608 (our names)
-        # What an instrument does not measure is not read: of a long run, half of all there is.
-        measured = [name for name, count in zip(NUMBERS, counted, strict=True) if count]
-        if not measured:
-            return dict.fromkeys(NUMBERS, np.empty(0))
-        query = f"SELECT {', '.join(measured)} FROM sample {wanted}"  # noqa: S608 (our names)
+        query = f"SELECT {', '.join(names)} FROM sample {wanted}"  # noqa: S608 (our names)
         # As Python's objects, all rows of a long run would take ten times the memory.
         pieces = [np.array(each, dtype=np.float64).T for each in self._pieces(query, sources)]
-        table = np.concatenate(pieces, axis=1)
-        unmeasured = np.full(table.shape[1], np.nan)
-        return dict.fromkeys(NUMBERS, unmeasured) | dict(zip(measured, table, strict=True))
+        table = np.concatenate([np.empty((len(names), 0)), *pieces], axis=1)
+        return _complete(dict(zip(names, table, strict=True)))
 
     def blocks(self, sources: Sequence[str], *, by_time: bool) -> Iterator[Columns]:
         """See `Samples`."""
@@ -202,18 +209,20 @@ class ParquetSamples:
         """See `Samples`."""
         return self._file.count
 
-    def sources(self) -> list[str]:
-        """See `Samples`."""
+    def measured(self) -> dict[str, Sequence[str]]:
+        """See `Samples`; all columns, as none takes long to read here."""
         found = (self._file.group(index, ("source",))["source"] for index in self._file.groups)
-        return list(dict.fromkeys(name for each in found for name in _in_order(each)))
+        return dict.fromkeys((name for each in found for name in _in_order(each)), NUMBERS)
 
-    def columns(self, sources: Sequence[str]) -> dict[str, FloatArray]:
+    def columns(self, sources: Sequence[str], names: Sequence[str]) -> dict[str, FloatArray]:
         """See `Samples`."""
-        pieces: dict[str, list[FloatArray]] = {name: [] for name in NUMBERS}
+        pieces: dict[str, list[FloatArray]] = {name: [] for name in names}
         for block in self._chosen(sources):
-            for name in NUMBERS:
+            for name in names:
                 pieces[name].append(block[name])
-        return {name: np.concatenate([np.empty(0), *each]) for name, each in pieces.items()}
+        return _complete(
+            {name: np.concatenate([np.empty(0), *each]) for name, each in pieces.items()}
+        )
 
     def blocks(self, sources: Sequence[str], *, by_time: bool) -> Iterator[Columns]:
         """See `Samples`."""
