@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import cmath
 import math
-import random
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -50,10 +49,41 @@ def _metadata(status: int, range_index: int) -> str:
     return f",1{status:X},2{range_index:02X}"
 
 
+@dataclass(frozen=True)
+class Scale:
+    """A range as its converter has it.
+
+    Attributes:
+        index: The one that metadata show.
+        full_scale: Nominal; what lies within ``lowest`` and ``highest`` can be read.
+        step: The resolution.
+        noise: Standard deviation of one reading.
+    """
+
+    index: int
+    full_scale: float
+    lowest: float
+    highest: float
+    step: float
+    noise: float
+
+    def overloaded(self, value: float) -> bool:
+        """Whether a value lies beyond what can be read."""
+        return value > self.highest or value < self.lowest
+
+    def converted(self, value: float) -> float:
+        """Return what the converter makes of a value."""
+        if value > self.highest:
+            value = self.highest
+        elif value < self.lowest:
+            value = self.lowest
+        return round(value / self.step) * self.step
+
+
 class Ranges:
     """The ranges of one quantity: one fixed, or a window in which the instrument chooses."""
 
-    def __init__(self, ranges: Sequence[Range]) -> None:
+    def __init__(self, ranges: Sequence[Scale]) -> None:
         self._all = sorted(ranges, key=lambda entry: entry.full_scale)
         self._full_scales = [entry.full_scale for entry in self._all]
         self.reset()
@@ -70,20 +100,15 @@ class Ranges:
         """Choose for each reading among the ranges that cover ``smallest`` to ``largest``."""
         self._low, self._high = self._covering(smallest), self._covering(largest)
 
-    def choose(self, magnitude: float) -> Range:
+    def choose(self, magnitude: float) -> Scale:
         """Return the range in which ``magnitude`` would be read."""
         index = bisect_left(self._full_scales, magnitude, self._low, self._high)
         return self._all[index]
 
-    def is_coarse(self, used: Range, magnitude: float) -> bool:
+    def is_coarse(self, used: Scale, magnitude: float) -> bool:
         """Whether a range was fixed and a smaller one would have read ``magnitude`` better."""
         fixed = self._low == self._high > 0
         return fixed and magnitude < _COARSE * used.full_scale
-
-    @property
-    def largest(self) -> float:
-        """Full scale of the largest range there is."""
-        return self._full_scales[-1]
 
     @property
     def largest_chosen(self) -> float:
@@ -102,19 +127,15 @@ class FrontEnd:
     Args:
         cell: What its leads are clipped to.
         profile: What the instrument can do.
-        rng: The generator of its noise.
+        normals: Standard normal numbers for its noise.
     """
 
-    def __init__(self, cell: Cell, profile: Profile, rng: random.Random) -> None:
+    def __init__(self, cell: Cell, profile: Profile, normals: Iterator[float]) -> None:
         self.profile = profile
         self._cell = cell
-        self._rng = rng
-        self._gain_error = 1.0 + rng.gauss(0.0, _GAIN_ERROR)
-        self.currents = Ranges(profile.current_ranges)
-        self.potentials = Ranges(profile.potential_ranges)
-        steps = 2**profile.converter_bits
-        self._relative_step = 2 * _HEADROOM / steps
-        self._window_step_V = (profile.potential_max_V - profile.potential_min_V) / steps
+        self._normals = normals
+        self._gain_error = 1.0 + next(normals) * _GAIN_ERROR
+        self.currents, self.potentials = Ranges(_currents(profile)), Ranges(_potentials(profile))
         self.cell_is_on = False
         self._enter_mode(0)
         self.reset()
@@ -221,10 +242,10 @@ class FrontEnd:
             noise = self.profile.potential_noise_V / swing_V
         else:
             used = self.currents.choose(abs(current_A) + swing_A)
-            noise = self.profile.current_noise * used.full_scale / swing_A
+            noise = used.noise / swing_A
         scatter = min(1.0, math.hypot(_POINT_SCATTER, _EIS_AVERAGING * noise))
         lag = -_PHASE_LAG * frequency_Hz / self.profile.frequency_max_Hz
-        error = complex(self._rng.gauss(0.0, scatter), self._rng.gauss(0.0, scatter))
+        error = complex(next(self._normals) * scatter, next(self._normals) * scatter)
         measured = ideal * self._gain_error * cmath.exp(1j * lag) * (1.0 + error)
         return measured, voltage, current
 
@@ -251,7 +272,8 @@ class FrontEnd:
         if self.galvanostat:
             if self._limited:
                 return abs(current_A) > abs(self._set_point)
-            return abs(voltage_V) > self._output_limit_V(voltage_V)
+            window = self.profile
+            return voltage_V > window.potential_max_V or voltage_V < window.potential_min_V
         if self._limited:
             return (voltage_V - self._set_point) * current_A > 0
         return abs(current_A) > self.profile.current_max_A
@@ -259,37 +281,57 @@ class FrontEnd:
     def _limit(self, voltage_V: float, current_A: float) -> None:
         self._limited = True
         if self.galvanostat:
-            self._cell.apply_voltage(math.copysign(self._output_limit_V(voltage_V), voltage_V))
+            window = self.profile
+            end_V = window.potential_max_V if voltage_V >= 0 else window.potential_min_V
+            self._cell.apply_voltage(end_V)
         else:
             self._cell.apply_current(math.copysign(self.profile.current_max_A, current_A))
 
-    def _output_limit_V(self, direction: float) -> float:
-        return self.profile.potential_max_V if direction >= 0 else -self.profile.potential_min_V
-
     def _read_voltage(self, voltage_V: float) -> Reading:
-        magnitude = abs(voltage_V)
-        used = self.potentials.choose(magnitude)
-        if used.full_scale == self.potentials.largest:
-            step, noise, largest = self._window_step_V, 1.0, self._output_limit_V(voltage_V)
-        else:
-            step, largest = self._relative_step * used.full_scale, _HEADROOM * used.full_scale
-            noise = max(0.1, used.full_scale / self.potentials.largest)
-        status = OVERLOAD if self._limited or magnitude > largest else OK
-        measured = voltage_V + self._rng.gauss(0.0, noise * self.profile.potential_noise_V)
-        measured = min(max(measured, -largest), largest)
-        return Reading(round(measured / step) * step, status, used.index)
+        used = self.potentials.choose(abs(voltage_V))
+        status = OVERLOAD if self._limited or used.overloaded(voltage_V) else OK
+        measured = used.converted(voltage_V + next(self._normals) * used.noise)
+        return Reading(measured, status, used.index)
 
     def _read_current(self, current_A: float) -> Reading:
         magnitude = abs(current_A)
         used = self.currents.choose(abs(self._set_point) if self.galvanostat else magnitude)
-        step, largest = self._relative_step * used.full_scale, _HEADROOM * used.full_scale
-        measured = current_A + self._rng.gauss(0.0, self.profile.current_noise * used.full_scale)
-        measured = min(max(measured, -largest), largest)
-        index = used.index + (self.profile.galvanostat_offset if self.galvanostat else 0)
-        return Reading(round(measured / step) * step, self._status(used, magnitude), index)
+        measured = used.converted(current_A + next(self._normals) * used.noise)
+        status, index = OK, used.index
+        if self._limited or used.overloaded(current_A):
+            status = OVERLOAD
+        if self.galvanostat:
+            index += self.profile.galvanostat_offset
+        elif status == OK and self.currents.is_coarse(used, magnitude):
+            status = UNDERLOAD
+        return Reading(measured, status, index)
 
-    def _status(self, used: Range, magnitude: float) -> int:
-        if self._limited or magnitude > _HEADROOM * used.full_scale:
-            return OVERLOAD
-        coarse = not self.galvanostat and self.currents.is_coarse(used, magnitude)
-        return UNDERLOAD if coarse else OK
+
+def _scale(entry: Range, profile: Profile, noise: float) -> Scale:
+    end = _HEADROOM * entry.full_scale
+    step = 2 * _HEADROOM / 2**profile.converter_bits * entry.full_scale
+    return Scale(entry.index, entry.full_scale, -end, end, step, noise)
+
+
+def _currents(profile: Profile) -> list[Scale]:
+    return [
+        _scale(entry, profile, profile.current_noise * entry.full_scale)
+        for entry in profile.current_ranges
+    ]
+
+
+def _potentials(profile: Profile) -> list[Scale]:
+    """Return the ranges of the voltage; the largest covers the window of the output stage."""
+    largest = max(entry.full_scale for entry in profile.potential_ranges)
+    lowest_V, highest_V = profile.potential_min_V, profile.potential_max_V
+    step_V = (highest_V - lowest_V) / 2**profile.converter_bits
+    scales = [
+        _scale(entry, profile, max(0.1, entry.full_scale / largest) * profile.potential_noise_V)
+        for entry in profile.potential_ranges
+    ]
+    return [
+        replace(scale, lowest=lowest_V, highest=highest_V, step=step_V)
+        if scale.full_scale == largest
+        else scale
+        for scale in scales
+    ]

@@ -18,7 +18,7 @@ from cellbench_sim.emulators.device import Emulator, Timebase
 from cellbench_sim.emulators.mscript import Program, ScriptError, compile_script
 from cellbench_sim.emulators.profiles import COMMUNICATION_COMMANDS, PROFILES, Profile
 from cellbench_sim.leads import Cell
-from cellbench_sim.randomness import random_stream
+from cellbench_sim.randomness import normals, random_stream
 
 #: After an error the instrument ignores what it is sent for this long.
 _DEAF_S = 0.08
@@ -66,7 +66,7 @@ class PalmSensEmulator(Emulator):
     ) -> None:
         super().__init__(name, timebase)
         self.profile: Profile = PROFILES[profile]
-        self.front = FrontEnd(cell, self.profile, random_stream(seed, name))
+        self.front = FrontEnd(cell, self.profile, normals(random_stream(seed, name)))
         self._cell = cell
         self._rate = 1.0 + clock_drift
         self._replies = _replies(self.profile)
