@@ -22,7 +22,7 @@ from cellbench_sim.emulators.modbus import (
     ModbusRefusal,
     ModbusServer,
 )
-from cellbench_sim.randomness import random_stream
+from cellbench_sim.randomness import normals, random_stream
 from cellbench_sim.world import World
 
 _ZERO_CELSIUS_K = 273.15
@@ -77,7 +77,7 @@ class EurothermEmulator(Emulator):
         self._in_degrees = decimals == 0
         self._world = world
         self._chamber = world.chamber
-        self._rng = random_stream(seed, name)
+        self._normals = normals(random_stream(seed, name))
         self._server: ModbusServer | BisynchServer = (
             ModbusServer(self, address, FramerRTU)
             if protocol == "modbus"
@@ -122,10 +122,14 @@ class EurothermEmulator(Emulator):
     def read_registers(self, address: int, count: int) -> list[int]:
         """Return registers; in a block, those that do not exist read 0."""
         self._advance()
-        known = [self._shown(register) for register in range(address, address + count)]
-        if known.count(None) == count:
+        words, exists = [0] * count, False
+        for at in range(count):
+            value = self._shown(address + at)
+            if value is not None:
+                words[at], exists = value & 0xFFFF, True
+        if not exists:
             raise ModbusRefusal(ILLEGAL_ADDRESS)
-        return [(value or 0) & 0xFFFF for value in known]
+        return words
 
     def write_registers(self, address: int, words: Sequence[int]) -> None:
         """Write registers one after the other."""
@@ -177,8 +181,8 @@ class EurothermEmulator(Emulator):
     def _value(self, register: int) -> int | None:
         if register == _PV:
             # A broken sensor drives the input to the top of its range.
-            noise_K = self._rng.gauss(0.0, _NOISE_K)
-            measured = _tenths(self._world.air_temperature_K + noise_K)
+            noise_K = next(self._normals) * _NOISE_K
+            measured = _tenths(self._chamber.air_temperature_K + noise_K)
             return 13720 if self._sensor_broken else measured
         if register == _OUTPUT:
             return round(1000 * self._chamber.output_fraction)

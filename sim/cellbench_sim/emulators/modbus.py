@@ -24,8 +24,8 @@ _EXCEPTION_BIT = 0x80
 _READ_MAX, _WRITE_MAX = 125, 123
 _FRAME_MAX = 260
 _FRAMES_KEPT = 256
-#: What a request to read says: the function, from which register on, how many.
-_READ_REQUEST = struct.Struct(">BHH")
+#: How requests begin: the function, from which register on, how many (or the value of the one).
+_HEAD = struct.Struct(">BHH")
 
 
 class ModbusRefusal(Exception):
@@ -43,7 +43,7 @@ class ModbusRefusal(Exception):
 class RegisterBank(Protocol):
     """The holding registers of a device, 16 bits each; both raise `ModbusRefusal`."""
 
-    def read_registers(self, address: int, count: int) -> list[int]:
+    def read_registers(self, address: int, count: int) -> Sequence[int]:
         """Return ``count`` registers from ``address`` on."""
 
     def write_registers(self, address: int, words: Sequence[int]) -> None:
@@ -124,9 +124,9 @@ class ModbusServer:
 
     def _read(self, pdu: bytes) -> bytes:
         """Answer with the registers."""
-        if len(pdu) != _READ_REQUEST.size:
+        if len(pdu) != _HEAD.size:
             raise ModbusRefusal(ILLEGAL_VALUE)
-        function, address, count = _READ_REQUEST.unpack(pdu)
+        function, address, count = _HEAD.unpack(pdu)
         if not 1 <= count <= self._read_max:
             raise ModbusRefusal(ILLEGAL_VALUE)
         words = self._bank.read_registers(address, count)
@@ -144,27 +144,31 @@ class ModbusServer:
 
     def _write(self, pdu: bytes) -> bytes:
         """Answer with the head of the request, once its values are taken."""
-        data = self._written(pdu)
-        words = struct.unpack(f">{len(data) // 2}H", data)
-        self._bank.write_registers(int.from_bytes(pdu[1:3], "big"), words)
-        return pdu[:5]
-
-    def _written(self, pdu: bytes) -> bytes:
-        """Return the values of a write, once its length and counts agree."""
-        function, size, count = pdu[0], len(pdu), int.from_bytes(pdu[3:5], "big")
-        if function == _WRITE_ONE:
-            good, data = size == 5, pdu[3:]
-        else:
-            good = 1 <= count <= _WRITE_MAX and size == 6 + 2 * count and pdu[5] == 2 * count
-            data = pdu[6:]
-        if not good:
+        if len(pdu) < _HEAD.size:
             raise ModbusRefusal(ILLEGAL_VALUE)
-        return data
+        function, address, count = _HEAD.unpack_from(pdu)
+        if function == _WRITE_ONE and len(pdu) == _HEAD.size:
+            self._bank.write_registers(address, (count,))
+        elif function != _WRITE_ONE and _is_whole(pdu, count):
+            self._bank.write_registers(address, _words(count).unpack_from(pdu, 6))
+        else:
+            raise ModbusRefusal(ILLEGAL_VALUE)
+        return pdu[: _HEAD.size]
 
 
 @lru_cache
 def _read_reply(count: int) -> struct.Struct:
     return struct.Struct(f">BB{count}H")
+
+
+@lru_cache
+def _words(count: int) -> struct.Struct:
+    return struct.Struct(f">{count}H")
+
+
+def _is_whole(pdu: bytes, count: int) -> bool:
+    """Whether a write of several registers brings as many values as it says."""
+    return 1 <= count <= _WRITE_MAX and len(pdu) == 6 + 2 * count and pdu[5] == 2 * count
 
 
 def _is_not_mbap(framer: FramerBase, frame: bytes) -> bool:

@@ -35,7 +35,7 @@ from cellbench_sim.emulators.modbus import (
     ModbusRefusal,
     ModbusServer,
 )
-from cellbench_sim.randomness import random_stream
+from cellbench_sim.randomness import normals, random_stream
 from cellbench_sim.world import World
 
 #: How long a lost host is waited for at constant force, and in what time full force is taken away.
@@ -44,8 +44,8 @@ _UNLOAD_S = 25.0
 #: Noise of the on-board load cell and its resolution, as fractions of full scale (assumed).
 _NOISE, _RESOLUTION = 2e-4, 1e-4
 _TIMEOUT_S = (0.5, 3600.0)
-#: What is measured: four floats, as words in the order in which they stand.
-_FLOATS, _WORDS = struct.Struct("<4f"), struct.Struct("<8H")
+#: What is shown: status, alarm and four floats, as words in the order in which they stand.
+_VALUES, _WORDS = struct.Struct("<2H4f"), struct.Struct("<10H")
 _READ_ONLY_REGISTERS = 10
 _SHOWN = tuple(range(_READ_ONLY_REGISTERS))
 WordOrder = Literal["lsw first", "msw first"]
@@ -88,6 +88,10 @@ class Alarm(IntEnum):
     OIL_LOW = 3
     HOST_LOST = 4
     COMMAND_REFUSED = 5
+
+
+#: Looked up once: before Python 3.12 a member of an enumeration costs as much as a call.
+_NO_ALARM = Alarm.NONE
 
 
 class Command(IntEnum):
@@ -134,9 +138,10 @@ class PlcPressEmulator(Emulator):
         super().__init__(name, timebase)
         self._world = world
         self._press = world.press
-        self._rng = random_stream(seed, name)
+        self._normals = normals(random_stream(seed, name))
         self._server = ModbusServer(self, unit, FramerSocket)
         self._capacity_N = world.press.max_force_N
+        self._noise_N, self._step_N = _NOISE * self._capacity_N, _RESOLUTION * self._capacity_N
         self._own = _own_addresses(registers or {}, word_order)
         # A host asks for the same few blocks again and again.
         self._translated = lru_cache(self._translate)
@@ -202,12 +207,12 @@ class PlcPressEmulator(Emulator):
 
     # ------------------------------------------------------------------ registers
 
-    def read_registers(self, address: int, count: int) -> list[int]:
+    def read_registers(self, address: int, count: int) -> Sequence[int]:
         """Return registers of the map; a block with a gap in it cannot be read."""
         own = self._translated(address, count)
         if own == _SHOWN:
             return self._measured()
-        measured = self._measured() if min(own) < _READ_ONLY_REGISTERS else []
+        measured = self._measured() if min(own) < _READ_ONLY_REGISTERS else ()
         return [
             measured[at] if at < _READ_ONLY_REGISTERS else self._words[at - _COMMAND] for at in own
         ]
@@ -215,11 +220,11 @@ class PlcPressEmulator(Emulator):
     def write_registers(self, address: int, words: Sequence[int]) -> None:
         """Take parameters, and carry out a command once they are in place."""
         own = self._translated(address, len(words))
-        if min(own) < _READ_ONLY_REGISTERS:
-            raise ModbusRefusal(ILLEGAL_ADDRESS)
         if own == (_HEARTBEAT,):
             self._take_heartbeat(words[0])
             return
+        if min(own) < _READ_ONLY_REGISTERS:
+            raise ModbusRefusal(ILLEGAL_ADDRESS)
         before, self._words = self._words, list(self._words)
         for at, word in zip(own, words, strict=True):
             self._words[at - _COMMAND] = word
@@ -270,21 +275,24 @@ class PlcPressEmulator(Emulator):
         if self._words[heartbeat] != before[heartbeat]:
             self._heard()
 
-    def _measured(self) -> list[int]:
+    def _measured(self) -> Sequence[int]:
         self._advance()
-        press = self._press
-        force_N = press.force_N + self._rng.gauss(0.0, _NOISE * self._capacity_N)
-        step_N = _RESOLUTION * self._capacity_N
-        force_kN = round(force_N / step_N) * step_N / 1e3
-        floats = _FLOATS.pack(
-            force_kN, press.pressure_bar, 1e3 * press.position_m, press.setpoint_N / 1e3
+        press, alarm = self._press, self._alarm()
+        force_N = press.force_N + next(self._normals) * self._noise_N
+        force_kN = round(force_N / self._step_N) * self._step_N / 1e3
+        values = _VALUES.pack(
+            self._status(alarm),
+            alarm,
+            force_kN,
+            press.pressure_bar,
+            1e3 * press.position_m,
+            press.setpoint_N / 1e3,
         )
-        alarm = self._alarm()
-        return [self._status(alarm), alarm, *_WORDS.unpack(floats)]
+        return _WORDS.unpack(values)
 
     def _status(self, alarm: Alarm) -> int:
         press = self._press
-        ready = alarm is Alarm.NONE
+        ready = alarm is _NO_ALARM
         is_set = (
             ready,
             self._enabled,
@@ -308,7 +316,7 @@ class PlcPressEmulator(Emulator):
             return Alarm.OIL_LOW
         if self._host_lost:
             return Alarm.HOST_LOST
-        return Alarm.COMMAND_REFUSED if self._refused else Alarm.NONE
+        return Alarm.COMMAND_REFUSED if self._refused else _NO_ALARM
 
     # ------------------------------------------------------------------ commands
 
