@@ -24,6 +24,7 @@ from cellbench_sim.emulators.mscript.measurement import MEASUREMENTS, measure
 from cellbench_sim.emulators.mscript.parser import Statement, parse
 from cellbench_sim.emulators.mscript.registry import NOT_EMULATED, SYNC, TIMED
 from cellbench_sim.emulators.mscript.scope import Scope
+from cellbench_sim.emulators.mscript.statements import package_size, whole_package
 from cellbench_sim.emulators.mscript.values import ScriptError
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -67,7 +68,15 @@ def compile_script(lines: Sequence[str], front: FrontEnd) -> Program:
 
 
 def _block(block: Sequence[Statement], scope: Scope) -> _Code:
-    codes = [_statement(statement, scope) for statement in block]
+    codes = []
+    at = 0
+    while at < len(block):
+        if size := package_size(block[at:]):
+            # Most samples are one package: it comes sooner in one piece.
+            codes.append(_Code(sync=whole_package(scope, block[at : at + size])))
+        else:
+            codes.append(_statement(block[at], scope))
+        at += size or 1
     if all(code.sync is not None for code in codes):
         return _Code(sync=_sync_block([code.sync for code in codes if code.sync is not None]))
     return _Code(timed=_timed_block(codes, scope.machine))

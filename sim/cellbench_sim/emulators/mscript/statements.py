@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from cellbench_sim.emulators.mscript.machine import Signal, SyncCode, Timed, TimedCode
+from cellbench_sim.emulators.mscript.machine import Machine, Signal, SyncCode, Timed, TimedCode
 from cellbench_sim.emulators.mscript.parser import Statement
 from cellbench_sim.emulators.mscript.registry import sync, timed
 from cellbench_sim.emulators.mscript.scope import Scope, at_line
@@ -111,7 +111,6 @@ def _pck_start(scope: Scope, statement: Statement) -> SyncCode:
 def _pck_add(scope: Scope, statement: Statement) -> SyncCode:
     (token,) = scope.arguments(statement, 1)
     slot, machine, line = scope.operand(statement, token), scope.machine, statement.line
-    values, types, metadata = machine.values, machine.types, machine.metadata
 
     def run() -> int:
         package = machine.package
@@ -119,9 +118,7 @@ def _pck_add(scope: Scope, statement: Statement) -> SyncCode:
             raise ScriptError(0x401B, line)
         if len(package) == _PACKAGE_MAX:
             raise ScriptError(0x401C, line)
-        var_type, value = types[slot], values[slot]
-        number = encode_time(value) if var_type == _TIME else encode(value)
-        package.append(f"{var_type}{number}{metadata[slot]}")
+        package.append(_packed(machine, slot))
         return 0
 
     return run
@@ -140,6 +137,37 @@ def _pck_end(scope: Scope, statement: Statement) -> SyncCode:
         return 0
 
     return run
+
+
+def whole_package(scope: Scope, statements: Sequence[Statement]) -> SyncCode:
+    """Compile the statements of one package, as `package_size` finds it, to one."""
+    start, *adds, _ = statements
+    machine, line = scope.machine, start.line
+    slots = [scope.operand(each, *scope.arguments(each, 1)) for each in adds]
+
+    def run() -> int:
+        if machine.package is not None:
+            raise ScriptError(0x401B, line)
+        machine.emit(f"P{';'.join([_packed(machine, slot) for slot in slots])}\n")
+        return 0
+
+    return run
+
+
+def package_size(statements: Sequence[Statement]) -> int:
+    """Return how many statements make a whole package at the start of these; 0 if none do."""
+    size = 1
+    while size < len(statements) and statements[size].command == "pck_add":
+        size += 1
+    ends = size < len(statements) and statements[size].command == "pck_end"
+    whole = statements[0].command == "pck_start" and ends and size <= _PACKAGE_MAX + 1
+    return size + 1 if whole else 0
+
+
+def _packed(machine: Machine, slot: int) -> str:
+    var_type, value = machine.types[slot], machine.values[slot]
+    number = encode_time(value) if var_type == _TIME else encode(value)
+    return f"{var_type}{number}{machine.metadata[slot]}"
 
 
 @sync("send_string")
