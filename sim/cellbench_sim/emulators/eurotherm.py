@@ -75,6 +75,7 @@ class EurothermEmulator(Emulator):
         if decimals not in (0, 1):
             raise ValueError(f"temperatures have 0 or 1 decimals, not {decimals}")
         self._in_degrees = decimals == 0
+        self._shown = self._rounded if self._in_degrees else self._value
         self._world = world
         self._chamber = world.chamber
         self._normals = normals(random_stream(seed, name))
@@ -171,12 +172,10 @@ class EurothermEmulator(Emulator):
         self._registers.update(values)
         self._control()
 
-    def _shown(self, register: int) -> int | None:
-        """Return a register as it stands on a Modbus line."""
+    def _rounded(self, register: int) -> int | None:
+        """Return a register as it stands on a Modbus line where temperatures are in degrees."""
         value = self._value(register)
-        if value is None or not (self._in_degrees and register in _TEMPERATURES):
-            return value
-        return round(value / 10)
+        return value if value is None or register not in _TEMPERATURES else round(value / 10)
 
     def _value(self, register: int) -> int | None:
         if register == _PV:

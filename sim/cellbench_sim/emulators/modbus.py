@@ -80,6 +80,8 @@ class ModbusServer:
             _WRITE_AND_READ: self._write_and_read,
         }
         self._answers = {function: answers[function] for function in functions}
+        # A host asks for the same few blocks again and again.
+        self._asked = lru_cache(_FRAMES_KEPT)(self._parse)
         self._read_max = read_max
         self._unit = unit
         self._framer: FramerBase = framer(DecodePDU(is_server=True))
@@ -124,13 +126,17 @@ class ModbusServer:
 
     def _read(self, pdu: bytes) -> bytes:
         """Answer with the registers."""
+        address, count, head, pack = self._asked(pdu)
+        return head + pack(*self._bank.read_registers(address, count))
+
+    def _parse(self, pdu: bytes) -> tuple[int, int, bytes, Callable[..., bytes]]:
+        """Return what a read asks for: address and count; how the answer begins and is packed."""
         if len(pdu) != _HEAD.size:
             raise ModbusRefusal(ILLEGAL_VALUE)
         function, address, count = _HEAD.unpack(pdu)
         if not 1 <= count <= self._read_max:
             raise ModbusRefusal(ILLEGAL_VALUE)
-        words = self._bank.read_registers(address, count)
-        return _read_reply(count).pack(function, 2 * count, *words)
+        return address, count, bytes([function, 2 * count]), _words(count).pack
 
     def _write_and_read(self, pdu: bytes) -> bytes:
         self._write(bytes([_WRITE_MANY]) + pdu[5:])
@@ -154,11 +160,6 @@ class ModbusServer:
         else:
             raise ModbusRefusal(ILLEGAL_VALUE)
         return pdu[: _HEAD.size]
-
-
-@lru_cache
-def _read_reply(count: int) -> struct.Struct:
-    return struct.Struct(f">BB{count}H")
 
 
 @lru_cache

@@ -65,6 +65,8 @@ class Cell(Stateful):
         self.working = _electrode(preset.working, self.area_m2)
         self.counter = _electrode(preset.counter, self.area_m2)
         self.polarisation = AddedPolarisation(preset.added_resistance, self.area_m2)
+        straight = not self.working.curved and not self.counter.curved
+        self._added = self.polarisation.drop if straight else self._curved
         self.shunt = Shunt(preset.shorts, seed, self.area_m2) if preset.shorts else None
         self._demand: Demand = "open"
         self._demanded = 0.0
@@ -225,7 +227,7 @@ class Cell(Stateful):
         demanded, current_A = self._demanded, self._ionic_A
         low_A, high_A = -math.inf, math.inf
         for _ in range(_MOST_ITERATIONS):
-            added_V, slope_Ohm = self._curved(duration_s, current_A)
+            added_V, slope_Ohm = self._added(duration_s, current_A)
             voltage_V = offset_V + resistance_Ohm * current_A + added_V
             excess = per_ampere * current_A + per_volt * voltage_V - demanded
             step_A = excess / (per_ampere + per_volt * (resistance_Ohm + slope_Ohm))
