@@ -23,10 +23,6 @@ Sink = Callable[[bytes], None]
 CallAt = Callable[[float, Callable[[], None]], asyncio.Handle]
 
 
-def _no_time() -> float:
-    raise RuntimeError("the simulated bench is not switched on")
-
-
 class Timebase:
     """The bench's time: seconds since it was switched on, on the running loop's clock.
 
@@ -37,24 +33,24 @@ class Timebase:
     def __init__(self) -> None:
         self.running = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_time: Callable[[], float] = _no_time
         self._origin_s = 0.0
 
     def start(self) -> None:
         """Switch on: time 0 is now, in the running loop."""
         self._loop = asyncio.get_running_loop()
-        self._loop_time = self._loop.time
         self._origin_s = self._loop.time()
         self.running = True
 
     def stop(self) -> None:
         """Switch off; time cannot be asked for any more."""
-        self._loop, self._loop_time = None, _no_time
+        self._loop = None
         self.running = False
 
     def now(self) -> float:
         """Seconds since the bench was switched on."""
-        return self._loop_time() - self._origin_s
+        if self._loop is None:
+            raise RuntimeError("the simulated bench is not switched on")
+        return self._loop.time() - self._origin_s
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -225,8 +221,8 @@ class Emulator(ABC):
 
     def _send(self, data: bytes) -> None:
         """Send to whoever is plugged in; without a host the bytes are lost, as on a real port."""
-        line = self.line
-        if line.silent or self._sink is None:
+        line, sink = self.line, self._sink
+        if line.silent or sink is None:
             return
         if line.garble is not None:
             data = line.garble(data)
@@ -234,7 +230,7 @@ class Emulator(ABC):
             self._late.append(data)
             self._call_at(self._timebase.now() + line.delay_s, self._send_late)
         else:
-            self._sink(data)
+            sink(data)
 
     def _send_late(self) -> None:
         data = self._late.popleft()
@@ -244,12 +240,12 @@ class Emulator(ABC):
     def _call_at(self, time_s: float, action: Callable[[], None]) -> asyncio.Handle:
         return self._timebase.call_at(time_s, self._guarded, action)
 
-    def _guarded(self, action: Callable[..., None], *args: Any) -> None:
+    def _guarded(self, action: Callable[[], None]) -> None:
         """Run ``action`` unless the bench is off."""
         if self._fault is not None or not self._timebase.running:
             return
         try:
-            action(*args)
+            action()
         except Exception as fault:  # noqa: BLE001 (raised again by watch, in the bench's task group)
             self._break(fault)
 

@@ -35,12 +35,13 @@ class LineEmulator(Emulator):
         self._received.clear()
 
     def _receive(self, data: bytes) -> None:
+        received, ends = self._received, self.ends
         for byte in data:
-            if byte in self.ends:
-                text = self._received.decode("latin-1")
-                self._received.clear()
+            if byte in ends:
+                text = received.decode("latin-1")
+                received.clear()
                 self._line(text)
             else:
-                self._received.append(byte)
-        if len(self._received) > self.longest:
-            self._received.clear()
+                received.append(byte)
+        if len(received) > self.longest:
+            received.clear()
