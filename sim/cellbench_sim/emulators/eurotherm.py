@@ -123,9 +123,9 @@ class EurothermEmulator(Emulator):
     def read_registers(self, address: int, count: int) -> list[int]:
         """Return registers; in a block, those that do not exist read 0."""
         self._advance()
-        words, exists = [0] * count, False
+        words, exists, shown = [0] * count, False, self._shown
         for at in range(count):
-            value = self._shown(address + at)
+            value = shown(address + at)
             if value is not None:
                 words[at], exists = value & 0xFFFF, True
         if not exists:

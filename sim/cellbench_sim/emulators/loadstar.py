@@ -94,10 +94,9 @@ class LoadstarEmulator(LineEmulator):
             self._start_streaming()
         elif request == "tare":
             self._call_at(self._timebase.now() + _TARE_S, self._tare)
-        elif request in self._requests:
-            self._say(self._requests[request]())
         else:
-            self._say("E")
+            answer = self._requests.get(request)
+            self._say(answer() if answer else "E")
 
     def _start_streaming(self) -> None:
         self._streaming = True

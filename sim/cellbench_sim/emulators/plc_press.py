@@ -305,7 +305,7 @@ class PlcPressEmulator(Emulator):
             self._oil_low,
             self._host_lost,
         )
-        return sum(compress(_STATUS_BITS, is_set))
+        return _word(is_set)
 
     def _alarm(self) -> Alarm:
         if self._e_stop:
@@ -389,6 +389,11 @@ class PlcPressEmulator(Emulator):
     def _put(self, register: int, value: float) -> None:
         at = register - _COMMAND
         self._words[at : at + 2] = struct.unpack("<2H", struct.pack("<f", value))
+
+
+@lru_cache
+def _word(is_set: tuple[bool, ...]) -> int:
+    return sum(compress(_STATUS_BITS, is_set))
 
 
 def _own_addresses(registers: Mapping[str, int], word_order: WordOrder) -> dict[int, int]:

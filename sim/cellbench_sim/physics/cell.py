@@ -130,7 +130,8 @@ class Cell(Stateful):
             self._demand == "voltage" and _SINGLE_STEP < self.bends_per_s * duration_s < math.inf
         )
         if not bends:
-            return self._solve(duration_s)[:2]
+            voltage_V, current_A, _ = self._solve(duration_s)
+            return voltage_V, current_A
         # Twice as far as half the way (the implicit midpoint rule): of second order as well.
         voltage_V, half_way_A, _ = self._solve(0.5 * duration_s)
         return voltage_V, 2.0 * half_way_A - self.current_A
@@ -224,10 +225,10 @@ class Cell(Stateful):
         The demand is what `per_ampere` I + `per_volt` V comes to. Whatever is curved rises with
         current, so there is one solution.
         """
-        demanded, current_A = self._demanded, self._ionic_A
+        demanded, current_A, added = self._demanded, self._ionic_A, self._added
         low_A, high_A = -math.inf, math.inf
         for _ in range(_MOST_ITERATIONS):
-            added_V, slope_Ohm = self._added(duration_s, current_A)
+            added_V, slope_Ohm = added(duration_s, current_A)
             voltage_V = offset_V + resistance_Ohm * current_A + added_V
             excess = per_ampere * current_A + per_volt * voltage_V - demanded
             step_A = excess / (per_ampere + per_volt * (resistance_Ohm + slope_Ohm))
