@@ -23,6 +23,10 @@ Sink = Callable[[bytes], None]
 CallAt = Callable[[float, Callable[[], None]], asyncio.Handle]
 
 
+def _no_time() -> float:
+    raise RuntimeError("the simulated bench is not switched on")
+
+
 class Timebase:
     """The bench's time: seconds since it was switched on, on the running loop's clock.
 
@@ -33,24 +37,24 @@ class Timebase:
     def __init__(self) -> None:
         self.running = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_time: Callable[[], float] = _no_time
         self._origin_s = 0.0
 
     def start(self) -> None:
         """Switch on: time 0 is now, in the running loop."""
         self._loop = asyncio.get_running_loop()
+        self._loop_time = self._loop.time
         self._origin_s = self._loop.time()
         self.running = True
 
     def stop(self) -> None:
         """Switch off; time cannot be asked for any more."""
-        self._loop = None
+        self._loop, self._loop_time = None, _no_time
         self.running = False
 
     def now(self) -> float:
         """Seconds since the bench was switched on."""
-        if self._loop is None:
-            raise RuntimeError("the simulated bench is not switched on")
-        return self._loop.time() - self._origin_s
+        return self._loop_time() - self._origin_s
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
