@@ -32,16 +32,16 @@ _PHASE_LAG, _EIS_AVERAGING = math.radians(0.3), 0.1
 
 @dataclass(slots=True)
 class Reading:
-    """A measured value, its status and the range that measured it."""
+    """A measured value, its status and the range that measured it.
+
+    Attributes:
+        metadata: The tokens that follow the value in a package.
+    """
 
     value: float
     status: int
     range_index: int
-
-    @property
-    def metadata(self) -> str:
-        """The metadata tokens that follow the value in a package."""
-        return _metadata(self.status, self.range_index)
+    metadata: str
 
 
 @lru_cache
@@ -291,7 +291,7 @@ class FrontEnd:
         used = self.potentials.choose(abs(voltage_V))
         status = OVERLOAD if self._limited or used.overloaded(voltage_V) else OK
         measured = used.converted(voltage_V + next(self._normals) * used.noise)
-        return Reading(measured, status, used.index)
+        return Reading(measured, status, used.index, _metadata(status, used.index))
 
     def _read_current(self, current_A: float) -> Reading:
         magnitude = abs(current_A)
@@ -304,7 +304,7 @@ class FrontEnd:
             index += self.profile.galvanostat_offset
         elif status == OK and self.currents.is_coarse(used, magnitude):
             status = UNDERLOAD
-        return Reading(measured, status, index)
+        return Reading(measured, status, index, _metadata(status, index))
 
 
 def _scale(entry: Range, profile: Profile, noise: float) -> Scale:
