@@ -78,13 +78,12 @@ def _decode(items: Sequence[str], layout: Layout) -> tuple[list[float], int]:
     for index, item in enumerate(items):
         if item[:2] not in layout[index]:
             raise ValueError(item)
+        # What follows a number; the last letter of "nan" is a prefix as well.
         divisor, told = _scale(item[9:])
-        try:
-            value = (int(item[2:9], 16) - _OFFSET) / divisor
-        except ValueError:
-            if item[2:10] != _NAN:
-                raise
+        if item[2:10] == _NAN:
             value, told = math.nan, told | Flag.SATURATED
+        else:
+            value = (int(item[2:9], 16) - _OFFSET) / divisor
         values.append(value)
         flags |= told
     return values, flags

@@ -87,7 +87,7 @@ class ScriptRun(TechniqueRun):
         return None
 
     def _block(self, values: list[float], flags: int) -> Block:
-        loop, elapsed_s = self._loop, values[-1]
+        loop, elapsed_s = self._loop, values.pop()
         if not elapsed_s >= self._last_s:  # a NaN compares false
             raise ValueError(f"the instrument's clock goes from {self._last_s} to {elapsed_s} s")
         flags |= self._flags_next
@@ -99,9 +99,7 @@ class ScriptRun(TechniqueRun):
         self._rows += 1
         self._garbled = self._flags_next = 0
         self._last_s = elapsed_s
-        columns = {}
-        for index, name in enumerate(loop.columns):
-            columns[name] = (values[index],)
+        columns = {name: (value,) for name, value in zip(loop.columns, values, strict=True)}
         if self._at_rest:
             # The cell relay is open: no current flows, by construction.
             columns["current_A"] = (0.0,)

@@ -214,11 +214,10 @@ class PalmSensEmulator(Emulator):
         if self._halted_at_s is not None or self._steps is None or self._program is None:
             return
         machine = self._program.machine
-        bench_s = self._timebase.now()
         # An instrument samples by its own clock, whatever keeps the computer that plays it.
-        now_s = bench_s * self._rate - self._halted_s
+        now_s = self._device_time()
         machine.time_s = self._due_s if now_s - self._due_s > _LATE_S else now_s
-        self._cell.advance_to(bench_s)
+        self._cell.advance_to(self._timebase.now())
         try:
             self._due_s = next(self._steps)
         except StopIteration:

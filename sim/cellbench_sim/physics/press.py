@@ -94,7 +94,7 @@ class Press(Commanded):
     def at_target(self) -> bool:
         """Whether the ramp is over and the force within the deadband of its target."""
         off_N = abs(self.force_N - self._target_N)
-        return self._mode != "ramping" and off_N <= self._fixture.deadband_N
+        return not self.moving and off_N <= self._fixture.deadband_N
 
     @property
     def pressure_bar(self) -> float:

@@ -210,7 +210,7 @@ class Environment:
         return polls
 
     async def _look(self, poll: _Poll) -> None:
-        if (self._trouble.has_begun or not self._press_told) and self._in_trouble(poll):
+        if self._in_trouble(poll):
             return
         try:
             poll.take(await poll.read())

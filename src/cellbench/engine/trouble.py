@@ -84,12 +84,10 @@ class Trouble:
     Attributes:
         restore: What makes good, by instrument, what it has lost besides its connection; awaited
             once it is reached.
-        has_begun: Whether any instrument has failed so far.
     """
 
     def __init__(self, bench: Bench, journal: Journal, steering: Steering, status: Status) -> None:
         self.restore: dict[str, Restore] = {}
-        self.has_begun = False
         self._bench = bench
         self._journal = journal
         self._steering = steering
@@ -160,7 +158,6 @@ class Trouble:
         name = error.instrument
         task = self._tasks.get(name)
         if task is None or task.done():
-            self.has_begun = True
             task = asyncio.create_task(self._overcome(error), name=f"trouble with {name}")
             task.add_done_callback(_looked_at)
             self._tasks[name] = task

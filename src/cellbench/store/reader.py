@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -158,7 +158,7 @@ class RunReader:
         return self._samples[sources]
 
     def _read_samples(self, sources: tuple[str, ...]) -> dict[str, FloatArray]:
-        measured = {name for source in sources for name in self._measured.get(source, ())}
+        measured = set().union(*(self._measured.get(source, ()) for source in sources))
         with samples_of(self.path) as samples:
             columns = samples.columns(sources, [name for name in NUMBERS if name in measured])
         for column in columns.values():
@@ -207,7 +207,7 @@ class RunReader:
         return list(self._measured)
 
     @cached_property
-    def _measured(self) -> dict[str, Sequence[str]]:
+    def _measured(self) -> dict[str, Set[str]]:
         # What an instrument does not measure is not read: of a long run, half of all there is.
         with samples_of(self.path) as samples:
             return samples.measured()

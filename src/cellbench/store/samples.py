@@ -7,7 +7,7 @@ file. Everything that reads samples reads them here.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from itertools import compress
 from pathlib import Path
@@ -37,7 +37,7 @@ class Samples(Protocol):
     def last_row(self) -> int:
         """Number of the newest row, 0 if there is none."""
 
-    def measured(self) -> dict[str, Sequence[str]]:
+    def measured(self) -> dict[str, Set[str]]:
         """The instruments that they came from, and the columns in which each has any number."""
 
     def columns(self, sources: Sequence[str], names: Sequence[str]) -> dict[str, FloatArray]:
@@ -116,14 +116,13 @@ class SqlSamples:
         ((row,),) = self._rows("SELECT max(rowid) FROM sample")
         return row or 0
 
-    def measured(self) -> dict[str, Sequence[str]]:
+    def measured(self) -> dict[str, Set[str]]:
         """See `Samples`."""
-        known = ", ".join(f"{name} IS NOT NULL" for name in NUMBERS)
-        found: dict[str, list[bool]] = {}
-        for source, *known_now in self._rows(f"SELECT DISTINCT source, {known} FROM sample"):  # noqa: S608
-            before = found.get(source, known_now)
-            found[source] = [one or other for one, other in zip(before, known_now, strict=True)]
-        return {source: tuple(compress(NUMBERS, known)) for source, known in found.items()}
+        are_there = ", ".join(f"{name} IS NOT NULL" for name in NUMBERS)
+        found: dict[str, set[str]] = {}
+        for source, *there in self._rows(f"SELECT DISTINCT source, {are_there} FROM sample"):  # noqa: S608
+            found.setdefault(source, set()).update(compress(NUMBERS, there))
+        return dict(found)
 
     def columns(self, sources: Sequence[str], names: Sequence[str]) -> dict[str, FloatArray]:
         """See `Samples`."""
@@ -209,10 +208,12 @@ class ParquetSamples:
         """See `Samples`."""
         return self._file.count
 
-    def measured(self) -> dict[str, Sequence[str]]:
+    def measured(self) -> dict[str, Set[str]]:
         """See `Samples`; all columns, as none takes long to read here."""
         found = (self._file.group(index, ("source",))["source"] for index in self._file.groups)
-        return dict.fromkeys((name for each in found for name in _in_order(each)), NUMBERS)
+        return dict.fromkeys(
+            (name for each in found for name in _in_order(each)), frozenset(NUMBERS)
+        )
 
     def columns(self, sources: Sequence[str], names: Sequence[str]) -> dict[str, FloatArray]:
         """See `Samples`."""
